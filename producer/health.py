@@ -1,0 +1,31 @@
+"""Alive, and able to serve: for load balancers, containers and `make up`."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from producer.api import answer, store
+from shared.errors import DigitqError
+
+bp = Blueprint("health", __name__)
+
+
+class NoWorker(DigitqError):
+    """Redis is there, and nobody who would classify."""
+
+    code, status, title = "no_worker", 503, "No worker is alive"
+
+
+@bp.get("/healthz")
+def healthz() -> Response:
+    """The process answers; nothing else is asked."""
+    return answer({"status": "ok"})
+
+
+@bp.get("/readyz")
+def readyz() -> Response:
+    """Redis accepts writes and a worker lives: an upload would be answered."""
+    workers = store().live_workers()
+    if not workers:
+        raise NoWorker(retry_after_seconds=1)
+    return answer({"status": "ready", "workers": workers})

@@ -1,0 +1,130 @@
+"""One tree of errors. Each class carries the stable `code` and the HTTP status that the outside sees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class DigitqError(Exception):
+    """Anything that digitq says on purpose. `str(error)` may be shown to the client."""
+
+    code = "internal_error"
+    status = 500
+    title = "Something went wrong on our side"
+
+    def __init__(self, message: str = "", **extensions: Any) -> None:
+        super().__init__(message or self.title)
+        #: Further members for the problem document, such as `limit` or `retry_after_seconds`.
+        self.extensions = extensions
+
+
+class SettingsError(DigitqError):
+    """A setting is unknown, malformed or out of range: the process refuses to start."""
+
+    code = "bad_settings"
+    title = "A setting is wrong"
+
+
+class ModelError(DigitqError):
+    """The model file is missing, damaged or not the one that its card describes."""
+
+    code = "bad_model"
+    title = "The model cannot be used"
+
+
+class DataError(DigitqError):
+    """A data file (IDX, labels, index) is not what it should be."""
+
+    code = "bad_data"
+    status = 422
+    title = "The data file cannot be used"
+
+
+class NoImage(DigitqError):
+    """The request carries no picture."""
+
+    code, status, title = "no_image", 400, "The request carries no image"
+
+
+class BadRequest(DigitqError):
+    """A parameter or header of the request is malformed."""
+
+    code, status, title = "bad_request", 400, "The request is malformed"
+
+
+class NotFound(DigitqError):
+    """No prediction has ever had this id, or it was deleted."""
+
+    code, status, title = "not_found", 404, "There is no such prediction"
+
+
+class StillRunning(DigitqError):
+    """A running prediction can be neither cancelled nor forgotten."""
+
+    code, status, title = "still_running", 409, "The prediction is running"
+
+
+class Expired(DigitqError):
+    """The prediction existed and its time to live is over."""
+
+    code, status, title = "expired", 410, "The prediction has expired"
+
+
+class Lost(DigitqError):
+    """The prediction was accepted, and the data was lost before its time was over."""
+
+    code, status, title = "lost", 410, "The prediction was lost with the server's data"
+
+
+class TooLarge(DigitqError):
+    """The upload has more bytes than allowed."""
+
+    code, status, title = "too_large", 413, "The upload is too large"
+
+
+class UnsupportedType(DigitqError):
+    """The content, whatever its name says, is not an image format that we read."""
+
+    code, status, title = "unsupported_type", 415, "The content is not a supported image"
+
+
+class UndecodableImage(DigitqError):
+    """The content starts like an image but cannot be read as one."""
+
+    code, status, title = "undecodable_image", 422, "The image cannot be decoded"
+
+
+class TooManyPixels(DigitqError):
+    """The image is larger, in pixels, than we are willing to decode."""
+
+    code, status, title = "too_many_pixels", 422, "The image has too many pixels"
+
+
+class IdempotencyMismatch(DigitqError):
+    """The idempotency key was used before with another image."""
+
+    code, status, title = "idempotency_mismatch", 422, "The idempotency key belongs to another image"
+
+
+class QueueFull(DigitqError):
+    """The queue holds as many pictures as it may."""
+
+    code, status, title = "queue_full", 503, "The queue is full"
+
+
+class RedisUnavailable(DigitqError):
+    """Redis does not answer, or refuses to write."""
+
+    code, status, title = "redis_unavailable", 503, "The queue is out of reach"
+
+
+class PredictionFailed(DigitqError):
+    """The prediction ended as `failed`, `cancelled` or `expired`: there is no digit."""
+
+    code, status, title = "prediction_failed", 500, "The prediction has no digit"
+
+
+class Poison(DigitqError):
+    """The picture took its worker down once too often."""
+
+    code, title = "poison", "The picture ended its worker too often"

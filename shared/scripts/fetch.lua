@@ -1,0 +1,36 @@
+#!lua flags=allow-oom
+-- Reads a record, and repairs it where RQ alone has moved the job: retried or failed by anyone's maintenance,
+-- cancelled or deleted with RQ's tools. Whoever looks repairs, so nobody ever polls a record that cannot end.
+-- KEYS: none
+-- ARGV: id, result ttl (s), how far to look for the position in the queue
+-- Answer: {field, value, ...} of the record, empty where there is none; last the position in the queue or ''
+local id, ttl, depth = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local key = PREDICTION .. id
+local state = redis.call('HGET', key, 'state')
+if not state then return {} end
+
+local position = ''
+if is_open(state) then
+  local ended = {}
+  local job = redis.call('HMGET', JOB .. id, 'status', 'origin')
+  local status = job[1]
+  if not status then
+    end_record(id, 'failed', ttl, ended, 'error_code', 'lost', 'error_message', 'The job was deleted from the queue.')
+  elseif status == 'failed' or status == 'stopped' then
+    end_record(id, 'failed', ttl, ended, 'error_code', 'poison', 'error_message',
+      'Every worker that took this picture died or lost it.')
+  elseif status == 'canceled' then
+    end_record(id, 'cancelled', ttl, ended)
+  elseif status ~= 'started' and status ~= 'finished' then
+    if state == 'running' then redis.call('HSET', key, 'state', 'queued') end
+    -- Past `depth` the queue's length has to do: a search through 100,000 ids would cost everybody else.
+    local queue = 'rq:queue:' .. job[2]
+    position = redis.call('LPOS', queue, id, 'MAXLEN', depth) or redis.call('LLEN', queue)
+  end
+  announce(ended)
+end
+
+local record = redis.call('HGETALL', key)
+record[#record + 1] = 'queue_position'
+record[#record + 1] = tostring(position)
+return record

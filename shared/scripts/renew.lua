@@ -1,0 +1,27 @@
+#!lua flags=allow-oom
+-- A worker's heartbeat: it lives, and what it still holds is its own for another lease.
+-- KEYS: none
+-- ARGV: worker name, lease (s), worker ttl (s), model card (JSON or ''), then queue, id, execution for each claim
+-- Answer: how many claims are still held
+local worker, lease, ttl, card = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+redis.call('ZADD', 'digitq:workers', NOW + ttl, worker)
+redis.call('ZREMRANGEBYSCORE', 'digitq:workers', '-inf', NOW)
+redis.call('EXPIRE', 'digitq:workers', 3600)
+if card ~= '' then redis.call('SET', 'digitq:model', card, 'EX', 3600) end
+
+local held = 0
+for i = 5, #ARGV, 3 do
+  local queue, id, execution = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local member = id .. ':' .. execution
+  local expiry = redis.call('ZSCORE', 'rq:wip:' .. queue, member)
+  -- A lease that has run out is not revived: somebody may be taking the job over at this moment.
+  if expiry and tonumber(expiry) > NOW then
+    redis.call('ZADD', 'rq:wip:' .. queue, 'XX', NOW + lease, member)
+    redis.call('HSET', 'rq:execution:' .. member, 'last_heartbeat', STAMP)
+    redis.call('EXPIRE', 'rq:execution:' .. member, lease + 60)
+    redis.call('EXPIRE', 'rq:executions:' .. id, lease + 60)
+    redis.call('HSET', JOB .. id, 'last_heartbeat', ISO)
+    held = held + 1
+  end
+end
+return held

@@ -1,0 +1,118 @@
+"""Every setting, parsed once at the edge. Only this file reads the environment.
+
+A bad value or an unknown `DIGITQ_*` name refuses to start and says what was expected: a typo must never be a default.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from shared.errors import SettingsError
+
+PREFIX = "DIGITQ_"
+
+
+def _setting(default: Any, doc: str, *, low: float | None = None, secret: bool = False, env: str = "") -> Any:
+    return field(default=default, metadata={"doc": doc, "low": low, "secret": secret, "env": env})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The effective settings of one process. Units are in the names: seconds, ms, bytes."""
+
+    redis_url: str = _setting("redis://127.0.0.1:6379/0", "where Redis is", env="REDIS_URL")
+    host: str = _setting("127.0.0.1", "address that the web process binds")
+    port: int = _setting(8000, "port that the web process binds", low=1)
+    web_threads: int = _setting(64, "requests that one web process answers at a time, waiting ones included", low=4)
+    batch_max_size: int = _setting(64, "pictures that a worker claims at most at once", low=1)
+    batch_max_wait_ms: float = _setting(0.0, "how long a batch may wait to grow, once the last ones had company", low=0)
+    lease_seconds: float = _setting(5.0, "how long a claim lives without a heartbeat", low=1)
+    job_timeout_seconds: int = _setting(30, "how long one batch may compute", low=1)
+    max_attempts: int = _setting(3, "workers that a picture may take down before it is failed as poison", low=1)
+    queue_max_length: int = _setting(200_000, "pictures that may wait; more are answered 503 queue_full", low=1)
+    result_ttl_seconds: int = _setting(86_400, "how long a picture and its prediction are kept", low=1)
+    max_upload_bytes: int = _setting(10 * 1024 * 1024, "largest upload", low=1)
+    max_pixels: int = _setting(50_000_000, "largest picture, width times height", low=784)
+    model_path: Path = _setting(Path(__file__).parent.parent / "worker" / "model", "directory of the model and its card")
+    preprocessing: str = _setting("mnist", "mnist, or seed for comparison")
+    allowed_functions: str = _setting("", "further job functions that a worker may run, comma-separated paths")
+    state_dir: Path = _setting(Path("var"), "where `digitq up` keeps the embedded server's data")
+    log_format: str = _setting("text", "text or json")
+    log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
+        """Reads the settings of this process. Raises SettingsError naming the variable, its value and the form."""
+        env = os.environ if env is None else env
+        known = {variable(f): f for f in fields(cls)}
+        unknown = sorted(name for name in env if name.startswith(PREFIX) and name not in known)
+        if unknown:
+            raise SettingsError(f"unknown setting {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+        values = {f.name: _parse(name, env[name], f) for name, f in known.items() if env.get(name)}
+        settings = cls(**values)
+        _check_choices(settings)
+        return settings
+
+    def table(self) -> dict[str, str]:
+        """Variable -> effective value, secrets masked: what `digitq config` prints."""
+        return {variable(f): _masked(f, getattr(self, f.name)) for f in fields(self)}
+
+
+def server_is_given() -> bool:
+    """True if the environment names a Redis; otherwise `digitq up` brings its own."""
+    return bool(os.environ.get("REDIS_URL"))
+
+
+def child_environment(**changes: str) -> dict[str, str]:
+    """The environment for processes that we start: ours, with changes, and our own commands first on PATH."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **changes}
+
+
+def variable(f: Any) -> str:
+    """The environment variable of a settings field."""
+    return str(f.metadata["env"] or PREFIX + f.name.upper())
+
+
+def _parse(name: str, text: str, f: Any) -> Any:
+    kind = type(f.default)
+    try:
+        value = kind(text) if kind in (int, float) else Path(text) if issubclass(kind, Path) else text
+    except ValueError as error:
+        raise SettingsError(f"{name}={text!r} is not a number ({f.metadata['doc']})") from error
+    low = f.metadata["low"]
+    if low is not None and not value >= low:
+        raise SettingsError(f"{name}={text!r} must be at least {low} ({f.metadata['doc']})")
+    return value
+
+
+def _check_choices(settings: Settings) -> None:
+    choices = {
+        "DIGITQ_LOG_FORMAT": (settings.log_format, ("text", "json")),
+        "DIGITQ_LOG_LEVEL": (settings.log_level, ("DEBUG", "INFO", "WARNING", "ERROR")),
+        "DIGITQ_PREPROCESSING": (settings.preprocessing, ("mnist", "seed")),
+        "REDIS_URL": (settings.redis_url.split("://")[0], ("redis", "rediss", "unix")),
+    }
+    for name, (value, allowed) in choices.items():
+        if value not in allowed:
+            raise SettingsError(f"{name} is {value!r}, expected one of {', '.join(allowed)}")
+
+
+def _masked(f: Any, value: Any) -> str:
+    if f.metadata["secret"]:
+        return "***" if value else ""
+    return without_password(value) if f.name == "redis_url" else str(value)
+
+
+def without_password(url: str) -> str:
+    """A Redis URL that may be printed."""
+    parts = urlsplit(url)
+    if not parts.password:
+        return url
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}"))

@@ -1,0 +1,83 @@
+"""A real server for every test that wants one: an embedded Valkey on a Unix socket, emptied between tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from shared.home import server_binary
+from shared.settings import Settings
+from shared.store import Store, connect
+
+ROOT = Path(__file__).parent.parent
+
+
+def start_server(folder: Path, *options: str) -> tuple[subprocess.Popen[bytes], str]:
+    """A server with its data in `folder`, which has to have a short path; returns it and its URL."""
+    path = folder / "redis.sock"
+    path.unlink(missing_ok=True)
+    arguments = ["--port", "0", "--unixsocket", str(path), "--dir", str(folder), "--save", "", "--logfile", str(folder / "log")]
+    server = subprocess.Popen([server_binary(), *arguments, *options])
+    client = redis.Redis(unix_socket_path=str(path))
+    for _ in range(100):
+        try:
+            if client.ping():
+                break
+        except redis.RedisError:
+            time.sleep(0.05)
+    else:
+        raise RuntimeError((folder / "log").read_text())
+    client.close()
+    return server, f"unix://{path}"
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """One server for the session, without persistence."""
+    with tempfile.TemporaryDirectory(prefix="digitq-") as folder:
+        server, url = start_server(Path(folder))
+        yield url
+        server.terminate()
+        server.wait()
+
+
+@pytest.fixture
+def settings(redis_url: str) -> Settings:
+    return Settings(redis_url=redis_url, lease_seconds=2.0)
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    client = connect(redis_url, timeout=5)
+    client.flushall()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def store(client: redis.Redis, settings: Settings) -> Store:
+    return Store(client, settings)
+
+
+@pytest.fixture
+def cli_env(redis_url: str) -> dict[str, str]:
+    """The environment of a process of ours that a test starts."""
+    keep = {name: value for name, value in os.environ.items() if not name.startswith("DIGITQ_")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**keep, "REDIS_URL": redis_url, "PATH": path, "DIGITQ_LEASE_SECONDS": "2"}
+
+
+def shared_folder(name: str) -> Path:
+    """Optional data beside the project; a test that wants it is skipped without it."""
+    folder = Path(os.environ.get(f"DIGITQ_TEST_{name.upper()}", ROOT.parent / "shared" / name))
+    if not folder.is_dir():
+        pytest.skip(f"needs the folder {name}/ beside the project (or DIGITQ_TEST_{name.upper()})")
+    return folder

@@ -1,0 +1,250 @@
+"""The batching worker against a real server, with a stand-in for the model."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import redis
+from rq import Callback, Retry
+from rq import Queue as RQQueue
+from rq.job import Job
+
+from shared import keys
+from shared.keys import Priority
+from shared.prediction import State
+from shared.store import Claim, Store
+from tests import fakes
+from worker.batch_worker import BatchWorker, image_id
+from worker.classify import Classified
+
+ALLOWED = ("tests.jobs.double", "tests.jobs.explode", "tests.jobs.on_success", "tests.jobs.on_failure")
+
+
+@contextmanager
+def serving(store: Store) -> Iterator[BatchWorker]:
+    worker = BatchWorker(store, fakes.classify, card={"version": "fake-1"}, allowed=ALLOWED)
+    yield worker
+    worker.bell.close()
+
+
+def burst(store: Store) -> None:
+    with serving(store) as worker:
+        worker.work(burst=True)
+
+
+def rq_queue(client: redis.Redis, name: str = "digitq") -> RQQueue:
+    return RQQueue(name, connection=client, serializer="json")
+
+
+def test_a_batch_is_classified_and_finished_together(store: Store) -> None:
+    ids = [store.submit(str(i % 10).encode()).id for i in range(100)]
+    burst(store)
+    found = [store.fetch(id) for id in ids]
+    assert [one.digit for one in found] == [i % 10 for i in range(100)]
+    assert {(one.batch or {})["size"] for one in found} == {64, 36}
+    assert {one.model for one in found} == {"fake-1"}
+
+
+def test_one_undecodable_picture_of_64_fails_alone(store: Store) -> None:
+    ids = [store.submit(b"undecodable" if i == 40 else b"7").id for i in range(64)]
+    burst(store)
+    found = [store.fetch(id) for id in ids]
+    assert [i for i, one in enumerate(found) if one.state is not State.SUCCEEDED] == [40]
+    assert (found[40].error, found[40].attempt) == (
+        {"code": "undecodable_image", "message": "The image cannot be decoded"},
+        1,
+    )
+
+
+def test_a_picture_that_fails_the_whole_batch_fails_alone(store: Store) -> None:
+    ids = [store.submit(b"poison-batch" if i == 3 else b"7").id for i in range(8)]
+    burst(store)
+    found = [store.fetch(id) for id in ids]
+    assert [i for i, one in enumerate(found) if one.state is not State.SUCCEEDED] == [3]
+    assert found[3].error == {"code": "internal_error", "message": "The picture could not be classified."}
+    assert found[3].attempt == store.settings.max_attempts
+
+
+def test_a_picture_that_takes_too_long_is_cut_and_its_neighbours_succeed(client: redis.Redis, store: Store) -> None:
+    hasty = Store(client, replace(store.settings, job_timeout_seconds=1, max_attempts=1))
+    ids = [hasty.submit(image).id for image in (b"1", b"slow", b"2")]
+    burst(hasty)
+    found = [hasty.fetch(id) for id in ids]
+    assert [one.digit for one in found] == [1, None, 2]
+    assert (found[1].error or {})["code"] == "timeout"
+
+
+def test_a_picture_whose_bytes_are_gone_expires(store: Store, client: redis.Redis) -> None:
+    id = store.submit(b"7").id
+    client.delete(keys.image(id))
+    burst(store)
+    assert store.fetch(id).state is State.EXPIRED
+
+
+def test_an_abandoned_job_is_taken_over_and_runs_alone(store: Store) -> None:
+    ids = [store.submit(b"7").id for _ in range(3)]
+    store.claim("dead-worker", keys.QUEUES, 64, "n")
+    time.sleep(store.settings.lease_seconds + 0.1)
+    burst(store)
+    found = [store.fetch(id) for id in ids]
+    assert [(one.state, one.attempt, (one.batch or {})["size"]) for one in found] == [(State.SUCCEEDED, 2, 1)] * 3
+
+
+def test_a_picture_that_outlives_too_many_workers_is_poison(client: redis.Redis, store: Store) -> None:
+    id = store.submit(b"7").id
+    for attempt in range(1, store.settings.max_attempts + 1):
+        [claim] = store.claim(f"dead-{attempt}", keys.QUEUES, 64, "n")
+        assert claim.attempt == attempt
+        client.zadd("rq:wip:digitq", {f"{id}:{claim.execution}": store.time() - 1})
+        with serving(store) as worker:
+            worker.recover()
+    found = store.fetch(id)
+    assert (found.state, (found.error or {})["code"]) == (State.FAILED, "poison")
+    assert Job.fetch(id, connection=client, serializer="json").get_status().value == "failed"
+
+
+def test_somebody_elses_recovery_is_noticed_by_whoever_looks(client: redis.Redis, store: Store) -> None:
+    id = store.submit(b"7").id
+    [claim] = store.claim("dead", keys.QUEUES, 64, "n")
+    client.zadd("rq:wip:digitq", {f"{id}:{claim.execution}": store.time() - 1})
+    assert rq_queue(client).started_job_registry.count == 0  # RQ cleans up when it counts
+    assert store.fetch(id).state is State.QUEUED
+
+
+def test_low_priority_moves_under_a_flood_of_high(client: redis.Redis, store: Store) -> None:
+    small = Store(client, replace(store.settings, batch_max_size=4))
+    low = small.submit(b"1", priority=Priority.LOW).id
+    for _ in range(100):
+        small.submit(b"7", priority=Priority.HIGH)
+    with serving(small) as worker:
+        for _ in range(8):
+            worker.run(worker.claim())
+    assert small.fetch(low).state is State.SUCCEEDED
+    assert client.llen("rq:queue:digitq-high") > 0
+
+
+def test_an_idle_worker_starts_at_once_when_a_picture_comes(store: Store, settings: object) -> None:
+    with serving(store) as worker:
+        thread = threading.Thread(target=worker.bell.wait, args=[10])
+        thread.start()
+        time.sleep(0.3)
+        start = time.monotonic()
+        store.submit(b"7", priority=Priority.LOW)
+        thread.join(5)
+        assert time.monotonic() - start < 1
+        assert [claim.image for claim in worker.claim()] == [b"7"]
+
+
+def test_a_stop_signal_finishes_the_batch_in_hand_and_leaves_the_rest(client: redis.Redis, store: Store) -> None:
+    small = Store(client, replace(store.settings, batch_max_size=2))
+    ids = [small.submit(b"7").id for _ in range(6)]
+    with serving(small) as worker:
+
+        def stop_in_the_middle(images: Sequence[bytes]) -> Classified:
+            worker.request_stop(signal.SIGTERM, None)
+            return fakes.classify(images)
+
+        worker.classify = stop_in_the_middle
+        worker.work()
+    assert [small.fetch(id).state for id in ids] == [State.SUCCEEDED] * 2 + [State.QUEUED] * 4
+    assert [small.fetch(id).attempt for id in ids] == [1, 1, 0, 0, 0, 0]
+
+
+def test_a_worker_survives_the_server_and_goes_on(store: Store, client: redis.Redis, caplog: pytest.LogCaptureFixture) -> None:
+    errors = [redis.ConnectionError("gone")]
+    id = store.submit(b"7").id
+    with serving(store) as worker, caplog.at_level(logging.WARNING):
+        claim = worker.claim
+
+        def flaky() -> list[Claim]:
+            if errors:
+                raise errors.pop()
+            return claim()
+
+        worker.claim = flaky  # type: ignore[method-assign]
+        worker.work(burst=True)
+    assert store.fetch(id).state is State.SUCCEEDED
+    assert "gone" in caplog.text
+
+
+# ---------------------------------------------------------------------- other people's jobs
+
+
+def test_a_plain_rq_client_is_answered(store: Store, client: redis.Redis) -> None:
+    client.set(keys.image("my-picture"), b"7", ex=60)
+    job = rq_queue(client).enqueue(keys.JOB_FUNCTION, "my-picture", job_id="my-picture")
+    burst(store)
+    assert job.return_value()["digit"] == 7
+    assert store.fetch("my-picture").digit == 7
+
+
+def test_a_plain_rq_client_may_name_the_picture_otherwise_than_the_job(store: Store, client: redis.Redis) -> None:
+    client.set(keys.image("my-picture"), b"7", ex=60)
+    job = rq_queue(client).enqueue(keys.JOB_FUNCTION, "my-picture")
+    burst(store)
+    assert job.return_value()["digit"] == 7
+    assert store.fetch(job.id).digit == 7
+
+
+def test_plain_rq_jobs_share_a_batch(store: Store, client: redis.Redis) -> None:
+    client.set(keys.image("p"), b"7", ex=60)
+    jobs = [rq_queue(client).enqueue(keys.JOB_FUNCTION, "p") for _ in range(5)]
+    burst(store)
+    assert {(store.fetch(job.id).batch or {})["size"] for job in jobs} == {5}
+
+
+def test_an_allowed_function_runs_on_rqs_own_path(store: Store, client: redis.Redis) -> None:
+    ours = [store.submit(b"7").id for _ in range(2)]
+    theirs = rq_queue(client).enqueue("tests.jobs.double", 21)
+    ours.append(store.submit(b"7").id)
+    burst(store)
+    assert theirs.return_value() == 42
+    assert [store.fetch(id).state for id in ours] == [State.SUCCEEDED] * 3
+
+
+def test_a_function_off_the_list_is_refused_and_not_run(store: Store, client: redis.Redis) -> None:
+    job = rq_queue(client).enqueue("os.mkdir", "never", retry=Retry(max=3))
+    burst(store)
+    job.refresh()
+    assert job.get_status().value == "failed"
+    assert "os.mkdir is not on this worker's list" in (job.latest_result().exc_string or "")
+    assert rq_queue(client).failed_job_registry.get_job_ids() == [job.id]
+
+
+def test_a_callback_off_the_list_is_refused_and_not_run(store: Store, client: redis.Redis) -> None:
+    job = rq_queue(client).enqueue("tests.jobs.double", 21, on_success=Callback("os.getpid"))
+    burst(store)
+    job.refresh()
+    assert job.get_status().value == "failed"
+
+
+def test_a_pickled_job_is_refused_and_not_run(store: Store, client: redis.Redis) -> None:
+    job = RQQueue("digitq", connection=client).enqueue("tests.jobs.double", 21)
+    burst(store)
+    assert rq_queue(client).failed_job_registry.get_job_ids() == [job.id]
+    failed = Job.fetch(job.id, connection=client, serializer="json")
+    assert "The job is not JSON" in (failed.latest_result().exc_string or "")
+
+
+def test_a_lie_in_the_description_does_not_get_a_function_run(store: Store, client: redis.Redis) -> None:
+    job = rq_queue(client).enqueue("os.mkdir", "never", description=f"{keys.JOB_FUNCTION}('x')")
+    burst(store)
+    job.refresh()
+    assert job.get_status().value == "failed"
+
+
+def test_only_a_plain_call_of_our_function_counts_as_a_picture() -> None:
+    def claim(data: bytes) -> object:
+        return type("C", (), {"data": data})()
+
+    assert image_id(claim(b'["worker.tasks.classify",null,["x"],{}]')) == "x"  # type: ignore[arg-type]
+    for other in (b'["os.mkdir",null,["x"],{}]', b'["worker.tasks.classify",null,[],{}]', b"\x80\x05", b"[]", b"7",
+                  b'["worker.tasks.classify",null,["x"],{"a":1}]', b'["worker.tasks.classify",null,7,{}]'):  # fmt: skip
+        assert image_id(claim(other)) is None  # type: ignore[arg-type]

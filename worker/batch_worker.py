@@ -1,0 +1,354 @@
+"""The worker: an RQ SimpleWorker that claims, classifies and finishes pictures in batches.
+
+Walk: `work` loops over `maintain`, `claim` and `run`; `run_batch` is the fast path, `run_alone` is RQ's own path for
+every job that is not a plain picture.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import signal
+import socket
+import time
+import zlib
+from base64 import b64encode
+from collections.abc import Callable, Collection, Sequence
+from types import FrameType
+from typing import Any
+from uuid import uuid4
+
+from redis import RedisError
+from rq import SimpleWorker
+from rq.executions import Execution
+from rq.job import Job, JobStatus
+from rq.job_lifecycle import format_exc_info
+from rq.queue import Queue
+from rq.registry import StartedJobRegistry
+from rq.timeouts import JobTimeoutException
+from rq.utils import now
+from rq.worker.base import WorkerStatus
+
+from shared import keys
+from shared.errors import DigitqError, Expired, Lost, NotFound, RedisUnavailable
+from shared.prediction import Outcome
+from shared.store import Claim, Finish, Store
+from worker.classify import NOT_CLASSIFIED, Classified
+from worker.doorbell import Doorbell
+from worker.heartbeat import Heartbeat
+
+log = logging.getLogger("digitq.worker")
+
+#: Every so many claims another queue is asked first, so that a flood of urgent pictures cannot starve the rest.
+TURNS = 8
+#: Seconds between two looks for expired leases, and how long an idle worker waits at most for the bell.
+MAINTENANCE_SECONDS = 1.0
+#: Seconds between two rounds of RQ's own, slower maintenance.
+RQ_MAINTENANCE_SECONDS = 60
+#: What a batch may take beyond its timeout before the process is given up.
+GRACE_SECONDS = 10
+
+
+class ForbiddenJob(DigitqError):
+    """The job names a function that this worker does not run, or cannot be read without pickle."""
+
+    code, title = "forbidden_job", "This worker does not run this job"
+
+
+class BatchWorker(SimpleWorker):
+    """Serves digitq's queues. `classify` takes the pictures' bytes and gives a result for each, in order."""
+
+    def __init__(
+        self,
+        store: Store,
+        classify: Callable[[Sequence[bytes]], Classified],
+        *,
+        queues: Sequence[str] = keys.QUEUES,
+        card: dict[str, Any] | None = None,
+        allowed: Collection[str] = (),
+        name: str | None = None,
+    ) -> None:
+        super().__init__(
+            list(queues),
+            name=name or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}",
+            connection=store.client,
+            serializer="json",
+            maintenance_interval=RQ_MAINTENANCE_SECONDS,
+            worker_ttl=60,
+        )
+        self.store, self.classify = store, classify
+        self.card = card or {}
+        self.allowed = {keys.JOB_FUNCTION, *allowed}
+        self.bell = Doorbell(store.client, queues)
+        self.pulse = Heartbeat(store, self.name, json.dumps(self.card) if self.card else "", self._on_beat)
+        self._claims = 0
+        self._company = False
+        self._maintained = float("-inf")
+
+    def _set_connection(self, connection: Any) -> Any:
+        """RQ would raise the socket timeout to that of its BLPOP; ours never blocks in the pool's connections."""
+        return connection
+
+    # ------------------------------------------------------------------ the loop
+
+    def work(self, burst: bool = False, logging_level: str | None = None, **_: Any) -> bool:  # type: ignore[override]  # RQ's further options do not apply
+        """Serves until told to stop; with `burst`, until the queues are empty. True if it ran anything."""
+        self.bootstrap(logging_level)
+        self._install_signal_handlers()
+        self.pulse.beat()
+        self.pulse.start()
+        worked, failures = False, 0
+        try:
+            while not self._stop_requested:
+                try:
+                    self.maintain(burst)
+                    claims = [] if self._stop_requested else self.claim()
+                    if claims:
+                        self.run(claims)
+                        worked = True
+                    elif burst:
+                        break
+                    else:
+                        self.bell.wait(MAINTENANCE_SECONDS)
+                    failures = 0
+                except (RedisUnavailable, RedisError, OSError) as error:
+                    failures += 1
+                    self._wait_for_redis(error, failures)
+        finally:
+            self._say_goodbye()
+        return worked
+
+    def _wait_for_redis(self, error: Exception, failures: int) -> None:
+        """Exponential back-off with full jitter, so that a fleet does not return in one wave."""
+        seconds = random.uniform(0.05, min(2.0, 0.1 * 2**failures))
+        log.warning("redis: %s, trying again in %.1f s", error, seconds)
+        self.bell.hang_up()
+        time.sleep(seconds)
+
+    def _say_goodbye(self) -> None:
+        self.pulse.stop()
+        try:
+            self.store.leave(self.name)
+            self.teardown()
+        except (RedisUnavailable, RedisError, OSError) as error:
+            log.warning("could not sign off: %s", error)
+        self.bell.close()
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        """Warm shutdown: the batch in hand is finished, nothing more is claimed. A second signal stops at once."""
+        self._stop_requested = True
+        self._shutdown_requested_date = now()
+        signal.signal(signal.SIGINT, self.request_force_stop)
+        signal.signal(signal.SIGTERM, self.request_force_stop)
+        self.bell.ring()
+
+    # ------------------------------------------------------------------ maintenance
+
+    def maintain(self, burst: bool) -> None:
+        """About once a second: honour `rq suspend`, give abandoned jobs back, and now and then RQ's own rounds."""
+        if time.monotonic() - self._maintained < MAINTENANCE_SECONDS:
+            return
+        self._maintained = time.monotonic()
+        if not burst:
+            self.check_for_suspension(burst)
+        if self.store.recovery_turn(self.name):
+            self.recover()
+        if self.should_run_maintenance_tasks:
+            self.run_maintenance_tasks()
+
+    def recover(self) -> None:
+        """RQ's recovery of expired leases, by Redis's clock; then the records follow."""
+        abandoned: list[str] = []
+        cutoff = self.store.time()
+        for queue in self.queues:
+            StartedJobRegistry(queue=queue).cleanup(cutoff, [lambda job, *_: abandoned.append(job.id)])
+        for id in abandoned:
+            log.warning("lease ran out id=%s", id)
+            self._repair(id)
+
+    def _repair(self, id: str) -> None:
+        try:
+            self.store.fetch(id)
+        except (NotFound, Expired, Lost):
+            log.debug("no record to repair id=%s", id)
+
+    def _on_beat(self) -> None:
+        """RQ's heartbeat, and a new registration where Redis has lost the old one."""
+        if not self.connection.exists(self.key):
+            self.register_birth()
+        self.heartbeat()
+
+    # ------------------------------------------------------------------ claim
+
+    def claim(self) -> list[Claim]:
+        """What waits, up to a batch; under the lease from the moment it leaves the queue."""
+        self._claims += 1
+        order, limit = self._order(), self.store.settings.batch_max_size
+        claims = self.store.claim(self.name, order, limit, uuid4().hex)
+        wait_ms = self.store.settings.batch_max_wait_ms
+        if wait_ms and self._company and claims and claims[0].batchable and len(claims) < limit:
+            time.sleep(wait_ms / 1000)
+            claims += self.store.claim(self.name, order, limit - len(claims), uuid4().hex)
+        self._company = len(claims) > 1
+        return claims
+
+    def _order(self) -> list[str]:
+        names = self.queue_names()
+        turn = self._claims % TURNS
+        first = {TURNS - 1: names[-1], TURNS // 2 - 1: names[len(names) // 2]}.get(turn, names[0])
+        return [first, *(name for name in names if name != first)]
+
+    # ------------------------------------------------------------------ run
+
+    def run(self, claims: Sequence[Claim]) -> None:
+        """Pictures of ours together, then the others one by one."""
+        ours = [claim for claim in claims if claim.batchable and image_id(claim)]
+        seconds = min([_timeout(claim) for claim in claims], default=0) + GRACE_SECONDS
+        with self.pulse.holding(claims, seconds):
+            if ours:
+                self.run_batch(ours)
+            for claim in claims:
+                if claim not in ours:
+                    self.run_alone(claim)
+
+    def run_batch(self, claims: Sequence[Claim]) -> None:
+        """Classifies and finishes a batch: one script writes RQ's state and our records for all of them."""
+        start = time.perf_counter()
+        images = [claim.image or self._image_elsewhere(claim) for claim in claims]
+        done = self._classify([image for image in images if image], min(_timeout(claim) for claim in claims))
+        results = iter(done.results)
+        ended = [(claim, next(results) if image else Expired()) for claim, image in zip(claims, images, strict=True)]
+        finishes = [_finish(claim, result) for claim, result in ended if isinstance(result, Outcome | DigitqError)]
+        fenced, dependents = self.store.finish(
+            self.name,
+            finishes,
+            model=str(self.card.get("version", "")),
+            timings_ms=(round(done.preprocess_ms, 3), round(done.inference_ms, 3)),
+            seconds=round(time.perf_counter() - start, 6),
+        )
+        self._follow_up(claims, fenced, dependents)
+        for claim, result in ended:
+            if not isinstance(result, Outcome | DigitqError):
+                self._fail(claim, result)
+        log.debug("batch size=%d fenced=%d seconds=%.4f", len(claims), len(fenced), time.perf_counter() - start)
+
+    def _classify(self, images: Sequence[bytes], timeout: int) -> Classified:
+        """Within the time limit; if the batch as a whole fails, each picture alone, so that only the culprit fails."""
+        if not images:
+            return Classified([], 0.0, 0.0)
+        try:
+            with self.death_penalty_class(timeout, JobTimeoutException):
+                return self.classify(images)
+        except Exception as error:
+            if len(images) == 1:
+                return Classified([error], 0.0, 0.0)
+        log.warning("a batch of %d failed as a whole, trying each alone", len(images))
+        alone = []
+        for image in images:
+            self.pulse.extend(timeout + GRACE_SECONDS)
+            alone.append(self._classify([image], timeout))
+        return Classified(
+            [result for one in alone for result in one.results],
+            sum(one.preprocess_ms for one in alone),
+            sum(one.inference_ms for one in alone),
+        )
+
+    def _image_elsewhere(self, claim: Claim) -> bytes | None:
+        """A plain RQ client may name the picture otherwise than its job."""
+        named = image_id(claim)
+        return self.store.image(named) if named and named != claim.id else None
+
+    def _follow_up(self, claims: Sequence[Claim], fenced: Sequence[str], dependents: Sequence[str]) -> None:
+        for id in fenced:
+            log.warning("lease lost before the end, result dropped id=%s", id)
+        for claim in claims:
+            if claim.id in dependents:
+                job, queue, _ = self._rq(claim)
+                queue.enqueue_dependents(job)
+
+    # ------------------------------------------------------------------ RQ's own path
+
+    def run_alone(self, claim: Claim) -> None:
+        """A job with another function, callbacks, dependents or the like: as SimpleWorker runs it."""
+        job, queue, execution = self._rq(claim)
+        timeout = job.timeout or queue.DEFAULT_TIMEOUT
+        self.pulse.extend(timeout + GRACE_SECONDS if timeout > 0 else float("inf"))
+        try:
+            self._check_allowed(job)
+        except ForbiddenJob as error:
+            job.retries_left = 0
+            job._success_callback_name = job._failure_callback_name = None
+            self._fail(claim, error, job)
+        else:
+            self.perform_job(job, queue, execution)
+        self.set_state(WorkerStatus.IDLE)
+
+    def _check_allowed(self, job: Job) -> None:
+        """Raises ForbiddenJob unless the function and every callback are on the allow-list."""
+        try:
+            callbacks = (job._success_callback_name, job._failure_callback_name, job._stopped_callback_name)
+            named = [job.func_name, *(name for name in callbacks if isinstance(name, str) and name)]
+        except Exception as error:
+            raise ForbiddenJob("The job is not JSON.") from error
+        forbidden = [name for name in named if name not in self.allowed]
+        if forbidden:
+            raise ForbiddenJob(f"{forbidden[0]} is not on this worker's list of functions.")
+
+    def _rq(self, claim: Claim) -> tuple[Job, Queue, Execution]:
+        """The claim in RQ's terms."""
+        queue = next(queue for queue in self.queues if queue.name == claim.queue)
+        job = self.job_class.fetch(claim.id, connection=self.connection, serializer=self.serializer)
+        execution = Execution(claim.execution, claim.id, self.connection, self.name)
+        execution._job = job
+        self.executions[execution.id] = execution
+        return job, queue, execution
+
+    def _fail(self, claim: Claim, error: Exception, job: Job | None = None) -> None:
+        """An error that is not the picture's: RQ retries the job or fails it, and the record follows."""
+        if not self.store.renew(self.name, [claim]):
+            log.warning("lease lost before the end, failure dropped id=%s", claim.id)
+            return
+        fetched, queue, execution = self._rq(claim)
+        job = job or fetched
+        job.started_at = job.started_at or now()
+        self._finalize_failure(job, queue, execution, (type(error), error, error.__traceback__))
+        if job.get_status() == JobStatus.FAILED:
+            timed_out = isinstance(error, JobTimeoutException)
+            code = error.code if isinstance(error, DigitqError) else "timeout" if timed_out else "internal_error"
+            message = str(error) if isinstance(error, DigitqError) else NOT_CLASSIFIED
+            self.store.end_record(claim.id, "failed", error_code=code, error_message=message)
+        else:
+            self._repair(claim.id)
+
+
+def image_id(claim: Claim) -> str | None:
+    """The argument of a job that names our function; None for any other job, and for what is not JSON."""
+    data = claim.data
+    try:
+        data = zlib.decompress(data)
+    except zlib.error:
+        pass  # RQ reads uncompressed data too, and submit.lua writes it so
+    try:
+        function, instance, args, kwargs = json.loads(data)
+        plain = function == keys.JOB_FUNCTION and instance is None and kwargs == {} and len(args) == 1
+    except (ValueError, TypeError):
+        return None
+    return args[0] if plain and isinstance(args[0], str) else None
+
+
+def _timeout(claim: Claim) -> int:
+    """Seconds; RQ's default where the job has none."""
+    return int(claim.timeout) if claim.timeout.isdigit() else Queue.DEFAULT_TIMEOUT
+
+
+def _finish(claim: Claim, result: Outcome | DigitqError) -> Finish:
+    """The end of a claim as finish.lua and RQ's Result want it."""
+    if isinstance(result, Outcome):
+        value = b64encode(json.dumps(result.summary()).encode()).decode()
+        return Finish(claim, value, "", "succeeded", result)
+    trace = format_exc_info((type(result), result, result.__traceback__))
+    exception = b64encode(zlib.compress(trace.encode())).decode()
+    state = "expired" if isinstance(result, Expired) else "failed"
+    return Finish(claim, "", exception, state, error=(result.code, str(result)))

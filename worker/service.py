@@ -1,0 +1,49 @@
+"""Starting a worker: the model first, then Redis, then the loop."""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import cache
+
+from shared.errors import RedisUnavailable
+from shared.settings import Settings
+from shared.store import Store, connect
+from worker.classify import Classifier
+from worker.mlp import Mlp
+
+log = logging.getLogger("digitq.worker")
+
+
+@cache
+def classifier() -> Classifier:
+    """This process's classifier: loaded, checked and warmed once. Raises ModelError."""
+    settings = Settings.from_env()
+    model = Mlp.load(settings.model_path)
+    model.warm_up()
+    return Classifier(model, settings.max_pixels, settings.preprocessing)
+
+
+def serve(settings: Settings, burst: bool = False) -> None:
+    """Runs one worker until it is told to stop. Raises ModelError before it ever claims a job."""
+    from worker.batch_worker import BatchWorker
+
+    start = time.perf_counter()
+    serving = classifier()
+    store = Store(connect(settings.redis_url, timeout=5), settings)
+    _wait_for(store)
+    allowed = [name.strip() for name in settings.allowed_functions.split(",") if name.strip()]
+    worker = BatchWorker(store, serving, card=serving.model.card, allowed=allowed)
+    log.info("worker %s serves model %s after %.1f s", worker.name, serving.model.version, time.perf_counter() - start)
+    worker.work(burst=burst)
+
+
+def _wait_for(store: Store) -> None:
+    """Redis may start after us."""
+    while True:
+        try:
+            store.time()
+            return
+        except RedisUnavailable as error:
+            log.warning("redis: %s, trying again in 0.5 s", error)
+            time.sleep(0.5)
