@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
@@ -32,7 +32,7 @@ PARALLEL = 16
 class LazyGroup(click.Group):
     """Commands that live with the side they need, imported on first use."""
 
-    elsewhere = {"train": "worker.training.cli", "evaluate": "worker.training.cli"}
+    elsewhere: ClassVar = {"train": "worker.training.cli", "evaluate": "worker.training.cli"}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, sorted, without importing anything."""
@@ -201,7 +201,8 @@ def submit(files: tuple[Path, ...], wait: bool, timeout: float, priority: str, u
 
     with ThreadPoolExecutor(PARALLEL) as pool:
         results = pool.map(one, files)
-        with click.progressbar(results, length=len(files), label="pictures", file=sys.stderr, hidden=len(files) < 2) as bar:
+        few = len(files) < 2
+        with click.progressbar(results, length=len(files), label="pictures", file=sys.stderr, hidden=few) as bar:
             for path, result in zip(files, bar, strict=True):
                 worst = max(worst, report(path, result, wait, as_json))
     sys.exit(worst)
@@ -210,10 +211,10 @@ def submit(files: tuple[Path, ...], wait: bool, timeout: float, priority: str, u
 def report(path: Path, result: Prediction | DigitqError | TimeoutError, wait: bool, as_json: bool) -> int:
     """Prints one result; returns its exit code."""
     if isinstance(result, DigitqError | TimeoutError):
-        code = getattr(result, "code", "timeout")
+        error = {"code": getattr(result, "code", "timeout"), "message": str(result)}
         if as_json:
-            click.echo(json.dumps({"filename": path.name, "state": None, "error": {"code": code, "message": str(result)}}))
-        click.echo(f"{path}: {code}: {result}", err=True)
+            click.echo(json.dumps({"filename": path.name, "state": None, "error": error}))
+        click.echo(f"{path}: {error['code']}: {result}", err=True)
         return UNAVAILABLE if isinstance(result, RedisUnavailable) else FAILED
     click.echo(json.dumps(result.to_json()) if as_json else line(result, str(path)))
     if wait and not result.state.terminal:

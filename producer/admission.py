@@ -6,20 +6,20 @@ import re
 from io import BytesIO
 from pathlib import PurePosixPath, PureWindowsPath
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from shared.errors import NoImage, TooLarge, TooManyPixels, UndecodableImage, UnsupportedType
 from shared.settings import Settings
 
-#: Formats on the allow-list, and their media types. The worker's decoder reads the same ones.
-MEDIA_TYPES = {
-    "PNG": "image/png",
-    "JPEG": "image/jpeg",
-    "MPO": "image/jpeg",
-    "WEBP": "image/webp",
-    "GIF": "image/gif",
-    "BMP": "image/bmp",
-    "TIFF": "image/tiff",
+#: Formats on the allow-list by how they begin: Pillow's name and the media type. The worker's decoder reads the same.
+SIGNATURES = {
+    b"\x89PNG\r\n\x1a\n": ("PNG", "image/png"),
+    b"\xff\xd8\xff": ("JPEG", "image/jpeg"),
+    b"RIFF": ("WEBP", "image/webp"),
+    b"GIF8": ("GIF", "image/gif"),
+    b"BM": ("BMP", "image/bmp"),
+    b"II*\0": ("TIFF", "image/tiff"),
+    b"MM\0*": ("TIFF", "image/tiff"),
 }
 #: Pillow's own limit warns and raises by itself; ours is checked below, from the header.
 Image.MAX_IMAGE_PIXELS = None
@@ -36,10 +36,13 @@ def admit(data: bytes, settings: Settings) -> str:
         raise NoImage()
     if len(data) > settings.max_upload_bytes:
         raise too_large(settings)
-    format, width, height = _header(data)
+    format, media = _format(data)
+    width, height = _size(data, format)
+    if width < 1 or height < 1:
+        raise UndecodableImage("The image has no pixels")
     if width * height > settings.max_pixels:
         raise TooManyPixels(f"{width} x {height} pixels", limit=settings.max_pixels)
-    return MEDIA_TYPES[format]
+    return media
 
 
 def too_large(settings: Settings) -> TooLarge:
@@ -50,23 +53,28 @@ def too_large(settings: Settings) -> TooLarge:
 def media_type(data: bytes) -> str:
     """What the bytes are, for handing them out again."""
     try:
-        return MEDIA_TYPES[_header(data)[0]]
-    except (UnsupportedType, UndecodableImage):
+        return _format(data)[1]
+    except UnsupportedType:
         return "application/octet-stream"
 
 
-def _header(data: bytes) -> tuple[str, int, int]:
-    """Format, width, height. The name and the declared type of the upload play no part."""
+def _format(data: bytes) -> tuple[str, str]:
+    """Pillow's name and the media type. The name and the declared type of the upload play no part."""
+    for signature, found in SIGNATURES.items():
+        if data.startswith(signature) and (signature != b"RIFF" or data[8:12] == b"WEBP"):
+            return found
+    raise UnsupportedType(f"Supported are {', '.join(sorted({name for name, _ in SIGNATURES.values()}))}")
+
+
+def _size(data: bytes, format: str) -> tuple[int, int]:
+    """Width and height from the header. In a PNG they have a fixed place (its specification, 11.2.2)."""
+    if format == "PNG" and data[12:16] == b"IHDR" and len(data) >= 24:
+        return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     try:
-        with Image.open(BytesIO(data), formats=[name for name in MEDIA_TYPES if name != "MPO"]) as image:
-            format, (width, height) = image.format, image.size
-    except UnidentifiedImageError as error:
-        raise UnsupportedType(f"Supported are {', '.join(sorted(set(MEDIA_TYPES) - {'MPO'}))}") from error
+        with Image.open(BytesIO(data), formats=[format]) as image:
+            return image.size
     except Exception as error:  # Pillow raises whatever its parsers raise: struct.error, SyntaxError, ValueError, ...
         raise UndecodableImage("The image's header is broken") from error
-    if format not in MEDIA_TYPES or width < 1 or height < 1:
-        raise UndecodableImage("The image's header is broken")
-    return format, width, height
 
 
 def clean_filename(name: str | None) -> str:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from producer.admission import admit, clean_filename, media_type, too_large
 from producer.waiting import Waiters
-from shared.errors import BadRequest, DigitqError, NoImage, NotFound
+from shared.errors import BadRequest, NoImage, NotFound, NoWorker
 from shared.keys import Priority
 from shared.prediction import Prediction
 from shared.settings import Settings
@@ -23,16 +23,12 @@ bp = Blueprint("api", __name__, url_prefix="/v1")
 MAX_WAIT_SECONDS = 30
 #: Most predictions on one page of the history.
 MAX_PAGE = 100
+#: What an HTML form sends; without `enctype` it sends no file.
+FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 
 _PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?=$|[,;\s])")
 _IDEMPOTENCY_KEY = re.compile(r'"?([\x20\x21\x23-\x7e]{1,255})"?')
 _CURSOR = re.compile(r"\d{1,20}-\d{1,20}")
-
-
-class NoModel(DigitqError):
-    """No worker has reported its model yet."""
-
-    code, status, title = "no_worker", 503, "No worker has reported a model"
 
 
 def store() -> Store:
@@ -87,7 +83,7 @@ def uploaded() -> tuple[bytes, str]:
 
     Raises NoImage, TooLarge.
     """
-    if request.mimetype == "multipart/form-data":
+    if request.mimetype in FORMS:
         file = request.files.get("file")
         if file is None:
             raise NoImage("The multipart field `file` is missing")
@@ -129,7 +125,7 @@ def asked_wait() -> float:
         seconds = float(request.args.get("wait") or 0)
     except ValueError as error:
         raise BadRequest("wait is a number of seconds") from error
-    if not 0 <= seconds:
+    if not seconds >= 0:  # also false for NaN
         raise BadRequest("wait is a number of seconds")
     return min(seconds, MAX_WAIT_SECONDS)
 
@@ -188,5 +184,5 @@ def model() -> Response:
     """The card of the model in service."""
     card = store().model_card()
     if card is None:
-        raise NoModel(retry_after_seconds=1)
+        raise NoWorker("No worker has reported its model yet", retry_after_seconds=1)
     return answer(card)

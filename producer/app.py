@@ -15,10 +15,12 @@ FORM_OVERHEAD_BYTES = 64 * 1024
 FREE_THREADS = 4
 
 
-def create_app(settings: Settings | None = None, store: Store | None = None) -> Flask:
-    """The application; tests pass their own settings and store."""
-    settings = settings or Settings.from_env()
-    store = store or Store(connect(settings.redis_url), settings)
+def create_app(store: Store | None = None) -> Flask:
+    """The application; tests pass a store of their own."""
+    if store is None:
+        settings = Settings.from_env()
+        store = Store(connect(settings.redis_url), settings)
+    settings = store.settings
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes + FORM_OVERHEAD_BYTES
     app.extensions["digitq_store"] = store

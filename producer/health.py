@@ -5,15 +5,9 @@ from __future__ import annotations
 from flask import Blueprint, Response
 
 from producer.api import answer, store
-from shared.errors import DigitqError
+from shared.errors import NoWorker
 
 bp = Blueprint("health", __name__)
-
-
-class NoWorker(DigitqError):
-    """Redis is there, and nobody who would classify."""
-
-    code, status, title = "no_worker", 503, "No worker is alive"
 
 
 @bp.get("/healthz")
@@ -25,7 +19,7 @@ def healthz() -> Response:
 @bp.get("/readyz")
 def readyz() -> Response:
     """Redis accepts writes and a worker lives: an upload would be answered."""
-    workers = store().live_workers()
+    workers = len(store().workers())
     if not workers:
         raise NoWorker(retry_after_seconds=1)
     return answer({"status": "ready", "workers": workers})

@@ -52,3 +52,8 @@ class Queue:
     def cancel(self, id: str) -> None:
         """Takes a waiting picture back, or forgets one that has ended. Raises StillRunning, NotFound."""
         self._store.cancel(id)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._waiters.close()
+        self._store.client.close()

@@ -8,8 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import redis
+from typing import Any
 
 from shared import keys
 from shared.prediction import Prediction
@@ -30,6 +29,7 @@ class Waiters:
         self._lock = threading.Lock()
         self._count = 0
         self._listening = threading.Event()
+        self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
     def wait(self, id: str, seconds: float) -> Prediction:
@@ -48,11 +48,10 @@ class Waiters:
 
     @contextmanager
     def _watch(self, id: str) -> Iterator[threading.Event | None]:
-        event = threading.Event()
+        event: threading.Event | None = None
         with self._lock:
-            if self._count >= self._limit:
-                event = None  # type: ignore[assignment]  # no place to wait
-            else:
+            if self._count < self._limit:
+                event = threading.Event()
                 self._count += 1
                 self._events[id].add(event)
                 self._start()
@@ -75,23 +74,31 @@ class Waiters:
             self._thread = threading.Thread(target=self._listen, name="waiters", daemon=True)
             self._thread.start()
 
+    def close(self) -> None:
+        """Ends the thread, for a process that goes on without it."""
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join()
+
     def _listen(self) -> None:
-        while True:
+        while not self._closed.is_set():
             try:
-                with self._store.client.pubsub(ignore_subscribe_messages=False) as pubsub:
+                with self._store.client.pubsub() as pubsub:
                     pubsub.subscribe(keys.EVENTS)
-                    while True:
-                        message = pubsub.get_message(timeout=30)
-                        if message and message["type"] == "subscribe":
-                            self._listening.set()
-                            self._wake(None)  # something may have ended before we listened
-                        elif message and message["type"] == "message":
-                            self._wake(message["data"].decode().split())
-            except (redis.RedisError, OSError) as error:
+                    while not self._closed.is_set():
+                        self._hear(pubsub.get_message(timeout=1))
+            except Exception as error:  # whatever it is, those who wait must end and the next one must be heard
                 self._listening.clear()
                 log.warning("redis: %s, listening again in 0.5 s", error)
-                self._wake(None)  # those who wait find out for themselves, and answer 503
-                time.sleep(0.5)
+                self._wake(None)  # they find out for themselves, and answer 503
+                self._closed.wait(0.5)
+
+    def _hear(self, message: dict[str, Any] | None) -> None:
+        if message and message["type"] == "subscribe":
+            self._listening.set()
+            self._wake(None)  # something may have ended before we listened
+        elif message and message["type"] == "message":
+            self._wake(message["data"].decode().split())
 
     def _wake(self, ids: list[str] | None) -> None:
         with self._lock:

@@ -1,0 +1,1 @@
+"""What both sides share: the protocol on Redis, the settings, the errors. It imports neither side."""

@@ -118,13 +118,13 @@ class RedisUnavailable(DigitqError):
     code, status, title = "redis_unavailable", 503, "The queue is out of reach"
 
 
+class NoWorker(DigitqError):
+    """Nobody is there who would classify."""
+
+    code, status, title = "no_worker", 503, "No worker is alive"
+
+
 class PredictionFailed(DigitqError):
     """The prediction ended as `failed`, `cancelled` or `expired`: there is no digit."""
 
     code, status, title = "prediction_failed", 500, "The prediction has no digit"
-
-
-class Poison(DigitqError):
-    """The picture took its worker down once too often."""
-
-    code, title = "poison", "The picture ended its worker too often"

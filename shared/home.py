@@ -20,7 +20,6 @@ from pathlib import Path
 
 import redis
 
-from shared import keys
 from shared.errors import RedisUnavailable, SettingsError
 from shared.settings import Settings, child_environment, server_is_given
 from shared.store import Store, connect
@@ -145,5 +144,4 @@ def is_healthy(part: str, settings: Settings) -> bool:
         host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104  # compared, not bound
         return http_ok(f"http://{host}:{settings.port}/healthz")
     store = Store(connect(settings.redis_url), settings)
-    alive = store.client.zrangebyscore(keys.WORKERS, store.time(), "+inf")
-    return any(name.decode().startswith(f"{socket.gethostname()}-") for name in alive)
+    return any(name.startswith(f"{socket.gethostname()}-") for name in store.workers())

@@ -1,17 +1,17 @@
-"""Every Redis key that digitq uses. The table is the schema; `shared/README.md` repeats it in prose and a test compares.
+"""Every Redis key that digitq uses. The table is the schema; `shared/README.md` tells it in prose.
 
-| key                          | type   | holds                                                        | lives                      |
-|------------------------------|--------|--------------------------------------------------------------|----------------------------|
-| digitq:image:{id}            | string | the picture's bytes as uploaded                              | DIGITQ_RESULT_TTL_SECONDS  |
-| digitq:prediction:{id}       | hash   | the record: state, digit, probabilities, times, error        | as the image; twice while queued |
-| digitq:input:{id}            | string | the 28x28 bytes that the model saw                           | as the record              |
-| digitq:recent                | stream | one entry per accepted picture, newest 10,000                | as the record              |
-| digitq:idempotency:{key}     | string | id and fingerprint of what was submitted under this key      | 24 hours                   |
-| digitq:events                | channel| ids that have just ended, space-separated                    | not stored                 |
-| digitq:workers               | zset   | worker name -> Unix seconds until which it counts as alive   | one hour after the last beat |
-| digitq:model                 | string | the card of the model that the newest worker serves, JSON    | one hour after the last beat |
-| digitq:recovery              | string | whose turn it is to look for expired leases                  | a second                   |
-| digitq:ready                 | string | written by /readyz to see that Redis accepts writes          | ten seconds                |
+| key                      | type    | holds                                                     | lives              |
+|--------------------------|---------|-----------------------------------------------------------|--------------------|
+| digitq:image:{id}        | string  | the picture's bytes as uploaded                           | result TTL         |
+| digitq:prediction:{id}   | hash    | the record: state, digit, probabilities, times, error     | 2 x, then 1 x TTL  |
+| digitq:input:{id}        | string  | the 28x28 bytes that the model saw                        | result TTL         |
+| digitq:recent            | stream  | one entry per accepted picture, the newest 10,000         | result TTL         |
+| digitq:idempotency:{key} | hash    | id and fingerprint of what was submitted under this key   | 24 hours           |
+| digitq:events            | channel | ids that have just ended, separated by spaces             | is not stored      |
+| digitq:workers           | zset    | worker name, and until when it counts as alive (Unix s)   | 1 h after a beat   |
+| digitq:model             | string  | card of the model that the last worker to beat serves     | 1 h after a beat   |
+| digitq:recovery          | string  | whose turn it is to look for expired leases               | 1 second           |
+| digitq:ready             | string  | written by /readyz to see that Redis accepts writes       | 10 seconds         |
 
 RQ's own keys that the scripts write, as RQ 3.0 writes them: rq:queues, rq:queue:{queue}, rq:job:{id}, rq:wip:{queue},
 rq:finished:{queue}, rq:failed:{queue}, rq:canceled:{queue}, rq:execution:{id}:{execution}, rq:executions:{id},

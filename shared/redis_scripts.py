@@ -1,4 +1,4 @@
-"""The Lua scripts beside this file's folder `scripts/`, ready to call. Each opens with its keys, arguments and answer."""
+"""The Lua scripts in `scripts/`, ready to call. Each opens with its keys, arguments and answer."""
 
 from __future__ import annotations
 

@@ -16,6 +16,10 @@ from urllib.parse import urlsplit, urlunsplit
 from shared.errors import SettingsError
 
 PREFIX = "DIGITQ_"
+#: The model that ships with the project.
+SHIPPED_MODEL = Path(__file__).parent.parent / "worker" / "model"
+#: Where `digitq up` keeps the embedded server's data.
+STATE_DIR = Path("var")
 
 
 def _setting(default: Any, doc: str, *, low: float | None = None, secret: bool = False, env: str = "") -> Any:
@@ -39,10 +43,10 @@ class Settings:
     result_ttl_seconds: int = _setting(86_400, "how long a picture and its prediction are kept", low=1)
     max_upload_bytes: int = _setting(10 * 1024 * 1024, "largest upload", low=1)
     max_pixels: int = _setting(50_000_000, "largest picture, width times height", low=784)
-    model_path: Path = _setting(Path(__file__).parent.parent / "worker" / "model", "directory of the model and its card")
+    model_path: Path = _setting(SHIPPED_MODEL, "directory of the model and its card")
     preprocessing: str = _setting("mnist", "mnist, or seed for comparison")
     allowed_functions: str = _setting("", "further job functions that a worker may run, comma-separated paths")
-    state_dir: Path = _setting(Path("var"), "where `digitq up` keeps the embedded server's data")
+    state_dir: Path = _setting(STATE_DIR, "where `digitq up` keeps the embedded server's data")
     log_format: str = _setting("text", "text or json")
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import redis
 from redis.backoff import NoBackoff
@@ -179,7 +179,7 @@ class Store:
     def recent(self, limit: int, cursor: str | None = None) -> tuple[list[Prediction], str | None]:
         """History, newest first, and the cursor of the next page (None after the last)."""
         with redis_errors():
-            entries = self.client.xrevrange(keys.RECENT, f"({cursor}" if cursor else "+", "-", count=limit)
+            entries: Any = self.client.xrevrange(keys.RECENT, f"({cursor}" if cursor else "+", "-", count=limit)
         page = []
         for _, fields in entries:
             try:
@@ -203,15 +203,14 @@ class Store:
 
     def _get(self, key: str) -> bytes | None:
         with redis_errors():
-            value: bytes | None = self.client.get(key)
-            return value
+            return cast("bytes | None", self.client.get(key))
 
-    def live_workers(self) -> int:
-        """How many workers are alive; raises RedisUnavailable also where Redis does not accept writes."""
+    def workers(self) -> list[str]:
+        """Names of the workers that are alive; raises RedisUnavailable also where Redis does not accept writes."""
         with redis_errors(), self.client.pipeline(transaction=False) as pipeline:
             pipeline.set(keys.READY, 1, ex=10)
-            pipeline.zcount(keys.WORKERS, self.time(), "+inf")
-            return int(pipeline.execute()[1])
+            pipeline.zrangebyscore(keys.WORKERS, self.time(), "+inf")
+            return [name.decode() for name in pipeline.execute()[1]]
 
     def time(self) -> float:
         """Redis's clock, Unix seconds: the one that leases and records go by."""

@@ -24,7 +24,18 @@ def start_server(folder: Path, *options: str) -> tuple[subprocess.Popen[bytes], 
     """A server with its data in `folder`, which has to have a short path; returns it and its URL."""
     path = folder / "redis.sock"
     path.unlink(missing_ok=True)
-    arguments = ["--port", "0", "--unixsocket", str(path), "--dir", str(folder), "--save", "", "--logfile", str(folder / "log")]
+    arguments = [
+        "--port",
+        "0",
+        "--unixsocket",
+        str(path),
+        "--dir",
+        str(folder),
+        "--save",
+        "",
+        "--logfile",
+        str(folder / "log"),
+    ]
     server = subprocess.Popen([server_binary(), *arguments, *options])
     client = redis.Redis(unix_socket_path=str(path))
     for _ in range(100):

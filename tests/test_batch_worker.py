@@ -157,7 +157,9 @@ def test_a_stop_signal_finishes_the_batch_in_hand_and_leaves_the_rest(client: re
     assert [small.fetch(id).attempt for id in ids] == [1, 1, 0, 0, 0, 0]
 
 
-def test_a_worker_survives_the_server_and_goes_on(store: Store, client: redis.Redis, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_worker_survives_the_server_and_goes_on(
+    store: Store, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
     errors = [redis.ConnectionError("gone")]
     id = store.submit(b"7").id
     with serving(store) as worker, caplog.at_level(logging.WARNING):

@@ -125,14 +125,19 @@ def value(client: redis.Redis, name: str) -> Any:
     if kind == b"hash":
         return None  # jobs are compared as RQ reads them
     if kind == b"stream":
-        return [{k.decode(): k.decode() in VARYING or v for k, v in fields.items()} for _, fields in client.xrange(name)]
+        return [
+            {k.decode(): k.decode() in VARYING or v for k, v in fields.items()} for _, fields in client.xrange(name)
+        ]
     return {b"set": client.smembers, b"list": lambda n: client.lrange(n, 0, -1), b"string": client.get}[kind](name)
 
 
 def _scores(client: redis.Redis, name: str) -> list[int | str]:
     """How long from now, to ten seconds; infinity as it is."""
     now = float(client.time()[0])
-    return ["inf" if score == float("inf") else round((score - now) / 10) for _, score in client.zrange(name, 0, -1, withscores=True)]
+    return [
+        "inf" if score == float("inf") else round((score - now) / 10)
+        for _, score in client.zrange(name, 0, -1, withscores=True)
+    ]
 
 
 def job(client: redis.Redis, id: str) -> Any:

@@ -98,7 +98,9 @@ def test_a_finished_prediction_has_everything_and_its_stages_add_up(store: Store
     assert (done.attempt, done.batch, done.model) == (1, {"size": 1, "position": 0}, "m")
     assert done.probabilities and sum(done.probabilities) == pytest.approx(1)
     timings = done.timings_ms or {}
-    assert sum(timings[s] for s in ("queue", "preprocess", "inference", "store")) == pytest.approx(timings["total"], abs=0.01)
+    assert sum(timings[s] for s in ("queue", "preprocess", "inference", "store")) == pytest.approx(
+        timings["total"], abs=0.01
+    )
     assert store.model_input(id) == bytes(784)
 
 
@@ -108,7 +110,7 @@ def test_every_key_of_ours_has_a_time_to_live(store: Store, client: redis.Redis)
     finish(store)
     store.submit(b"4")
     store.renew("w", [], '{"version": "m"}')
-    store.live_workers()
+    store.workers()
     store.recovery_turn("w")
     assert [key for key in client.scan_iter("digitq:*") if client.ttl(key) < 0] == []
 

@@ -6,6 +6,7 @@ every job that is not a plain picture.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -326,10 +327,8 @@ class BatchWorker(SimpleWorker):
 def image_id(claim: Claim) -> str | None:
     """The argument of a job that names our function; None for any other job, and for what is not JSON."""
     data = claim.data
-    try:
+    with contextlib.suppress(zlib.error):  # RQ reads uncompressed data too, and submit.lua writes it so
         data = zlib.decompress(data)
-    except zlib.error:
-        pass  # RQ reads uncompressed data too, and submit.lua writes it so
     try:
         function, instance, args, kwargs = json.loads(data)
         plain = function == keys.JOB_FUNCTION and instance is None and kwargs == {} and len(args) == 1

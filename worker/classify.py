@@ -78,7 +78,9 @@ class Classifier:
         digits = probabilities.argmax(axis=1)
         rows = probabilities.tolist()
         return [
-            Outcome(digit, row[digit], tuple(row), self._decide(row[digit], one.warnings), one.warnings, input.tobytes())
+            Outcome(
+                digit, row[digit], tuple(row), self._decide(row[digit], one.warnings), one.warnings, input.tobytes()
+            )
             for one, digit, row, input in zip(seen, digits.tolist(), rows, inputs, strict=True)
         ]
 

@@ -1,0 +1,33 @@
+"""Pictures that the tests draw themselves."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from io import BytesIO
+
+from PIL import Image, ImageDraw
+
+
+def png(pixels: bytes = bytes(784), width: int = 28, height: int = 28) -> bytes:
+    """8-bit grey PNG of raw pixels."""
+    out = BytesIO()
+    Image.frombytes("L", (width, height), pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+def seven(size: int = 28, format: str = "PNG", mode: str = "L") -> bytes:
+    """A drawn 7, white on black."""
+    image = Image.new("L", (size, size))
+    scale = size / 28
+    points = [(8 * scale, 7 * scale), (19 * scale, 7 * scale), (12 * scale, 22 * scale)]
+    ImageDraw.Draw(image).line(points, fill=255, width=max(1, round(2.5 * scale)), joint="curve")
+    out = BytesIO()
+    image.convert(mode).save(out, format)
+    return out.getvalue()
+
+
+def png_header(width: int, height: int) -> bytes:
+    """The first bytes of a PNG that claims to be this large."""
+    ihdr = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + ihdr + struct.pack(">I", zlib.crc32(ihdr)) + bytes(20)

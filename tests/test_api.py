@@ -1,0 +1,292 @@
+"""The HTTP API, in process, against a real server."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from io import BytesIO
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from PIL import Image
+from werkzeug.test import TestResponse
+
+from producer.app import create_app
+from shared import keys
+from shared.ids import new_id
+from shared.settings import Settings
+from shared.store import Finish, Store, connect
+from tests.fakes import outcome
+from tests.pictures import png_header, seven
+
+PICTURE = {"content_type": "image/png"}
+
+
+@contextmanager
+def application(store: Store, **changes: Any) -> Iterator[FlaskClient]:
+    app = create_app(Store(store.client, replace(store.settings, **changes)))
+    yield app.test_client()
+    app.extensions["digitq_waiters"].close()
+
+
+@pytest.fixture
+def web(store: Store) -> Iterator[FlaskClient]:
+    with application(store) as client:
+        yield client
+
+
+def answer_all(store: Store) -> None:
+    claims = store.claim("w", keys.QUEUES, 64, "n")
+    store.finish(
+        "w",
+        [Finish(c, "e30=", "", "succeeded", outcome(7)) for c in claims],
+        model="m",
+        timings_ms=(0.4, 0.9),
+        seconds=0,
+    )
+
+
+@pytest.fixture
+def worker(store: Store, redis_url: str) -> Iterator[None]:
+    """Answers every picture with a 7, shortly after it comes."""
+    stop = threading.Event()
+    mine = Store(connect(redis_url), store.settings)
+
+    def serve() -> None:
+        while not stop.wait(0.02):
+            answer_all(mine)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+def is_problem(response: TestResponse, status: int, code: str) -> dict[str, Any]:
+    assert (response.status_code, response.content_type) == (status, "application/problem+json")
+    body: dict[str, Any] = json.loads(response.data)
+    assert {"type", "title", "status", "detail", "code"} <= set(body)
+    assert (body["status"], body["code"]) == (status, code)
+    assert response.headers["X-Request-ID"]
+    return body
+
+
+def test_a_raw_upload_is_accepted_at_once(web: FlaskClient) -> None:
+    response = web.post("/v1/predictions?filename=../../im3.png", data=seven(), **PICTURE)
+    body = response.get_json()
+    assert (response.status_code, body["state"], body["filename"]) == (202, "queued", "im3.png")
+    assert response.headers["Location"] == f"/v1/predictions/{body['id']}" == body["links"]["self"]
+    assert response.headers["Retry-After"] == "1"
+    assert body["submitted_at"].endswith("Z") and body["digit"] is None
+
+
+def test_a_multipart_upload_is_accepted_with_its_name(web: FlaskClient) -> None:
+    body = web.post("/v1/predictions", data={"file": (BytesIO(seven()), "/etc/im3.png")}).get_json()
+    assert (body["state"], body["filename"]) == ("queued", "im3.png")
+
+
+def test_the_declared_type_and_the_name_play_no_part(web: FlaskClient) -> None:
+    jpeg_as_text = web.post("/v1/predictions?filename=a.txt", data=seven(format="JPEG"), content_type="text/plain")
+    assert jpeg_as_text.status_code == 202
+    is_problem(web.post("/v1/predictions", data=b"hello", **PICTURE), 415, "unsupported_type")
+
+
+def test_a_poll_tells_the_place_in_the_queue(web: FlaskClient) -> None:
+    ids = [web.post("/v1/predictions", data=seven(), **PICTURE).get_json()["id"] for _ in range(3)]
+    response = web.get(f"/v1/predictions/{ids[2]}")
+    assert (response.status_code, response.get_json()["queue_position"]) == (200, 2)
+    assert response.headers["Retry-After"] == "1"
+
+
+def test_prefer_wait_answers_with_the_finished_prediction(web: FlaskClient, worker: None) -> None:
+    response = web.post("/v1/predictions", data=seven(), headers={"Prefer": "wait=5"}, **PICTURE)
+    body = response.get_json()
+    assert (response.status_code, body["state"], body["digit"]) == (200, "succeeded", 7)
+    assert response.headers["Preference-Applied"] == "wait=5"
+    assert "Retry-After" not in response.headers
+    assert sum(body["probabilities"]) == pytest.approx(1)
+    assert set(body["timings_ms"]) == {"queue", "preprocess", "inference", "store", "total"}
+
+
+def test_prefer_wait_that_is_not_met_answers_202(web: FlaskClient) -> None:
+    start = time.monotonic()
+    response = web.post("/v1/predictions", data=seven(), headers={"Prefer": "wait=1"}, **PICTURE)
+    assert (response.status_code, response.get_json()["state"]) == (202, "queued")
+    assert 0.9 < time.monotonic() - start < 3
+
+
+def test_a_long_poll_ends_with_the_prediction(web: FlaskClient, store: Store) -> None:
+    id = web.post("/v1/predictions", data=seven(), **PICTURE).get_json()["id"]
+    threading.Timer(0.3, answer_all, [store]).start()
+    start = time.monotonic()
+    assert web.get(f"/v1/predictions/{id}?wait=10").get_json()["digit"] == 7
+    assert time.monotonic() - start < 2
+
+
+def test_past_the_bound_on_waiting_requests_a_long_poll_answers_at_once(store: Store) -> None:
+    with application(store, web_threads=4) as web:
+        id = web.post("/v1/predictions", data=seven(), **PICTURE).get_json()["id"]
+        thread = threading.Thread(target=web.application.test_client().get, args=[f"/v1/predictions/{id}?wait=3"])
+        thread.start()
+        time.sleep(0.3)
+        start = time.monotonic()
+        assert web.get(f"/v1/predictions/{id}?wait=3").get_json()["state"] == "queued"
+        assert time.monotonic() - start < 1
+        thread.join()
+
+
+def test_both_stages_of_the_picture_can_be_seen(web: FlaskClient, store: Store) -> None:
+    upload = seven(format="JPEG")
+    id = web.post("/v1/predictions", data=upload, **PICTURE).get_json()["id"]
+    is_problem(web.get(f"/v1/predictions/{id}/image?stage=input"), 404, "not_found")
+    answer_all(store)
+    first = web.get(f"/v1/predictions/{id}/image")
+    assert (first.data, first.content_type, first.headers["X-Content-Type-Options"]) == (
+        upload,
+        "image/jpeg",
+        "nosniff",
+    )
+    seen = web.get(f"/v1/predictions/{id}/image?stage=input")
+    assert (seen.content_type, Image.open(BytesIO(seen.data)).size) == ("image/png", (28, 28))
+    is_problem(web.get(f"/v1/predictions/{id}/image?stage=other"), 400, "bad_request")
+
+
+def test_delete_cancels_what_waits_and_forgets_what_has_ended(web: FlaskClient, store: Store) -> None:
+    waiting, ended = (web.post("/v1/predictions", data=seven(), **PICTURE).get_json()["id"] for _ in range(2))
+    assert web.delete(f"/v1/predictions/{waiting}").status_code == 204
+    assert web.get(f"/v1/predictions/{waiting}").get_json()["state"] == "cancelled"
+    [claim] = store.claim("w", keys.QUEUES, 64, "n")
+    is_problem(web.delete(f"/v1/predictions/{ended}"), 409, "still_running")
+    store.finish("w", [Finish(claim, "e30=", "", "succeeded", outcome(7))], model="m", timings_ms=(0, 0), seconds=0)
+    assert web.delete(f"/v1/predictions/{ended}").status_code == 204
+    is_problem(web.get(f"/v1/predictions/{ended}"), 404, "not_found")
+
+
+def test_history_is_paged_newest_first(web: FlaskClient) -> None:
+    ids = [web.post("/v1/predictions", data=seven(), **PICTURE).get_json()["id"] for _ in range(5)]
+    first = web.get("/v1/predictions?limit=3").get_json()
+    second = web.get(f"/v1/predictions?limit=3&cursor={first['next_cursor']}").get_json()
+    assert [one["id"] for one in first["predictions"] + second["predictions"]] == ids[::-1]
+    assert second["next_cursor"] is None
+    for query in ("limit=0", "limit=x", "limit=101", "cursor=x"):
+        is_problem(web.get(f"/v1/predictions?{query}"), 400, "bad_request")
+
+
+def test_an_idempotency_key_makes_a_retry_safe(web: FlaskClient) -> None:
+    key = {"Idempotency-Key": '"k-1"'}
+    first = web.post("/v1/predictions", data=seven(), headers=key, **PICTURE).get_json()
+    again = web.post("/v1/predictions", data=seven(), headers=key, **PICTURE)
+    assert (again.status_code, again.get_json()["id"]) == (202, first["id"])
+    is_problem(web.post("/v1/predictions", data=seven(56), headers=key, **PICTURE), 422, "idempotency_mismatch")
+    is_problem(
+        web.post("/v1/predictions", data=seven(), headers={"Idempotency-Key": "ä"}, **PICTURE), 400, "bad_request"
+    )
+
+
+def test_uploads_are_refused_for_what_they_are(store: Store) -> None:
+    with application(store, max_upload_bytes=5000, max_pixels=10_000) as web:
+        is_problem(web.post("/v1/predictions", data=b"", **PICTURE), 400, "no_image")
+        is_problem(web.post("/v1/predictions", data={"other": "x"}), 400, "no_image")
+        assert is_problem(web.post("/v1/predictions", data=bytes(5001), **PICTURE), 413, "too_large")["limit"] == 5000
+        is_problem(web.post("/v1/predictions", data={"file": (BytesIO(bytes(5001)), "a")}), 413, "too_large")
+        is_problem(web.post("/v1/predictions", data=bytes(500_000), **PICTURE), 413, "too_large")
+        is_problem(web.post("/v1/predictions", data={"file": (BytesIO(bytes(500_000)), "a")}), 413, "too_large")
+        bomb = is_problem(
+            web.post("/v1/predictions", data=png_header(50_000, 50_000), **PICTURE), 422, "too_many_pixels"
+        )
+        assert bomb["limit"] == 10_000
+        is_problem(web.post("/v1/predictions", data=png_header(0, 10), **PICTURE), 422, "undecodable_image")
+        is_problem(web.post("/v1/predictions?priority=urgent", data=seven(), **PICTURE), 400, "bad_request")
+        assert store.recent(10) == ([], None)
+
+
+def test_a_full_queue_is_503_with_the_limit_and_when_to_come_back(store: Store) -> None:
+    with application(store, queue_max_length=1) as web:
+        web.post("/v1/predictions", data=seven(), **PICTURE)
+        response = web.post("/v1/predictions", data=seven(), **PICTURE)
+    assert is_problem(response, 503, "queue_full")["limit"] == 1
+    assert int(response.headers["Retry-After"]) >= 1
+
+
+def test_errors_of_the_framework_are_problems_too(web: FlaskClient) -> None:
+    is_problem(web.get("/nothing"), 404, "not_found")
+    response = web.put("/v1/predictions")
+    is_problem(response, 405, "method_not_allowed")
+    assert "POST" in response.headers["Allow"]
+    is_problem(web.get("/v1/predictions/no-such-id"), 404, "not_found")
+    is_problem(web.get(f"/v1/predictions/{new_id(now=5)}"), 410, "expired")
+    is_problem(web.get(f"/v1/predictions/{new_id()}?wait=x"), 400, "bad_request")
+    is_problem(web.get(f"/v1/predictions/{new_id()}?wait=nan"), 400, "bad_request")
+
+
+def test_a_bug_is_a_500_without_a_traceback(web: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Store, "fetch", lambda self, id: 1 / 0)
+    response = web.get("/v1/predictions/x")
+    assert "division" not in response.get_data(as_text=True)
+    is_problem(response, 500, "internal_error")
+
+
+def test_redis_out_of_reach_is_503_within_a_second() -> None:
+    with application(Store(connect("unix:///nowhere/redis.sock"), Settings())) as web:
+        calls = [
+            lambda: web.get("/readyz"),
+            lambda: web.get("/v1/model"),
+            lambda: web.get("/v1/predictions"),
+            lambda: web.get(f"/v1/predictions/{new_id()}?wait=5"),
+            lambda: web.post("/v1/predictions", data=seven(), **PICTURE),
+        ]
+        for call in calls:
+            start = time.monotonic()
+            response = call()
+            assert time.monotonic() - start < 1
+            is_problem(response, 503, "redis_unavailable")
+            assert response.headers["Retry-After"] == "1"
+        assert web.get("/healthz").status_code == 200
+
+
+def test_readiness_follows_the_workers(web: FlaskClient, store: Store) -> None:
+    is_problem(web.get("/readyz"), 503, "no_worker")
+    is_problem(web.get("/v1/model"), 503, "no_worker")
+    store.renew("w", [], '{"version": "m", "sha256": "x"}')
+    assert web.get("/readyz").get_json() == {"status": "ready", "workers": 1}
+    assert web.get("/v1/model").get_json()["version"] == "m"
+    store.leave("w")
+    is_problem(web.get("/readyz"), 503, "no_worker")
+
+
+def test_a_request_id_is_echoed_or_made(web: FlaskClient) -> None:
+    assert web.get("/healthz", headers={"X-Request-ID": "abc-1"}).headers["X-Request-ID"] == "abc-1"
+    assert len(web.get("/healthz").headers["X-Request-ID"]) == 24
+
+
+# ---------------------------------------------------------------------- the page
+
+
+def test_the_form_leads_to_the_digit_without_javascript(web: FlaskClient, worker: None) -> None:
+    assert 'enctype="multipart/form-data"' in web.get("/").get_data(as_text=True)
+    response = web.post("/", data={"file": (BytesIO(seven()), "im3.png")})
+    assert response.status_code == 303
+    page = web.get(response.headers["Location"])
+    text = page.get_data(as_text=True)
+    assert "The prediction is 7" in text and "91.0 %" in text and "<script" not in text
+    assert "frame-ancestors 'none'" in page.headers["Content-Security-Policy"]
+
+
+def test_the_page_of_a_waiting_picture_asks_again(web: FlaskClient) -> None:
+    response = web.post("/", data={"file": (BytesIO(seven()), "<b>.png")})
+    text = web.get(response.headers["Location"]).get_data(as_text=True)
+    assert 'http-equiv="refresh"' in text and "Waiting in the queue" in text and "<b>" not in text
+
+
+def test_the_form_says_what_is_wrong_to_a_browser_and_a_script(web: FlaskClient) -> None:
+    bad = {"file": (BytesIO(b"hello"), "a.png")}
+    page = web.post("/", data=bad, headers={"Accept": "text/html,*/*;q=0.8"})
+    assert (page.status_code, "not a supported image" in page.get_data(as_text=True)) == (415, True)
+    is_problem(web.post("/", data={"file": (BytesIO(b"hello"), "a.png")}), 415, "unsupported_type")
+    assert web.get("/predictions/nothing", headers={"Accept": "text/html"}).status_code == 404
