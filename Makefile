@@ -28,7 +28,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/pipeline.py
 
 compose-test: $(INSTALLED)
-	$(BIN)/python -m pytest tests/compose $(ARGS)
+	COMPOSE_TEST=1 $(BIN)/python -m pytest tests/compose $(ARGS)
 
 $(INSTALLED): $(REQUIREMENTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "digitq needs Python 3.11 or newer")'

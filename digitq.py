@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
+from shared import VERSION
 from shared.errors import DigitqError, ModelError, PredictionFailed, RedisUnavailable, SettingsError
 from shared.settings import Settings
 
@@ -92,7 +93,7 @@ class JsonFormatter(logging.Formatter):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="digitq")
+@click.version_option(VERSION)
 def main() -> None:
     """Handwritten digits, through a durable queue, in batches.
 

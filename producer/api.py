@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from io import BytesIO
 from typing import Any
 
-from flask import Blueprint, Response, current_app, json, request
+from flask import Blueprint, Response, current_app, request
 from PIL import Image
 
 from producer.admission import admit, clean_filename, media_type, too_large

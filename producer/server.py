@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from granian.constants import Interfaces
+from granian.log import LogLevels
 from granian.server import Server
 
 from shared.settings import Settings
@@ -24,6 +25,6 @@ def serve(settings: Settings) -> None:
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_SECONDS,
         websockets=False,
-        log_level="warning",  # type: ignore[arg-type]  # granian takes the name as well
-        process_name="digitq-web",
+        # Its only warning is that we have many threads: most of them wait for Redis.
+        log_level=LogLevels.error,
     ).serve()

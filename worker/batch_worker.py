@@ -96,7 +96,7 @@ class BatchWorker(SimpleWorker):
 
     def work(self, burst: bool = False, logging_level: str | None = None, **_: Any) -> bool:  # type: ignore[override]  # RQ's further options do not apply
         """Serves until told to stop; with `burst`, until the queues are empty. True if it ran anything."""
-        self.bootstrap(logging_level)
+        self.bootstrap(logging_level or "WARNING")
         self._install_signal_handlers()
         self.pulse.beat()
         self.pulse.start()

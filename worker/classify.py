@@ -14,8 +14,8 @@ from shared.errors import DigitqError
 from shared.prediction import Outcome
 from worker.preprocess import Seen, preprocess
 
-#: Below these confidences an answer wants a second look, or is no answer. The model's card may say otherwise.
-DEFAULT_DECISION = {"accept": 0.9, "review": 0.5}
+#: Confidences from which an answer is taken, and below which it is none. The model's card may say otherwise.
+DEFAULT_THRESHOLDS = {"accept": 0.9, "reject": 0.5}
 #: What the outside reads when the fault is ours; the log has the rest.
 NOT_CLASSIFIED = "The picture could not be classified."
 
@@ -86,7 +86,7 @@ class Classifier:
 
     def _decide(self, confidence: float, warnings: tuple[str, ...]) -> str:
         """`accept`, `review` or `reject`, by the thresholds on the model's card; a blank picture is never a digit."""
-        thresholds = {**DEFAULT_DECISION, **self.model.card.get("decision", {})}
-        if "no_ink" in warnings or confidence < thresholds["review"]:
+        thresholds = {**DEFAULT_THRESHOLDS, **self.model.card.get("thresholds", {})}
+        if "no_ink" in warnings or confidence < thresholds["reject"]:
             return "reject"
         return "accept" if confidence >= thresholds["accept"] else "review"
