@@ -1,0 +1,25 @@
+"""A classification that costs nothing, for both workers: what is left is the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rq import get_current_job
+
+from shared.prediction import Outcome
+from worker.classify import Classified
+
+ANSWER = Outcome(7, 0.91, tuple(0.91 if i == 7 else 0.01 for i in range(10)), "accept", (), bytes(784))
+
+
+def batch(images: Sequence[bytes]) -> Classified:
+    return Classified([ANSWER] * len(images), 0.0, 0.0)
+
+
+def classify(id: str) -> dict[str, Any]:
+    """The job function of the stock worker: fetch the picture, answer."""
+    job = get_current_job()
+    assert job is not None
+    job.connection.get(f"digitq:image:{id}")
+    return ANSWER.summary()

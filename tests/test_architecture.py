@@ -1,0 +1,108 @@
+"""The rules of the house, as far as a machine can see them."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shared import keys
+from shared.redis_scripts import FOLDER, source
+from tests.conftest import ROOT
+
+PACKAGES = ("producer", "worker", "shared")
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level names of everything that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def files(*packages: str) -> list[Path]:
+    return [path for package in packages for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+@pytest.mark.parametrize(
+    ("package", "never"), [("producer", {"worker"}), ("worker", {"producer"}), ("shared", {"producer", "worker"})]
+)
+def test_producer_and_worker_meet_only_in_shared(package: str, never: set[str]) -> None:
+    assert {path.name: imports(path) & never for path in files(package) if imports(path) & never} == {}
+
+
+def test_the_web_process_never_loads_tensorflow_or_numpy() -> None:
+    script = (
+        "import sys; from producer.app import create_app; import producer.server; from tests.pictures import seven\n"
+        "web = create_app().test_client(); web.get('/'); web.post('/v1/predictions', data=seven()); web.get('/healthz')\n"
+        "print(sorted({'tensorflow', 'numpy', 'keras', 'rq'} & set(sys.modules)))"
+    )
+    env = {"REDIS_URL": "unix:///nowhere/redis.sock", "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_only_the_settings_read_the_environment() -> None:
+    readers = [path.relative_to(ROOT).as_posix() for path in files(*PACKAGES) if "os.environ" in path.read_text()]
+    # TensorFlow is configured through the environment before it is imported.
+    assert set(readers) <= {"shared/settings.py", "worker/mlp.py"}
+
+
+def test_nothing_is_ever_unpickled() -> None:
+    loaders = {"pickle", "marshal", "shelve", "dill", "cloudpickle"}
+    assert [path for path in files(*PACKAGES) if imports(path) & loaders] == []
+
+
+def test_the_keys_in_use_are_the_keys_in_the_table() -> None:
+    table = {line.split("|")[1].strip() for line in (keys.__doc__ or "").splitlines() if line.startswith("| digitq:")}
+    text = "\n".join(source(path.stem) for path in FOLDER.glob("*.lua") if path.stem != "common")
+    text += (ROOT / "shared" / "keys.py").read_text().split('"""', 2)[2]
+    used = {match.rstrip(":") for match in re.findall(r"digitq:[a-z]+", text)}
+    assert used == {name.split(":{")[0] for name in table}
+
+
+def test_the_readme_of_the_protocol_names_every_key_and_every_script() -> None:
+    readme = (ROOT / "shared" / "README.md").read_text()
+    table = [line.split("|")[1].strip() for line in (keys.__doc__ or "").splitlines() if line.startswith("| digitq:")]
+    assert [name for name in table if f"`{name}`" not in readme] == []
+    assert [path.name for path in FOLDER.glob("*.lua") if f"`{path.name}`" not in readme] == []
+
+
+def test_every_script_opens_with_its_keys_arguments_and_answer() -> None:
+    for path in FOLDER.glob("*.lua"):
+        head = "\n".join(line for line in path.read_text().splitlines() if line.startswith(("--", "#!")))
+        if path.stem != "common":
+            assert all(word in head for word in ("#!lua", "-- KEYS:", "-- ARGV:")), path.name
+
+
+def test_the_commands_of_the_readme_exist() -> None:
+    readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
+    help_text = subprocess.run(
+        [sys.executable, "-m", "digitq", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    for target in set(re.findall(r"^make ([a-z-]+)", readme, re.MULTILINE)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target}"
+    for command in set(re.findall(r"digitq ([a-z]+)(?= |`|$)", readme)) & set(re.findall(r"`digitq ([a-z]+)", readme)):
+        assert re.search(rf"^  {command} ", help_text, re.MULTILINE), f"digitq {command}"
+
+
+def test_every_requirement_is_pinned_and_the_root_is_their_union() -> None:
+    root = (ROOT / "requirements.txt").read_text()
+    for part in ("producer", "worker", "tests"):
+        assert f"-r {part}/requirements.txt" in root
+        lines = (ROOT / part / "requirements.txt").read_text().splitlines()
+        assert [line for line in lines if line and not line.startswith("#") and "==" not in line] == []
+
+
+def test_rq_writes_under_the_prefix_that_the_scripts_use() -> None:
+    from rq.defaults import DEFAULT_FAILURE_TTL, DEFAULT_RESULT_TTL, RQ_KEY_PREFIX
+
+    assert (RQ_KEY_PREFIX, DEFAULT_RESULT_TTL, DEFAULT_FAILURE_TTL) == ("rq", 500, 31536000)

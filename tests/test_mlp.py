@@ -1,0 +1,201 @@
+"""The model as it is served: the artefact in the repository and its loader."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared.errors import ModelError
+from shared.settings import Settings
+from tests.conftest import ROOT, shared_folder
+from worker.mlp import SHAPES, Mlp, digest, tensorflow
+from worker.preprocess import preprocess
+from worker.training.download import SHA256
+from worker.training.evaluate import evaluate
+from worker.training.idx import Mnist, load_mnist
+
+SHIPPED = Settings().model_path
+
+
+@pytest.fixture(scope="module")
+def model() -> Mlp:
+    return Mlp.load(SHIPPED)
+
+
+@pytest.fixture(scope="module")
+def mnist() -> Mnist:
+    return load_mnist(shared_folder("mnist"))
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the shipped model, to be damaged."""
+    return Path(shutil.copytree(SHIPPED, tmp_path / "model"))
+
+
+def pictures(n: int) -> np.ndarray:
+    return np.random.default_rng(n).random((n, 28, 28), np.float32)
+
+
+# The artefact
+
+
+def test_the_shipped_model_says_what_it_is(model):
+    card = model.card
+    assert (model.version, model.sha256) == (card["version"], card["sha256"]) == ("seed-1", digest(SHIPPED))
+    assert card["architecture"] == "784-500-10"
+    assert card["steps"] == card["recipe"]["steps"] == 50_000
+    assert card["data"] == SHA256
+    assert 0 < card["thresholds"]["reject"] < card["thresholds"]["accept"] < 1
+
+
+def test_the_shipped_model_is_the_weights_and_little_else():
+    weights = 4 * (784 * 500 + 500 + 500 * 10 + 10)
+    assert sum(path.stat().st_size for path in SHIPPED.rglob("*")) < weights + 50_000
+
+
+def test_the_shipped_model_reads_the_test_set_as_its_card_says(model, mnist):
+    report = evaluate(model, mnist.test_images, mnist.test_labels)
+    assert report.images == 10_000
+    assert 1 - report.accuracy == pytest.approx(model.card["test_error"], abs=0.0002)
+    assert 1 - report.accuracy <= 0.02
+    assert mnist.sha256() == model.card["data"]
+
+
+def test_an_uploaded_test_digit_is_read_as_well_as_its_array(model, mnist):
+    images, labels = mnist.test_images[:1000], mnist.test_labels[:1000]
+    direct, served = (evaluate(model, images, labels, way) for way in (None, preprocess))
+    assert served.accuracy >= direct.accuracy - 0.005
+
+
+# Prediction
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 4, 5, 63, 64, 65, 255, 256, 257, 600])
+def test_n_images_in_n_rows_of_probabilities_out(model, n):
+    rows = model.predict(pictures(n))
+    assert rows.shape == (n, 10)
+    assert rows.dtype == np.float32
+    assert np.allclose(rows.sum(axis=1), 1, atol=1e-5)
+
+
+def test_rows_are_in_the_order_of_the_images_whatever_the_batch(model):
+    images = pictures(300)
+    alone = np.concatenate([model.predict(images[i : i + 1]) for i in range(300)])
+    assert np.allclose(model.predict(images), alone, atol=1e-5)
+    assert np.allclose(model.predict(images[::-1]), alone[::-1], atol=1e-5)
+    assert np.allclose(model.predict(images[7:20]), alone[7:20], atol=1e-5)
+
+
+def test_a_batch_of_another_shape_is_the_callers_mistake(model):
+    with pytest.raises(ValueError, match=r"expected pixels \[n, 28, 28\], found \[2, 784\]"):
+        model.predict(np.zeros((2, 784), np.float32))
+
+
+class Stub:
+    """A loaded model that knows one function, and remembers the shapes that it was called with."""
+
+    def __init__(self, rows_short: int = 0) -> None:
+        self.shapes: list[int] = []
+        self.rows_short = rows_short
+        self.probabilities = self
+        self.concrete_functions = [self.answer]
+
+    def answer(self, pixels: object) -> object:
+        self.shapes.append(len(pixels))
+        return tensorflow().zeros([len(pixels) - self.rows_short, 10])
+
+
+CARD = {"version": "stub-1", "sha256": "0" * 64}
+
+
+def test_tensorflow_sees_only_the_few_shapes_of_the_warm_up():
+    stub = Stub()
+    model = Mlp(stub, CARD)
+    model.warm_up()
+    assert tuple(stub.shapes) == SHAPES
+    for n in (2, 5, 17, 65, 256, 300):
+        model.predict(pictures(n))
+    assert stub.shapes[len(SHAPES) :] == [4, 16, 64, 256, 256, 256, 64]
+
+
+def test_a_model_that_answers_with_too_few_rows_is_not_believed():
+    with pytest.raises(ModelError, match=r"answered \[3, 10\] to 4 images"):
+        Mlp(Stub(rows_short=1), CARD).predict(pictures(3))
+
+
+# Loading
+
+
+def test_a_model_loads_from_wherever_it_lies(copy, model):
+    assert np.array_equal(Mlp.load(copy).predict(pictures(3)), model.predict(pictures(3)))
+
+
+def test_one_changed_bit_in_the_weights_is_noticed(copy):
+    [weights] = copy.glob("variables/*.data*")
+    content = bytearray(weights.read_bytes())
+    content[1000] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ModelError, match=r"has SHA-256 \w+, but its card\.json says \w+; restore .*DIGITQ_MODEL_PATH"):
+        Mlp.load(copy)
+
+
+@pytest.mark.parametrize("change", ["rename", "add", "remove"])
+def test_a_file_too_many_too_few_or_renamed_is_noticed(change, copy):
+    file = copy / "fingerprint.pb"
+    {"rename": lambda: file.rename(copy / "other.pb"), "add": (copy / "new").touch, "remove": file.unlink}[change]()
+    with pytest.raises(ModelError, match=r"card\.json says"):
+        Mlp.load(copy)
+
+
+def test_a_missing_or_damaged_card_says_what_to_do(copy):
+    card = copy / "card.json"
+    for content in ("{", "[]", "null"):
+        card.write_text(content)
+        with pytest.raises(ModelError, match=r"card\.json cannot be read .*; restore"):
+            Mlp.load(copy)
+    card.write_text(json.dumps(CARD))
+    with pytest.raises(ModelError, match="lacks calibration, thresholds; restore"):
+        Mlp.load(copy)
+    with pytest.raises(ModelError, match=r"cannot be read .*nowhere"):
+        Mlp.load(copy / "nowhere")
+
+
+def test_what_tensorflow_cannot_load_is_a_model_error_too(copy):
+    (copy / "saved_model.pb").write_bytes(b"not a graph")
+    card = json.loads((copy / "card.json").read_text())
+    (copy / "card.json").write_text(json.dumps(card | {"sha256": digest(copy)}))
+    with pytest.raises(ModelError, match="TensorFlow cannot load the model"):
+        Mlp.load(copy)
+
+
+# Processes of their own: what importing and loading leave behind
+
+IMPORT = "import sys, worker.mlp, worker.training.cli; sys.exit('tensorflow' in sys.modules)"
+SERVE = f"""
+from pathlib import Path
+from worker.mlp import Mlp
+Mlp.load(Path({str(SHIPPED)!r})).warm_up()
+from worker.mlp import tensorflow
+threading = tensorflow().config.threading
+print(threading.get_intra_op_parallelism_threads(), threading.get_inter_op_parallelism_threads())
+"""
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+
+def test_importing_the_loader_or_the_commands_does_not_import_tensorflow():
+    run(IMPORT)
+
+
+def test_serving_uses_one_thread_and_starts_without_noise():
+    process = run(SERVE)
+    assert (process.stdout, process.stderr) == ("1 1\n", "")

@@ -1,0 +1,42 @@
+"""Settings are parsed once, and a mistake refuses to start."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.errors import SettingsError
+from shared.settings import Settings, without_password
+
+
+def test_defaults_need_no_environment() -> None:
+    assert Settings.from_env({}) == Settings()
+
+
+def test_values_are_read_with_their_types() -> None:
+    env = {"REDIS_URL": "rediss://r:1/0", "DIGITQ_PORT": "9", "DIGITQ_LEASE_SECONDS": "2.5", "DIGITQ_STATE_DIR": "/s"}
+    settings = Settings.from_env(env)
+    assert (settings.redis_url, settings.port, settings.lease_seconds) == ("rediss://r:1/0", 9, 2.5)
+    assert settings.state_dir.as_posix() == "/s"
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        ({"DIGITQ_BATCH_SIZE": "3"}, "unknown setting DIGITQ_BATCH_SIZE"),
+        ({"DIGITQ_PORT": "http"}, "DIGITQ_PORT='http' is not a number"),
+        ({"DIGITQ_MAX_ATTEMPTS": "0"}, "DIGITQ_MAX_ATTEMPTS='0' must be at least 1"),
+        ({"DIGITQ_LEASE_SECONDS": "nan"}, "must be at least 1"),
+        ({"DIGITQ_LOG_FORMAT": "xml"}, "expected one of text, json"),
+        ({"REDIS_URL": "http://x"}, "expected one of redis, rediss, unix"),
+    ],
+    ids=["unknown", "no number", "too small", "not a number at all", "no choice", "no redis"],
+)
+def test_a_mistake_names_the_variable_and_the_form(env: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        Settings.from_env(env)
+
+
+def test_passwords_are_not_printed() -> None:
+    table = Settings(redis_url="redis://me:secret@host:1/0").table()
+    assert table["REDIS_URL"] == "redis://me:***@host:1/0"
+    assert without_password("unix:///a/b.sock") == "unix:///a/b.sock"

@@ -1,0 +1,287 @@
+"""The training: its rates, its gradients, its checkpoints, and what comes out of it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from shared.errors import DataError, ModelError, SettingsError
+from tests.conftest import ROOT
+from worker.mlp import Mlp, configure_threads
+from worker.training import cli
+from worker.training.checkpoint import Checkpoint
+from worker.training.evaluate import Report, evaluate
+from worker.training.export import export
+from worker.training.idx import FILES, Mnist, encode, pixels
+from worker.training.recipes import RECIPES, SEED, Recipe
+
+TINY = replace(SEED, layers=(784, 12, 10), batch=20, steps=30, decay_steps=10, validation=20, checkpoint_every=5)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    configure_threads()
+
+
+def stripes() -> Mnist:
+    """A data set that is learnt in no time: a digit is a bright pair of rows at its height, in noise."""
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 10, 120, dtype=np.uint8)
+    images = rng.integers(0, 60, (120, 28, 28), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[2 * label : 2 * label + 2] += 190
+    return Mnist(images[:100], labels[:100], images[100:], labels[100:])
+
+
+@pytest.fixture(scope="module")
+def mnist() -> Mnist:
+    return stripes()
+
+
+@pytest.fixture(scope="module")
+def straight(mnist: Mnist, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """The tiny recipe, trained without interruption."""
+    from worker.training.train import train
+
+    return Checkpoint.load(train(TINY, mnist, tmp_path_factory.mktemp("run"), progress=False))
+
+
+def weights(checkpoint: Checkpoint) -> list[bytes]:
+    pairs = checkpoint.parameters + checkpoint.averages
+    return [array.tobytes() for pair in pairs for array in pair]
+
+
+# The recipe
+
+
+def test_the_seed_recipe_lowers_its_rate_once_per_pass_over_60_000_images():
+    rates = [SEED.learning_rate_at(step) for step in (0, 299, 300, 49_999)]
+    assert rates == pytest.approx([0.1, 0.1, 0.099, 0.1 * 0.99**166])
+
+
+def test_young_averages_forget_faster():
+    assert [SEED.ema_decay_at(step) for step in (0, 8, 10_000)] == pytest.approx([0.1, 0.5, 0.99])
+
+
+def test_a_recipe_survives_json():
+    assert Recipe.from_json(json.loads(json.dumps(SEED.__dict__))) == SEED
+
+
+def test_a_pass_shows_every_image_once_in_an_order_of_its_own():
+    from worker.training.train import batch_indices
+
+    batches = [batch_indices(step, 60, 20, seed=1) for step in range(6)]
+    first, second = np.concatenate(batches[:3]), np.concatenate(batches[3:])
+    assert sorted(first) == sorted(second) == list(range(60))
+    assert first.tolist() != second.tolist()
+    assert first[:20].tolist() != batch_indices(0, 60, 20, seed=2).tolist()
+
+
+# The network
+
+
+def test_forward_is_relu_between_two_matrix_products():
+    from worker.training import network
+
+    (w1, b1), (w2, b2) = network.initial((784, 12, 10), seed=0)
+    images = np.random.default_rng(0).random((5, 28, 28), np.float32)
+    expected = np.maximum(images.reshape(5, 784) @ w1 + b1, 0) @ w2 + b2
+    assert np.allclose(network.forward([(w1, b1), (w2, b2)], images), expected, atol=1e-5)
+    assert np.abs(w1).max() <= 2 * np.sqrt(2 / 784)
+
+
+def test_a_step_goes_down_the_gradient_and_the_averages_follow():
+    from worker.training import network
+
+    images = np.random.default_rng(0).random((5, 28, 28), np.float32)
+    labels = np.array([1, 2, 3, 4, 5], np.int32)
+    before = network.initial((784, 10), seed=0)
+    [(w, b)], [(average, _)], loss = network.backward(before, before, images, labels, 0.5, 0.75, l2=0.01)
+    # By hand, for one layer: the gradient of the logits is (softmax - one-hot) / n, that of L2 is l2 * w.
+    flat, w0, b0 = images.reshape(5, 784), before[0][0].numpy(), before[0][1].numpy()
+    softmax = np.exp(flat @ w0 + b0)
+    softmax /= softmax.sum(axis=1, keepdims=True)
+    error = (softmax - np.eye(10)[labels]) / 5
+    assert float(loss) == pytest.approx(-np.log(softmax[range(5), labels]).mean() + 0.01 * (w0**2).sum() / 2, rel=1e-4)
+    assert np.allclose(w, w0 - 0.5 * (flat.T @ error + 0.01 * w0), atol=1e-5)
+    assert np.allclose(b, b0 - 0.5 * error.sum(axis=0), atol=1e-5)
+    assert np.allclose(average, 0.75 * w0 + 0.25 * w, atol=1e-6)
+
+
+# The run
+
+KILLED_AT_17 = """
+import os, signal
+from pathlib import Path
+from tests.test_training import TINY, stripes
+from worker.training import train
+
+step = train._step
+def doomed(run, split):
+    if run.step == 17:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(run, split)
+train._step = doomed
+train.train(TINY, stripes(), Path({run!r}), progress=False)
+"""
+
+
+def test_a_run_killed_at_step_17_ends_bit_identical(straight, mnist, tmp_path):
+    from worker.training.train import CHECKPOINT, train
+
+    killed = subprocess.run([sys.executable, "-c", KILLED_AT_17.format(run=str(tmp_path))], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert Checkpoint.load(tmp_path / CHECKPOINT).step == 15
+    resumed = Checkpoint.load(train(TINY, mnist, tmp_path, progress=False))
+    assert weights(resumed) == weights(straight)
+
+
+def test_a_run_says_how_it_is_going_and_a_finished_one_does_nothing(mnist, tmp_path, capsys):
+    from worker.training.train import train
+
+    recipe = replace(TINY, checkpoint_every=10)
+    train(recipe, mnist, tmp_path, steps=25)
+    out, err = capsys.readouterr()
+    assert [line.split("loss")[0] for line in out.splitlines()] == ["step     10  ", "step     20  ", "step     25  "]
+    assert "validation" in out
+    assert "25/25" in err
+    train(recipe, mnist, tmp_path, steps=25, progress=False)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_run_learns(mnist, tmp_path):
+    from worker.training.train import error_rate, train
+
+    run = Checkpoint.load(train(replace(TINY, checkpoint_every=300), mnist, tmp_path, steps=300, progress=False))
+    assert error_rate(run.averages, mnist.test_images, mnist.test_labels) <= 0.1
+
+
+def test_a_run_directory_belongs_to_one_recipe_seed_and_data_set(straight, mnist, tmp_path):
+    from worker.training.train import CHECKPOINT, train
+
+    straight.save(tmp_path / CHECKPOINT)
+    flipped = replace(mnist, train_images=255 - mnist.train_images)
+    for recipe, data, seed in [(replace(TINY, l2=0.1), mnist, 0), (TINY, mnist, 1), (TINY, flipped, 0)]:
+        with pytest.raises(SettingsError, match="another recipe, seed or data set"):
+            train(recipe, data, tmp_path, seed, progress=False)
+    with pytest.raises(SettingsError, match="at step 30 already, past 10"):
+        train(TINY, mnist, tmp_path, steps=10, progress=False)
+
+
+def test_a_damaged_checkpoint_and_too_few_images_are_errors(mnist, tmp_path):
+    from worker.training.train import CHECKPOINT, train
+
+    (tmp_path / CHECKPOINT).write_bytes(b"PK\x03\x04 no more")
+    with pytest.raises(DataError, match="not a checkpoint"):
+        train(TINY, mnist, tmp_path, progress=False)
+    with pytest.raises(DataError, match="at least 110 training images, found 100"):
+        train(replace(TINY, validation=90), mnist, tmp_path, progress=False)
+
+
+# The artefact
+
+
+def test_the_export_is_the_checkpoints_averages_with_a_card(straight, mnist, tmp_path):
+    from worker.training import network
+
+    model = Mlp.load(export(straight, mnist, tmp_path / "model", preprocessing="mnist-1"))
+    logits = network.forward(straight.averages, pixels(mnist.test_images)).numpy()
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    assert np.allclose(model.predict(pixels(mnist.test_images)), odds / odds.sum(axis=1, keepdims=True), atol=1e-6)
+    report = evaluate(model, mnist.test_images, mnist.test_labels)
+    assert model.card["test_error"] == pytest.approx(1 - report.accuracy)
+    expected = {"version": "seed-1", "architecture": "784-12-10", "steps": 30, "seed": 0, "preprocessing": "mnist-1"}
+    assert expected.items() <= model.card.items()
+    assert model.card["data"] == mnist.sha256()
+    assert Recipe.from_json(model.card["recipe"]) == TINY
+
+
+def test_an_export_replaces_a_model_and_nothing_else(straight, mnist, tmp_path):
+    for _ in range(2):
+        export(straight, mnist, tmp_path / "model", preprocessing="mnist-1")
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "draft.txt").write_text("years of work")
+    with pytest.raises(ModelError, match="holds no model"):
+        export(straight, mnist, tmp_path / "thesis", preprocessing="mnist-1")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "thesis"]
+    assert (tmp_path / "thesis" / "draft.txt").exists()
+
+
+# The evaluation
+
+
+class Always:
+    """A model that reads every picture as one digit, with the brightest pixel as its confidence."""
+
+    def __init__(self, digit: int) -> None:
+        self.digit = digit
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        return np.eye(10, dtype=np.float32)[[self.digit] * len(images)] * images.max(axis=(1, 2))[:, None]
+
+
+def test_a_report_counts_what_was_taken_for_what(mnist):
+    report = evaluate(Always(3), mnist.test_images, mnist.test_labels)
+    threes = int((mnist.test_labels == 3).sum())
+    assert (report.images, report.errors) == (20, 20 - threes)
+    assert report.per_class == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]
+    assert [row[3] for row in report.confusion] == np.bincount(mnist.test_labels, minlength=10).tolist()
+    assert report.to_json()["accuracy"] == threes / 20
+    assert report.table().startswith(f"20 images, {20 - threes} errors, accuracy {5 * threes:.2f} %")
+    assert len(report.table().splitlines()) == 12
+
+
+def test_an_empty_report_has_no_accuracy():
+    assert Report([[0] * 10] * 10).accuracy == 0
+
+
+def test_served_pictures_arrive_as_png_files(mnist):
+    class Seen(NamedTuple):
+        pixels: np.ndarray
+
+    files = []
+
+    def preprocess(data: bytes, *, max_pixels: int) -> Seen:
+        files.append((data[:4], max_pixels))
+        return Seen(np.full((28, 28), 0.5, np.float32))
+
+    report = evaluate(Always(3), mnist.test_images, mnist.test_labels, preprocess)
+    assert files == [(b"\x89PNG", 784)] * 20
+    assert report.images == 20
+
+
+# The commands
+
+
+def test_train_and_evaluate_from_the_command_line(mnist, tmp_path, monkeypatch):
+    monkeypatch.setitem(RECIPES, "seed", TINY)
+    for attribute, name in FILES.items():
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(encode(getattr(mnist, attribute))))
+    data, run = ["--data", str(tmp_path)], tmp_path / "run"
+    trained = CliRunner().invoke(cli.train, [*data, "--run", str(run), "--seed", "4"], catch_exceptions=False)
+    assert trained.stdout.splitlines()[-1].startswith("step     30  loss")
+    assert f"the model is in {run / 'model'}" in trained.stderr
+    model = ["--model", str(run / "model")]
+    report = json.loads(CliRunner().invoke(cli.evaluate, [*data, *model, "--json"], catch_exceptions=False).stdout)
+    assert report["model"] == "seed-1"
+    assert report["direct"]["images"] == report["served"]["images"] == 20
+    table = CliRunner().invoke(cli.evaluate, [*data, *model], catch_exceptions=False).stdout
+    assert "seed-1, direct: 20 images" in table
+    assert "seed-1, served: 20 images" in table
+
+
+def test_missing_data_say_how_to_get_them(tmp_path):
+    result = CliRunner().invoke(cli.train, ["--data", str(tmp_path), "--run", str(tmp_path / "run")])
+    assert isinstance(result.exception, DataError)
+    assert "--download" in str(result.exception)
+    assert not Path(tmp_path / "run").exists()
