@@ -9,10 +9,9 @@ import importlib
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -30,22 +29,6 @@ FAILED, USAGE, UNAVAILABLE, TIMEOUT, BAD_MODEL = 1, 2, 3, 4, 78
 PARALLEL = 16
 
 
-class LazyGroup(click.Group):
-    """Commands that live with the side they need, imported on first use."""
-
-    elsewhere: ClassVar = {"train": "worker.training.cli", "evaluate": "worker.training.cli"}
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """All names, sorted, without importing anything."""
-        return sorted({*super().list_commands(ctx), *self.elsewhere})
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported if it lives elsewhere."""
-        if cmd_name in self.elsewhere:
-            return getattr(importlib.import_module(self.elsewhere[cmd_name]), cmd_name)  # type: ignore[no-any-return]
-        return super().get_command(ctx, cmd_name)
-
-
 @contextmanager
 def exit_codes() -> Iterator[None]:
     """Every error that digitq raises on purpose becomes a line on stderr and its exit code."""
@@ -60,15 +43,25 @@ def exit_codes() -> Iterator[None]:
         sys.exit(TIMEOUT)
 
 
-def checked(command: Callable[..., None]) -> Callable[..., None]:
-    """A command whose errors end as exit codes."""
+class LazyGroup(click.Group):
+    """Commands, some of which live with the side they need and are imported on first use."""
 
-    @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
+    elsewhere: ClassVar = {"train": "worker.training.cli", "evaluate": "worker.training.cli"}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, sorted, without importing anything."""
+        return sorted({*super().list_commands(ctx), *self.elsewhere})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported if it lives elsewhere."""
+        if cmd_name in self.elsewhere:
+            return getattr(importlib.import_module(self.elsewhere[cmd_name]), cmd_name)  # type: ignore[no-any-return]
+        return super().get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command; its errors end as exit codes."""
         with exit_codes():
-            command(*args, **kwargs)
-
-    return run
+            return super().invoke(ctx)
 
 
 def configure_logging(settings: Settings) -> None:
@@ -110,7 +103,6 @@ def main() -> None:
 @click.option("--host", help="Address to bind  [DIGITQ_HOST]")
 @click.option("--port", type=int, help="Port to bind  [DIGITQ_PORT]")
 @click.option("--workers", default=2, show_default=True, help="Worker processes")
-@checked
 def up(host: str | None, port: int | None, workers: int) -> None:
     """Start the embedded server (unless REDIS_URL is set), the web process and the workers; Ctrl-C stops them."""
     from shared.home import run
@@ -119,7 +111,6 @@ def up(host: str | None, port: int | None, workers: int) -> None:
 
 
 @main.command()
-@checked
 def web() -> None:
     """Run the web process alone."""
     from producer.server import serve
@@ -131,7 +122,6 @@ def web() -> None:
 
 @main.command()
 @click.option("--burst", is_flag=True, help="Stop when the queues are empty")
-@checked
 def worker(burst: bool) -> None:
     """Run one worker process."""
     from worker.service import serve
@@ -147,7 +137,6 @@ def worker(burst: bool) -> None:
 
 @main.command()
 @click.argument("part", type=click.Choice(["web", "worker"]))
-@checked
 def healthcheck(part: str) -> None:
     """Exit 0 if this machine's web process or worker is healthy (for containers)."""
     from shared.home import is_healthy
@@ -159,7 +148,6 @@ def healthcheck(part: str) -> None:
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True)
-@checked
 def config(as_json: bool) -> None:
     """Print the effective settings, secrets masked."""
     table = Settings.from_env().table()
@@ -180,7 +168,6 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 @click.option("--priority", type=click.Choice(["high", "normal", "low"]), default="normal", show_default=True)
 @url_option
 @json_option
-@checked
 def submit(files: tuple[Path, ...], wait: bool, timeout: float, priority: str, url: str, as_json: bool) -> None:
     """Hand in pictures; results come in the order of the files.
 
@@ -236,7 +223,6 @@ def line(prediction: Prediction, name: str) -> str:
 @click.option("--wait", default=0.0, help="Seconds to wait for the end")
 @url_option
 @json_option
-@checked
 def status(id: str, wait: float, url: str, as_json: bool) -> None:
     """Print a prediction."""
     from producer.client import Client
@@ -249,7 +235,6 @@ def status(id: str, wait: float, url: str, as_json: bool) -> None:
 @main.command()
 @click.argument("id")
 @url_option
-@checked
 def cancel(id: str, url: str) -> None:
     """Take a waiting picture back, or forget one that has ended."""
     from producer.client import Client

@@ -55,7 +55,9 @@ def measure(port: int, clients: int, seconds: float) -> tuple[float, list[float]
 
 def cpu_seconds(pids: list[int]) -> float:
     ticks = os.sysconf("SC_CLK_TCK")
-    return sum(sum(map(int, Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13])) / ticks for pid in pids)
+    return sum(
+        sum(map(int, Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13])) / ticks for pid in pids
+    )
 
 
 def main() -> None:
@@ -74,7 +76,9 @@ def main() -> None:
             rate, ms = measure(port, clients, options.seconds)
             cpu = (cpu_seconds(stack.pids()) - before) / len(ms) * 1e6
             p50, p99 = statistics.median(ms), ms[int(len(ms) * 0.99)]
-            print(f"{clients:3} clients  {rate:7.0f} pictures/s  p50 {p50:6.1f} ms  p99 {p99:6.1f} ms  {cpu:6.0f} us CPU a picture")
+            print(
+                f"{clients:3} clients  {rate:7.0f} pictures/s  p50 {p50:6.1f} ms  p99 {p99:6.1f} ms  {cpu:6.0f} us CPU a picture"
+            )
 
 
 if __name__ == "__main__":

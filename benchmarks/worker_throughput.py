@@ -46,7 +46,9 @@ def ours(store: Store) -> None:
 
 def stock(store: Store) -> None:
     with mock.patch.object(worker.tasks, "classify", noop.classify):
-        SimpleWorker(list(keys.QUEUES), connection=store.client, serializer="json").work(burst=True, logging_level="CRITICAL")
+        SimpleWorker(list(keys.QUEUES), connection=store.client, serializer="json").work(
+            burst=True, logging_level="CRITICAL"
+        )
 
 
 def rate(store: Store, side: object, jobs: int) -> tuple[float, float]:
@@ -65,7 +67,9 @@ def main(jobs: int) -> None:
     with tempfile.TemporaryDirectory(prefix="digitq-") as folder, embedded(Path(folder)) as url:
         store = Store(connect(url, timeout=60), Settings(redis_url=url))
         rounds = [(rate(store, stock, jobs // 20), rate(store, ours, jobs)) for _ in range(ROUNDS)]
-    print(f"{platform.machine()}, Python {platform.python_version()}, AOF everysec, {jobs} jobs, {ROUNDS} rounds in turn")
+    print(
+        f"{platform.machine()}, Python {platform.python_version()}, AOF everysec, {jobs} jobs, {ROUNDS} rounds in turn"
+    )
     for name, side in (("stock SimpleWorker", 0), ("BatchWorker", 1)):
         rates = [one[side][0] for one in rounds]
         cpu = statistics.median(one[side][1] for one in rounds)

@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from shared.home import server_binary
+from shared.home import ROOT, server_binary
 from shared.settings import Settings
 from shared.store import Store, connect
-
-ROOT = Path(__file__).parent.parent
+from tests.stack import Stack, up
 
 
 def start_server(folder: Path, *options: str) -> tuple[subprocess.Popen[bytes], str]:
@@ -84,6 +83,14 @@ def cli_env(redis_url: str) -> dict[str, str]:
     keep = {name: value for name, value in os.environ.items() if not name.startswith("DIGITQ_")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {**keep, "REDIS_URL": redis_url, "PATH": path, "DIGITQ_LEASE_SECONDS": "2"}
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """The whole stack with two workers, for all tests that take it as it is."""
+    with tempfile.TemporaryDirectory(prefix="digitq-") as folder:
+        with up(Path(folder), workers=2, DIGITQ_LEASE_SECONDS="2") as running:
+            yield running
 
 
 def shared_folder(name: str) -> Path:

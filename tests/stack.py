@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from shared.home import http_ok
-from tests.conftest import ROOT
+from producer import Client
+from shared.home import ROOT, http_ok
 
 TAG = "DIGITQ_STATE_DIR"
 
@@ -53,12 +53,22 @@ class Stack:
 
 
 @contextmanager
+def client_of(stack: Stack) -> Iterator[Client]:
+    """An SDK client of the stack."""
+    client = Client(stack.url)
+    yield client
+    client.close()
+
+
+@contextmanager
 def up(state_dir: Path, workers: int = 1, **env: str) -> Iterator[Stack]:
     """Starts, waits for the ready line's condition, and stops with SIGTERM."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("DIGITQ_") and name != "REDIS_URL"}
+    clean = {
+        name: value for name, value in os.environ.items() if not name.startswith("DIGITQ_") and name != "REDIS_URL"
+    }
     digitq = [sys.executable, "-m", "digitq", "up", "--port", str(port), "--workers", str(workers)]
     log = (state_dir / "up.log").open("ab")
     process = subprocess.Popen(digitq, cwd=ROOT, env={**clean, TAG: str(state_dir), **env}, stdout=log, stderr=log)

@@ -12,7 +12,7 @@ import pytest
 
 from shared import keys
 from shared.redis_scripts import FOLDER, source
-from tests.conftest import ROOT
+from shared.home import ROOT
 
 PACKAGES = ("producer", "worker", "shared")
 

@@ -9,9 +9,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,30 +20,12 @@ from producer import Client, Prediction, Queue, State
 from shared import keys
 from shared.errors import DigitqError, PredictionFailed
 from shared.store import connect
-from tests.conftest import ROOT, shared_folder
+from shared.home import ROOT
+from tests.conftest import shared_folder
 from tests.pictures import png, seven
-from tests.stack import Stack, up
+from tests.stack import Stack, client_of, up
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="digitq-") as name:
-        yield Path(name)
-
-
-@pytest.fixture(scope="module")
-def stack(folder: Path) -> Iterator[Stack]:
-    with up(folder, workers=2, DIGITQ_LEASE_SECONDS="2") as running:
-        yield running
-
-
-@contextmanager
-def client_of(stack: Stack) -> Iterator[Client]:
-    client = Client(stack.url)
-    yield client
-    client.close()
 
 
 def submit_stubbornly(client: Client, picture: bytes) -> Prediction:

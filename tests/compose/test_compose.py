@@ -15,7 +15,7 @@ import pytest
 
 from producer import Client, State
 from shared.errors import DigitqError
-from tests.conftest import ROOT
+from shared.home import ROOT
 from tests.pictures import seven
 
 pytestmark = [
@@ -99,7 +99,7 @@ def test_a_stop_under_load_loses_nothing(stack: None) -> None:
         thread.join()
     compose("start")
     wait_until_ready(workers=3)
-    states = [Client(URL).get(id, wait=60).state for id in accepted]
+    states = [client.get(id, wait=60).state for id in accepted]
     print(f"accepted {len(accepted)}, succeeded {states.count(State.SUCCEEDED)}")
     assert len(accepted) > 100
     assert set(states) == {State.SUCCEEDED}

@@ -1,0 +1,145 @@
+"""The command line, as a process and with its exit codes."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from werkzeug.serving import make_server
+
+from producer.app import create_app
+from shared import keys
+from shared.ids import new_id
+from shared.store import Finish, Store
+from shared.home import ROOT
+from tests.fakes import outcome
+from tests.pictures import seven
+
+
+def digitq(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "digitq", *words]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.fixture
+def url(store: Store) -> Iterator[str]:
+    """A web process without a worker."""
+    app = create_app(store)
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    app.extensions["digitq_waiters"].close()
+
+
+@pytest.fixture
+def worker(store: Store) -> Iterator[None]:
+    """Answers every picture with a 7."""
+    stop = threading.Event()
+
+    def serve() -> None:
+        while not stop.wait(0.02):
+            claims = store.claim("w", keys.QUEUES, 64, "n")
+            done = [Finish(claim, "e30=", "", "succeeded", outcome(7)) for claim in claims]
+            store.finish("w", done, model="m", timings_ms=(0.4, 0.9), seconds=0)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> str:
+    path = tmp_path / "im7.png"
+    path.write_bytes(seven())
+    return str(path)
+
+
+def test_submit_and_wait_prints_the_digit(url: str, worker: None, picture: str) -> None:
+    done = digitq("submit", picture, picture, "--wait", "--url", url)
+    assert (done.returncode, done.stdout) == (0, f"{picture}: 7  (91.0%, accept)\n" * 2)
+    assert "pictures" in done.stderr or done.stderr == ""
+
+
+def test_submit_as_json_is_one_object_per_line(url: str, worker: None, picture: str) -> None:
+    done = digitq("submit", picture, picture, "--wait", "--json", "--url", url)
+    assert [json.loads(line)["digit"] for line in done.stdout.splitlines()] == [7, 7]
+
+
+def test_submit_without_wait_prints_the_id_and_status_and_cancel_take_it(url: str, picture: str) -> None:
+    id = json.loads(digitq("submit", picture, "--json", "--url", url).stdout)["id"]
+    assert json.loads(digitq("status", id, "--json", "--url", url).stdout)["state"] == "queued"
+    assert digitq("cancel", id, "--url", url).returncode == 0
+    assert digitq("status", id, "--url", url).stdout == f"im7.png: cancelled  {id}\n"
+
+
+def test_a_picture_that_is_refused_exits_1_and_the_others_go_on(
+    url: str, worker: None, picture: str, tmp_path: Path
+) -> None:
+    text = tmp_path / "a.png"
+    text.write_text("hello")
+    done = digitq("submit", str(text), picture, "--wait", "--url", url)
+    assert (done.returncode, done.stdout) == (1, f"{picture}: 7  (91.0%, accept)\n")
+    assert "unsupported_type" in done.stderr
+
+
+def test_no_answer_in_time_exits_4(url: str, picture: str) -> None:
+    assert digitq("submit", picture, "--wait", "--timeout", "0.2", "--url", url).returncode == 4
+
+
+def test_no_server_exits_3(picture: str) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        nowhere = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    done = digitq("submit", picture, "--url", nowhere)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "does not answer" in done.stderr
+
+
+def test_wrong_use_exits_2(picture: str) -> None:
+    assert digitq("submit").returncode == 2
+    assert digitq("submit", "/no/such/file.png").returncode == 2
+    assert digitq("nonsense").returncode == 2
+    assert digitq("config", env={"DIGITQ_PROT": "1"}).returncode == 2
+
+
+def test_an_unknown_id_exits_1(url: str) -> None:
+    done = digitq("status", new_id(now=5), "--url", url)
+    assert (done.returncode, "expired" in done.stderr) == (1, True)
+
+
+def test_config_prints_the_effective_settings_without_secrets() -> None:
+    done = digitq("config", env={"REDIS_URL": "redis://:secret@h:1", "DIGITQ_PORT": "9"})
+    assert "DIGITQ_PORT=9" in done.stdout and "***" in done.stdout and "secret" not in done.stdout
+
+
+def test_healthcheck_follows_the_web_process_and_the_workers(url: str, store: Store, cli_env: dict[str, str]) -> None:
+    env = {**cli_env, "DIGITQ_PORT": url.rpartition(":")[2]}
+    assert digitq("healthcheck", "web", env=env).returncode == 0
+    assert digitq("healthcheck", "worker", env=env).returncode == 3
+    store.renew(f"{socket.gethostname()}-1", [])
+    assert digitq("healthcheck", "worker", env=env).returncode == 0
+    assert digitq("healthcheck", "web", env={**env, "DIGITQ_PORT": "1"}).returncode == 3
+
+
+def test_a_worker_with_a_damaged_model_never_starts_to_claim(cli_env: dict[str, str], tmp_path: Path) -> None:
+    done = digitq("worker", env={**cli_env, "DIGITQ_MODEL_PATH": str(tmp_path)})
+    assert done.returncode == 78
+    assert "never claims a job" in done.stderr
+
+
+def test_help_lists_every_command_of_the_contract() -> None:
+    text = digitq("--help").stdout
+    for command in ("up", "web", "worker", "submit", "status", "cancel", "train", "evaluate", "healthcheck", "config"):
+        assert f"\n  {command} " in text

@@ -1,0 +1,129 @@
+"""The model as serving sees it: pixels in, probabilities out, a batch at a time.
+
+TensorFlow is imported on first use: `import worker.mlp` is cheap.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import ModelError
+
+CARD = "card.json"
+SIDE = 28
+CLASSES = 10
+#: Batches are padded to one of these, so that TensorFlow meets no new shape after the warm-up; larger ones are split.
+SHAPES = (1, 4, 16, 64, 256)
+
+
+@cache
+def tensorflow() -> Any:
+    """The module `tensorflow`, without the noise that it makes when it starts (set either variable to have it back)."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # oneDNN announces itself past that level, and does not serve one small picture sooner; training may turn it on.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    import tensorflow
+
+    return tensorflow
+
+
+def configure_threads() -> None:
+    """One thread within an operation and one between: a worker uses one core, and results do not vary with the cores.
+
+    Call it before TensorFlow has run anything; again is harmless. Raises RuntimeError if it comes too late.
+    """
+    threading = tensorflow().config.threading
+    threading.set_intra_op_parallelism_threads(1)
+    threading.set_inter_op_parallelism_threads(1)
+
+
+class Mlp:
+    """A trained multilayer perceptron with its card."""
+
+    def __init__(self, model: Any, card: dict[str, Any]) -> None:
+        """`model` is a loaded SavedModel whose `probabilities` maps float32 [n, 28, 28] to [n, 10]. See `load`."""
+        self._model = model  # its functions alone do not keep its variables alive
+        # The concrete function itself: `signatures[...]` costs milliseconds more on every call.
+        [self._probabilities] = model.probabilities.concrete_functions
+        #: What `card.json` says: data, recipe, errors, calibration, thresholds.
+        self.card = card
+        #: Such as "seed-1".
+        self.version: str = card["version"]
+        #: Of the model's files; see `digest`.
+        self.sha256: str = card["sha256"]
+
+    @classmethod
+    def load(cls, path: Path) -> Mlp:
+        """Read the model in the directory `path`, and check its files against its card.
+
+        Raises `ModelError` if the card or the model is missing, damaged, or one is not of the other.
+        """
+        card = _read_card(path)
+        found = digest(path)
+        if found != card["sha256"]:
+            raise ModelError(f"{path} has SHA-256 {found}, but its {CARD} says {card['sha256']}; {_ADVICE}")
+        configure_threads()
+        try:
+            return cls(tensorflow().saved_model.load(str(path)), card)
+        except Exception as error:  # TensorFlow raises nearly anything for a model that its version cannot read
+            raise ModelError(f"{path}: TensorFlow cannot load the model ({error}); {_ADVICE}") from error
+
+    def predict(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Images float32 [n, 28, 28] in [0, 1] -> probabilities float32 [n, 10], in the same order; n may be 0.
+
+        Raises ValueError for another shape, `ModelError` if the model does not answer with one row for each image.
+        """
+        if pixels.shape[1:] != (SIDE, SIDE):
+            raise ValueError(f"expected pixels [n, {SIDE}, {SIDE}], found {list(pixels.shape)}")
+        largest = SHAPES[-1]
+        chunks = [pixels[start : start + largest] for start in range(0, len(pixels), largest)]
+        return np.concatenate([np.empty((0, CLASSES), np.float32), *map(self._predict, chunks)])
+
+    def warm_up(self) -> None:
+        """Run every shape once: the first call of each is the slow one."""
+        for shape in SHAPES:
+            self.predict(np.zeros((shape, SIDE, SIDE), np.float32))
+
+    def _predict(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """At most the largest shape, padded with blank images to the next one."""
+        n = len(pixels)
+        shape = next(shape for shape in SHAPES if shape >= n)
+        padded = np.zeros((shape, SIDE, SIDE), np.float32)
+        padded[:n] = pixels
+        rows: NDArray[np.float32] = self._probabilities(tensorflow().constant(padded)).numpy()
+        if rows.shape != (shape, CLASSES):
+            raise ModelError(f"the model answered {list(rows.shape)} to {shape} images; {_ADVICE}")
+        return rows[:n]
+
+
+def digest(path: Path) -> str:
+    """SHA-256 over the files of the model in `path`, the card left out: for each, in the order of their names, the
+    relative name, a zero byte, and the SHA-256 of the content (32 bytes).
+    """
+    files = {f.relative_to(path).as_posix(): f for f in path.rglob("*") if f.is_file() and f != path / CARD}
+    total = hashlib.sha256()
+    for name in sorted(files):
+        total.update(name.encode() + b"\0" + hashlib.sha256(files[name].read_bytes()).digest())
+    return total.hexdigest()
+
+
+_ADVICE = "restore the directory, point DIGITQ_MODEL_PATH to another model, or make one with `digitq train`"
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    try:
+        card = json.loads((path / CARD).read_bytes())
+        missing = {"version", "sha256", "calibration", "thresholds"} - card.keys()
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path / CARD} cannot be read ({error}); {_ADVICE}") from error
+    if missing:
+        raise ModelError(f"{path / CARD} lacks {', '.join(sorted(missing))}; {_ADVICE}")
+    return dict(card)

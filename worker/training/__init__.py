@@ -1,0 +1,1 @@
+"""The training: data, network, recipes, runs, and the artefact that serving loads."""

@@ -1,0 +1,68 @@
+"""A training run on disk, in one file that is either whole or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import DataError
+from worker.training.network import Parameters
+from worker.training.recipes import Recipe
+
+KINDS = ("weights", "biases")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run after `step` steps: all that the next step depends on."""
+
+    recipe: Recipe
+    seed: int
+    #: File name -> SHA-256 of the data, see `Mnist.sha256`.
+    data: dict[str, str]
+    step: int
+    parameters: Parameters
+    #: Moving averages of the parameters: what is evaluated, exported and served.
+    averages: Parameters
+
+    def save(self, path: Path) -> None:
+        """Write the file in one go: whoever is killed on the way leaves the last checkpoint as it was."""
+        about = {"recipe": asdict(self.recipe), "seed": self.seed, "data": self.data, "step": self.step}
+        arrays = {**_named("parameters", self.parameters), **_named("averages", self.averages)}
+        part = path.with_name(path.name + ".part")
+        with part.open("wb") as file:
+            np.savez(file, allow_pickle=False, about=np.array(json.dumps(about)), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Checkpoint:
+        """Raises `DataError` if the file is missing or no checkpoint."""
+        try:
+            with path.open("rb") as file, np.load(file) as arrays:
+                about = json.loads(str(arrays["about"]))
+                about["recipe"] = Recipe.from_json(about["recipe"])
+                return cls(**about, parameters=_pairs("parameters", arrays), averages=_pairs("averages", arrays))
+        except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+            raise DataError(f"{path} is not a checkpoint ({error}): delete it to train anew") from error
+
+
+def _named(name: str, parameters: Parameters) -> dict[str, NDArray[np.float32]]:
+    return {
+        f"{name}/{layer}/{kind}": np.asarray(array)
+        for layer, pair in enumerate(parameters)
+        for kind, array in zip(KINDS, pair, strict=True)
+    }
+
+
+def _pairs(name: str, arrays: Mapping[str, NDArray[np.float32]]) -> Parameters:
+    layers = sum(key.startswith(f"{name}/") for key in arrays) // len(KINDS)
+    return [(arrays[f"{name}/{layer}/weights"], arrays[f"{name}/{layer}/biases"]) for layer in range(layers)]

@@ -1,0 +1,98 @@
+"""How well a model reads: on the arrays as they are, and on pictures that take the whole way of an upload."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from worker.mlp import CLASSES
+from worker.training.idx import Images, Labels, pixels
+
+#: Images in memory as pixels at a time.
+CHUNK = 256
+
+
+class Seen(Protocol):
+    """What preprocessing makes of a picture; see `worker.preprocess.Seen`."""
+
+    @property
+    def pixels(self) -> NDArray[np.float32]:
+        """float32 [28, 28] in [0, 1]."""
+
+
+class Model(Protocol):
+    """See `worker.mlp.Mlp`."""
+
+    def predict(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32 [n, 28, 28] -> probabilities float32 [n, 10]."""
+
+
+#: `worker.preprocess.preprocess`: bytes of a picture -> its 28 x 28 pixels.
+Preprocess = Callable[..., Seen]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Counts of an evaluation: `confusion[label][digit]` images of the label were read as the digit."""
+
+    confusion: list[list[int]]
+
+    @property
+    def images(self) -> int:
+        """How many images were read."""
+        return sum(map(sum, self.confusion))
+
+    @property
+    def errors(self) -> int:
+        """How many of them were read wrongly."""
+        return self.images - sum(self.confusion[digit][digit] for digit in range(CLASSES))
+
+    @property
+    def accuracy(self) -> float:
+        """The share, 0 to 1, that was read right; 0 without images."""
+        return (self.images - self.errors) / max(self.images, 1)
+
+    @property
+    def per_class(self) -> list[float]:
+        """For each label, the share of its images that was read right; 0 where there were none."""
+        return [row[label] / max(sum(row), 1) for label, row in enumerate(self.confusion)]
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, as JSON has it."""
+        names = ("images", "errors", "accuracy", "per_class", "confusion")
+        return {name: getattr(self, name) for name in names}
+
+    def table(self) -> str:
+        """A summary, then a row for each label: its share read right, and how often it was read as each digit."""
+        rows = [
+            f"{label:5}  {100 * right:6.2f} %  " + "".join(f"{count:6}" for count in counts)
+            for label, (right, counts) in enumerate(zip(self.per_class, self.confusion, strict=True))
+        ]
+        summary = f"{self.images} images, {self.errors} errors, accuracy {100 * self.accuracy:.2f} %"
+        return "\n".join([summary, "label     right  " + "".join(f"{digit:6}" for digit in range(CLASSES)), *rows])
+
+
+def evaluate(model: Model, images: Images, labels: Labels, preprocess: Preprocess | None = None) -> Report:
+    """Read images uint8 [n, 28, 28] and count what they were taken for.
+
+    Without `preprocess` the model gets the pixels as they are; with it each image becomes a PNG file first,
+    and the model gets what serving would make of an upload of it.
+    """
+    confusion = np.zeros((CLASSES, CLASSES), int)
+    for start in range(0, len(images), CHUNK):
+        chunk = images[start : start + CHUNK]
+        seen = pixels(chunk) if preprocess is None else np.stack([_uploaded(image, preprocess) for image in chunk])
+        np.add.at(confusion, (labels[start : start + CHUNK], model.predict(seen).argmax(axis=1)), 1)
+    return Report(confusion.tolist())
+
+
+def _uploaded(image: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.float32]:
+    png = BytesIO()
+    Image.fromarray(image).save(png, "PNG")
+    return preprocess(png.getvalue(), max_pixels=image.size).pixels

@@ -1,0 +1,71 @@
+"""What a training run is made of, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything but data and seed that decides the weights. Rates are per step, sizes in images or units."""
+
+    name: str
+    #: Goes into the model's version: raise it with every change of the values.
+    revision: int
+    #: Units of each layer, input first.
+    layers: tuple[int, ...]
+    batch: int
+    steps: int
+    learning_rate: float
+    #: The learning rate is multiplied by this every `decay_steps` steps, at once (staircase).
+    decay: float
+    decay_steps: int
+    #: Factor of the sum of `tf.nn.l2_loss` over the weights, not the biases.
+    l2: float
+    #: Decay of the moving average of the weights that is served.
+    ema: float
+    #: The first images of the training set, held out to watch the run; never trained on.
+    validation: int
+    checkpoint_every: int
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Recipe:
+        """The recipe whose `dataclasses.asdict` went through JSON, where a tuple becomes a list."""
+        return cls(**values | {"layers": tuple(values["layers"])})
+
+    @property
+    def version(self) -> str:
+        """The version of a model made by this recipe, such as "seed-1"."""
+        return f"{self.name}-{self.revision}"
+
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of step 0, 1, 2, …"""
+        return self.learning_rate * self.decay ** (step // self.decay_steps)
+
+    def ema_decay_at(self, step: int) -> float:
+        """The decay of the moving average after step 0, 1, 2, …: young averages forget their random start sooner.
+
+        Source: `num_updates` of `tf.train.ExponentialMovingAverage`.
+        """
+        return min(self.ema, (1 + step) / (10 + step))
+
+
+#: The plain recipe of the textbook example MNIST_best_practice (Zheng, Gu: "TensorFlow: Google Deep Learning Framework
+#: in Practice", 2017, section 5.5), with the learning rate, the batch and the steps of the seed.
+SEED = Recipe(
+    name="seed",
+    revision=1,
+    layers=(784, 500, 10),  # the book's INPUT_NODE, LAYER1_NODE, OUTPUT_NODE
+    batch=200,  # the seed
+    steps=50_000,  # the seed: 167 passes
+    learning_rate=0.1,  # the seed; the book's 0.8 is less stable on batches of 200
+    decay=0.99,  # the book's LEARNING_RATE_DECAY
+    decay_steps=300,  # one pass over 60,000 images in batches of 200
+    l2=0.0001,  # the book's REGULARIZATION_RATE
+    ema=0.99,  # the book's MOVING_AVERAGE_DECAY
+    validation=5_000,  # the first ones, as the book's reader read_data_sets does
+    checkpoint_every=1_000,  # the book
+)
+
+RECIPES = {recipe.name: recipe for recipe in (SEED,)}
