@@ -24,8 +24,8 @@ train: $(INSTALLED)
 	$(BIN)/digitq train --recipe seed --data $(DATA) --download
 
 bench: $(INSTALLED)
-	$(BIN)/python benchmarks/worker_throughput.py
-	$(BIN)/python benchmarks/pipeline.py
+	$(BIN)/python -m benchmarks.worker_throughput
+	$(BIN)/python -m benchmarks.pipeline
 
 compose-test: $(INSTALLED)
 	COMPOSE_TEST=1 $(BIN)/python -m pytest tests/compose $(ARGS)

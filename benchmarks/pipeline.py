@@ -1,6 +1,6 @@
 """The whole pipeline as a user has it: HTTP upload to the digit in the client's hand.
 
-    python benchmarks/pipeline.py [--clients 64] [--seconds 10] [--workers 1]
+    python -m benchmarks.pipeline [--clients 64] [--seconds 10] [--workers 1]
 
 One client alone for the latency, then many for the throughput; every answer is checked. Starts its own stack.
 """
@@ -13,18 +13,13 @@ import json
 import os
 import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-from tests.pictures import seven  # noqa: E402  # found after the path is set
-from tests.stack import up  # noqa: E402
+from tests.pictures import seven
+from tests.stack import up
 
 PICTURE = seven()
 
@@ -66,7 +61,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
-    subprocess.run(["sync"], check=False)
     with tempfile.TemporaryDirectory(prefix="digitq-") as folder, up(Path(folder), options.workers) as stack:
         port = int(stack.url.rpartition(":")[2])
         measure(port, 4, 2)  # warm-up
@@ -76,9 +70,8 @@ def main() -> None:
             rate, ms = measure(port, clients, options.seconds)
             cpu = (cpu_seconds(stack.pids()) - before) / len(ms) * 1e6
             p50, p99 = statistics.median(ms), ms[int(len(ms) * 0.99)]
-            print(
-                f"{clients:3} clients  {rate:7.0f} pictures/s  p50 {p50:6.1f} ms  p99 {p99:6.1f} ms  {cpu:6.0f} us CPU a picture"
-            )
+            figures = f"{rate:7.0f} pictures/s  p50 {p50:6.1f} ms  p99 {p99:6.1f} ms  {cpu:6.0f} us CPU a picture"
+            print(f"{clients:3} clients  {figures}")
 
 
 if __name__ == "__main__":

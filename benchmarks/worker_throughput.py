@@ -1,6 +1,6 @@
 """Jobs per second of one worker with a no-op classification: ours against RQ's SimpleWorker, side by side.
 
-    python benchmarks/worker_throughput.py [JOBS]
+    python -m benchmarks.worker_throughput [JOBS]
 
 The same jobs in the same embedded server, the two sides in turn three times; the ratio is the figure to hold on to.
 """
@@ -15,9 +15,6 @@ import tempfile
 import time
 from pathlib import Path
 from unittest import mock
-
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
 
 from rq import SimpleWorker
 

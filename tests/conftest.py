@@ -88,9 +88,9 @@ def cli_env(redis_url: str) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """The whole stack with two workers, for all tests that take it as it is."""
-    with tempfile.TemporaryDirectory(prefix="digitq-") as folder:
-        with up(Path(folder), workers=2, DIGITQ_LEASE_SECONDS="2") as running:
-            yield running
+    folder = tempfile.TemporaryDirectory(prefix="digitq-")
+    with folder as name, up(Path(name), workers=2, DIGITQ_LEASE_SECONDS="2") as running:
+        yield running
 
 
 def shared_folder(name: str) -> Path:

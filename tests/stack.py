@@ -53,9 +53,9 @@ class Stack:
 
 
 @contextmanager
-def client_of(stack: Stack) -> Iterator[Client]:
-    """An SDK client of the stack."""
-    client = Client(stack.url)
+def client_of(url: str) -> Iterator[Client]:
+    """An SDK client, closed in the end."""
+    client = Client(url)
     yield client
     client.close()
 

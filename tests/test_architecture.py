@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from shared import keys
-from shared.redis_scripts import FOLDER, source
 from shared.home import ROOT
+from shared.redis_scripts import FOLDER, source
 
 PACKAGES = ("producer", "worker", "shared")
 
@@ -42,7 +42,8 @@ def test_producer_and_worker_meet_only_in_shared(package: str, never: set[str]) 
 def test_the_web_process_never_loads_tensorflow_or_numpy() -> None:
     script = (
         "import sys; from producer.app import create_app; import producer.server; from tests.pictures import seven\n"
-        "web = create_app().test_client(); web.get('/'); web.post('/v1/predictions', data=seven()); web.get('/healthz')\n"
+        "web = create_app().test_client()\n"
+        "web.get('/'); web.post('/v1/predictions', data=seven()); web.get('/healthz')\n"
         "print(sorted({'tensorflow', 'numpy', 'keras', 'rq'} & set(sys.modules)))"
     )
     env = {"REDIS_URL": "unix:///nowhere/redis.sock", "PATH": ""}

@@ -96,7 +96,7 @@ def upload(stack: Stack, data: bytes) -> tuple[int, str]:
     if response.status >= 400:
         assert response.getheader("Content-Type") == "application/problem+json"
         return response.status, body["code"]
-    with client_of(stack) as client:
+    with client_of(stack.url) as client:
         ended = client.get(body["id"], wait=30)
     assert ended.state.terminal, data[:20]
     return response.status, ended.error["code"] if ended.error else ended.state.value

@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from producer import Client, State
+from producer import State
 from shared.errors import DigitqError
 from shared.home import ROOT
 from tests.pictures import seven
+from tests.stack import client_of
 
 pytestmark = [
     pytest.mark.skipif(not os.environ.get("COMPOSE_TEST"), reason="builds images for minutes: make compose-test"),
@@ -72,22 +73,22 @@ def stack() -> Iterator[None]:
 
 
 def test_three_workers_classify_a_hundred_pictures(stack: None) -> None:
-    client = Client(URL)
-    with ThreadPoolExecutor(8) as pool:
+    with client_of(URL) as client, ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda size: client.submit(seven(size)).wait(30), range(28, 128)))
     assert [one.digit for one in found] == [7] * 100
 
 
 def test_a_stop_under_load_loses_nothing(stack: None) -> None:
-    client, stopping, picture = Client(URL), threading.Event(), seven()
+    stopping, picture = threading.Event(), seven()
     accepted: list[str] = []
 
     def upload() -> None:
-        while not stopping.is_set():
-            try:
-                accepted.append(client.submit(picture).id)
-            except DigitqError:
-                time.sleep(0.05)
+        with client_of(URL) as client:
+            while not stopping.is_set():
+                try:
+                    accepted.append(client.submit(picture).id)
+                except DigitqError:
+                    time.sleep(0.05)
 
     threads = [threading.Thread(target=upload) for _ in range(16)]
     for thread in threads:
@@ -99,7 +100,8 @@ def test_a_stop_under_load_loses_nothing(stack: None) -> None:
         thread.join()
     compose("start")
     wait_until_ready(workers=3)
-    states = [client.get(id, wait=60).state for id in accepted]
+    with client_of(URL) as client:
+        states = [client.get(id, wait=60).state for id in accepted]
     print(f"accepted {len(accepted)}, succeeded {states.count(State.SUCCEEDED)}")
     assert len(accepted) > 100
     assert set(states) == {State.SUCCEEDED}
