@@ -28,7 +28,6 @@ class Waiters:
         self._events: defaultdict[str, set[threading.Event]] = defaultdict(set)
         self._lock = threading.Lock()
         self._count = 0
-        self._listening = threading.Event()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -58,7 +57,6 @@ class Waiters:
         if event is None:
             yield None
             return
-        self._listening.wait(0.5)
         try:
             yield event
         finally:
@@ -88,14 +86,12 @@ class Waiters:
                     while not self._closed.is_set():
                         self._hear(pubsub.get_message(timeout=1))
             except Exception as error:  # whatever it is, those who wait must end and the next one must be heard
-                self._listening.clear()
                 log.warning("redis: %s, listening again in 0.5 s", error)
                 self._wake(None)  # they find out for themselves, and answer 503
                 self._closed.wait(0.5)
 
     def _hear(self, message: dict[str, Any] | None) -> None:
         if message and message["type"] == "subscribe":
-            self._listening.set()
             self._wake(None)  # something may have ended before we listened
         elif message and message["type"] == "message":
             self._wake(message["data"].decode().split())

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +24,7 @@ from shared import keys
 from shared.ids import new_id
 from shared.settings import Settings
 from shared.store import Finish, Store, connect
+from tests.conftest import start_server
 from tests.fakes import outcome
 from tests.pictures import png_header, seven
 
@@ -290,3 +294,22 @@ def test_the_form_says_what_is_wrong_to_a_browser_and_a_script(web: FlaskClient)
     assert (page.status_code, "not a supported image" in page.get_data(as_text=True)) == (415, True)
     is_problem(web.post("/", data={"file": (BytesIO(b"hello"), "a.png")}), 415, "unsupported_type")
     assert web.get("/predictions/nothing", headers={"Accept": "text/html"}).status_code == 404
+
+
+def test_a_server_that_hangs_is_503_within_a_second() -> None:
+    with tempfile.TemporaryDirectory(prefix="digitq-") as folder:
+        server, url = start_server(Path(folder))
+        try:
+            with application(Store(connect(url), Settings())) as web:
+                id = web.post("/v1/predictions", data=seven(), **PICTURE).get_json()["id"]
+                server.send_signal(signal.SIGSTOP)
+                for path in (f"/v1/predictions/{id}", f"/v1/predictions/{id}?wait=5", "/readyz", "/v1/predictions"):
+                    start = time.monotonic()
+                    is_problem(web.get(path), 503, "redis_unavailable")
+                    assert time.monotonic() - start < 1, path
+                server.send_signal(signal.SIGCONT)
+                assert web.get(f"/v1/predictions/{id}").get_json()["state"] == "queued"
+        finally:
+            server.send_signal(signal.SIGCONT)
+            server.terminate()
+            server.wait()
