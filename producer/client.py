@@ -14,6 +14,8 @@ from shared.prediction import Prediction
 
 #: The longest that one request asks the server to wait, in seconds; longer waits are several requests.
 POLL_SECONDS = 10.0
+#: Between two requests of one wait.
+POLL_PAUSE_SECONDS = 0.25
 
 _BY_CODE = {
     cls.code: cls
@@ -53,6 +55,8 @@ class Client:
             prediction = self._prediction("GET", f"/v1/predictions/{id}", params={"wait": seconds}, timeout=timeout)
             if prediction.state.terminal or time.monotonic() >= end:
                 return prediction
+            # A server whose waiting room is full answers at once; then we poll, and not faster than it can bear.
+            time.sleep(max(0.0, min(POLL_PAUSE_SECONDS, end - time.monotonic())))
 
     def cancel(self, id: str) -> None:
         """Takes a waiting picture back, or forgets one that has ended. Raises StillRunning, NotFound."""

@@ -56,6 +56,16 @@ def test_an_idempotency_key_gives_the_first_prediction_again(store: Store, clien
     assert client.llen("rq:queue:digitq") == 1
 
 
+def test_an_idempotency_key_is_free_again_once_its_prediction_is_gone(store: Store, client: redis.Redis) -> None:
+    first = store.submit(b"1", idempotency_key="k")
+    finish(store)
+    store.cancel(first.id)
+    second = store.submit(b"2", idempotency_key="k")
+    assert second.id != first.id
+    client.delete(keys.prediction(second.id))
+    assert store.submit(b"3", idempotency_key="k").state is State.QUEUED
+
+
 def test_a_full_queue_refuses_before_anything_is_stored(store: Store, client: redis.Redis) -> None:
     small = Store(client, replace(store.settings, queue_max_length=2))
     small.submit(b"1")
@@ -211,6 +221,13 @@ def test_a_record_follows_when_the_job_is_deleted_with_rqs_tools(store: Store, c
 def test_a_record_follows_when_the_job_is_cancelled_with_rqs_tools(store: Store, client: redis.Redis) -> None:
     id = store.submit(b"7").id
     Job.fetch(id, connection=client, serializer="json").cancel()
+    assert store.fetch(id).state is State.CANCELLED
+
+
+def test_a_picture_whose_job_is_gone_can_still_be_taken_back(store: Store, client: redis.Redis) -> None:
+    id = store.submit(b"7").id
+    Job.fetch(id, connection=client, serializer="json").delete()
+    store.cancel(id)
     assert store.fetch(id).state is State.CANCELLED
 
 

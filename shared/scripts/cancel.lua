@@ -11,10 +11,12 @@ local origin = redis.call('HGET', JOB .. id, 'origin')
 
 if is_open(state) then
   -- Whoever removes it from the queue owns it: a worker that claims has already done so.
-  if not origin or redis.call('LREM', 'rq:queue:' .. origin, 1, id) == 0 then return 'running' end
-  redis.call('HSET', JOB .. id, 'status', 'canceled')
-  redis.call('EXPIRE', JOB .. id, ttl)
-  redis.call('ZADD', 'rq:canceled:' .. origin, NOW, id)
+  if origin then
+    if redis.call('LREM', 'rq:queue:' .. origin, 1, id) == 0 then return 'running' end
+    redis.call('HSET', JOB .. id, 'status', 'canceled')
+    redis.call('EXPIRE', JOB .. id, ttl)
+    redis.call('ZADD', 'rq:canceled:' .. origin, NOW, id)
+  end
   redis.call('DEL', IMAGE .. id)
   local ended = {}
   end_record(id, 'cancelled', ttl, ended)

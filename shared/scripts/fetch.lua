@@ -24,7 +24,7 @@ if is_open(state) then
   elseif status ~= 'started' and status ~= 'finished' then
     if state == 'running' then redis.call('HSET', key, 'state', 'queued') end
     -- Past `depth` the queue's length has to do: a search through 100,000 ids would cost everybody else.
-    local queue = 'rq:queue:' .. job[2]
+    local queue = 'rq:queue:' .. (job[2] or '')
     position = redis.call('LPOS', queue, id, 'MAXLEN', depth) or redis.call('LLEN', queue)
   end
   announce(ended)

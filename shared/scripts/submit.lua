@@ -12,8 +12,11 @@ local idempotency, fingerprint = ARGV[10], ARGV[11]
 if redis.call('EXISTS', PREDICTION .. id) == 1 then return {'repeated', id} end
 if idempotency ~= '' then
   local first = redis.call('HMGET', 'digitq:idempotency:' .. idempotency, 'id', 'fingerprint')
-  if first[1] and first[2] ~= fingerprint then return {'mismatch', first[1]} end
-  if first[1] then return {'repeated', first[1]} end
+  -- A key whose prediction was forgotten or has expired is free again.
+  local state = first[1] and redis.call('HGET', PREDICTION .. first[1], 'state')
+  if state and state ~= 'forgotten' then
+    return {first[2] == fingerprint and 'repeated' or 'mismatch', first[1]}
+  end
 end
 local waiting = 0
 for _, key in ipairs(KEYS) do waiting = waiting + redis.call('LLEN', key) end
