@@ -24,9 +24,6 @@ bp = Blueprint("api", __name__, url_prefix="/v1")
 MAX_WAIT_SECONDS = 30
 #: Most predictions on one page of the history.
 MAX_PAGE = 100
-#: What an HTML form sends; without `enctype` it sends no file.
-FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
-
 _PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?=$|[,;\s])")
 _IDEMPOTENCY_KEY = re.compile(r'"?([\x20\x21\x23-\x7e]{1,255})"?')
 _CURSOR = re.compile(r"\d{1,20}-\d{1,20}")
@@ -84,7 +81,7 @@ def uploaded() -> tuple[bytes, str]:
 
     Raises NoImage, TooLarge.
     """
-    if request.mimetype in FORMS:
+    if request.mimetype == "multipart/form-data":
         file = request.files.get("file")
         if file is None:
             raise NoImage("The multipart field `file` is missing")

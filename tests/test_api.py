@@ -96,6 +96,8 @@ def test_a_multipart_upload_is_accepted_with_its_name(web: FlaskClient) -> None:
 
 
 def test_the_declared_type_and_the_name_play_no_part(web: FlaskClient) -> None:
+    curl = web.post("/v1/predictions", data=seven(), content_type="application/x-www-form-urlencoded")
+    assert curl.status_code == 202
     jpeg_as_text = web.post("/v1/predictions?filename=a.txt", data=seven(format="JPEG"), content_type="text/plain")
     assert jpeg_as_text.status_code == 202
     is_problem(web.post("/v1/predictions", data=b"hello", **PICTURE), 415, "unsupported_type")
@@ -196,7 +198,8 @@ def test_an_idempotency_key_makes_a_retry_safe(web: FlaskClient) -> None:
 def test_uploads_are_refused_for_what_they_are(store: Store) -> None:
     with application(store, max_upload_bytes=5000, max_pixels=10_000) as web:
         is_problem(web.post("/v1/predictions", data=b"", **PICTURE), 400, "no_image")
-        is_problem(web.post("/v1/predictions", data={"other": "x"}), 400, "no_image")
+        form = {"data": {"other": "x"}, "content_type": "multipart/form-data"}
+        is_problem(web.post("/v1/predictions", **form), 400, "no_image")
         assert is_problem(web.post("/v1/predictions", data=bytes(5001), **PICTURE), 413, "too_large")["limit"] == 5000
         is_problem(web.post("/v1/predictions", data={"file": (BytesIO(bytes(5001)), "a")}), 413, "too_large")
         is_problem(web.post("/v1/predictions", data=bytes(500_000), **PICTURE), 413, "too_large")

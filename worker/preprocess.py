@@ -104,8 +104,8 @@ def _length(profile: NDArray[Any]) -> int:
 
 
 def _ink(bright: Grey, mask: Mask, paper: int) -> Pixels:
-    """Levels -> ink in [0, 1]: 0 on paper and away from the mask (a pixel of soft edge stays), 1 for its top tenth."""
-    full = int(np.sort(bright[mask])[np.count_nonzero(mask) * 9 // 10])
+    """Levels -> ink in [0, 1]: 0 on paper and off the mask (a pixel of soft edge stays), 1 for half, as in MNIST."""
+    full = int(np.sort(bright[mask])[np.count_nonzero(mask) // 2])
     ink = (bright - np.float32(paper)) / np.float32(full - paper)
     return np.where(grown(mask), ink, np.float32(0)).clip(0, 1)
 
