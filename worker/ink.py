@@ -75,6 +75,7 @@ def _without_background(bright: Grey) -> Grey:
     scale = max(height, width) / 32
     size = max(1, round(width / scale)), max(1, round(height / scale))
     small = np.asarray(Image.fromarray(bright).resize(size, Image.Resampling.BOX), np.int16)
+    # Odd reflection continues a slope past the border, where the opening would else fall short of it.
     wide = Image.fromarray(np.pad(small, 8, "reflect", reflect_type="odd").clip(0, 255).astype(np.uint8))
     opened = wide.filter(ImageFilter.MinFilter(9)).filter(ImageFilter.MaxFilter(9)).filter(ImageFilter.BoxBlur(2))
     opened = opened.crop((8, 8, 8 + size[0], 8 + size[1]))
