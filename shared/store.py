@@ -243,6 +243,11 @@ class Store:
         fenced, dependents = self._run("finish", [], args)
         return [id.decode() for id in fenced], [id.decode() for id in dependents]
 
+    def release(self, worker: str, claims: Sequence[Claim]) -> None:
+        """Gives claims back that were never started on, to the front of their queue."""
+        held = [text for claim in claims for text in (claim.queue, claim.id, claim.execution)]
+        self._run("release", [], [worker, *held])
+
     def start_record(self, id: str) -> int:
         """Moves a record alone to running, for a picture on RQ's own path. Returns the attempt."""
         return int(self._run("record", [], ["start", id, self.settings.result_ttl_seconds, ""]))

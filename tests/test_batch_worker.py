@@ -157,6 +157,18 @@ def test_a_stop_signal_finishes_the_batch_in_hand_and_leaves_the_rest(client: re
     assert [small.fetch(id).attempt for id in ids] == [1, 1, 0, 0, 0, 0]
 
 
+def test_what_a_batch_does_not_come_to_waits_again_as_if_never_claimed(store: Store) -> None:
+    ids = [store.submit(str(i).encode()).id for i in range(5)]
+    with serving(store) as worker:
+        worker.classify = lambda images: fakes.classify(images[:2])
+        worker.run(worker.claim())
+        found = [store.fetch(id) for id in ids]
+        assert [(one.digit, one.attempt, one.queue_position) for one in found] == [
+            (0, 1, None), (1, 1, None), (None, 0, 0), (None, 0, 1), (None, 0, 2)
+        ]  # fmt: skip
+        assert [claim.id for claim in worker.claim()] == ids[2:]
+
+
 def test_a_worker_survives_the_server_and_goes_on(
     store: Store, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:

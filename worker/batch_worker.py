@@ -206,21 +206,26 @@ class BatchWorker(SimpleWorker):
     def run(self, claims: Sequence[Claim]) -> None:
         """Pictures of ours together, then the others one by one."""
         ours = [claim for claim in claims if claim.batchable and image_id(claim)]
-        seconds = min([_timeout(claim) for claim in claims], default=0) + GRACE_SECONDS
-        with self.pulse.holding(claims, seconds):
+        others = [claim for claim in claims if claim not in ours]
+        with self.pulse.holding(claims, min(_timeout(claim) for claim in claims) + GRACE_SECONDS):
             if ours:
-                self.run_batch(ours)
-            for claim in claims:
-                if claim not in ours:
-                    self.run_alone(claim)
+                rest = self.run_batch(ours)
+                if rest:
+                    self.store.release(self.name, rest)
+            for claim in others:
+                self.run_alone(claim)
 
-    def run_batch(self, claims: Sequence[Claim]) -> None:
-        """Classifies and finishes a batch: one script writes RQ's state and our records for all of them."""
+    def run_batch(self, claims: Sequence[Claim]) -> Sequence[Claim]:
+        """Classifies and finishes a batch: one script writes RQ's state and our records for all of them.
+
+        Returns the claims that it did not come to.
+        """
         start = time.perf_counter()
         images = [claim.image or self._image_elsewhere(claim) for claim in claims]
-        done = self._classify([image for image in images if image], min(_timeout(claim) for claim in claims))
-        results = iter(done.results)
-        ended = [(claim, next(results) if image else Expired()) for claim, image in zip(claims, images, strict=True)]
+        gone = [(claim, Expired()) for claim, image in zip(claims, images, strict=True) if not image]
+        there = [(claim, image) for claim, image in zip(claims, images, strict=True) if image]
+        done = self._classify([image for _, image in there], min(_timeout(claim) for claim in claims))
+        ended = [*gone, *((claim, result) for (claim, _), result in zip(there, done.results, strict=False))]
         finishes = [_finish(claim, result) for claim, result in ended if isinstance(result, Outcome | DigitqError)]
         fenced, dependents = self.store.finish(
             self.name,
@@ -234,6 +239,7 @@ class BatchWorker(SimpleWorker):
             if not isinstance(result, Outcome | DigitqError):
                 self._fail(claim, result)
         log.debug("batch size=%d fenced=%d seconds=%.4f", len(claims), len(fenced), time.perf_counter() - start)
+        return [claim for claim, _ in there[len(done.results) :]]
 
     def _classify(self, images: Sequence[bytes], timeout: int) -> Classified:
         """Within the time limit; if the batch as a whole fails, each picture alone, so that only the culprit fails."""
@@ -250,6 +256,8 @@ class BatchWorker(SimpleWorker):
         for image in images:
             self.pulse.extend(timeout + GRACE_SECONDS)
             alone.append(self._classify([image], timeout))
+            if self._stop_requested:
+                break
         return Classified(
             [result for one in alone for result in one.results],
             sum(one.preprocess_ms for one in alone),
