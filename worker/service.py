@@ -9,6 +9,7 @@ from functools import cache
 from shared.errors import RedisUnavailable
 from shared.settings import Settings
 from shared.store import Store, connect
+from worker import golden
 from worker.classify import Classifier
 from worker.mlp import Mlp
 
@@ -17,10 +18,11 @@ log = logging.getLogger("digitq.worker")
 
 @cache
 def classifier() -> Classifier:
-    """This process's classifier: loaded, checked and warmed once. Raises ModelError."""
+    """This process's classifier: loaded, warmed and through the golden gate once. Raises ModelError."""
     settings = Settings.from_env()
     model = Mlp.load(settings.model_path)
     model.warm_up()
+    golden.check(Classifier(model, settings.max_pixels), settings.model_path)
     return Classifier(model, settings.max_pixels, settings.preprocessing)
 
 

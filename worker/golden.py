@@ -1,0 +1,80 @@
+"""The golden gate: a hundred recorded digits that a worker has to read as they were read when the model was made.
+
+They go the whole way, from PNG bytes through preprocessing and network: a damaged file, another preprocessing, a broken
+library or a sick device shows before the first claim. A worker that fails never claims a job.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from shared.errors import ModelError
+from shared.prediction import Outcome
+from worker.classify import Classified
+
+FILE = "golden.npz"
+DIGITS = 100
+#: How far a probability may be from the recorded one: other processors order the same float32 sums otherwise, which is
+#: some 1e-6; a GPU's TF32 has 10 bits of mantissa, which is some 1e-3.
+TOLERANCE = 5e-3
+
+Classify = Callable[[Sequence[bytes]], Classified]
+
+
+def record(classify: Classify, images: NDArray[np.uint8], labels: NDArray[np.uint8], folder: Path) -> None:
+    """Records the first digits, as many of each class, that are read right, into the model's folder.
+
+    `images` are uint8 [n, 28, 28], bright ink on black; `labels` uint8 [n]. Raises ModelError if there are too few.
+    """
+    chosen: list[int] = []
+    for digit in range(10):
+        of_class = np.flatnonzero(labels == digit)[: 4 * DIGITS // 10]
+        found = _read(classify, images[of_class])
+        right = ~np.isnan(found).any(axis=1) & (found.argmax(axis=1) == digit)
+        chosen += of_class[right][: DIGITS // 10].tolist()
+    if len(chosen) != DIGITS:
+        raise ModelError(f"only {len(chosen)} of the {DIGITS} golden digits are read right: this is no model to serve")
+    probabilities = _read(classify, images[chosen])
+    np.savez_compressed(folder / FILE, images=images[chosen], labels=labels[chosen], probabilities=probabilities)
+
+
+def check(classify: Classify, folder: Path) -> None:
+    """Raises ModelError, with the reason, unless every golden digit is read as recorded."""
+    try:
+        with np.load(folder / FILE) as golden:
+            images, labels, expected = golden["images"], golden["labels"], golden["probabilities"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ModelError(
+            f"{folder / FILE} cannot be read ({error}): make the model anew with `digitq train`"
+        ) from error
+    found = _read(classify, images)
+    wrong = int((found.argmax(axis=1) != labels).sum())
+    off = float(np.abs(found - expected).max())
+    if wrong or not off <= TOLERANCE:
+        raise ModelError(
+            f"the golden gate is shut: {wrong} of {len(labels)} digits are read wrong, "
+            f"probabilities differ by up to {off:.2g} (allowed {TOLERANCE:g})"
+        )
+
+
+def _read(classify: Classify, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Probabilities [n, 10] of uploads that look like these images; NaN where one cannot be read."""
+    uploads = [_png(image) for image in images]
+    rows: list[Sequence[float]] = []
+    while len(rows) < len(uploads):  # a batch may be closed before its end
+        results = classify(uploads[len(rows) :]).results
+        rows += [one.probabilities if isinstance(one, Outcome) else [float("nan")] * 10 for one in results]
+    return np.array(rows)
+
+
+def _png(image: NDArray[np.uint8]) -> bytes:
+    out = BytesIO()
+    Image.fromarray(image).save(out, "PNG")
+    return out.getvalue()
