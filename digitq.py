@@ -128,11 +128,7 @@ def worker(burst: bool) -> None:
 
     settings = Settings.from_env()
     configure_logging(settings)
-    try:
-        serve(settings, burst)
-    except ModelError as error:
-        logging.getLogger("digitq.worker").critical("never claims a job: %s", error)
-        raise
+    serve(settings, burst)
 
 
 @main.command()

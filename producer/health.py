@@ -21,5 +21,5 @@ def readyz() -> Response:
     """Redis accepts writes and a worker lives: an upload would be answered."""
     workers = len(store().workers())
     if not workers:
-        raise NoWorker(retry_after_seconds=1)
+        raise NoWorker(store().refusal(), retry_after_seconds=1)
     return answer({"status": "ready", "workers": workers})

@@ -11,6 +11,7 @@
 | digitq:workers           | zset    | worker name, and until when it counts as alive (Unix s)   | 1 h after a beat   |
 | digitq:model             | string  | card of the model that the last worker to beat serves     | 1 h after a beat   |
 | digitq:recovery          | string  | whose turn it is to look for expired leases               | 1 second           |
+| digitq:refused           | string  | why a worker's model was refused, for /readyz             | 10 minutes         |
 | digitq:ready             | string  | written by /readyz to see that Redis accepts writes       | 10 seconds         |
 
 RQ's own keys that the scripts write, as RQ 3.0 writes them: rq:queues, rq:queue:{queue}, rq:job:{id}, rq:wip:{queue},
@@ -31,6 +32,7 @@ WORKERS = "digitq:workers"
 MODEL = "digitq:model"
 RECOVERY = "digitq:recovery"
 READY = "digitq:ready"
+REFUSED = "digitq:refused"
 
 
 class Priority(StrEnum):

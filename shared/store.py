@@ -201,6 +201,10 @@ class Store:
         card = self._get(keys.MODEL)
         return json.loads(card) if card else None
 
+    def refusal(self) -> str:
+        """Why the last worker that had to refuse its model did so; empty if none did lately."""
+        return (self._get(keys.REFUSED) or b"").decode()
+
     def _get(self, key: str) -> bytes | None:
         with redis_errors():
             return cast("bytes | None", self.client.get(key))
@@ -256,6 +260,11 @@ class Store:
         """Moves a record alone to its end; False where it has ended before."""
         flat = [item for pair in fields.items() for item in pair]
         return bool(self._run("record", [], ["end", id, self.settings.result_ttl_seconds, state, input, *flat]))
+
+    def refuse(self, reason: str) -> None:
+        """A worker says why its model may not serve, for whoever asks whether anybody is ready."""
+        with redis_errors():
+            self.client.set(keys.REFUSED, reason, ex=600)
 
     def leave(self, worker: str) -> None:
         """The worker ends and says so."""

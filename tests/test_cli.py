@@ -9,6 +9,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 from werkzeug.serving import make_server
@@ -133,10 +135,14 @@ def test_healthcheck_follows_the_web_process_and_the_workers(url: str, store: St
     assert digitq("healthcheck", "web", env={**env, "DIGITQ_PORT": "1"}).returncode == 3
 
 
-def test_a_worker_with_a_damaged_model_never_starts_to_claim(cli_env: dict[str, str], tmp_path: Path) -> None:
+def test_a_worker_with_a_damaged_model_never_starts_to_claim(url: str, cli_env: dict[str, str], tmp_path: Path) -> None:
     done = digitq("worker", env={**cli_env, "DIGITQ_MODEL_PATH": str(tmp_path)})
     assert done.returncode == 78
     assert "never claims a job" in done.stderr
+    with pytest.raises(HTTPError) as not_ready, urlopen(f"{url}/readyz"):
+        pass
+    assert "card.json cannot be read" in json.load(not_ready.value)["detail"]
+    not_ready.value.close()
 
 
 def test_help_lists_every_command_of_the_contract() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from functools import cache
 
-from shared.errors import RedisUnavailable
+from shared.errors import ModelError, RedisUnavailable
 from shared.settings import Settings
 from shared.store import Store, connect
 from worker import golden
@@ -31,8 +32,14 @@ def serve(settings: Settings, burst: bool = False) -> None:
     from worker.batch_worker import BatchWorker
 
     start = time.perf_counter()
-    serving = classifier()
     store = Store(connect(settings.redis_url, timeout=5), settings)
+    try:
+        serving = classifier()
+    except ModelError as error:
+        log.critical("never claims a job: %s", error)
+        with contextlib.suppress(RedisUnavailable):
+            store.refuse(str(error))
+        raise
     _wait_for(store)
     allowed = [name.strip() for name in settings.allowed_functions.split(",") if name.strip()]
     worker = BatchWorker(store, serving, card=serving.model.card, allowed=allowed)
