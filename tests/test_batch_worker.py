@@ -21,8 +21,9 @@ from shared.keys import Priority
 from shared.prediction import State
 from shared.store import Claim, Store
 from tests import fakes
-from worker.batch_worker import BatchWorker, image_id
+from worker.batch_worker import BatchWorker
 from worker.classify import Classified
+from worker.jobs import image_id
 
 ALLOWED = ("tests.jobs.double", "tests.jobs.explode", "tests.jobs.on_success", "tests.jobs.on_failure")
 

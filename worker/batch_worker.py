@@ -6,7 +6,6 @@ every job that is not a plain picture.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -14,8 +13,6 @@ import random
 import signal
 import socket
 import time
-import zlib
-from base64 import b64encode
 from collections.abc import Callable, Collection, Sequence
 from types import FrameType
 from typing import Any
@@ -25,7 +22,6 @@ from redis import RedisError
 from rq import SimpleWorker
 from rq.executions import Execution
 from rq.job import Job, JobStatus
-from rq.job_lifecycle import format_exc_info
 from rq.queue import Queue
 from rq.registry import StartedJobRegistry
 from rq.timeouts import JobTimeoutException
@@ -35,10 +31,11 @@ from rq.worker.base import WorkerStatus
 from shared import keys
 from shared.errors import DigitqError, Expired, Lost, NotFound, RedisUnavailable
 from shared.prediction import Outcome
-from shared.store import Claim, Finish, Store
+from shared.store import Claim, Store
 from worker.classify import NOT_CLASSIFIED, Classified
 from worker.doorbell import Doorbell
 from worker.heartbeat import Heartbeat
+from worker.jobs import ForbiddenJob, check_allowed, finish, image_id, timeout_seconds
 
 log = logging.getLogger("digitq.worker")
 
@@ -50,12 +47,6 @@ MAINTENANCE_SECONDS = 1.0
 RQ_MAINTENANCE_SECONDS = 60
 #: What a batch may take beyond its timeout before the process is given up.
 GRACE_SECONDS = 10
-
-
-class ForbiddenJob(DigitqError):
-    """The job names a function that this worker does not run, or cannot be read without pickle."""
-
-    code, title = "forbidden_job", "This worker does not run this job"
 
 
 class BatchWorker(SimpleWorker):
@@ -207,7 +198,7 @@ class BatchWorker(SimpleWorker):
         """Pictures of ours together, then the others one by one."""
         ours = [claim for claim in claims if claim.batchable and image_id(claim)]
         others = [claim for claim in claims if claim not in ours]
-        with self.pulse.holding(claims, min(_timeout(claim) for claim in claims) + GRACE_SECONDS):
+        with self.pulse.holding(claims, min(timeout_seconds(claim) for claim in claims) + GRACE_SECONDS):
             if ours:
                 rest = self.run_batch(ours)
                 if rest:
@@ -224,9 +215,9 @@ class BatchWorker(SimpleWorker):
         images = [claim.image or self._image_elsewhere(claim) for claim in claims]
         gone = [(claim, Expired()) for claim, image in zip(claims, images, strict=True) if not image]
         there = [(claim, image) for claim, image in zip(claims, images, strict=True) if image]
-        done = self._classify([image for _, image in there], min(_timeout(claim) for claim in claims))
+        done = self._classify([image for _, image in there], min(timeout_seconds(claim) for claim in claims))
         ended = [*gone, *((claim, result) for (claim, _), result in zip(there, done.results, strict=False))]
-        finishes = [_finish(claim, result) for claim, result in ended if isinstance(result, Outcome | DigitqError)]
+        finishes = [finish(claim, result) for claim, result in ended if isinstance(result, Outcome | DigitqError)]
         fenced, dependents = self.store.finish(
             self.name,
             finishes,
@@ -285,7 +276,7 @@ class BatchWorker(SimpleWorker):
         timeout = job.timeout or queue.DEFAULT_TIMEOUT
         self.pulse.extend(timeout + GRACE_SECONDS if timeout > 0 else float("inf"))
         try:
-            self._check_allowed(job)
+            check_allowed(job, self.allowed)
         except ForbiddenJob as error:
             job.retries_left = 0
             job._success_callback_name = job._failure_callback_name = None
@@ -293,17 +284,6 @@ class BatchWorker(SimpleWorker):
         else:
             self.perform_job(job, queue, execution)
         self.set_state(WorkerStatus.IDLE)
-
-    def _check_allowed(self, job: Job) -> None:
-        """Raises ForbiddenJob unless the function and every callback are on the allow-list."""
-        try:
-            callbacks = (job._success_callback_name, job._failure_callback_name, job._stopped_callback_name)
-            named = [job.func_name, *(name for name in callbacks if isinstance(name, str) and name)]
-        except Exception as error:
-            raise ForbiddenJob("The job is not JSON.") from error
-        forbidden = [name for name in named if name not in self.allowed]
-        if forbidden:
-            raise ForbiddenJob(f"{forbidden[0]} is not on this worker's list of functions.")
 
     def _rq(self, claim: Claim) -> tuple[Job, Queue, Execution]:
         """The claim in RQ's terms."""
@@ -330,32 +310,3 @@ class BatchWorker(SimpleWorker):
             self.store.end_record(claim.id, "failed", error_code=code, error_message=message)
         else:
             self._repair(claim.id)
-
-
-def image_id(claim: Claim) -> str | None:
-    """The argument of a job that names our function; None for any other job, and for what is not JSON."""
-    data = claim.data
-    with contextlib.suppress(zlib.error):  # RQ reads uncompressed data too, and submit.lua writes it so
-        data = zlib.decompress(data)
-    try:
-        function, instance, args, kwargs = json.loads(data)
-        plain = function == keys.JOB_FUNCTION and instance is None and kwargs == {} and len(args) == 1
-    except (ValueError, TypeError):
-        return None
-    return args[0] if plain and isinstance(args[0], str) else None
-
-
-def _timeout(claim: Claim) -> int:
-    """Seconds; RQ's default where the job has none."""
-    return int(claim.timeout) if claim.timeout.isdigit() else Queue.DEFAULT_TIMEOUT
-
-
-def _finish(claim: Claim, result: Outcome | DigitqError) -> Finish:
-    """The end of a claim as finish.lua and RQ's Result want it."""
-    if isinstance(result, Outcome):
-        value = b64encode(json.dumps(result.summary()).encode()).decode()
-        return Finish(claim, value, "", "succeeded", result)
-    trace = format_exc_info((type(result), result, result.__traceback__))
-    exception = b64encode(zlib.compress(trace.encode())).decode()
-    state = "expired" if isinstance(result, Expired) else "failed"
-    return Finish(claim, "", exception, state, error=(result.code, str(result)))

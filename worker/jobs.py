@@ -1,0 +1,65 @@
+"""What a claimed job means, in RQ's terms: which picture it names, whether it may run, how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import zlib
+from base64 import b64encode
+from collections.abc import Collection
+
+from rq.job import Job
+from rq.job_lifecycle import format_exc_info
+from rq.queue import Queue
+
+from shared import keys
+from shared.errors import DigitqError, Expired
+from shared.prediction import Outcome
+from shared.store import Claim, Finish
+
+
+class ForbiddenJob(DigitqError):
+    """The job names a function that this worker does not run, or cannot be read without pickle."""
+
+    code, title = "forbidden_job", "This worker does not run this job"
+
+
+def image_id(claim: Claim) -> str | None:
+    """The argument of a job that names our function; None for any other job, and for what is not JSON."""
+    data = claim.data
+    with contextlib.suppress(zlib.error):  # RQ reads uncompressed data too, and submit.lua writes it so
+        data = zlib.decompress(data)
+    try:
+        function, instance, args, kwargs = json.loads(data)
+        plain = function == keys.JOB_FUNCTION and instance is None and kwargs == {} and len(args) == 1
+    except (ValueError, TypeError):
+        return None
+    return args[0] if plain and isinstance(args[0], str) else None
+
+
+def timeout_seconds(claim: Claim) -> int:
+    """Seconds; RQ's default where the job has none."""
+    return int(claim.timeout) if claim.timeout.isdigit() else Queue.DEFAULT_TIMEOUT
+
+
+def finish(claim: Claim, result: Outcome | DigitqError) -> Finish:
+    """The end of a claim as finish.lua and RQ's Result want it."""
+    if isinstance(result, Outcome):
+        value = b64encode(json.dumps(result.summary()).encode()).decode()
+        return Finish(claim, value, "", "succeeded", result)
+    trace = format_exc_info((type(result), result, result.__traceback__))
+    exception = b64encode(zlib.compress(trace.encode())).decode()
+    state = "expired" if isinstance(result, Expired) else "failed"
+    return Finish(claim, "", exception, state, error=(result.code, str(result)))
+
+
+def check_allowed(job: Job, allowed: Collection[str]) -> None:
+    """Raises ForbiddenJob unless the function and every callback are on the allow-list."""
+    try:
+        callbacks = (job._success_callback_name, job._failure_callback_name, job._stopped_callback_name)
+        named = [job.func_name, *(name for name in callbacks if isinstance(name, str) and name)]
+    except Exception as error:
+        raise ForbiddenJob("The job is not JSON.") from error
+    forbidden = [name for name in named if name not in allowed]
+    if forbidden:
+        raise ForbiddenJob(f"{forbidden[0]} is not on this worker's list of functions.")
