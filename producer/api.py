@@ -24,9 +24,10 @@ bp = Blueprint("api", __name__, url_prefix="/v1")
 MAX_WAIT_SECONDS = 30
 #: Most predictions on one page of the history.
 MAX_PAGE = 100
-_PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?=$|[,;\s])")
+_PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait=([0-9]{1,6})(?=$|[,;\s])")
 _IDEMPOTENCY_KEY = re.compile(r'"?([\x20\x21\x23-\x7e]{1,255})"?')
-_CURSOR = re.compile(r"\d{1,20}-\d{1,20}")
+_LIMIT = re.compile(r"[0-9]{1,3}")
+_CURSOR = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 
 
 def store() -> Store:
@@ -139,7 +140,9 @@ def read(id: str) -> Response:
 def delete(id: str) -> Response:
     """Takes a waiting picture back, or forgets one that has ended."""
     store().cancel(id)
-    return Response(status=204)
+    response = Response(status=204)
+    del response.headers["Content-Type"]
+    return response
 
 
 @bp.get("/predictions/<id>/image")
@@ -169,7 +172,7 @@ def _png(pixels: bytes) -> bytes:
 def history() -> Response:
     """What was accepted, newest first."""
     limit, cursor = request.args.get("limit", "20"), request.args.get("cursor")
-    if not limit.isdigit() or not 1 <= int(limit) <= MAX_PAGE:
+    if not _LIMIT.fullmatch(limit) or not 1 <= int(limit) <= MAX_PAGE:
         raise BadRequest(f"limit is a number from 1 to {MAX_PAGE}")
     if cursor and not _CURSOR.fullmatch(cursor):
         raise BadRequest("cursor is the next_cursor of an earlier page")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from shared.ids import issued_at, new_id
 from shared.keys import Priority
 from shared.prediction import Outcome, Prediction, State
 from shared.settings import Settings
+
+log = logging.getLogger("digitq.redis")
 
 #: How far `queue_position` is looked up exactly; beyond, it is the length of the queue.
 POSITION_DEPTH = 1000
@@ -104,7 +107,9 @@ def redis_errors() -> Iterator[None]:
     try:
         yield
     except (redis.RedisError, OSError) as error:
-        raise RedisUnavailable(str(error), retry_after_seconds=1) from error
+        # The cause names addresses: it is for the log, not for clients.
+        log.warning("redis: %s", error)
+        raise RedisUnavailable(retry_after_seconds=1) from error
 
 
 class Store:

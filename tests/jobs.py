@@ -40,3 +40,7 @@ def on_success(job: Any, connection: Any, result: Any) -> None:
 
 def on_failure(job: Any, connection: Any, *error: Any) -> None:
     connection.incr("test:failure")
+
+
+def never(job: Any, connection: Any, *error: Any) -> None:
+    connection.incr("test:never")

@@ -189,7 +189,68 @@ def test_a_worker_survives_the_server_and_goes_on(
     assert "gone" in caplog.text
 
 
+def test_a_lease_may_be_a_fraction_of_a_second(client: redis.Redis, store: Store) -> None:
+    odd = Store(client, replace(store.settings, lease_seconds=2.5))
+    id = odd.submit(b"7").id
+    claims = odd.claim("w", keys.QUEUES, 64, "n")
+    assert odd.renew("w", claims) == 1
+    assert odd.fetch(id).state is State.RUNNING
+
+
+def test_a_batch_is_closed_before_it_grows_heavier_than_its_lease_can_carry(store: Store) -> None:
+    for _ in range(6):
+        store.submit(bytes(6 * 1024 * 1024))
+    assert [len(store.claim("w", keys.QUEUES, 64, str(i))) for i in range(3)] == [3, 3, 0]
+
+
+def test_the_heartbeat_outlives_a_server_that_is_away(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(store) as worker:
+        errors = [redis.ConnectionError("gone"), ValueError("a bug")]
+        monkeypatch.setattr(worker.pulse, "_on_beat", lambda: errors and (_ for _ in ()).throw(errors.pop()))
+        worker.pulse.start()
+        time.sleep(store.settings.lease_seconds / 3 * 4)
+        assert (worker.pulse.is_alive(), errors) == (True, [])
+        worker.pulse.stop()
+
+
+def test_a_job_deleted_after_the_claim_leaves_nothing_behind(store: Store, client: redis.Redis) -> None:
+    id = store.submit(b"7").id
+    with serving(store) as worker:
+        claims = worker.claim()
+        Job.fetch(id, connection=client, serializer="json").delete()
+        worker.run(claims)
+        theirs = rq_queue(client).enqueue("tests.jobs.double", 21)
+        claims = worker.claim()
+        theirs.delete()
+        worker.run(claims)
+    assert [key for key in client.keys("rq:*") if id.encode() in key or theirs.id.encode() in key] == []
+    assert client.zcard("rq:wip:digitq") == 0
+
+
 # ---------------------------------------------------------------------- other people's jobs
+
+
+@pytest.mark.parametrize("field", ["timeout", "result_ttl", "failure_ttl", "created_at"])
+def test_a_job_that_cannot_be_parsed_fails_alone(field: str, store: Store, client: redis.Redis) -> None:
+    client.set(keys.image("p"), b"7", ex=60)
+    bad = rq_queue(client).enqueue(keys.JOB_FUNCTION, "p")
+    client.hset(f"rq:job:{bad.id}", field, "abc")
+    good = store.submit(b"7").id
+    burst(store)
+    assert store.fetch(good).state is State.SUCCEEDED
+    assert client.zcard("rq:wip:digitq") == 0
+    assert client.hget(f"rq:job:{bad.id}", "status") in (b"failed", b"finished")
+
+
+def test_recovery_does_not_run_a_callback_off_the_list(store: Store, client: redis.Redis) -> None:
+    callback = Callback("tests.jobs.never")
+    job = rq_queue(client).enqueue("tests.jobs.double", 21, on_failure=callback)
+    [claim] = store.claim("dead", keys.QUEUES, 64, "n")
+    client.zadd("rq:wip:digitq", {f"{job.id}:{claim.execution}": store.time() - 1})
+    with serving(store) as worker:
+        worker.recover()
+    assert job.get_status().value == "failed"
+    assert client.get("test:never") is None
 
 
 def test_a_plain_rq_client_is_answered(store: Store, client: redis.Redis) -> None:

@@ -20,6 +20,7 @@ from uuid import uuid4
 
 from redis import RedisError
 from rq import SimpleWorker
+from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.queue import Queue
@@ -35,7 +36,7 @@ from shared.store import Claim, Store
 from worker.classify import NOT_CLASSIFIED, Classified
 from worker.doorbell import Doorbell
 from worker.heartbeat import Heartbeat
-from worker.jobs import ForbiddenJob, check_allowed, finish, image_id, timeout_seconds
+from worker.jobs import ForbiddenJob, UnreadableJob, check_allowed, finish, guarded, image_id, timeout_seconds
 
 log = logging.getLogger("digitq.worker")
 
@@ -62,17 +63,18 @@ class BatchWorker(SimpleWorker):
         allowed: Collection[str] = (),
         name: str | None = None,
     ) -> None:
+        self.allowed = {keys.JOB_FUNCTION, *allowed}
         super().__init__(
             list(queues),
             name=name or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}",
             connection=store.client,
             serializer="json",
+            job_class=guarded(self.allowed),
             maintenance_interval=RQ_MAINTENANCE_SECONDS,
             worker_ttl=60,
         )
         self.store, self.classify = store, classify
         self.card = card or {}
-        self.allowed = {keys.JOB_FUNCTION, *allowed}
         self.bell = Doorbell(store.client, queues)
         self.pulse = Heartbeat(store, self.name, json.dumps(self.card) if self.card else "", self._on_beat)
         self._claims = 0
@@ -107,15 +109,19 @@ class BatchWorker(SimpleWorker):
                     failures = 0
                 except (RedisUnavailable, RedisError, OSError) as error:
                     failures += 1
-                    self._wait_for_redis(error, failures)
+                    self._back_off(error.__cause__ or error, failures)
+                except Exception as error:  # a bug of ours must not take the queue down with it
+                    failures += 1
+                    log.exception("unexpected")
+                    self._back_off(error, failures)
         finally:
             self._say_goodbye()
         return worked
 
-    def _wait_for_redis(self, error: Exception, failures: int) -> None:
+    def _back_off(self, error: BaseException, failures: int) -> None:
         """Exponential back-off with full jitter, so that a fleet does not return in one wave."""
         seconds = random.uniform(0.05, min(2.0, 0.1 * 2**failures))
-        log.warning("redis: %s, trying again in %.1f s", error, seconds)
+        log.warning("%s: trying again in %.1f s", error, seconds)
         self.bell.hang_up()
         time.sleep(seconds)
 
@@ -155,7 +161,9 @@ class BatchWorker(SimpleWorker):
         abandoned: list[str] = []
         cutoff = self.store.time()
         for queue in self.queues:
-            StartedJobRegistry(queue=queue).cleanup(cutoff, [lambda job, *_: abandoned.append(job.id)])
+            StartedJobRegistry(queue=queue, job_class=self.job_class).cleanup(
+                cutoff, [lambda job, *_: abandoned.append(job.id)]
+            )
         for id in abandoned:
             log.warning("lease ran out id=%s", id)
             self._repair(id)
@@ -165,6 +173,11 @@ class BatchWorker(SimpleWorker):
             self.store.fetch(id)
         except (NotFound, Expired, Lost):
             log.debug("no record to repair id=%s", id)
+
+    def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:
+        """RQ's thread for `rq` commands ends on a timeout; it shall outlive whatever Redis does."""
+        log.debug("listening for commands again: %s", exc)
+        time.sleep(2)
 
     def _on_beat(self) -> None:
         """RQ's heartbeat, and a new registration where Redis has lost the old one."""
@@ -182,7 +195,11 @@ class BatchWorker(SimpleWorker):
         wait_ms = self.store.settings.batch_max_wait_ms
         if wait_ms and self._company and claims and claims[0].batchable and len(claims) < limit:
             time.sleep(wait_ms / 1000)
-            claims += self.store.claim(self.name, order, limit - len(claims), uuid4().hex)
+            more = self.store.claim(self.name, order, limit - len(claims), uuid4().hex)
+            if more and (more[0].attempt > 1 or not more[0].batchable):
+                self.store.release(self.name, more)  # it goes alone
+            else:
+                claims += more
         self._company = len(claims) > 1
         return claims
 
@@ -265,14 +282,21 @@ class BatchWorker(SimpleWorker):
             log.warning("lease lost before the end, result dropped id=%s", id)
         for claim in claims:
             if claim.id in dependents:
-                job, queue, _ = self._rq(claim)
+                job, queue, execution = self._rq(claim)
+                self.executions.pop(execution.id)
                 queue.enqueue_dependents(job)
 
     # ------------------------------------------------------------------ RQ's own path
 
     def run_alone(self, claim: Claim) -> None:
         """A job with another function, callbacks, dependents or the like: as SimpleWorker runs it."""
-        job, queue, execution = self._rq(claim)
+        try:
+            job, queue, execution = self._rq(claim)
+        except NoSuchJobError as error:
+            log.warning("%s", error)
+            ended = finish(claim, UnreadableJob())
+            self.store.finish(self.name, [ended], model="", timings_ms=(0, 0), seconds=0)
+            return
         timeout = job.timeout or queue.DEFAULT_TIMEOUT
         self.pulse.extend(timeout + GRACE_SECONDS if timeout > 0 else float("inf"))
         try:
@@ -299,7 +323,11 @@ class BatchWorker(SimpleWorker):
         if not self.store.renew(self.name, [claim]):
             log.warning("lease lost before the end, failure dropped id=%s", claim.id)
             return
-        fetched, queue, execution = self._rq(claim)
+        try:
+            fetched, queue, execution = self._rq(claim)
+        except NoSuchJobError as gone:
+            log.warning("%s", gone)
+            return
         job = job or fetched
         job.started_at = job.started_at or now()
         self._finalize_failure(job, queue, execution, (type(error), error, error.__traceback__))

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from shared.errors import RedisUnavailable
 from shared.store import Claim, Store
 
 log = logging.getLogger("digitq.worker")
@@ -58,8 +57,8 @@ class Heartbeat(threading.Thread):
         try:
             self._store.renew(self._worker, self._held, self._card)
             self._on_beat()
-        except RedisUnavailable as error:
-            log.debug("no heartbeat: %s", error)
+        except Exception as error:  # whatever it is, the next beat must come
+            log.warning("no heartbeat: %s", error)
 
     def stop(self) -> None:
         """Ends the thread."""

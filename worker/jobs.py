@@ -7,15 +7,24 @@ import json
 import zlib
 from base64 import b64encode
 from collections.abc import Collection
+from typing import Any
 
+from rq.exceptions import NoSuchJobError
 from rq.job import Job
 from rq.job_lifecycle import format_exc_info
 from rq.queue import Queue
+from rq.types import FailureCallbackType
 
 from shared import keys
 from shared.errors import DigitqError, Expired
 from shared.prediction import Outcome
 from shared.store import Claim, Finish
+
+
+class UnreadableJob(DigitqError):
+    """The job was deleted after it was claimed, or its fields are not what RQ writes."""
+
+    code, title = "unreadable_job", "The job cannot be read"
 
 
 class ForbiddenJob(DigitqError):
@@ -51,6 +60,27 @@ def finish(claim: Claim, result: Outcome | DigitqError) -> Finish:
     exception = b64encode(zlib.compress(trace.encode())).decode()
     state = "expired" if isinstance(result, Expired) else "failed"
     return Finish(claim, "", exception, state, error=(result.code, str(result)))
+
+
+def guarded(allowed: Collection[str]) -> type[Job]:
+    """RQ's Job for a worker with this allow-list.
+
+    RQ's recovery runs the failure callback of an abandoned job by itself, and one job that it cannot parse stops it for
+    all: here a callback off the list is none, and a job that cannot be parsed counts as gone.
+    """
+
+    class GuardedJob(Job):
+        @property
+        def failure_callback(self) -> FailureCallbackType | None:
+            return super().failure_callback if self._failure_callback_name in allowed else None
+
+        def restore(self, raw_data: Any) -> Any:
+            try:
+                return super().restore(raw_data)
+            except Exception as error:
+                raise NoSuchJobError(f"job {self.id} cannot be read: {error}") from error
+
+    return GuardedJob
 
 
 def check_allowed(job: Job, allowed: Collection[str]) -> None:

@@ -7,6 +7,10 @@
 -- Answer: for each job {id, execution, queue, kind, data, image, attempt, timeout, result ttl, failure ttl}
 --   kind: 'batch' for a picture of ours, 'single' for a job that goes through RQ's own path
 local max, worker, lease, nonce = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local keep = math.ceil(lease) + 60
+-- A reply that takes longer than a lease to arrive would be lost before it is known: so many bytes close a batch.
+local MAX_BYTES = 16 * 1024 * 1024
+local bytes = 0
 local func, ttl = ARGV[5], tonumber(ARGV[6])
 local prefix = func .. '('
 local claimed = {}
@@ -18,7 +22,8 @@ local FIELDS = {'data', 'status', 'description', 'started_at', 'timeout', 'resul
 local function plain(id, job)
   if not job[3] or string.sub(job[3], 1, #prefix) ~= prefix then return false end
   for i = 8, #FIELDS do if job[i] and job[i] ~= '' then return false end end
-  for i = 6, 7 do if job[i] and tonumber(job[i]) <= 0 then return false end end
+  -- What is no positive whole number (kept for ever, not kept, malformed) is RQ's own business.
+  for i = 5, 7 do if job[i] and not string.match(job[i], '^[1-9]%d*$') then return false end end
   return redis.call('EXISTS', JOB .. id .. ':dependents') == 0
 end
 
@@ -28,9 +33,9 @@ local function register(queue, id)
   local key = 'rq:execution:' .. member
   redis.call('HSET', key, 'id', execution, 'job_id', id, 'created_at', STAMP, 'last_heartbeat', STAMP,
     'worker_name', worker)
-  redis.call('EXPIRE', key, lease + 60)
+  redis.call('EXPIRE', key, keep)
   redis.call('ZADD', 'rq:executions:' .. id, NOW + lease + 60, execution)
-  redis.call('EXPIRE', 'rq:executions:' .. id, lease + 60)
+  redis.call('EXPIRE', 'rq:executions:' .. id, keep)
   redis.call('ZADD', 'rq:wip:' .. queue, NOW + lease, member)
   redis.call('SADD', 'rq:worker:' .. worker .. ':executions', member)
   redis.call('HSET', JOB .. id, 'status', 'started', 'started_at', ISO, 'last_heartbeat', ISO, 'worker_name', worker)
@@ -55,9 +60,11 @@ local function take(key, queue)
       end
       local execution = register(queue, id)
       local attempt = batchable and start_record(id, '', ttl) or '0'
-      claimed[#claimed + 1] = {id, execution, queue, batchable and 'batch' or 'single', job[1],
-        batchable and redis.call('GET', IMAGE .. id) or '', attempt, job[5] or '', job[6] or '', job[7] or ''}
-      if alone then return false end
+      local image = batchable and redis.call('GET', IMAGE .. id) or ''
+      claimed[#claimed + 1] = {id, execution, queue, batchable and 'batch' or 'single', job[1], image, attempt,
+        job[5] or '', job[6] or '', job[7] or ''}
+      bytes = bytes + #image
+      if alone or bytes >= MAX_BYTES then return false end
     end
   end
   return false
@@ -67,7 +74,7 @@ for i, key in ipairs(KEYS) do
   if not take(key, ARGV[6 + i]) then break end
 end
 if #claimed > 0 then
-  redis.call('EXPIRE', 'rq:worker:' .. worker .. ':executions', lease + 120)
+  redis.call('EXPIRE', 'rq:worker:' .. worker .. ':executions', keep + 60)
   redis.call('HSET', 'rq:worker:' .. worker, 'state', 'busy')
 end
 return claimed

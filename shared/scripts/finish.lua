@@ -18,6 +18,10 @@ local function finish_job(id, execution, queue, ttl, value, exception)
   local key, member, ok = JOB .. id, id .. ':' .. execution, exception == ''
   local expire = ttl or (ok and RESULT_TTL)
   local started = redis.call('HGET', 'rq:execution:' .. member, 'created_at')
+  redis.call('DEL', 'rq:execution:' .. member, 'rq:executions:' .. id)
+  redis.call('SREM', 'rq:worker:' .. worker .. ':executions', member)
+  -- Deleted with RQ's tools while it ran: nothing of it is to come back.
+  if redis.call('EXISTS', key) == 0 then return end
   redis.call('HSET', key, 'status', ok and 'finished' or 'failed', 'ended_at', ISO, 'last_heartbeat', ISO)
   -- A named failure is the picture's own: to run it again would end the same.
   if not ok and redis.call('HEXISTS', key, 'retries_left') == 1 then redis.call('HSET', key, 'retries_left', 0) end
@@ -27,8 +31,6 @@ local function finish_job(id, execution, queue, ttl, value, exception)
   if expire then redis.call('EXPIRE', 'rq:results:' .. id, expire) end
   redis.call('EXPIRE', key, expire or FAILURE_TTL)
   redis.call('ZADD', (ok and 'rq:finished:' or 'rq:failed:') .. queue, NOW + (expire or FAILURE_TTL), id)
-  redis.call('DEL', 'rq:execution:' .. member, 'rq:executions:' .. id)
-  redis.call('SREM', 'rq:worker:' .. worker .. ':executions', member)
   if redis.call('EXISTS', key .. ':dependents') == 1 then dependents[#dependents + 1] = id end
 end
 

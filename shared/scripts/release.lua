@@ -13,13 +13,14 @@ for i = #ARGV - 2, 2, -3 do
     redis.call('DEL', 'rq:execution:' .. member, 'rq:executions:' .. id)
     redis.call('SREM', 'rq:worker:' .. worker .. ':executions', member)
     redis.call('HSET', JOB .. id, 'status', 'queued')
-    -- Without a start it does not look like a job that has taken a worker down.
-    redis.call('HDEL', JOB .. id, 'started_at', 'worker_name')
+    local attempt = 0
     if redis.call('HGET', PREDICTION .. id, 'state') == 'running' then
       redis.call('HSET', PREDICTION .. id, 'state', 'queued')
       redis.call('HDEL', PREDICTION .. id, 'started_at')
-      redis.call('HINCRBY', PREDICTION .. id, 'attempt', -1)
+      attempt = redis.call('HINCRBY', PREDICTION .. id, 'attempt', -1)
     end
+    -- Without a start it does not look like a job that has taken a worker down; one that may have keeps it.
+    if attempt == 0 then redis.call('HDEL', JOB .. id, 'started_at', 'worker_name') end
     redis.call('LPUSH', 'rq:queue:' .. queue, id)
     released = released + 1
   end

@@ -4,6 +4,7 @@
 -- ARGV: worker name, lease (s), worker ttl (s), model card (JSON or ''), then queue, id, execution for each claim
 -- Answer: how many claims are still held
 local worker, lease, ttl, card = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local keep = math.ceil(lease) + 60
 redis.call('ZADD', 'digitq:workers', NOW + ttl, worker)
 redis.call('ZREMRANGEBYSCORE', 'digitq:workers', '-inf', NOW)
 redis.call('EXPIRE', 'digitq:workers', 3600)
@@ -18,8 +19,8 @@ for i = 5, #ARGV, 3 do
   if expiry and tonumber(expiry) > NOW then
     redis.call('ZADD', 'rq:wip:' .. queue, 'XX', NOW + lease, member)
     redis.call('HSET', 'rq:execution:' .. member, 'last_heartbeat', STAMP)
-    redis.call('EXPIRE', 'rq:execution:' .. member, lease + 60)
-    redis.call('EXPIRE', 'rq:executions:' .. id, lease + 60)
+    redis.call('EXPIRE', 'rq:execution:' .. member, keep)
+    redis.call('EXPIRE', 'rq:executions:' .. id, keep)
     redis.call('HSET', JOB .. id, 'last_heartbeat', ISO)
     held = held + 1
   end
