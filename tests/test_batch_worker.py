@@ -294,6 +294,15 @@ def test_a_function_off_the_list_is_refused_and_not_run(store: Store, client: re
     assert rq_queue(client).failed_job_registry.get_job_ids() == [job.id]
 
 
+def test_a_refused_job_that_wants_no_memory_of_its_failure_has_none(
+    store: Store, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = rq_queue(client).enqueue("os.mkdir", "never", failure_ttl=0)
+    burst(store)
+    assert not client.exists(f"rq:job:{job.id}")
+    assert "unexpected" not in caplog.text
+
+
 def test_a_callback_off_the_list_is_refused_and_not_run(store: Store, client: redis.Redis) -> None:
     job = rq_queue(client).enqueue("tests.jobs.double", 21, on_success=Callback("os.getpid"))
     burst(store)

@@ -22,7 +22,7 @@ from redis import RedisError
 from rq import SimpleWorker
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
-from rq.job import Job, JobStatus
+from rq.job import Job
 from rq.queue import Queue
 from rq.registry import StartedJobRegistry
 from rq.timeouts import JobTimeoutException
@@ -331,7 +331,7 @@ class BatchWorker(SimpleWorker):
         job = job or fetched
         job.started_at = job.started_at or now()
         self._finalize_failure(job, queue, execution, (type(error), error, error.__traceback__))
-        if job.get_status() == JobStatus.FAILED:
+        if self.connection.hget(job.key, "status") in (b"failed", None):  # None: kept for no time at all
             timed_out = isinstance(error, JobTimeoutException)
             code = error.code if isinstance(error, DigitqError) else "timeout" if timed_out else "internal_error"
             message = str(error) if isinstance(error, DigitqError) else NOT_CLASSIFIED
