@@ -5,7 +5,7 @@ WORKERS ?= 2
 DATA ?= var/mnist
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-REQUIREMENTS := requirements.txt $(wildcard */requirements.txt) pyproject.toml
+REQUIREMENTS := requirements.txt $(wildcard */requirements.txt */*/requirements.txt) pyproject.toml
 
 .PHONY: up test lint train bench compose-test clean
 

@@ -46,7 +46,7 @@ def exit_codes() -> Iterator[None]:
 class LazyGroup(click.Group):
     """Commands, some of which live with the side they need and are imported on first use."""
 
-    elsewhere: ClassVar = {"train": "worker.training.cli", "evaluate": "worker.training.cli"}
+    elsewhere: ClassVar = {"train": "worker.training.cli", "evaluate": "worker.training.cli", "explain": "worker.cli"}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, sorted, without importing anything."""

@@ -97,7 +97,7 @@ def test_the_commands_of_the_readme_exist() -> None:
 
 def test_every_requirement_is_pinned_and_the_root_is_their_union() -> None:
     root = (ROOT / "requirements.txt").read_text()
-    for part in ("producer", "worker", "tests"):
+    for part in ("producer", "worker", "worker/training", "tests"):
         assert f"-r {part}/requirements.txt" in root
         lines = (ROOT / part / "requirements.txt").read_text().splitlines()
         assert [line for line in lines if line and not line.startswith("#") and "==" not in line] == []

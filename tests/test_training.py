@@ -18,13 +18,16 @@ from click.testing import CliRunner
 from shared.errors import DataError, ModelError, SettingsError
 from tests.conftest import ROOT
 from worker.mlp import Mlp, configure_threads
-from worker.training import cli
+from worker.training import calibration, cli
 from worker.training.checkpoint import Checkpoint
 from worker.training.evaluate import Report, evaluate
 from worker.training.export import export
 from worker.training.idx import FILES, Mnist, encode, pixels
-from worker.training.recipes import RECIPES, SEED, Recipe
+from worker.training.recipes import BEST, RECIPES, SEED, Recipe
 
+TINY_BEST = replace(
+    BEST, layers=(784, 12, 10), batch=20, steps=30, warm_up=5, validation=20, checkpoint_every=5, pictures=(3, 2)
+)
 TINY = replace(SEED, layers=(784, 12, 10), batch=20, steps=30, decay_steps=10, validation=20, checkpoint_every=5)
 
 
@@ -57,7 +60,7 @@ def straight(mnist: Mnist, tmp_path_factory: pytest.TempPathFactory) -> Checkpoi
 
 
 def weights(checkpoint: Checkpoint) -> list[bytes]:
-    pairs = checkpoint.parameters + checkpoint.averages
+    pairs = checkpoint.parameters + checkpoint.averages + checkpoint.first + checkpoint.second
     return [array.tobytes() for pair in pairs for array in pair]
 
 
@@ -73,12 +76,23 @@ def test_young_averages_forget_faster():
     assert [SEED.ema_decay_at(step) for step in (0, 8, 10_000)] == pytest.approx([0.1, 0.5, 0.99])
 
 
-def test_a_recipe_survives_json():
-    assert Recipe.from_json(json.loads(json.dumps(SEED.__dict__))) == SEED
+def test_the_best_recipe_warms_up_and_ends_at_rest():
+    rates = [BEST.learning_rate_at(step) for step in (0, 149, 300, BEST.steps // 2, BEST.steps)]
+    assert rates == pytest.approx([1e-3 / 300, 0.5e-3, 1e-3, 0.5e-3, 0], rel=1e-2)
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_a_recipe_survives_json(recipe):
+    assert Recipe.from_json(json.loads(json.dumps(recipe.__dict__))) == recipe
+
+
+def test_a_recipe_written_before_there_were_distortions_is_still_that_recipe():
+    new = {"adamw", "warm_up", "dropout", "label_smoothing", "pictures"}
+    assert Recipe.from_json({name: value for name, value in SEED.__dict__.items() if name not in new}) == SEED
 
 
 def test_a_pass_shows_every_image_once_in_an_order_of_its_own():
-    from worker.training.train import batch_indices
+    from worker.training.batches import batch_indices
 
     batches = [batch_indices(step, 60, 20, seed=1) for step in range(6)]
     first, second = np.concatenate(batches[:3]), np.concatenate(batches[3:])
@@ -118,31 +132,73 @@ def test_a_step_goes_down_the_gradient_and_the_averages_follow():
     assert np.allclose(average, 0.75 * w0 + 0.25 * w, atol=1e-6)
 
 
+def test_a_first_step_of_adamw_is_as_long_as_the_rate_and_decays_the_weights():
+    from worker.training import network
+
+    images, dice = np.random.default_rng(0).random((5, 28, 28), np.float32), np.zeros((5, 12), np.uint8)
+    labels = np.array([1, 2, 3, 4, 5], np.int32)
+    before = network.initial((784, 12, 10), seed=0)
+    zeros = [(np.zeros(w.shape, np.float32), np.zeros(b.shape, np.float32)) for w, b in before]
+    recipe = replace(BEST, dropout=0.0, adamw=0.1)
+    rates = np.float32(0.01), np.float32(0.75), np.float32(1)
+    state, loss = network.backward_adamw([before, before, zeros, zeros], (images, labels, dice), rates, recipe)
+    parameters, averages, first, second = state
+
+    softmax = np.exp(network.forward(before, images).numpy())
+    softmax /= softmax.sum(axis=1, keepdims=True)
+    targets = 0.95 * np.eye(10)[labels] + 0.005
+    assert float(loss) == pytest.approx(-(targets * np.log(softmax)).sum(axis=1).mean(), rel=1e-4)
+    assert np.allclose(first[1][1], 0.1 * (softmax - targets).mean(axis=0), atol=1e-6)
+    for layer in range(2):
+        w0, w, gradient = before[layer][0].numpy(), parameters[layer][0].numpy(), first[layer][0].numpy() / 0.1
+        assert np.allclose(second[layer][0], 0.001 * gradient**2, atol=1e-6)
+        clear = np.abs(gradient) > 1e-4  # than the 1e-8 below the fraction bar
+        assert np.allclose((w - 0.999 * w0)[clear], -0.01 * np.sign(gradient)[clear], atol=1e-5)
+        assert np.allclose(averages[layer][0], 0.75 * w0 + 0.25 * w, atol=1e-6)
+
+
+def test_dropout_leaves_a_share_out_and_keeps_the_mean():
+    from worker.training import network
+
+    parameters = network.initial((784, 200, 100, 10), seed=0)
+    dice = np.random.default_rng(0).integers(0, 256, (50, 300), np.uint8)
+    first, second = (kept.numpy() for kept in network.dropout(parameters, dice, 0.1))
+    assert (first.shape, second.shape) == ((50, 200), (50, 100))
+    assert (first == 0).mean() == pytest.approx(0.1, abs=0.02)
+    assert first.mean() == pytest.approx(1, abs=0.02)
+    images = np.random.default_rng(0).random((50, 28, 28), np.float32)
+    silent = [np.zeros_like(first), second]
+    assert np.allclose(network.forward(parameters, images, silent), 0)
+
+
 # The run
 
 KILLED_AT_17 = """
 import os, signal
 from pathlib import Path
-from tests.test_training import TINY, stripes
+from tests.test_training import TINY, TINY_BEST, stripes
 from worker.training import train
 
 step = train._step
-def doomed(run, split):
+def doomed(run, batch):
     if run.step == 17:
         os.kill(os.getpid(), signal.SIGKILL)
-    return step(run, split)
+    return step(run, batch)
 train._step = doomed
-train.train(TINY, stripes(), Path({run!r}), progress=False)
+train.train({recipe}, stripes(), Path({run!r}), progress=False)
 """
 
 
-def test_a_run_killed_at_step_17_ends_bit_identical(straight, mnist, tmp_path):
+@pytest.mark.parametrize("recipe", ["TINY", "TINY_BEST"])
+def test_a_run_killed_at_step_17_ends_bit_identical(recipe, mnist, tmp_path):
     from worker.training.train import CHECKPOINT, train
 
-    killed = subprocess.run([sys.executable, "-c", KILLED_AT_17.format(run=str(tmp_path))], cwd=ROOT, check=False)
+    script = KILLED_AT_17.format(run=str(tmp_path), recipe=recipe)
+    killed = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert Checkpoint.load(tmp_path / CHECKPOINT).step == 15
-    resumed = Checkpoint.load(train(TINY, mnist, tmp_path, progress=False))
+    resumed = Checkpoint.load(train(globals()[recipe], mnist, tmp_path, progress=False))
+    straight = Checkpoint.load(train(globals()[recipe], mnist, tmp_path / "straight", progress=False))
     assert weights(resumed) == weights(straight)
 
 
@@ -217,6 +273,30 @@ def test_an_export_replaces_a_model_and_nothing_else(straight, mnist, tmp_path):
     assert (tmp_path / "thesis" / "draft.txt").exists()
 
 
+def test_a_model_of_smoothed_labels_is_exported_with_the_temperature_that_fits_the_held_out_images(mnist, tmp_path):
+    from worker.training import network
+    from worker.training.train import train
+
+    run = Checkpoint.load(train(replace(TINY, label_smoothing=0.05), mnist, tmp_path, steps=5, progress=False))
+    model = Mlp.load(export(run, mnist, tmp_path / "model", preprocessing="mnist-1"))
+    temperature = model.card["calibration"]["temperature"]
+    logits = network.forward(run.averages, pixels(mnist.train_images[:20])).numpy()
+    assert temperature == calibration.temperature(logits, mnist.train_labels[:20]) != 1
+    odds = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)
+    found = model.predict(pixels(mnist.train_images[:20]))
+    assert np.allclose(found, odds / odds.sum(axis=1, keepdims=True), atol=1e-5)
+
+
+@pytest.mark.parametrize("modesty", [0.5, 1, 3])
+def test_the_temperature_undoes_the_one_that_the_labels_were_drawn_at(modesty):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (20_000, 10))
+    odds = np.exp(logits)
+    drawn = (odds / odds.sum(axis=1, keepdims=True)).cumsum(axis=1)
+    labels = (rng.random((20_000, 1)) > drawn).sum(axis=1).clip(max=9)
+    assert calibration.temperature(logits * modesty, labels) == pytest.approx(modesty, rel=0.03)
+
+
 # The evaluation
 
 
@@ -272,9 +352,11 @@ def test_train_and_evaluate_from_the_command_line(mnist, tmp_path, monkeypatch):
     assert trained.stdout.splitlines()[-1].startswith("step     30  loss")
     assert f"the model is in {run / 'model'}" in trained.stderr
     model = ["--model", str(run / "model")]
-    report = json.loads(CliRunner().invoke(cli.evaluate, [*data, *model, "--json"], catch_exceptions=False).stdout)
+    model += ["--out", str(tmp_path / "report"), "--robustness", "5"]
+    printed = CliRunner().invoke(cli.evaluate, [*data, *model, "--json"], catch_exceptions=False).stdout
+    [report] = json.loads(printed)["models"]
     assert report["model"] == "seed-1"
-    assert report["direct"]["images"] == report["served"]["images"] == 20
+    assert report["direct"]["images"] == report["images"] == 20
     table = CliRunner().invoke(cli.evaluate, [*data, *model], catch_exceptions=False).stdout
     assert "seed-1, direct: 20 images" in table
     assert "seed-1, served: 20 images" in table

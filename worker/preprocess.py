@@ -8,6 +8,7 @@ reduce -> polarity and background -> threshold -> the digit's parts -> crop, sca
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,14 +61,22 @@ def seed(grey: Grey) -> Seen:
     return Seen(pixels, () if pixels.any() else ("no_ink",))
 
 
-def normalise(grey: Grey) -> Seen:
-    """Uint8 [H, W], ink darker or brighter than its background -> `Seen` as in MNIST; all 0, `no_ink`, if blank."""
+def _unwatched(stage: str, levels: NDArray[Any]) -> None: ...
+
+
+def normalise(grey: Grey, watch: Callable[[str, NDArray[Any]], None] = _unwatched) -> Seen:
+    """Uint8 [H, W], ink darker or brighter than its background -> `Seen` as in MNIST; all 0, `no_ink`, if blank.
+
+    `watch` is shown what there is on the way: "bright" uint8 [h, w], "mask" bool [h, w], "ink" float32 [h, w].
+    """
     bright, inverted = bright_ink(_reduced(grey))
+    watch("bright", bright)
     if _is_like_mnist(bright):
         return Seen(np.divide(bright, 255, dtype=np.float32), ("inverted",) * inverted)
     split = otsu(bright)
     drawn = split.contrast >= MIN_CONTRAST and split.distance >= MIN_DISTANCE
     mask = digit(bright > split.threshold) if drawn else np.zeros((1, 1), np.bool_)
+    watch("mask", mask)
     if not mask.any():
         return Seen(np.zeros((SIDE, SIDE), np.float32), ("no_ink",))
     warnings = {
@@ -75,8 +84,9 @@ def normalise(grey: Grey) -> Seen:
         "low_contrast": split.contrast < LOW_CONTRAST,
         "touches_border": mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any(),
     }
-    placed = _placed(_ink(bright, mask, split.paper), mask)
-    return Seen(_inked(placed), tuple(name for name, holds in warnings.items() if holds))
+    ink = _ink(bright, mask, split.paper)
+    watch("ink", ink)
+    return Seen(_inked(_placed(ink, mask)), tuple(name for name, holds in warnings.items() if holds))
 
 
 def _reduced(grey: Grey) -> Grey:

@@ -6,7 +6,7 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ from worker.training.network import Parameters
 from worker.training.recipes import Recipe
 
 KINDS = ("weights", "biases")
+#: The arrays of a run, in the order in which `network.backward_adamw` has them.
+STATE = ("parameters", "averages", "first", "second")
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,14 @@ class Checkpoint:
     parameters: Parameters
     #: Moving averages of the parameters: what is evaluated, exported and served.
     averages: Parameters
+    #: First and second moments of the gradients; empty lists in a run that keeps none.
+    first: Parameters = field(default_factory=list)
+    second: Parameters = field(default_factory=list)
 
     def save(self, path: Path) -> None:
         """Write the file in one go: whoever is killed on the way leaves the last checkpoint as it was."""
         about = {"recipe": asdict(self.recipe), "seed": self.seed, "data": self.data, "step": self.step}
-        arrays = {**_named("parameters", self.parameters), **_named("averages", self.averages)}
+        arrays = {key: array for name in STATE for key, array in _named(name, getattr(self, name)).items()}
         part = path.with_name(path.name + ".part")
         with part.open("wb") as file:
             np.savez(file, allow_pickle=False, about=np.array(json.dumps(about)), **arrays)
@@ -50,7 +55,7 @@ class Checkpoint:
             with path.open("rb") as file, np.load(file) as arrays:
                 about = json.loads(str(arrays["about"]))
                 about["recipe"] = Recipe.from_json(about["recipe"])
-                return cls(**about, parameters=_pairs("parameters", arrays), averages=_pairs("averages", arrays))
+                return cls(**about | {name: _pairs(name, arrays) for name in STATE})
         except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
             raise DataError(f"{path} is not a checkpoint ({error}): delete it to train anew") from error
 

@@ -29,6 +29,10 @@ def train(
 
     A run that was interrupted goes on from its last checkpoint. Prints the loss every 1,000 steps.
     """
+    from worker.mlp import use_onednn
+
+    if RECIPES[recipe].pictures:
+        use_onednn()
     from worker.preprocess import PREPROCESSING_VERSION
     from worker.training import download, idx
     from worker.training.checkpoint import Checkpoint
@@ -46,21 +50,51 @@ def train(
 
 
 @click.command()
-@data_option
-@click.option("--model", type=DIRECTORY, help="Directory of the model.  [default: the one that is served]")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-def evaluate(data: Path, model: Path | None, as_json: bool) -> None:
-    """Read the MNIST test set with a model: directly, and as PNG files on the way of an upload."""
-    from worker.mlp import Mlp
-    from worker.preprocess import preprocess
-    from worker.training import idx
-    from worker.training.evaluate import evaluate as read
+@click.option("--data", type=DIRECTORY, help="Directory of the four MNIST files: read the test digits.")
+@click.option("--pictures", type=DIRECTORY, help="Directory with pictures and an index.csv: path, label, category.")
+@click.option(
+    "--model",
+    "paths",
+    type=DIRECTORY,
+    multiple=True,
+    help="Directory of a model, repeatable.  [default: \
+the one that is served]",
+)
+@click.option("--out", type=DIRECTORY, help="Where report.html and report.json go.  [default: var/evaluation/NAME]")
+@click.option(
+    "--robustness",
+    type=click.IntRange(min=0),
+    default=1000,
+    show_default=True,
+    help="Test digits that \
+are also read moved, turned, redrawn and badly taken.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a summary.")
+def evaluate(
+    data: Path | None, pictures: Path | None, paths: tuple[Path, ...], out: Path | None, robustness: int, as_json: bool
+) -> None:
+    """Read labelled pictures on the way of an upload, and write figures and mistakes as a page to look at.
 
-    mlp = Mlp.load(model or Settings.from_env().model_path)
-    mnist = idx.load_mnist(data)
-    ways = {"direct": None, "served": preprocess}
-    reports = {way: read(mlp, mnist.test_images, mnist.test_labels, step) for way, step in ways.items()}
-    if as_json:
-        click.echo(json.dumps({"model": mlp.version, **{way: report.to_json() for way, report in reports.items()}}))
+    \b
+    digitq evaluate --data var/mnist
+    digitq evaluate --pictures photos --model worker/model --model var/train/best-0/model
+    """
+    from worker.training import evaluation
+    from worker.training.tables import text
+
+    folder = data or pictures
+    if folder is None or (data and pictures):
+        raise click.UsageError("expected either --data or --pictures")
+    settings = Settings.from_env()
+    classifiers = evaluation.classifiers(paths or (settings.model_path,), settings)
+
+    def say(message: str) -> None:
+        click.echo(message, err=True)
+
+    if data:
+        found = evaluation.of_mnist(classifiers, data, robustness, say)
     else:
-        click.echo("\n\n".join(f"{mlp.version}, {way}: {report.table()}" for way, report in reports.items()))
+        found = evaluation.of_pictures(classifiers, folder, say)
+    page = evaluation.write(found, out or settings.state_dir / "evaluation" / folder.resolve().name)
+    click.echo(json.dumps(found.to_json()) if as_json else text(found))
+    say(f"the report is {page}")

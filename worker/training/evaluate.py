@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from worker.mlp import CLASSES
 from worker.training.idx import Images, Labels, pixels
+from worker.training.measures import wilson
+from worker.training.pictures import png
 
 #: Images in memory as pixels at a time.
 CHUNK = 256
@@ -42,15 +42,17 @@ class Report:
     """Counts of an evaluation: `confusion[label][digit]` images of the label were read as the digit."""
 
     confusion: list[list[int]]
+    #: Images besides those that could not be decoded: errors too.
+    undecodable: int = 0
 
     @property
     def images(self) -> int:
-        """How many images were read."""
-        return sum(map(sum, self.confusion))
+        """How many images there were."""
+        return sum(map(sum, self.confusion)) + self.undecodable
 
     @property
     def errors(self) -> int:
-        """How many of them were read wrongly."""
+        """How many of them were read wrongly or not at all."""
         return self.images - sum(self.confusion[digit][digit] for digit in range(CLASSES))
 
     @property
@@ -59,13 +61,18 @@ class Report:
         return (self.images - self.errors) / max(self.images, 1)
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the accuracy; see `wilson`."""
+        return wilson(self.images - self.errors, self.images)
+
+    @property
     def per_class(self) -> list[float]:
         """For each label, the share of its images that was read right; 0 where there were none."""
         return [row[label] / max(sum(row), 1) for label, row in enumerate(self.confusion)]
 
     def to_json(self) -> dict[str, Any]:
         """All of it, as JSON has it."""
-        names = ("images", "errors", "accuracy", "per_class", "confusion")
+        names = ("images", "errors", "undecodable", "accuracy", "interval", "per_class", "confusion")
         return {name: getattr(self, name) for name in names}
 
     def table(self) -> str:
@@ -74,8 +81,15 @@ class Report:
             f"{label:5}  {100 * right:6.2f} %  " + "".join(f"{count:6}" for count in counts)
             for label, (right, counts) in enumerate(zip(self.per_class, self.confusion, strict=True))
         ]
-        summary = f"{self.images} images, {self.errors} errors, accuracy {100 * self.accuracy:.2f} %"
-        return "\n".join([summary, "label     right  " + "".join(f"{digit:6}" for digit in range(CLASSES)), *rows])
+        return "\n".join(
+            [self.summary(), "label     right  " + "".join(f"{digit:6}" for digit in range(CLASSES)), *rows]
+        )
+
+    def summary(self) -> str:
+        """Images, errors, accuracy and its interval in one line."""
+        low, high = self.interval
+        interval = f"95 % interval {100 * low:.2f} to {100 * high:.2f}"
+        return f"{self.images} images, {self.errors} errors, accuracy {100 * self.accuracy:.2f} % ({interval})"
 
 
 def evaluate(model: Model, images: Images, labels: Labels, preprocess: Preprocess | None = None) -> Report:
@@ -93,6 +107,4 @@ def evaluate(model: Model, images: Images, labels: Labels, preprocess: Preproces
 
 
 def _uploaded(image: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.float32]:
-    png = BytesIO()
-    Image.fromarray(image).save(png, "PNG")
-    return preprocess(png.getvalue(), max_pixels=image.size).pixels
+    return preprocess(png(image), max_pixels=image.size).pixels

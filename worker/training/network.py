@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from worker.mlp import tensorflow
+from worker.training.recipes import Recipe
 
 tf = tensorflow()
 
@@ -28,19 +29,45 @@ def initial(layers: Sequence[int], seed: int) -> Parameters:
     ]
 
 
-def forward(parameters: Parameters, pixels: Any) -> Any:
-    """Images float32 [n, 28, 28] in [0, 1] -> logits float32 [n, classes]: ReLU after every layer but the last."""
+def forward(parameters: Parameters, pixels: Any, kept: Sequence[Any] = ()) -> Any:
+    """Images float32 [n, 28, 28] in [0, 1] -> logits float32 [n, classes]: ReLU after every layer but the last.
+
+    `kept`, if given, is multiplied to the outputs of each hidden layer: see `dropout`.
+    """
     *hidden, (weights, biases) = parameters
     activations = tf.reshape(pixels, [-1, parameters[0][0].shape[0]])
-    for hidden_weights, hidden_biases in hidden:
+    for depth, (hidden_weights, hidden_biases) in enumerate(hidden):
         activations = tf.nn.relu(activations @ hidden_weights + hidden_biases)
+        if kept:
+            activations *= kept[depth]
     return activations @ weights + biases
+
+
+def dropout(parameters: Parameters, dice: Any, share: float) -> list[Any]:
+    """A factor for each hidden unit and image: 0 for about `share` of them, and for the others what evens that out.
+
+    `dice` uint8 [n, hidden units] are random bytes from outside: TensorFlow's own cost more than a layer.
+    Source: N. Srivastava et al., "Dropout", 2014.
+    """
+    left_out = round(256 * share)
+    factors = tf.cast(dice >= left_out, tf.float32) * (256 / (256 - left_out))
+    return list(tf.split(factors, [weights.shape[1] for weights, _ in parameters[:-1]], axis=1))
 
 
 def loss(parameters: Parameters, pixels: Any, labels: Any, l2: float) -> Any:
     """Mean softmax cross-entropy, plus `l2` times half the sum of the squared weights (not the biases)."""
     entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, forward(parameters, pixels))
     return tf.reduce_mean(entropy) + l2 * tf.add_n([tf.nn.l2_loss(weights) for weights, _ in parameters])
+
+
+def smoothed_loss(parameters: Parameters, pixels: Any, labels: Any, smoothing: float, kept: Sequence[Any]) -> Any:
+    """Mean softmax cross-entropy to labels of which the share `smoothing` is spread over all classes.
+
+    Source: C. Szegedy et al., "Rethinking the Inception Architecture", 2015, section 7.
+    """
+    logits = forward(parameters, pixels, kept)
+    targets = tf.one_hot(labels, logits.shape[1]) * (1 - smoothing) + smoothing / logits.shape[1]
+    return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
 
 
 def backward(
@@ -58,3 +85,36 @@ def backward(
     parameters = tf.nest.map_structure(lambda p, gradient: p - rate * gradient, parameters, gradients)
     averages = tf.nest.map_structure(lambda average, p: average - (1 - ema) * (average - p), averages, parameters)
     return parameters, averages, value
+
+
+def backward_adamw(
+    state: Sequence[Parameters], batch: tuple[Any, Any, Any], rates: tuple[Any, Any, Any], recipe: Recipe
+) -> tuple[list[Parameters], Any]:
+    """One step of AdamW and of the moving averages: returns the state anew, and the loss before it.
+
+    `state` are parameters, their averages, and the first and second moments of the gradients; `batch` pixels, labels
+    and the dice of `dropout`; `rates` the learning rate, the decay of the averages, and the number of the step from 1,
+    as float32.
+    """
+    parameters = state[0]
+    pixels, labels, dice = batch
+    with tf.GradientTape() as tape:
+        tape.watch(parameters)
+        kept = dropout(parameters, dice, recipe.dropout)
+        value = smoothed_loss(parameters, pixels, labels, recipe.label_smoothing, kept)
+    gradients = tape.gradient(value, parameters)
+    columns = zip(*map(tf.nest.flatten, [*state, gradients]), strict=True)
+    updated = [_adamw(*column, *rates, recipe.adamw) for column in columns]
+    return [tf.nest.pack_sequence_as(parameters, one) for one in map(list, zip(*updated, strict=True))], value
+
+
+@tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
+def _adamw(
+    parameter: Any, average: Any, first: Any, second: Any, gradient: Any, rate: Any, ema: Any, step: Any, decay: float
+) -> tuple[Any, Any, Any, Any]:
+    """Compiled, it goes through memory once; the constants are those of D. Kingma, J. Ba, "Adam", 2015."""
+    first = 0.9 * first + 0.1 * gradient
+    second = 0.999 * second + 0.001 * gradient * gradient
+    direction = first / (1 - 0.9**step) / (tf.sqrt(second / (1 - 0.999**step)) + 1e-8)
+    parameter = parameter - rate * (direction + decay * parameter)
+    return parameter, average - (1 - ema) * (average - parameter), first, second

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -29,10 +30,26 @@ class Recipe:
     validation: int
     checkpoint_every: int
 
+    # Distorted digits without end want another way of training: the rest is set altogether or not at all.
+
+    #: Of a batch, which then is distorted, how many images are pictures of digits and of rare forms as serving sees
+    #: them; None if batches are MNIST's images as they are. See `worker.training.distorted`.
+    pictures: tuple[int, int] | None = None
+    #: Weight decay of AdamW, which takes the place of plain gradient descent, in parts of the learning rate.
+    #: Source: I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", 2019.
+    adamw: float | None = None
+    #: The learning rate rises for so many steps, and falls to 0 along half a cosine: no staircase.
+    warm_up: int = 0
+    #: The share of hidden units left out of a step.
+    dropout: float = 0.0
+    #: The share of a label's probability that is spread over all digits.
+    label_smoothing: float = 0.0
+
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Recipe:
         """The recipe whose `dataclasses.asdict` went through JSON, where a tuple becomes a list."""
-        return cls(**values | {"layers": tuple(values["layers"])})
+        tuples: dict[str, Any] = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return cls(**values | tuples)
 
     @property
     def version(self) -> str:
@@ -40,8 +57,11 @@ class Recipe:
         return f"{self.name}-{self.revision}"
 
     def learning_rate_at(self, step: int) -> float:
-        """The learning rate of step 0, 1, 2, …"""
-        return self.learning_rate * self.decay ** (step // self.decay_steps)
+        """The learning rate of step 0, 1, 2, …; 0 from the last on if it falls along a cosine."""
+        if not self.warm_up:
+            return self.learning_rate * self.decay ** (step // self.decay_steps)
+        falling = 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1)))
+        return self.learning_rate * falling * min(1, (step + 1) / self.warm_up)
 
     def ema_decay_at(self, step: int) -> float:
         """The decay of the moving average after step 0, 1, 2, …: young averages forget their random start sooner.
@@ -68,4 +88,22 @@ SEED = Recipe(
     checkpoint_every=1_000,  # the book
 )
 
-RECIPES = {recipe.name: recipe for recipe in (SEED,)}
+#: Distorted digits without end for a network seven times the seed's. The layers are as large as 12 MB allow; rates,
+#: decay, dropout and smoothing are customary values of AdamW and were not searched.
+BEST = replace(
+    SEED,
+    name="best",
+    layers=(784, 1024, 1024, 1024, 10),  # 11.7 MB; 50 us an image in a batch of 64 on one core
+    batch=512,
+    steps=12_000,  # 112 passes, half an hour on two cores
+    learning_rate=1e-3,
+    l2=0.0,  # adamw decays
+    ema=0.999,
+    adamw=0.05,
+    warm_up=300,
+    dropout=0.1,
+    label_smoothing=0.05,
+    pictures=(64, 20),
+)
+
+RECIPES = {recipe.name: recipe for recipe in (SEED, BEST)}

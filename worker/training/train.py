@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm  # type: ignore[import-untyped]  # ships no stubs
 
 from shared.errors import DataError, SettingsError
 from worker.mlp import configure_threads
 from worker.training import network
-from worker.training.checkpoint import Checkpoint
+from worker.training.batches import batch_indices
+from worker.training.checkpoint import STATE, Checkpoint
 from worker.training.idx import Images, Labels, Mnist, pixels
 from worker.training.network import Parameters, tf
 from worker.training.recipes import Recipe
@@ -22,6 +23,7 @@ from worker.training.recipes import Recipe
 CHECKPOINT = "checkpoint.npz"
 
 _backward = tf.function(network.backward)
+_backward_adamw = tf.function(network.backward_adamw)
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ def train(
     split, path = Split.of(mnist, recipe), run_dir / CHECKPOINT
     run = _start(recipe, mnist, path, seed, steps)
     with tqdm(total=steps, initial=run.step, unit="step", disable=not progress, file=sys.stderr) as bar:
-        while run.step < steps:
-            run, loss = _step(run, split)
+        for batch in _batches(run, split, steps):
+            run, loss = _step(run, batch)
             bar.update()
             if run.step % recipe.checkpoint_every == 0 or run.step == steps:
                 run.save(path)
@@ -73,26 +75,13 @@ def error_rate(parameters: Parameters, images: Images, labels: Labels) -> float:
     return float(np.mean(logits.argmax(axis=1) != labels))
 
 
-def batch_indices(step: int, n: int, batch: int, seed: int) -> NDArray[np.int64]:
-    """Which of n images make up the batch of step 0, 1, 2, …: a pure function, so that a resumed run sees the same.
-
-    Each pass over the data is a new permutation; the images that do not fill a last batch are left out of that pass.
-    """
-    epoch, position = divmod(step, n // batch)
-    return _permutation(n, seed, epoch)[position * batch : (position + 1) * batch]
-
-
-@lru_cache(maxsize=1)
-def _permutation(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    return np.random.default_rng([seed, epoch]).permutation(n)
-
-
 def _start(recipe: Recipe, mnist: Mnist, path: Path, seed: int, steps: int) -> Checkpoint:
     """The run as its checkpoint has it, or a new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         parameters = network.initial(recipe.layers, seed)
-        return Checkpoint(recipe, seed, mnist.sha256(), 0, parameters, parameters)
+        moments = [] if recipe.adamw is None else tf.nest.map_structure(tf.zeros_like, parameters)
+        return Checkpoint(recipe, seed, mnist.sha256(), 0, parameters, parameters, moments, moments)
     run = Checkpoint.load(path)
     if (run.recipe, run.seed, run.data) != (recipe, seed, mnist.sha256()):
         raise SettingsError(f"{path} is of another recipe, seed or data set: choose another run directory or delete it")
@@ -101,15 +90,31 @@ def _start(recipe: Recipe, mnist: Mnist, path: Path, seed: int, steps: int) -> C
     return run
 
 
-def _step(run: Checkpoint, split: Split) -> tuple[Checkpoint, float]:
+def _batches(run: Checkpoint, split: Split, steps: int) -> Iterator[tuple[Any, ...]]:
+    """The batches that are left of a run of so many steps."""
+    if run.recipe.pictures is not None:
+        # Here, because distortions want OpenCV, which the other recipe does without.
+        from worker.training.distorted import Distorted
+
+        yield from Distorted(split.images, split.labels, run.recipe, run.seed).ahead(run.step, steps)
+        return
+    for step in range(run.step, steps):
+        chosen = batch_indices(step, len(split.images), run.recipe.batch, run.seed)
+        yield pixels(split.images[chosen]), split.labels[chosen].astype(np.int32)
+
+
+def _step(run: Checkpoint, batch: tuple[Any, ...]) -> tuple[Checkpoint, float]:
     """One step further, and the loss of its batch."""
     recipe = run.recipe
-    chosen = batch_indices(run.step, len(split.images), recipe.batch, run.seed)
     # Rates as arrays: a Python number would be compiled into the function, and the function anew for each.
     rate, ema = np.float32(recipe.learning_rate_at(run.step)), np.float32(recipe.ema_decay_at(run.step))
-    batch, labels = pixels(split.images[chosen]), split.labels[chosen].astype(np.int32)
-    parameters, averages, loss = _backward(run.parameters, run.averages, batch, labels, rate, ema, recipe.l2)
-    return replace(run, step=run.step + 1, parameters=parameters, averages=averages), loss
+    if recipe.adamw is None:
+        parameters, averages, loss = _backward(run.parameters, run.averages, *batch, rate, ema, recipe.l2)
+        return replace(run, step=run.step + 1, parameters=parameters, averages=averages), loss
+    rates = rate, ema, np.float32(run.step + 1)
+    state = [getattr(run, name) for name in STATE]
+    state, loss = _backward_adamw(state, batch, rates, recipe)
+    return replace(run, step=run.step + 1, **dict(zip(STATE, state, strict=True))), loss
 
 
 def _line(run: Checkpoint, loss: float, split: Split) -> str:

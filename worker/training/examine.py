@@ -1,0 +1,141 @@
+"""A model examined on labelled pictures that take the whole way of an upload: figures, and the mistakes themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.prediction import Outcome
+from worker.classify import Classifier
+from worker.mlp import CLASSES
+from worker.training.evaluate import CHUNK, Report
+from worker.training.measures import area, calibration_error, reliability, risk_coverage
+from worker.training.pictures import Picture
+from worker.training.ways import Condition
+
+DECISIONS = ("accept", "review", "reject")
+Answer = tuple[Picture, Outcome]
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What one model made of the pictures. All shares are from 0 to 1."""
+
+    model: str
+    pictures: Sequence[Picture]
+    #: For each picture its outcome, or why there is none.
+    results: Sequence[Outcome | Exception]
+    #: The same digits without the way of an upload, where there are arrays of them.
+    direct: Report | None = None
+
+    @cached_property
+    def answers(self) -> list[Answer]:
+        """The pictures that could be decoded, with their outcomes."""
+        pairs = zip(self.pictures, self.results, strict=True)
+        return [(picture, result) for picture, result in pairs if isinstance(result, Outcome)]
+
+    @cached_property
+    def report(self) -> Report:
+        """The counts of all pictures."""
+        return _report(self.answers, len(self.pictures) - len(self.answers))
+
+    @cached_property
+    def mistakes(self) -> list[Answer]:
+        """What was read wrongly, the surest first."""
+        wrong = [(picture, outcome) for picture, outcome in self.answers if picture.label != outcome.digit]
+        return sorted(wrong, key=lambda answer: -answer[1].confidence)
+
+    @cached_property
+    def calibration(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Confidences [n], and whether the answers were right [n]."""
+        confidences = np.array([outcome.confidence for _, outcome in self.answers], np.float64)
+        return confidences, np.array([picture.label == outcome.digit for picture, outcome in self.answers], np.bool_)
+
+    def categories(self) -> dict[str, Report]:
+        """The counts of each category, sorted by name."""
+        names = sorted({picture.category for picture in self.pictures})
+        every = zip(self.pictures, self.results, strict=True)
+        lost = [picture.category for picture, result in every if not isinstance(result, Outcome)]
+        parts = {name: [answer for answer in self.answers if answer[0].category == name] for name in names}
+        return {name: _report(part, lost.count(name)) for name, part in parts.items()}
+
+    def decisions(self) -> dict[str, dict[str, int]]:
+        """For each decision how many pictures there were, and how many of those were read wrongly."""
+        of = {name: [a for a in self.answers if a[1].decision == name] for name in DECISIONS}
+        return {
+            name: {"images": len(part), "errors": sum(picture.label != outcome.digit for picture, outcome in part)}
+            for name, part in of.items()
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, as JSON has it."""
+        bins, curve = reliability(*self.calibration), risk_coverage(*self.calibration)
+        return {
+            "model": self.model,
+            **self.report.to_json(),
+            "direct": self.direct and self.direct.to_json(),
+            "ece": calibration_error(bins),
+            "reliability": [one._asdict() for one in bins],
+            "aurc": area(curve),
+            "risk_coverage": curve,
+            "decisions": self.decisions(),
+            "categories": {name: report.to_json() for name, report in self.categories().items()},
+            "mistakes": [_mistake(picture, outcome) for picture, outcome in self.mistakes],
+            "undecodable_files": {
+                picture.name: str(result)
+                for picture, result in zip(self.pictures, self.results, strict=True)
+                if not isinstance(result, Outcome)
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Models examined on the same pictures, and what the preprocessing is worth to them."""
+
+    title: str
+    preprocessing: str
+    examinations: list[Examination]
+    conditions: list[Condition]
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, as JSON has it; `conditions` counts for each model and way the pictures that were read right."""
+        conditions = [{"name": c.name, "images": c.images, "right": c.right} for c in self.conditions]
+        models = [one.to_json() for one in self.examinations]
+        return {
+            "title": self.title,
+            "preprocessing": self.preprocessing,
+            "models": models,
+            "conditions": conditions,
+        }
+
+
+def examine(name: str, pictures: Sequence[Picture], classifier: Classifier) -> Examination:
+    """Read the pictures as a worker does, in batches."""
+    chunks = [pictures[start : start + CHUNK] for start in range(0, len(pictures), CHUNK)]
+    results = [result for chunk in chunks for result in classifier([one.content() for one in chunk]).results]
+    return Examination(name, pictures, results)
+
+
+def _report(answers: Sequence[Answer], undecodable: int) -> Report:
+    confusion = np.zeros((CLASSES, CLASSES), int)
+    for picture, outcome in answers:
+        confusion[picture.label, outcome.digit] += 1
+    return Report(confusion.tolist(), undecodable)
+
+
+def _mistake(picture: Picture, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "name": picture.name,
+        "category": picture.category,
+        "label": picture.label,
+        "digit": outcome.digit,
+        "confidence": outcome.confidence,
+        "decision": outcome.decision,
+        "warnings": list(outcome.warnings),
+    }

@@ -1,0 +1,82 @@
+"""Figures about answers that were right or wrong, and how sure the model was of them. Pure NumPy."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+#: 95 % of a normal distribution lie within so many standard deviations.
+Z = 1.959964
+#: As many as in Guo et al., see `reliability`.
+BINS = 15
+#: A curve keeps at most so many points: more than a plot shows.
+POINTS = 200
+
+
+class Bin(NamedTuple):
+    """The answers with a confidence in (low, high]: how many, their mean confidence, and the share that is right."""
+
+    low: float
+    high: float
+    answers: int
+    confidence: float
+    accuracy: float
+
+
+def wilson(right: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share of which `right` in `n` were seen; (0, 1) of nothing.
+
+    E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212: unlike the normal one it holds for a few errors, and for none.
+    """
+    if n == 0:
+        return 0.0, 1.0
+    share, z2 = right / n, Z**2
+    middle = share + z2 / (2 * n)
+    half = Z * (share * (1 - share) / n + z2 / (4 * n**2)) ** 0.5
+    low, high = (middle - half) / (1 + z2 / n), (middle + half) / (1 + z2 / n)
+    return max(low, 0.0), min(high, 1.0)  # rounding alone can leave [0, 1]
+
+
+def reliability(confidences: Floats, right: Bools, bins: int = BINS) -> list[Bin]:
+    """Confidences [n] in [0, 1] and whether each answer was right -> all bins of equal width, the empty ones too.
+
+    C. Guo et al., On Calibration of Modern Neural Networks, 2017 (https://arxiv.org/abs/1706.04599).
+    """
+    places = np.clip(np.ceil(confidences * bins).astype(int) - 1, 0, bins - 1)
+    counts = np.bincount(places, minlength=bins)
+    filled = np.maximum(counts, 1)
+    sure = np.bincount(places, confidences, bins) / filled
+    hits = np.bincount(places, right, bins) / filled
+    rows = zip(counts.tolist(), sure.tolist(), hits.tolist(), strict=True)
+    return [Bin(i / bins, (i + 1) / bins, *row) for i, row in enumerate(rows)]
+
+
+def calibration_error(bins: list[Bin]) -> float:
+    """The expected calibration error (ECE): how far confidence and accuracy of a bin are apart, on average."""
+    total = sum(one.answers for one in bins)
+    return sum(one.answers * abs(one.confidence - one.accuracy) for one in bins) / max(total, 1)
+
+
+def risk_coverage(confidences: Floats, right: Bools) -> list[tuple[float, float]]:
+    """Pairs (coverage, risk), coverage rising to 1: of the surest answers, so large a share, so many are wrong.
+
+    R. El-Yaniv and Y. Wiener, J. Mach. Learn. Res. 11 (2010) 1605-1641. Answers of equal confidence come together.
+    """
+    n = len(confidences)
+    order = np.argsort(-confidences, kind="stable")
+    errors = np.cumsum(~right[order])
+    taken = np.flatnonzero(np.append(np.diff(confidences[order]) != 0, True)) + 1 if n else np.empty(0, int)
+    if len(taken) > POINTS:
+        taken = taken[np.linspace(0, len(taken) - 1, POINTS).round().astype(int)]
+    return [(k / n, int(errors[k - 1]) / k) for k in taken.tolist()]
+
+
+def area(curve: list[tuple[float, float]]) -> float:
+    """The mean risk over all coverages (AURC): what is left to win by knowing better which answers are wrong."""
+    before = [0.0, *(coverage for coverage, _ in curve)]
+    return sum((coverage - last) * risk for last, (coverage, risk) in zip(before, curve, strict=False))
