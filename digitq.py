@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 
 from shared import VERSION
-from shared.errors import DigitqError, ModelError, PredictionFailed, RedisUnavailable, SettingsError
+from shared.errors import DigitqError, ModelError, PredictionFailed, SettingsError
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,15 +29,21 @@ FAILED, USAGE, UNAVAILABLE, TIMEOUT, BAD_MODEL = 1, 2, 3, 4, 78
 PARALLEL = 16
 
 
+def exit_code(error: DigitqError) -> int:
+    """What a shell learns of an error; all that is answered 503 is `unavailable`."""
+    codes = {SettingsError: USAGE, PredictionFailed: FAILED, ModelError: BAD_MODEL}
+    return UNAVAILABLE if error.status == 503 else codes.get(type(error), FAILED)
+
+
 @contextmanager
 def exit_codes() -> Iterator[None]:
     """Every error that digitq raises on purpose becomes a line on stderr and its exit code."""
     try:
         yield
     except DigitqError as error:
-        codes = {SettingsError: USAGE, RedisUnavailable: UNAVAILABLE, PredictionFailed: FAILED, ModelError: BAD_MODEL}
-        click.echo(f"digitq: {error.title}: {error}", err=True)
-        sys.exit(codes.get(type(error), FAILED))
+        detail = f": {error}" if str(error) != error.title else ""
+        click.echo(f"digitq: {error.title}{detail}", err=True)
+        sys.exit(exit_code(error))
     except TimeoutError as error:
         click.echo(f"digitq: {error}", err=True)
         sys.exit(TIMEOUT)
@@ -101,7 +107,7 @@ def main() -> None:
 
 @main.command()
 @click.option("--host", help="Address to bind  [DIGITQ_HOST]")
-@click.option("--port", type=int, help="Port to bind  [DIGITQ_PORT]")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to bind  [DIGITQ_PORT]")
 @click.option("--workers", default=2, show_default=True, help="Worker processes")
 def up(host: str | None, port: int | None, workers: int) -> None:
     """Start the embedded server (unless REDIS_URL is set), the web process and the workers; Ctrl-C stops them."""
@@ -199,7 +205,7 @@ def report(path: Path, result: Prediction | DigitqError | TimeoutError, wait: bo
         if as_json:
             click.echo(json.dumps({"filename": path.name, "state": None, "error": error}))
         click.echo(f"{path}: {error['code']}: {result}", err=True)
-        return UNAVAILABLE if isinstance(result, RedisUnavailable) else FAILED
+        return exit_code(result) if isinstance(result, DigitqError) else TIMEOUT
     click.echo(json.dumps(result.to_json()) if as_json else line(result, str(path)))
     if wait and not result.state.terminal:
         return TIMEOUT
@@ -225,6 +231,8 @@ def status(id: str, wait: float, url: str, as_json: bool) -> None:
 
     prediction = Client(url).get(id, wait)
     click.echo(json.dumps(prediction.to_json()) if as_json else line(prediction, prediction.filename or id))
+    if wait and not prediction.state.terminal:
+        sys.exit(TIMEOUT)
     sys.exit(FAILED if prediction.state.terminal and prediction.digit is None else 0)
 
 

@@ -24,10 +24,10 @@ bp = Blueprint("api", __name__, url_prefix="/v1")
 MAX_WAIT_SECONDS = 30
 #: Most predictions on one page of the history.
 MAX_PAGE = 100
-_PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait=([0-9]{1,6})(?=$|[,;\s])")
+_PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?([0-9]{1,18})\"?(?=$|[,;\s])", re.IGNORECASE)
 _IDEMPOTENCY_KEY = re.compile(r'"?([\x20\x21\x23-\x7e]{1,255})"?')
 _LIMIT = re.compile(r"[0-9]{1,3}")
-_CURSOR = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+_CURSOR = re.compile(r"[1-9][0-9]{0,17}-[0-9]{1,18}")
 
 
 def store() -> Store:

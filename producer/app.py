@@ -22,6 +22,7 @@ def create_app(store: Store | None = None) -> Flask:
         store = Store(connect(settings.redis_url), settings)
     settings = store.settings
     app = Flask(__name__)
+    app.url_map.merge_slashes = False  # it would redirect, with a page
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes + FORM_OVERHEAD_BYTES
     app.extensions["digitq_store"] = store
     app.extensions["digitq_waiters"] = Waiters(store, max(1, settings.web_threads - FREE_THREADS))

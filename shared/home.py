@@ -32,6 +32,8 @@ MAX_SOCKET_PATH = 103
 
 def run(settings: Settings, host: str | None, port: int | None, workers: int) -> int:
     """Starts everything, says when it is ready, waits; returns honcho's exit status."""
+    # From here on a stop signal unwinds what was started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     host, port = host or settings.host, port or settings.port
     _check_port(host, port)
     with ExitStack() as stack:

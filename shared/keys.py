@@ -10,7 +10,7 @@
 | digitq:events            | channel | ids that have just ended, separated by spaces             | is not stored      |
 | digitq:workers           | zset    | worker name, and until when it counts as alive (Unix s)   | 1 h after a beat   |
 | digitq:model             | string  | card of the model that the last worker to beat serves     | 1 h after a beat   |
-| digitq:recovery          | string  | whose turn it is to look for expired leases               | 1 second           |
+| digitq:recovery          | string  | whose turn it is to look for expired leases               | 10 seconds         |
 | digitq:refused           | string  | why a worker's model was refused, for /readyz             | 10 minutes         |
 | digitq:ready             | string  | written by /readyz to see that Redis accepts writes       | 10 seconds         |
 

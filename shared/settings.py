@@ -6,6 +6,7 @@ A bad value or an unknown `DIGITQ_*` name refuses to start and says what was exp
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -46,6 +47,7 @@ class Settings:
     model_path: Path = _setting(SHIPPED_MODEL, "directory of the model and its card")
     preprocessing: str = _setting("mnist", "mnist, or seed for comparison")
     allowed_functions: str = _setting("", "further job functions that a worker may run, comma-separated paths")
+    device: str = _setting("auto", "auto (a GPU if there is one), cpu or gpu")
     state_dir: Path = _setting(STATE_DIR, "where `digitq up` keeps the embedded server's data")
     log_format: str = _setting("text", "text or json")
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
@@ -100,6 +102,7 @@ def _check_choices(settings: Settings) -> None:
     choices = {
         "DIGITQ_LOG_FORMAT": (settings.log_format, ("text", "json")),
         "DIGITQ_LOG_LEVEL": (settings.log_level, ("DEBUG", "INFO", "WARNING", "ERROR")),
+        "DIGITQ_DEVICE": (settings.device, ("auto", "cpu", "gpu")),
         "DIGITQ_PREPROCESSING": (settings.preprocessing, ("mnist", "seed")),
         "REDIS_URL": (settings.redis_url.split("://")[0], ("redis", "rediss", "unix")),
     }
@@ -117,6 +120,9 @@ def _masked(f: Any, value: Any) -> str:
 def without_password(url: str) -> str:
     """A Redis URL that may be printed."""
     parts = urlsplit(url)
+    if "password=" in parts.query:
+        parts = parts._replace(query=re.sub(r"password=[^&]*", "password=***", parts.query))
+        return urlunsplit(parts) if parts.netloc else f"{parts.scheme}://{parts.path}?{parts.query}"
     if not parts.password:
         return url
     return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}"))

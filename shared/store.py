@@ -1,7 +1,7 @@
 """Every command that digitq sends to Redis, in verbs. Nobody else names a key or a script.
 
-Any trouble with Redis is a RedisUnavailable. What a script changes it changes at once, so a call that failed has either
-done all of its work or none; repeating it is safe.
+Any trouble with Redis is a RedisUnavailable. What a script changes it changes at once: a call whose answer was lost has
+done all of its work or none; repeating it is safe (a claim that was lost comes back when its lease ends).
 """
 
 from __future__ import annotations
@@ -27,6 +27,13 @@ from shared.settings import Settings
 
 log = logging.getLogger("digitq.redis")
 
+#: Answers by which Redis says that it cannot serve now.
+REFUSALS = (
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.NoPermissionError,
+    redis.exceptions.AuthenticationError,
+)
 #: How far `queue_position` is looked up exactly; beyond, it is the length of the queue.
 POSITION_DEPTH = 1000
 #: Seconds for which a worker counts as alive after its last heartbeat.
@@ -107,6 +114,8 @@ def redis_errors() -> Iterator[None]:
     try:
         yield
     except (redis.RedisError, OSError) as error:
+        if isinstance(error, redis.ResponseError) and not isinstance(error, REFUSALS):
+            raise  # our own mistake, not Redis's state
         # The cause names addresses: it is for the log, not for clients.
         log.warning("redis: %s", error)
         raise RedisUnavailable(retry_after_seconds=1) from error
@@ -277,6 +286,11 @@ class Store:
             self.client.zrem(keys.WORKERS, worker)
 
     def recovery_turn(self, worker: str) -> bool:
-        """True for one worker a second: it looks for expired leases."""
+        """True for one worker at a time: it looks for expired leases. A turn ends by itself after ten seconds."""
         with redis_errors():
-            return bool(self.client.set(keys.RECOVERY, worker, nx=True, px=1000))
+            return bool(self.client.set(keys.RECOVERY, worker, nx=True, ex=10))
+
+    def end_recovery_turn(self) -> None:
+        """The next worker may look."""
+        with redis_errors():
+            self.client.delete(keys.RECOVERY)

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from worker.preprocess import preprocess
 from worker.training.download import SHA256
 from worker.training.evaluate import evaluate
 from worker.training.idx import Mnist, load_mnist
+from worker.training.recipes import RECIPES
 
 SHIPPED = Settings().model_path
 
@@ -46,21 +48,32 @@ def pictures(n: int) -> np.ndarray:
 # The artefact
 
 
-def test_the_shipped_model_says_what_it_is(model):
+BOTH = pytest.mark.parametrize("folder", [SHIPPED, SHIPPED.with_name("model_seed")], ids=["shipped", "seed"])
+
+
+@BOTH
+def test_a_model_of_ours_says_what_it_is(folder):
+    model = Mlp.load(folder)
     card = model.card
-    assert (model.version, model.sha256) == (card["version"], card["sha256"]) == ("seed-1", digest(SHIPPED))
-    assert card["architecture"] == "784-500-10"
-    assert card["steps"] == card["recipe"]["steps"] == 50_000
+    recipe = RECIPES[card["recipe"]["name"]]
+    assert (model.version, model.sha256) == (recipe.version, digest(folder))
+    assert card["architecture"] == "-".join(map(str, recipe.layers))
+    assert card["steps"] == recipe.steps
     assert card["data"] == SHA256
     assert 0 < card["thresholds"]["reject"] < card["thresholds"]["accept"] < 1
 
 
-def test_the_shipped_model_is_the_weights_and_little_else():
-    weights = 4 * (784 * 500 + 500 + 500 * 10 + 10)
-    assert sum(path.stat().st_size for path in SHIPPED.rglob("*")) < weights + 50_000
+@BOTH
+def test_a_model_of_ours_is_its_weights_and_little_else(folder):
+    sizes = [int(units) for units in Mlp.load(folder).card["architecture"].split("-")]
+    weights = 4 * sum((inputs + 1) * outputs for inputs, outputs in pairwise(sizes))
+    assert sum(path.stat().st_size for path in folder.rglob("*")) < weights + 100_000
+    assert weights <= 12 * 1024 * 1024
 
 
-def test_the_shipped_model_reads_the_test_set_as_its_card_says(model, mnist):
+@BOTH
+def test_a_model_of_ours_reads_the_test_set_as_its_card_says(folder, mnist):
+    model = Mlp.load(folder)
     report = evaluate(model, mnist.test_images, mnist.test_labels)
     assert report.images == 10_000
     assert 1 - report.accuracy == pytest.approx(model.card["test_error"], abs=0.0002)
@@ -179,6 +192,7 @@ def test_what_tensorflow_cannot_load_is_a_model_error_too(copy):
 
 IMPORT = "import sys, worker.mlp, worker.training.cli; sys.exit('tensorflow' in sys.modules)"
 SERVE = f"""
+from itertools import pairwise
 from pathlib import Path
 from worker.mlp import Mlp
 Mlp.load(Path({str(SHIPPED)!r})).warm_up()

@@ -19,7 +19,7 @@ from typing import Any
 from uuid import uuid4
 
 from redis import RedisError
-from rq import SimpleWorker
+from rq import SimpleWorker, worker_registration
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
 from rq.job import Job
@@ -151,10 +151,12 @@ class BatchWorker(SimpleWorker):
         self._maintained = time.monotonic()
         if not burst:
             self.check_for_suspension(burst)
+        # RQ's rounds recover too: two at once would put a job back that a third has already claimed again.
         if self.store.recovery_turn(self.name):
             self.recover()
-        if self.should_run_maintenance_tasks:
-            self.run_maintenance_tasks()
+            if self.should_run_maintenance_tasks:
+                self.run_maintenance_tasks()
+            self.store.end_recovery_turn()
 
     def recover(self) -> None:
         """RQ's recovery of expired leases, by Redis's clock; then the records follow."""
@@ -181,8 +183,11 @@ class BatchWorker(SimpleWorker):
 
     def _on_beat(self) -> None:
         """RQ's heartbeat, and a new registration where Redis has lost the old one."""
-        if not self.connection.exists(self.key):
-            self.register_birth()
+        if not self.connection.sismember(self.redis_workers_keys, self.key):
+            with self.connection.pipeline() as pipeline:
+                pipeline.hset(self.key, mapping=self.serialize())
+                worker_registration.register(self, pipeline)
+                pipeline.execute()
         self.heartbeat()
 
     # ------------------------------------------------------------------ claim

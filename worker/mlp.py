@@ -50,6 +50,22 @@ def configure_threads() -> None:
     threading.set_inter_op_parallelism_threads(1)
 
 
+def configure_device(device: str) -> None:
+    """Chooses where models run, before one is loaded: `cpu` hides the GPUs, `gpu` insists on one, `auto` takes what is.
+
+    A GPU's memory is taken as it is needed, so that several workers can share it. Raises `ModelError`.
+    """
+    config = tensorflow().config
+    gpus = config.list_physical_devices("GPU")
+    if device == "gpu" and not gpus:
+        raise ModelError("DIGITQ_DEVICE=gpu, and TensorFlow sees no GPU here")
+    if device == "cpu":
+        config.set_visible_devices([], "GPU")
+        return
+    for gpu in gpus:
+        config.experimental.set_memory_growth(gpu, True)
+
+
 class Mlp:
     """A trained multilayer perceptron with its card."""
 

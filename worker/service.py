@@ -12,7 +12,7 @@ from shared.settings import Settings
 from shared.store import Store, connect
 from worker import golden
 from worker.classify import Classifier
-from worker.mlp import Mlp
+from worker.mlp import Mlp, configure_device
 
 log = logging.getLogger("digitq.worker")
 
@@ -21,6 +21,7 @@ log = logging.getLogger("digitq.worker")
 def classifier() -> Classifier:
     """This process's classifier: loaded, warmed and through the golden gate once. Raises ModelError."""
     settings = Settings.from_env()
+    configure_device(settings.device)
     model = Mlp.load(settings.model_path)
     model.warm_up()
     golden.check(Classifier(model, settings.max_pixels), settings.model_path)

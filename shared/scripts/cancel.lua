@@ -16,6 +16,7 @@ if is_open(state) then
     redis.call('HSET', JOB .. id, 'status', 'canceled')
     redis.call('EXPIRE', JOB .. id, ttl)
     redis.call('ZADD', 'rq:canceled:' .. origin, NOW, id)
+    redis.call('ZREMRANGEBYSCORE', 'rq:canceled:' .. origin, '-inf', NOW - ttl)
   end
   redis.call('DEL', IMAGE .. id)
   local ended = {}

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Takes up to `max` waiting jobs, in the order of the queues, and registers them as started with a lease: what RQ's
 -- dequeue, prepare_execution and prepare_job_execution write, in one step, so that no crash can fall in between.
--- allow-oom: a full Redis gets emptier only if workers may work.
+-- allow-oom: in a full Redis what was accepted still ends.
 -- KEYS: queues in the order of preference
 -- ARGV: max, worker name, lease (s), nonce, job function, result ttl (s), queue names as KEYS
 -- Answer: for each job {id, execution, queue, kind, data, image, attempt, timeout, result ttl, failure ttl}
@@ -22,8 +22,10 @@ local FIELDS = {'data', 'status', 'description', 'started_at', 'timeout', 'resul
 local function plain(id, job)
   if not job[3] or string.sub(job[3], 1, #prefix) ~= prefix then return false end
   for i = 8, #FIELDS do if job[i] and job[i] ~= '' then return false end end
-  -- What is no positive whole number (kept for ever, not kept, malformed) is RQ's own business.
-  for i = 5, 7 do if job[i] and not string.match(job[i], '^[1-9]%d*$') then return false end end
+  -- What is no positive whole number of a sane size (kept for ever, not kept, malformed) is RQ's own business.
+  for i = 5, 7 do
+    if job[i] and not (#job[i] <= 9 and string.match(job[i], '^[1-9]%d*$')) then return false end
+  end
   return redis.call('EXISTS', JOB .. id .. ':dependents') == 0
 end
 
@@ -43,17 +45,30 @@ local function register(queue, id)
   return execution
 end
 
+-- True for a job that somebody's recovery has put back although another worker's lease on it is valid: two recoveries at
+-- once, of which one read before and wrote after the new claim.
+local function in_hand(id, queue)
+  for _, execution in ipairs(redis.call('ZRANGE', 'rq:executions:' .. id, 0, -1)) do
+    local expiry = redis.call('ZSCORE', 'rq:wip:' .. queue, id .. ':' .. execution)
+    if expiry and tonumber(expiry) > NOW then return true end
+  end
+  return false
+end
+
 local function take(key, queue)
   while #claimed < max do
     local id = redis.call('LPOP', key)
     if not id then return true end
     local job = redis.call('HMGET', JOB .. id, unpack(FIELDS))
+    local again = job[4] and job[4] ~= ''
     -- No job: deleted while it waited. Not queued: pushed twice by two recoveries at once, or cancelled.
-    if job[1] and job[2] == 'queued' then
+    if job[1] and job[2] == 'queued' and again and in_hand(id, queue) then
+      redis.call('HSET', JOB .. id, 'status', 'started')
+    elseif job[1] and job[2] == 'queued' then
       local batchable = plain(id, job)
       -- Alone goes what RQ must run itself, and what was started before: it may have taken its worker down,
       -- and its neighbours would pay for it.
-      local alone = not batchable or (job[4] and job[4] ~= '')
+      local alone = not batchable or again
       if alone and #claimed > 0 then
         redis.call('LPUSH', key, id)
         return false

@@ -19,9 +19,11 @@ if is_open(state) then
   elseif status == 'failed' or status == 'stopped' then
     end_record(id, 'failed', ttl, ended, 'error_code', 'poison', 'error_message',
       'Every worker that took this picture died or lost it.')
+  elseif status == 'finished' then
+    end_record(id, 'failed', ttl, ended, 'error_code', 'lost', 'error_message', 'The job ended without an answer.')
   elseif status == 'canceled' then
     end_record(id, 'cancelled', ttl, ended)
-  elseif status ~= 'started' and status ~= 'finished' then
+  elseif status ~= 'started' then
     if state == 'running' then redis.call('HSET', key, 'state', 'queued') end
     -- Past `depth` the queue's length has to do: a search through 100,000 ids would cost everybody else.
     local queue = 'rq:queue:' .. (job[2] or '')

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import ModelError
-from worker.mlp import CARD, SIDE, digest
+from worker import golden
+from worker.classify import Classifier
+from worker.mlp import CARD, SIDE, Mlp, digest
 from worker.training import calibration
 from worker.training.checkpoint import Checkpoint
 from worker.training.idx import Mnist, pixels
@@ -52,7 +54,11 @@ def export(checkpoint: Checkpoint, mnist: Mnist, out: Path, *, preprocessing: st
     tf.saved_model.save(module, str(part), signatures=module.probabilities)
     (part / "assets").rmdir()  # empty, and git keeps no empty directory
     about = {"preprocessing": preprocessing, "calibration": {"temperature": temperature}, **_card(checkpoint, mnist)}
-    card = {"version": checkpoint.recipe.version, "sha256": digest(part), **about}
+    card = {"version": checkpoint.recipe.version, "sha256": "", **about}
+    split = Split.of(mnist, checkpoint.recipe)
+    serving = Classifier(Mlp(tf.saved_model.load(str(part)), card), max_pixels=SIDE * SIDE)
+    golden.record(serving, split.held_out_images, split.held_out_labels, part)
+    card["sha256"] = digest(part)
     (part / CARD).write_text(json.dumps(card, indent=2) + "\n")
     shutil.rmtree(out, ignore_errors=True)
     return part.rename(out)
