@@ -119,6 +119,47 @@ def test_somebody_elses_recovery_is_noticed_by_whoever_looks(client: redis.Redis
     assert store.fetch(id).state is State.QUEUED
 
 
+def test_a_late_requeue_does_not_run_a_picture_that_is_in_hand(client: redis.Redis, store: Store) -> None:
+    id = store.submit(b"7").id
+    store.claim("dead", keys.QUEUES, 64, "n")
+    late = Job.fetch(id, connection=client, serializer="json")
+    client.zremrangebyscore("rq:wip:digitq", "-inf", "+inf")
+    with client.pipeline() as pipeline:
+        late.retry(rq_queue(client), pipeline)
+        pipeline.execute()
+    [held] = store.claim("c", keys.QUEUES, 64, "m")
+    with client.pipeline() as pipeline:  # a second recovery, which has read before the claim, writes after it
+        late.retry(rq_queue(client), pipeline)
+        pipeline.execute()
+    assert store.claim("d", keys.QUEUES, 64, "o") == []
+    assert store.renew("c", [held]) == 1
+    assert late.get_status().value == "started"
+
+
+def test_an_absurd_time_to_live_takes_rqs_path(store: Store, client: redis.Redis) -> None:
+    client.set(keys.image("p"), b"7", ex=60)
+    rq_queue(client).enqueue(keys.JOB_FUNCTION, "p", result_ttl=10**18)
+    [claim] = store.claim("w", keys.QUEUES, 64, "n")
+    assert not claim.batchable
+
+
+def test_a_job_that_ended_without_an_answer_does_not_leave_its_record_open(store: Store, client: redis.Redis) -> None:
+    id = store.submit(b"7").id
+    store.claim("w", keys.QUEUES, 64, "n")
+    client.hset(f"rq:job:{id}", "status", "finished")
+    assert (store.fetch(id).error or {})["code"] == "lost"
+
+
+def test_a_worker_that_redis_has_forgotten_registers_again(store: Store, client: redis.Redis) -> None:
+    with serving(store) as worker:
+        worker.register_birth()
+        client.flushall()
+        client.hset(worker.key, "state", "idle")
+        worker.pulse.beat()
+        assert client.sismember("rq:workers", worker.key)
+        assert client.hget(worker.key, "pid") is not None
+
+
 def test_low_priority_moves_under_a_flood_of_high(client: redis.Redis, store: Store) -> None:
     small = Store(client, replace(store.settings, batch_max_size=4))
     low = small.submit(b"1", priority=Priority.LOW).id
