@@ -23,8 +23,8 @@ SHIPPED_MODEL = Path(__file__).parent.parent / "worker" / "model"
 STATE_DIR = Path("var")
 
 
-def _setting(default: Any, doc: str, *, low: float | None = None, secret: bool = False, env: str = "") -> Any:
-    return field(default=default, metadata={"doc": doc, "low": low, "secret": secret, "env": env})
+def _setting(default: Any, doc: str, *, low: float | None = None, env: str = "") -> Any:
+    return field(default=default, metadata={"doc": doc, "low": low, "env": env})
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ class Settings:
 
     def table(self) -> dict[str, str]:
         """Variable -> effective value, secrets masked: what `digitq config` prints."""
-        return {variable(f): _masked(f, getattr(self, f.name)) for f in fields(self)}
+        shown = {f: str(getattr(self, f.name)) for f in fields(self)}
+        return {variable(f): without_password(text) if f.name == "redis_url" else text for f, text in shown.items()}
 
 
 def server_is_given() -> bool:
@@ -109,12 +110,6 @@ def _check_choices(settings: Settings) -> None:
     for name, (value, allowed) in choices.items():
         if value not in allowed:
             raise SettingsError(f"{name} is {value!r}, expected one of {', '.join(allowed)}")
-
-
-def _masked(f: Any, value: Any) -> str:
-    if f.metadata["secret"]:
-        return "***" if value else ""
-    return without_password(value) if f.name == "redis_url" else str(value)
 
 
 def without_password(url: str) -> str:

@@ -21,9 +21,10 @@ from werkzeug.test import TestResponse
 
 from producer.app import create_app
 from shared import keys
+from shared.claims import Finish
 from shared.ids import new_id
 from shared.settings import Settings
-from shared.store import Finish, Store, connect
+from shared.store import Store, connect
 from tests.conftest import start_server
 from tests.fakes import outcome
 from tests.pictures import png_header, seven

@@ -17,9 +17,10 @@ from rq import Queue as RQQueue
 from rq.job import Job
 
 from shared import keys
+from shared.claims import Claim
 from shared.keys import Priority
 from shared.prediction import State
-from shared.store import Claim, Store
+from shared.store import Store
 from tests import fakes
 from worker.batch_worker import BatchWorker
 from worker.classify import Classified

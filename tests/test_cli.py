@@ -17,9 +17,10 @@ from werkzeug.serving import make_server
 
 from producer.app import create_app
 from shared import keys
+from shared.claims import Finish
 from shared.home import ROOT
 from shared.ids import new_id
-from shared.store import Finish, Store
+from shared.store import Store
 from tests.fakes import outcome
 from tests.pictures import seven
 

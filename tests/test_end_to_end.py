@@ -129,6 +129,19 @@ def test_killed_workers_lose_nothing_and_double_nothing(stack: Stack) -> None:
     assert finished >= 2000
 
 
+def test_a_batch_whose_worker_is_killed_in_the_middle_is_taken_over(stack: Stack) -> None:
+    picture = seven(6000)  # takes a worker a while
+    with client_of(stack.url) as client:
+        ids = [client.submit(picture).id for _ in range(12)]
+        while client.get(ids[0]).state is State.QUEUED:
+            time.sleep(0.01)
+        killed = [os.kill(pid, signal.SIGKILL) for pid in stack.pids("digitq worker")]
+        done = [client.get(id, wait=60) for id in ids]
+    print("killed", len(killed), "attempts", [one.attempt for one in done])
+    assert [one.digit for one in done] == [7] * 12
+    assert max(one.attempt for one in done) == 2
+
+
 def test_a_killed_web_process_comes_back_and_keeps_its_promises(stack: Stack) -> None:
     with client_of(stack.url) as client, ThreadPoolExecutor(8) as pool:
         threading.Timer(0.5, lambda: [os.kill(pid, signal.SIGKILL) for pid in stack.pids("digitq web")]).start()

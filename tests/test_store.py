@@ -11,12 +11,13 @@ from rq import Queue as RQQueue
 from rq.job import Job
 
 from shared import keys
+from shared.claims import Finish
 from shared.errors import Expired, IdempotencyMismatch, Lost, NotFound, QueueFull, RedisUnavailable, StillRunning
 from shared.ids import issued_at, new_id
 from shared.keys import Priority
 from shared.prediction import State
 from shared.settings import Settings
-from shared.store import Finish, Store, connect
+from shared.store import Store, connect
 from tests.fakes import outcome
 
 

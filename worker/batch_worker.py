@@ -30,9 +30,10 @@ from rq.utils import now
 from rq.worker.base import WorkerStatus
 
 from shared import keys
+from shared.claims import Claim
 from shared.errors import DigitqError, Expired, Lost, NotFound, RedisUnavailable
 from shared.prediction import Outcome
-from shared.store import Claim, Store
+from shared.store import Store
 from worker.classify import NOT_CLASSIFIED, Classified
 from worker.doorbell import Doorbell
 from worker.heartbeat import Heartbeat

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from shared.store import Claim, Store
+from shared.claims import Claim
+from shared.store import Store
 
 log = logging.getLogger("digitq.worker")
 

@@ -16,9 +16,9 @@ from rq.queue import Queue
 from rq.types import FailureCallbackType
 
 from shared import keys
+from shared.claims import Claim, Finish
 from shared.errors import DigitqError, Expired
 from shared.prediction import Outcome
-from shared.store import Claim, Finish
 
 
 class UnreadableJob(DigitqError):

@@ -10,10 +10,11 @@ from typing import Any
 
 from rq import get_current_job
 
+from shared.claims import outcome_fields
 from shared.errors import DigitqError, Expired
 from shared.prediction import Outcome
 from shared.settings import Settings
-from shared.store import Store, outcome_fields
+from shared.store import Store
 from worker.classify import NOT_CLASSIFIED, Classified
 from worker.service import classifier
 
