@@ -37,7 +37,11 @@ def run(settings: Settings, host: str | None, port: int | None, workers: int) ->
     host, port = host or settings.host, port or settings.port
     _check_port(host, port)
     with ExitStack() as stack:
-        url = settings.redis_url if server_is_given() else stack.enter_context(embedded(settings.state_dir))
+        url = settings.redis_url
+        if not server_is_given():
+            url = stack.enter_context(embedded(settings.state_dir))
+            # Workers that were killed before the last stop still count as alive: nobody is ready because of them.
+            Store(connect(url), settings).forget_workers()
         env = child_environment(REDIS_URL=url, DIGITQ_HOST=host, DIGITQ_PORT=str(port))
         command = [sys.executable, "-m", "honcho", "-f", "Procfile", "start", "-c", f"web=1,worker={workers}"]
         processes = subprocess.Popen(command, cwd=ROOT, env=env, preexec_fn=_die_with_parent)

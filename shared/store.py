@@ -223,6 +223,11 @@ class Store:
         with redis_errors():
             self.client.set(keys.REFUSED, reason, ex=600)
 
+    def forget_workers(self) -> None:
+        """Nobody is alive: for whoever has just started the server for itself alone."""
+        with redis_errors():
+            self.client.delete(keys.WORKERS)
+
     def leave(self, worker: str) -> None:
         """The worker ends and says so."""
         with redis_errors():

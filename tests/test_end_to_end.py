@@ -182,11 +182,16 @@ def test_sigterm_leaves_nothing_running_and_a_restart_keeps_the_results() -> Non
             client = Client(first.url)
             id = client.submit(seven()).wait(10).id
             client.close()
+            ghost = connect(first.redis_url, timeout=5)
+            ghost.zadd(keys.WORKERS, {"killed-before-the-stop": time.time() + 3600})
+            ghost.close()
         assert first.process.returncode == 0
         assert first.pids() == []
         with up(Path(name), workers=1) as second:
             client = Client(second.url)
             assert client.get(id).digit == 7
+            timings = client.submit(seven()).wait(10).timings_ms
+            assert timings and timings["queue"] < 1000  # ready meant ready, not that a ghost is
             client.close()
 
 
