@@ -17,7 +17,7 @@ class Claim:
     id: str
     execution: str
     queue: str
-    #: True for a picture that may share a batch; False for a job that RQ itself has to run.
+    #: True for a picture that may share a batch; False for a chunk, and for a job that RQ itself has to run.
     batchable: bool
     #: RQ's serialized call, perhaps compressed.
     data: bytes
@@ -26,13 +26,27 @@ class Claim:
     timeout: str
     result_ttl: str
     failure_ttl: str
+    #: True for a chunk of a batch: `image` then is the pack.
+    chunk: bool = False
+    #: Of the request that it came with, for the log; empty where there was none.
+    request_id: str = ""
+    traceparent: str = ""
+    #: When it was claimed, Unix seconds.
+    claimed_at: str = ""
+    #: When it was submitted, RFC 3339; empty where nobody has noted it.
+    submitted_at: str = ""
+
+    def asked(self) -> dict[str, str]:
+        """The request that it came with, as fields of the log."""
+        return {"request_id": self.request_id, "traceparent": self.traceparent}
 
     @classmethod
     def from_reply(cls, reply: Sequence[bytes]) -> Claim:
         """Reads one row of claim.lua's answer."""
-        id, execution, queue, kind, data, image, attempt, timeout, result_ttl, failure_ttl = reply
+        id, execution, queue, kind, data, image, attempt, timeout, result_ttl, failure_ttl, *asked = reply
         return cls(id.decode(), execution.decode(), queue.decode(), kind == b"batch", data, image, int(attempt),
-                   timeout.decode(), result_ttl.decode(), failure_ttl.decode())  # fmt: skip
+                   timeout.decode(), result_ttl.decode(), failure_ttl.decode(), kind == b"chunk",
+                   *(text.decode("utf-8", "replace") for text in asked))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +66,17 @@ class Finish:
         """The values that finish.lua expects for one picture."""
         claim, found = self.claim, self.outcome
         rq = [claim.id, claim.execution, claim.queue, claim.result_ttl, claim.failure_ttl, self.value, self.exception]
-        record = ["", "", "", "", ""] if found is None else list(outcome_fields(found).values())
-        return [*rq, self.state, *record, *self.error, found.input if found else "", position]
+        record = [""] * 6 if found is None else list(outcome_fields(found).values())
+        return [*rq, self.state, *record, *self.error, found.input if found else "", position, claim.claimed_at]
 
 
 def outcome_fields(found: Outcome) -> dict[str, Any]:
     """What an outcome adds to the record, in the order of finish.lua."""
     return {
         "digit": found.digit,
-        "confidence": found.confidence,
+        "confidence": float(found.confidence),  # NumPy's floats are no text that reads as a number
         "probabilities": json.dumps(found.probabilities),
         "decision": found.decision,
+        "reason": found.reason or "",
         "warnings": json.dumps(found.warnings),
     }

@@ -52,6 +52,24 @@ class BadRequest(DigitqError):
     code, status, title = "bad_request", 400, "The request is malformed"
 
 
+class Unauthorized(DigitqError):
+    """The server wants an API key, and the request shows none that it knows."""
+
+    code, status, title = "unauthorized", 401, "An API key is needed"
+
+
+class CrossSite(DigitqError):
+    """A page of another site sent the request, or the page was reached under a name that is not the server's."""
+
+    code, status, title = "cross_site", 403, "Requests from other sites are refused"
+
+
+class RateLimited(DigitqError):
+    """The client has handed in as many pictures as it may, for now."""
+
+    code, status, title = "rate_limited", 429, "Too many pictures at once"
+
+
 class NotFound(DigitqError):
     """No prediction has ever had this id, or it was deleted."""
 
@@ -98,6 +116,36 @@ class TooManyPixels(DigitqError):
     """The image is larger, in pixels, than we are willing to decode."""
 
     code, status, title = "too_many_pixels", 422, "The image has too many pixels"
+
+
+class EmptyBatch(DigitqError):
+    """The request is a batch without a picture in it."""
+
+    code, status, title = "empty_batch", 400, "The batch holds no image"
+
+
+class TooManyImages(DigitqError):
+    """The batch holds more pictures than one may."""
+
+    code, status, title = "too_many_images", 413, "The batch holds too many images"
+
+
+class MalformedBatch(DigitqError):
+    """The content starts like a zip, a gzip or an IDX file, and is damaged, incomplete or of another kind."""
+
+    code, status, title = "malformed_batch", 422, "The batch cannot be read"
+
+
+class WebhooksDisabled(DigitqError):
+    """The request asks for a callback, and the server has no secret to sign it with."""
+
+    code, status, title = "webhooks_disabled", 400, "This server sends no webhooks"
+
+
+class CallbackRefused(DigitqError):
+    """The callback URL is malformed, not https, or not a public address."""
+
+    code, status, title = "callback_refused", 422, "The callback URL is refused"
 
 
 class IdempotencyMismatch(DigitqError):

@@ -16,6 +16,7 @@ import urllib.request
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import redis
@@ -35,6 +36,7 @@ def run(settings: Settings, host: str | None, port: int | None, workers: int) ->
     # From here on a stop signal unwinds what was started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     host, port = host or settings.host, port or settings.port
+    replace(settings, host=host).check_exposed()
     _check_port(host, port)
     with ExitStack() as stack:
         url = settings.redis_url
@@ -64,6 +66,7 @@ def embedded(state_dir: Path) -> Iterator[str]:
     options = {
         "port": "0", "unixsocket": str(path), "unixsocketperm": "700", "dir": str(folder), "save": "",
         "appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction",
+        "stream-node-max-bytes": "512",  # RQ keeps a stream for each result: 4 kB each, otherwise
         "logfile": str(folder / "server.log"), "daemonize": "no",
     }  # fmt: skip
     arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
@@ -142,12 +145,3 @@ def http_ok(url: str) -> bool:
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False
-
-
-def is_healthy(part: str, settings: Settings) -> bool:
-    """This machine's web process answers, or a worker of this machine has sent a heartbeat."""
-    if part == "web":
-        host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104  # compared, not bound
-        return http_ok(f"http://{host}:{settings.port}/healthz")
-    store = Store(connect(settings.redis_url), settings)
-    return any(name.startswith(f"{socket.gethostname()}-") for name in store.workers())

@@ -3,14 +3,22 @@
 | key                      | type    | holds                                                     | lives              |
 |--------------------------|---------|-----------------------------------------------------------|--------------------|
 | digitq:image:{id}        | string  | the picture's bytes as uploaded                           | result TTL         |
-| digitq:prediction:{id}   | hash    | the record: state, digit, probabilities, times, error     | 2 x, then 1 x TTL  |
+| digitq:prediction:{id}   | hash    | the record: state, digit, decision, reason, times, error  | 2 x, then 1 x TTL  |
 | digitq:input:{id}        | string  | the 28x28 bytes that the model saw                        | result TTL         |
+| digitq:batch:{id}        | hash    | a batch: state, total, how many succeeded, failed, times  | 2 x, then 1 x TTL  |
+| digitq:chunk:{id}        | string  | up to 256 pictures of a batch, packed (`shared/chunks`)   | until it has ended |
+| digitq:results:{id}      | hash    | a chunk: state, names, attempt, rows of results as JSON   | as the batch       |
+| digitq:bulk              | string  | how many pictures wait in chunks, beyond one for each job | 2 x result TTL     |
 | digitq:recent            | stream  | one entry per accepted picture, the newest 10,000         | result TTL         |
+| digitq:recent:{owner}    | stream  | the same for the pictures of one API key                  | result TTL         |
 | digitq:idempotency:{key} | hash    | id and fingerprint of what was submitted under this key   | 24 hours           |
-| digitq:events            | channel | ids that have just ended, separated by spaces             | is not stored      |
+| digitq:rate:{client}     | string  | when the bucket of a client that is limited will be full  | until then         |
+| digitq:events            | channel | JSON list of what has just ended: [id, field, value, …]  | is not stored      |
+| digitq:webhooks          | zset    | whose callback is due, and when (Unix s)                  | result TTL         |
 | digitq:workers           | zset    | worker name, and until when it counts as alive (Unix s)   | 1 h after a beat   |
 | digitq:model             | string  | card of the model that the last worker to beat serves     | 1 h after a beat   |
-| digitq:recovery          | string  | whose turn it is to look for expired leases               | 10 seconds         |
+| digitq:flow:{slot}       | hash    | pictures that arrived and ended in these five seconds     | a minute           |
+| digitq:recovery          | string  | whose turn it is to look for expired leases               | 3 seconds          |
 | digitq:refused           | string  | why a worker's model was refused, for /readyz             | 10 minutes         |
 | digitq:ready             | string  | written by /readyz to see that Redis accepts writes       | 10 seconds         |
 
@@ -25,12 +33,16 @@ from enum import StrEnum
 
 #: The function that a queued job names, and what a stock RQ worker imports and calls with the prediction's id.
 JOB_FUNCTION = "worker.tasks.classify"
+#: The same for a chunk of a batch.
+CHUNK_FUNCTION = "worker.tasks.classify_chunk"
 
 EVENTS = "digitq:events"
 RECENT = "digitq:recent"
+BULK = "digitq:bulk"
 WORKERS = "digitq:workers"
 MODEL = "digitq:model"
 RECOVERY = "digitq:recovery"
+WEBHOOKS = "digitq:webhooks"
 READY = "digitq:ready"
 REFUSED = "digitq:refused"
 
@@ -65,14 +77,39 @@ def prediction(id: str) -> str:
     return f"digitq:prediction:{id}"
 
 
+def recent(owner: str) -> str:
+    """The history: of one API key, or of all who need none."""
+    return f"{RECENT}:{owner}" if owner else RECENT
+
+
+def rate(client: str) -> str:
+    """The bucket of a client that may hand in so many pictures in so much time."""
+    return f"digitq:rate:{client}"
+
+
 def model_input(id: str) -> str:
     """What the model saw."""
     return f"digitq:input:{id}"
 
 
-def idempotency(key: str) -> str:
-    """What was submitted under an Idempotency-Key."""
-    return f"digitq:idempotency:{key}"
+def batch(id: str) -> str:
+    """The record of a batch."""
+    return f"digitq:batch:{id}"
+
+
+def chunk(id: str) -> str:
+    """The packed pictures of a chunk."""
+    return f"digitq:chunk:{id}"
+
+
+def results(id: str) -> str:
+    """The record of a chunk, with its results."""
+    return f"digitq:results:{id}"
+
+
+def flow(slot: int) -> str:
+    """What arrived and ended in the five seconds that began at Unix time 5 * slot."""
+    return f"digitq:flow:{slot}"
 
 
 def queue(name: str) -> str:

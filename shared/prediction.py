@@ -45,6 +45,10 @@ class Outcome:
     warnings: tuple[str, ...]
     #: 784 bytes, row by row: the 28x28 picture that the model saw.
     input: bytes
+    #: Why it is not accepted: `low_confidence`, `not_a_digit`, `no_ink`, `several_digits`; None if it is.
+    reason: str | None = None
+    #: How likely the picture shows a digit at all, 0 to 1.
+    digitness: float = 1.0
 
     def summary(self) -> dict[str, Any]:
         """The return value of the RQ job."""
@@ -53,6 +57,7 @@ class Outcome:
             "confidence": self.confidence,
             "probabilities": list(self.probabilities),
             "decision": self.decision,
+            "reason": self.reason,
             "warnings": list(self.warnings),
         }
 
@@ -78,8 +83,12 @@ class Prediction:
     confidence: float | None = None
     probabilities: list[float] | None = None
     decision: str | None = None
+    #: Why the decision is not `accept`; see `Outcome`.
+    reason: str | None = None
     warnings: list[str] = field(default_factory=list)
     model: str | None = None
+    #: Version of what was done to the picture before the model saw it.
+    preprocessing: str | None = None
     attempt: int = 0
     batch: dict[str, int] | None = None
     submitted_at: float | None = None
@@ -114,8 +123,8 @@ class Prediction:
     def from_json(cls, body: Mapping[str, Any], source: Source | None = None) -> Prediction:
         """Reads the JSON object of the contract; members that we do not know are ignored."""
         plain = {name: body.get(name) for name in (
-            "id", "filename", "digit", "confidence", "probabilities", "decision", "model", "batch", "timings_ms",
-            "error", "queue_position",
+            "id", "filename", "digit", "confidence", "probabilities", "decision", "reason", "model",
+            "preprocessing", "batch", "timings_ms", "error", "queue_position",
         )}  # fmt: skip
         times = {name: _seconds(body.get(name)) for name in ("submitted_at", "started_at", "finished_at")}
         return cls(state=State(body["state"]), warnings=body.get("warnings") or [], attempt=body.get("attempt") or 0,
@@ -125,6 +134,7 @@ class Prediction:
     def from_hash(cls, id: str, record: Mapping[str, str], queue_position: int | None = None) -> Prediction:
         """Reads a record as `digitq:prediction:{id}` holds it; a missing field is None."""
         get = record.get
+        submitted, started, finished = (_seconds(get(at)) for at in ("submitted_at", "started_at", "finished_at"))
         return cls(
             id=id,
             state=State(record["state"]),
@@ -133,16 +143,18 @@ class Prediction:
             confidence=float(record["confidence"]) if get("confidence") else None,
             probabilities=json.loads(record["probabilities"]) if get("probabilities") else None,
             decision=get("decision") or None,
+            reason=get("reason") or None,
             warnings=json.loads(record["warnings"]) if get("warnings") else [],
             model=get("model") or None,
+            preprocessing=get("preprocessing") or None,
             attempt=int(get("attempt") or 0),
             batch={"size": int(record["batch_size"]), "position": int(record["batch_position"])}
             if get("batch_size")
             else None,
-            submitted_at=_seconds(get("submitted_at")),
-            started_at=_seconds(get("started_at")),
-            finished_at=_seconds(get("finished_at")),
-            timings_ms=_timings(record),
+            submitted_at=submitted,
+            started_at=started,
+            finished_at=finished,
+            timings_ms=_timings(record, submitted, started, finished),
             error={"code": record["error_code"], "message": get("error_message") or ""} if get("error_code") else None,
             queue_position=queue_position,
         )
@@ -158,8 +170,10 @@ class Prediction:
             "confidence": self.confidence,
             "probabilities": self.probabilities,
             "decision": self.decision,
+            "reason": self.reason,
             "warnings": self.warnings,
             "model": self.model,
+            "preprocessing": self.preprocessing,
             "attempt": self.attempt,
             "batch": self.batch,
             **position,
@@ -183,15 +197,16 @@ def _seconds(text: str | None) -> float | None:
     return datetime.fromisoformat(text).timestamp() if text else None
 
 
-def _timings(record: Mapping[str, str]) -> dict[str, float] | None:
+def _timings(
+    record: Mapping[str, str], submitted: float | None, started: float | None, finished: float | None
+) -> dict[str, float] | None:
     """Stages that add up to the total; None until the prediction has been through all of them.
 
     The worker measures two stages with its own clock; the others are what Redis's clock leaves around them.
     """
-    submitted, started, finished = (_seconds(record.get(f"{at}_at")) for at in ("submitted", "started", "finished"))
     if submitted is None or started is None or finished is None:
         return None
-    preprocess, inference = (float(record.get(f"{stage}_ms") or 0) for stage in ("preprocess", "inference"))
+    preprocess, inference = float(record.get("preprocess_ms") or 0), float(record.get("inference_ms") or 0)
     queue, total = (started - submitted) * 1000, (finished - submitted) * 1000
     store = total - queue - preprocess - inference
     stages = {"queue": queue, "preprocess": preprocess, "inference": inference, "store": store, "total": total}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,17 @@ import redis
 from redis.commands.core import Script
 
 FOLDER = Path(__file__).parent / "scripts"
+_WITH = re.compile(r"^-- WITH: (.+)$", re.MULTILINE)
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.lua") if path.stem != "common"))
 
 
 @cache
 def source(name: str) -> str:
-    """The script as Redis gets it: its `#!lua` line, then the common part, then its own."""
+    """The script as Redis gets it: its `#!lua` line, then the common part and those that it says, then its own."""
     shebang, _, body = (FOLDER / f"{name}.lua").read_text().partition("\n")
-    return f"{shebang}\n{(FOLDER / 'common.lua').read_text()}\n{body}"
+    said = _WITH.search(body)
+    parts = ["common", *(f"parts/{part}" for part in said[1].split(", "))] if said else ["common"]
+    return "\n".join([shebang, *((FOLDER / f"{part}.lua").read_text() for part in parts), body])
 
 
 def register(client: redis.Redis) -> dict[str, Script]:

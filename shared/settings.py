@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import re
 import sys
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -21,17 +23,20 @@ PREFIX = "DIGITQ_"
 SHIPPED_MODEL = Path(__file__).parent.parent / "worker" / "model"
 #: Where `digitq up` keeps the embedded server's data.
 STATE_DIR = Path("var")
+#: 100/second, 5000 per hour, 20/10 seconds.
+_RATE = re.compile(r"\s*(\d{1,9})\s*(?:/|per)\s*(?:(\d{1,4})\s*)?(second|minute|hour|day)s?\s*")
+_PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 
 
-def _setting(default: Any, doc: str, *, low: float | None = None, env: str = "") -> Any:
-    return field(default=default, metadata={"doc": doc, "low": low, "env": env})
+def _setting(default: Any, doc: str, *, low: float | None = None, env: str = "", secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"doc": doc, "low": low, "env": env, "secret": secret})
 
 
 @dataclass(frozen=True)
 class Settings:
     """The effective settings of one process. Units are in the names: seconds, ms, bytes."""
 
-    redis_url: str = _setting("redis://127.0.0.1:6379/0", "where Redis is", env="REDIS_URL")
+    redis_url: str = _setting("redis://127.0.0.1:6379/0", "where Redis is", env="REDIS_URL", secret=True)
     host: str = _setting("127.0.0.1", "address that the web process binds")
     port: int = _setting(8000, "port that the web process binds", low=1)
     web_threads: int = _setting(128, "requests that one web process answers at a time, waiting ones included", low=4)
@@ -41,14 +46,28 @@ class Settings:
     job_timeout_seconds: int = _setting(30, "how long one batch may compute", low=1)
     max_attempts: int = _setting(3, "workers that a picture may take down before it is failed as poison", low=1)
     queue_max_length: int = _setting(200_000, "pictures that may wait; more are answered 503 queue_full", low=1)
+    replicas_ack: int = _setting(0, "replicas of Redis that must have a picture before it is accepted (WAIT)", low=0)
+    latency_goal_ms: float = _setting(
+        1000.0, "how soon a picture is to be answered: `digitq status` says how many workers that takes", low=1
+    )
     result_ttl_seconds: int = _setting(86_400, "how long a picture and its prediction are kept", low=1)
     max_upload_bytes: int = _setting(10 * 1024 * 1024, "largest upload", low=1)
     max_pixels: int = _setting(50_000_000, "largest picture, width times height", low=784)
+    batch_max_images: int = _setting(100_000, "pictures in one batch", low=1)
+    batch_max_bytes: int = _setting(256 * 1024 * 1024, "largest batch, as uploaded and as unpacked", low=1)
     model_path: Path = _setting(SHIPPED_MODEL, "directory of the model and its card")
     preprocessing: str = _setting("mnist", "mnist, or seed for comparison")
     allowed_functions: str = _setting("", "further job functions that a worker may run, comma-separated paths")
+    api_keys: str = _setting("", "keys that clients may show, comma-separated, each `key` or `name:key`", secret=True)
+    api_keys_file: str = _setting("", "file with such keys, one a line")
+    api_key: str = _setting("", "key that the command line shows, and that no server looks at", secret=True)
+    allow_anonymous: str = _setting("0", "1 serves other machines without any key")
+    rate_limit: str = _setting("", "pictures that one client may hand in, such as 100/second or 5000/hour")
+    webhook_secret: str = _setting("", "signs callbacks: whsec_ and base64, several separated by blanks", secret=True)
+    webhook_allow_private: str = _setting("0", "1 allows callbacks to private addresses, and http to our own")
     device: str = _setting("auto", "auto (a GPU if there is one), cpu or gpu")
     state_dir: Path = _setting(STATE_DIR, "where `digitq up` keeps the embedded server's data")
+    metrics_port: int = _setting(0, "port on which a worker serves /metrics, on DIGITQ_HOST; 0: none", low=0)
     log_format: str = _setting("text", "text or json")
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
 
@@ -68,12 +87,43 @@ class Settings:
     def table(self) -> dict[str, str]:
         """Variable -> effective value, secrets masked: what `digitq config` prints."""
         shown = {f: str(getattr(self, f.name)) for f in fields(self)}
-        return {variable(f): without_password(text) if f.name == "redis_url" else text for f, text in shown.items()}
+        masked = {"redis_url": without_password(self.redis_url)}
+        hidden = {f: masked.get(f.name, text and "***") for f, text in shown.items() if f.metadata["secret"]}
+        return {variable(f): hidden.get(f, text) for f, text in shown.items()}
+
+    def rate(self) -> tuple[int, float]:
+        """The rate limit: so many pictures in so many seconds; (0, 0) if there is none."""
+        match = _RATE.fullmatch(self.rate_limit)
+        return (int(match[1]), int(match[2] or 1) * _PERIODS[match[3]]) if match else (0, 0)
+
+    def check_exposed(self) -> None:
+        """Raises SettingsError where strangers could use the web process and nobody has said that they may."""
+        if self.api_keys or self.api_keys_file or self.allow_anonymous == "1" or is_loopback(self.host):
+            return
+        raise SettingsError(
+            f"DIGITQ_HOST is {self.host}, which other machines reach: set DIGITQ_API_KEYS (or DIGITQ_API_KEYS_FILE), "
+            "or DIGITQ_ALLOW_ANONYMOUS=1 if whoever reaches it may use it"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine alone."""
+    try:
+        return host == "localhost" or ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def server_is_given() -> bool:
     """True if the environment names a Redis; otherwise `digitq up` brings its own."""
     return bool(os.environ.get("REDIS_URL"))
+
+
+def traces_are_wanted() -> bool:
+    """True if the environment names a place for OpenTelemetry's traces, in the names that OpenTelemetry gives."""
+    off = os.environ.get("OTEL_TRACES_EXPORTER") == "none" or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    places = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    return not off and any(os.environ.get(name) for name in places)
 
 
 def child_environment(**changes: str) -> dict[str, str]:
@@ -104,12 +154,26 @@ def _check_choices(settings: Settings) -> None:
         "DIGITQ_LOG_FORMAT": (settings.log_format, ("text", "json")),
         "DIGITQ_LOG_LEVEL": (settings.log_level, ("DEBUG", "INFO", "WARNING", "ERROR")),
         "DIGITQ_DEVICE": (settings.device, ("auto", "cpu", "gpu")),
+        "DIGITQ_ALLOW_ANONYMOUS": (settings.allow_anonymous, ("0", "1")),
+        "DIGITQ_WEBHOOK_ALLOW_PRIVATE": (settings.webhook_allow_private, ("0", "1")),
         "DIGITQ_PREPROCESSING": (settings.preprocessing, ("mnist", "seed")),
-        "REDIS_URL": (settings.redis_url.split("://")[0], ("redis", "rediss", "unix")),
+        "REDIS_URL": (settings.redis_url.split("://")[0], ("redis", "rediss", "unix", "redis+sentinel")),
     }
     for name, (value, allowed) in choices.items():
         if value not in allowed:
             raise SettingsError(f"{name} is {value!r}, expected one of {', '.join(allowed)}")
+    if settings.rate_limit and not all(settings.rate()):
+        raise SettingsError(f"DIGITQ_RATE_LIMIT is {settings.rate_limit!r}, expected a form such as 100/second")
+    if not all(_is_secret(one) for one in settings.webhook_secret.split()):
+        raise SettingsError("DIGITQ_WEBHOOK_SECRET is not whsec_ and the base64 of 24 to 64 bytes")
+
+
+def _is_secret(text: str) -> bool:
+    """As Standard Webhooks wants them; `openssl rand -base64 32` makes one."""
+    try:
+        return text.startswith("whsec_") and 24 <= len(b64decode(text[6:], validate=True)) <= 64
+    except ValueError:
+        return False
 
 
 def without_password(url: str) -> str:

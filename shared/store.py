@@ -6,62 +6,54 @@ done all of its work or none; repeating it is safe (a claim that was lost comes 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from shared import keys, redis_scripts
 from shared.claims import Claim, Finish
-from shared.errors import Expired, IdempotencyMismatch, Lost, NotFound, QueueFull, RedisUnavailable, StillRunning
+from shared.connection import connect as connect
+from shared.connection import redis_errors
+from shared.errors import (
+    Expired,
+    IdempotencyMismatch,
+    Lost,
+    NotFound,
+    QueueFull,
+    RateLimited,
+    RedisUnavailable,
+    StillRunning,
+)
 from shared.ids import issued_at, new_id
 from shared.keys import Priority
+from shared.load import Load
 from shared.prediction import Prediction, State
 from shared.settings import Settings
+from shared.submission import ANYBODY, Caller, Submission, theirs
 
 log = logging.getLogger("digitq.redis")
 
-#: Answers by which Redis says that it cannot serve now.
-REFUSALS = (
-    redis.exceptions.OutOfMemoryError,
-    redis.exceptions.ReadOnlyError,
-    redis.exceptions.NoPermissionError,
-    redis.exceptions.AuthenticationError,
-)
 #: How far `queue_position` is looked up exactly; beyond, it is the length of the queue.
 POSITION_DEPTH = 1000
 #: Seconds for which a worker counts as alive after its last heartbeat.
 WORKER_TTL_SECONDS = 15
+#: How long replicas have to confirm what is accepted; shorter than `connect` waits for an answer.
+REPLICAS_MS = 500
+#: submit.lua's for one picture.
+Answer = Sequence[Any]
 
 
-def connect(url: str, *, timeout: float | None = 0.7) -> redis.Redis:
-    """A client whose calls end within `timeout` seconds (None: a call may block).
+@dataclass(frozen=True, slots=True)
+class DueWebhook:
+    """A prediction whose callback is due, and the how manieth try this is."""
 
-    One repetition at once, on a fresh connection: what a restarted server leaves behind in the pool is no outage.
-    """
-    retry = Retry(NoBackoff(), 1, supported_errors=(redis.exceptions.ConnectionError,))
-    return redis.Redis.from_url(
-        url, socket_timeout=timeout, socket_connect_timeout=0.7, retry=retry, health_check_interval=0
-    )
-
-
-@contextmanager
-def redis_errors() -> Iterator[None]:
-    """Turns whatever redis-py raises into a RedisUnavailable."""
-    try:
-        yield
-    except (redis.RedisError, OSError) as error:
-        if isinstance(error, redis.ResponseError) and not isinstance(error, REFUSALS):
-            raise  # our own mistake, not Redis's state
-        # The cause names addresses: it is for the log, not for clients.
-        log.warning("redis: %s", error)
-        raise RedisUnavailable(retry_after_seconds=1) from error
+    id: str
+    tries: int
+    record: dict[str, str]
 
 
 class Store:
@@ -71,8 +63,31 @@ class Store:
         self.client = client
         self.settings = settings
         self._scripts = redis_scripts.register(client)
+        #: Pictures that one client may hand in, in so many seconds; (0, 0): as many as it likes.
+        self.rate = settings.rate()
 
-    def _run(self, name: str, keys: Sequence[str] = (), args: Sequence[Any] = ()) -> Any:
+    def run_safely(self, name: str, on: Sequence[str], args: Sequence[Any]) -> Any:
+        """`run`, and only then done when as many replicas have all of it as the settings ask for.
+
+        Raises RedisUnavailable also if they have not in time: it may have been done, but nobody has our word for it.
+        """
+        wanted = self.settings.replicas_ack
+        if not wanted:
+            return self.run(name, on, args)
+        with redis_errors(), self.client.pipeline(transaction=False) as pipeline:
+            self._scripts[name](keys=on, args=args, client=pipeline)
+            # WAIT is for what this connection has written, and for all before it: where the script only finds what
+            # another has written, this has to be written.
+            pipeline.set(keys.READY, 1, ex=10)
+            pipeline.wait(wanted, REPLICAS_MS)
+            answer, _, have = pipeline.execute()
+        if have < wanted:
+            log.warning("redis: %d of %d replicas have it after %d ms", have, wanted, REPLICAS_MS)
+            raise RedisUnavailable(retry_after_seconds=1)
+        return answer
+
+    def run(self, name: str, keys: Sequence[str] = (), args: Sequence[Any] = ()) -> Any:
+        """Calls one of `scripts/`, whose head says what it wants and answers."""
         with redis_errors():
             return self._scripts[name](keys=keys, args=args)
 
@@ -86,57 +101,83 @@ class Store:
         priority: Priority = Priority.NORMAL,
         idempotency_key: str = "",
         id: str | None = None,
+        caller: Caller = ANYBODY,
+        notes: Mapping[str, str] | None = None,
     ) -> Prediction:
         """Accepts one picture whole or not at all; returns it as queued, or the first one under the same key.
 
-        Raises QueueFull, IdempotencyMismatch, RedisUnavailable.
+        `notes` are kept in the record: `request_id` and `traceparent` for logs, `callback_url` to call in the end.
+        Raises QueueFull, RateLimited, IdempotencyMismatch, RedisUnavailable.
         """
-        id, s = id or new_id(), self.settings
-        others = [keys.queue(name) for name in keys.QUEUES if name != priority.queue]
-        fingerprint = hashlib.sha256(image).hexdigest() if idempotency_key else ""
-        args = [
-            id, priority.queue, image, filename, s.queue_max_length, s.result_ttl_seconds, keys.JOB_FUNCTION,
-            s.job_timeout_seconds, s.max_attempts - 1, idempotency_key, fingerprint,
-        ]  # fmt: skip
-        answer, first, *rest = self._run("submit", [keys.queue(priority.queue), *others], args)
-        if answer == b"full":
-            raise QueueFull(f"{first} pictures are waiting", limit=s.queue_max_length, retry_after_seconds=5)
-        if answer == b"mismatch":
-            raise IdempotencyMismatch()
-        if answer == b"repeated":
-            return self.fetch(first.decode())
-        return Prediction(id, State.QUEUED, filename or None, submitted_at=float(rest[0]))
+        picture = Submission(id or new_id(), image, filename, priority, idempotency_key, notes or {}, caller)
+        return self.accepted(picture, self.submit_all([picture])[0])
 
-    def fetch(self, id: str) -> Prediction:
-        """The prediction as it stands. Raises NotFound, Expired, Lost, RedisUnavailable."""
-        reply = self._run("fetch", [], [id, self.settings.result_ttl_seconds, POSITION_DEPTH])
+    def submit_all(self, pictures: Sequence[Submission]) -> list[Answer]:
+        """Hands in pictures, whole or not at all, in one round trip; `accepted` tells what became of each."""
+        s = self.settings
+        args = [s.queue_max_length, s.result_ttl_seconds, keys.JOB_FUNCTION, s.job_timeout_seconds, s.max_attempts - 1,
+                *self.rate]  # fmt: skip
+        for picture in pictures:
+            args += picture.to_args()
+        return cast("list[Answer]", self.run_safely("submit", [keys.queue(name) for name in keys.QUEUES], args))
+
+    def accepted(self, picture: Submission, answer: Answer) -> Prediction:
+        """What became of a picture: queued, or the first one under its key. Raises as `submit` does."""
+        self.check_entered(answer)
+        what, first, *rest = answer
+        if what == b"mismatch":
+            raise IdempotencyMismatch()
+        if what == b"repeated":
+            return self.fetch(first.decode(), picture.caller.owner)
+        return Prediction(picture.id, State.QUEUED, picture.filename or None, submitted_at=float(rest[0]))
+
+    def check_entered(self, answer: Answer) -> None:
+        """Raises QueueFull or RateLimited if that is what a script that accepts something has answered."""
+        s = self.settings
+        if answer[0] == b"full":
+            _, waiting, seconds = answer
+            raise QueueFull(f"{waiting} pictures are waiting", limit=s.queue_max_length, retry_after_seconds=seconds)
+        if answer[0] == b"limited":
+            raise RateLimited(f"At most {s.rate_limit}", limit=self.rate[0], retry_after_seconds=answer[1])
+
+    def fetch(self, id: str, owner: str | None = None) -> Prediction:
+        """The prediction as it stands; with an owner only if it is theirs.
+
+        Raises NotFound, Expired, Lost, RedisUnavailable.
+        """
+        reply = self.run("fetch", [], [id, self.settings.result_ttl_seconds, POSITION_DEPTH])
         record = redis_scripts.pairs(reply)
-        if record.get("state") == "forgotten":
-            raise NotFound()
         if not record:
-            raise self._missing(id)
+            raise self.missing(id)
+        if record["state"] == "forgotten" or not theirs(record, owner):
+            raise NotFound()
         position = record.pop("queue_position")
         return Prediction.from_hash(id, record, int(position) if position else None)
 
-    def _missing(self, id: str) -> Exception:
+    def missing(self, id: str, what: str = "prediction") -> Exception:
         """Why an id has no record: never handed out, too old, or gone with the server's data."""
         issued = issued_at(id)
         if issued is None:
-            return NotFound()
-        return Expired() if self.time() - issued > self.settings.result_ttl_seconds else Lost()
+            return NotFound(f"There is no such {what}")
+        if self.time() - issued > self.settings.result_ttl_seconds:
+            return Expired(f"The {what} has expired")
+        return Lost(f"The {what} was lost with the server's data")
 
-    def cancel(self, id: str) -> None:
+    def cancel(self, id: str, owner: str | None = None) -> None:
         """Takes a waiting picture back or forgets an ended one. Raises StillRunning and what fetch raises."""
-        answer = self._run("cancel", [], [id, self.settings.result_ttl_seconds])
+        if owner is not None:
+            self.fetch(id, owner)
+        answer = self.run("cancel", [], [id, self.settings.result_ttl_seconds])
         if answer == b"running":
             raise StillRunning()
         if answer == b"missing":
             self.fetch(id)  # says why
 
-    def recent(self, limit: int, cursor: str | None = None) -> tuple[list[Prediction], str | None]:
-        """History, newest first, and the cursor of the next page (None after the last)."""
+    def recent(self, limit: int, cursor: str | None = None, owner: str = "") -> tuple[list[Prediction], str | None]:
+        """History of an owner, newest first, and the cursor of the next page (None after the last)."""
+        last = f"({cursor}" if cursor else "+"
         with redis_errors():
-            entries: Any = self.client.xrevrange(keys.RECENT, f"({cursor}" if cursor else "+", "-", count=limit)
+            entries: Any = self.client.xrevrange(keys.recent(owner), last, "-", count=limit)
         page = []
         for _, fields in entries:
             try:
@@ -147,24 +188,35 @@ class Store:
 
     def image(self, id: str) -> bytes | None:
         """The picture as uploaded; None where it is gone."""
-        return self._get(keys.image(id))
+        return self.get(keys.image(id))
 
     def model_input(self, id: str) -> bytes | None:
         """The 784 bytes that the model saw; None before it saw them."""
-        return self._get(keys.model_input(id))
+        return self.get(keys.model_input(id))
 
     def model_card(self) -> dict[str, Any] | None:
         """The card of the model in service; None if no worker has reported one."""
-        card = self._get(keys.MODEL)
+        card = self.get(keys.MODEL)
         return json.loads(card) if card else None
 
     def refusal(self) -> str:
         """Why the last worker that had to refuse its model did so; empty if none did lately."""
-        return (self._get(keys.REFUSED) or b"").decode()
+        return (self.get(keys.REFUSED) or b"").decode()
 
-    def _get(self, key: str) -> bytes | None:
+    def get(self, key: str) -> bytes | None:
+        """The bytes under a key."""
         with redis_errors():
             return cast("bytes | None", self.client.get(key))
+
+    def due_webhook(self, lease_seconds: float, most: int) -> DueWebhook | None:
+        """Takes a callback that is due, for so many seconds; None if there is none. Given up after `most` tries."""
+        reply = self.run("webhooks", [], ["take", lease_seconds, most])
+        return DueWebhook(reply[0].decode(), int(reply[1]), redis_scripts.pairs(reply[2])) if reply else None
+
+    def end_webhook(self, due: DueWebhook, outcome: str, delay_seconds: float | None = None) -> None:
+        """Notes what came of a try; with a delay there will be another one."""
+        delay = "" if delay_seconds is None else delay_seconds
+        self.run("webhooks", [], ["end", due.id, due.tries, outcome, delay])
 
     def workers(self) -> list[str]:
         """Names of the workers that are alive; raises RedisUnavailable also where Redis does not accept writes."""
@@ -172,6 +224,16 @@ class Store:
             pipeline.set(keys.READY, 1, ex=10)
             pipeline.zrangebyscore(keys.WORKERS, self.time(), "+inf")
             return [name.decode() for name in pipeline.execute()[1]]
+
+    def load(self) -> Load:
+        """How busy queues and workers are: one round trip, however much waits."""
+        return Load.from_reply(self.run("load", [], keys.QUEUES))
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes that Redis has used and may use; 0 for no limit."""
+        with redis_errors():
+            info: Any = self.client.info("memory")
+        return int(info["used_memory"]), int(info["maxmemory"])
 
     def time(self) -> float:
         """Redis's clock, Unix seconds: the one that leases and records go by."""
@@ -184,39 +246,41 @@ class Store:
     def claim(self, worker: str, queues: Sequence[str], limit: int, nonce: str) -> list[Claim]:
         """Takes up to `limit` jobs from the queues, in that order, under a lease."""
         s = self.settings
-        args = [limit, worker, s.lease_seconds, nonce, keys.JOB_FUNCTION, s.result_ttl_seconds, *queues]
-        return [Claim.from_reply(row) for row in self._run("claim", [keys.queue(q) for q in queues], args)]
+        args = [limit, worker, s.lease_seconds, nonce, keys.JOB_FUNCTION, s.result_ttl_seconds, keys.CHUNK_FUNCTION,
+                *queues]  # fmt: skip
+        return [Claim.from_reply(row) for row in self.run("claim", [keys.queue(q) for q in queues], args)]
 
     def renew(self, worker: str, claims: Sequence[Claim], card: str = "") -> int:
         """The heartbeat: the worker lives and keeps what it holds. Returns how many claims are still held."""
         held = [text for claim in claims for text in (claim.queue, claim.id, claim.execution)]
-        return int(self._run("renew", [], [worker, self.settings.lease_seconds, WORKER_TTL_SECONDS, card, *held]))
+        return int(self.run("renew", [], [worker, self.settings.lease_seconds, WORKER_TTL_SECONDS, card, *held]))
 
     def finish(
-        self, worker: str, finishes: Sequence[Finish], *, model: str, timings_ms: tuple[float, float], seconds: float
-    ) -> tuple[list[str], list[str]]:
+        self, worker: str, finishes: Sequence[Finish], *, model: str, preprocessing: str = "",
+        timings_ms: tuple[float, float], seconds: float,
+    ) -> tuple[list[str], list[str]]:  # fmt: skip
         """Ends a batch; `timings_ms` are preprocess and inference. Returns ids fenced off, ids with RQ dependents."""
         lease = self.settings.lease_seconds
-        head = [worker, min(1.0, lease / 5), self.settings.result_ttl_seconds, seconds, len(finishes), model]
-        args = [*head, *timings_ms]
+        head = [worker, min(1.0, lease / 5), self.settings.result_ttl_seconds, seconds, len(finishes)]
+        args = [*head, model, preprocessing, *timings_ms]
         for position, finish in enumerate(finishes):
             args += finish.to_args(position)
-        fenced, dependents = self._run("finish", [], args)
+        fenced, dependents = self.run("finish", [], args)
         return [id.decode() for id in fenced], [id.decode() for id in dependents]
 
     def release(self, worker: str, claims: Sequence[Claim]) -> None:
         """Gives claims back that were never started on, to the front of their queue."""
         held = [text for claim in claims for text in (claim.queue, claim.id, claim.execution)]
-        self._run("release", [], [worker, *held])
+        self.run("release", [], [worker, *held])
 
     def start_record(self, id: str) -> int:
         """Moves a record alone to running, for a picture on RQ's own path. Returns the attempt."""
-        return int(self._run("record", [], ["start", id, self.settings.result_ttl_seconds, ""]))
+        return int(self.run("record", [], ["start", id, self.settings.result_ttl_seconds, ""]))
 
     def end_record(self, id: str, state: str, input: bytes = b"", **fields: Any) -> bool:
         """Moves a record alone to its end; False where it has ended before."""
         flat = [item for pair in fields.items() for item in pair]
-        return bool(self._run("record", [], ["end", id, self.settings.result_ttl_seconds, state, input, *flat]))
+        return bool(self.run("record", [], ["end", id, self.settings.result_ttl_seconds, state, input, *flat]))
 
     def refuse(self, reason: str) -> None:
         """A worker says why its model may not serve, for whoever asks whether anybody is ready."""
@@ -234,11 +298,12 @@ class Store:
             self.client.zrem(keys.WORKERS, worker)
 
     def recovery_turn(self, worker: str) -> bool:
-        """True for one worker at a time: it looks for expired leases. A turn ends by itself after ten seconds."""
+        """True for one worker at a time: it looks for expired leases. A turn ends by itself after three seconds."""
         with redis_errors():
-            return bool(self.client.set(keys.RECOVERY, worker, nx=True, ex=10))
+            return bool(self.client.set(keys.RECOVERY, worker, nx=True, ex=3))
 
-    def end_recovery_turn(self) -> None:
-        """The next worker may look."""
+    def end_recovery_turn(self, worker: str) -> None:
+        """The next worker may look, if the turn is still this one's."""
         with redis_errors():
-            self.client.delete(keys.RECOVERY)
+            if self.client.get(keys.RECOVERY) == worker.encode():
+                self.client.delete(keys.RECOVERY)

@@ -1,7 +1,9 @@
 -- Put in front of every other script. Redis's own clock, and the one place where a record moves.
 local PREDICTION, IMAGE, INPUT = 'digitq:prediction:', 'digitq:image:', 'digitq:input:'
-local EVENTS, RECENT = 'digitq:events', 'digitq:recent'
+local BATCH, CHUNK, RESULTS, BULK = 'digitq:batch:', 'digitq:chunk:', 'digitq:results:', 'digitq:bulk'
+local EVENTS, RECENT, WEBHOOKS = 'digitq:events', 'digitq:recent', 'digitq:webhooks'
 local JOB = 'rq:job:'
+local FLOW, SLOT_SECONDS = 'digitq:flow:', 5
 
 local time = redis.call('TIME')
 -- Unix seconds with microseconds: as a number to compare, as text to store without losing digits.
@@ -27,37 +29,83 @@ local function iso()
 end
 local ISO = iso()
 
+-- Counts pictures that arrived or ended, by the slot of a few seconds; load.lua reads it.
+local function tally(field, pictures)
+  local key = FLOW .. math.floor(NOW / SLOT_SECONDS)
+  if redis.call('HINCRBY', key, field, pictures) == pictures then redis.call('EXPIRE', key, 60) end
+end
+
 -- Only an open record moves; all other states are final.
 local function is_open(state)
   return state == 'queued' or state == 'running'
 end
 
--- Ends a record, once: false where it is gone or has ended before. `ended` collects ids for announce().
+-- Ends a record, once: false where it is gone or has ended before. `ended` collects the whole record for announce().
 local function end_record(id, state, ttl, ended, ...)
   local key = PREDICTION .. id
-  local current = redis.call('HGET', key, 'state')
-  if not is_open(current) then return false end
+  local so_far = redis.call('HMGET', key, 'state', 'filename', 'submitted_at', 'started_at', 'attempt',
+    'callback_url', 'owner')
+  if not is_open(so_far[1]) then return false end
   redis.call('HSET', key, 'state', state, 'finished_at', ISO, ...)
   redis.call('EXPIRE', key, ttl)
-  ended[#ended + 1] = id
+  if so_far[6] then
+    redis.call('ZADD', WEBHOOKS, NOW, id)
+    redis.call('EXPIRE', WEBHOOKS, ttl)
+  end
+  ended[#ended + 1] = {id, 'state', state, 'filename', so_far[2] or '', 'submitted_at', so_far[3] or '',
+    'started_at', so_far[4] or '', 'attempt', so_far[5] or '0', 'owner', so_far[7] or '', 'finished_at', ISO, ...}
   return true
 end
 
--- One message for all that ended in this script: those who wait read the records themselves.
+-- One message for all that ended in this script, with their records: those who wait need not ask for them. They are
+-- counted, too.
 local function announce(ended)
-  if #ended > 0 then redis.call('PUBLISH', EVENTS, table.concat(ended, ' ')) end
+  if #ended > 0 then tally('ended', #ended) end
+  if #ended > 0 and redis.call('PUBSUB', 'NUMSUB', EVENTS)[2] > 0 then
+    redis.call('PUBLISH', EVENTS, cjson.encode(ended))
+  end
 end
 
--- Starts a record, and makes it first where a plain RQ client has enqueued without one. Returns the attempt.
+-- Starts a record, and makes it first where a plain RQ client has enqueued without one. Returns the attempt, and the
+-- ids of the request that it came with, and when that was. What was submitted lives twice as long as its image: long enough to end.
 local function start_record(id, filename, ttl)
   local key = PREDICTION .. id
-  if redis.call('HSETNX', key, 'submitted_at', ISO) == 1 then
-    redis.call('HSET', key, 'state', 'queued', 'filename', filename)
+  local so_far = redis.call('HMGET', key, 'submitted_at', 'state', 'attempt', 'request_id', 'traceparent')
+  if not so_far[1] then
+    redis.call('HSET', key, 'state', 'running', 'filename', filename, 'submitted_at', ISO, 'started_at', ISO,
+      'attempt', 1)
+    redis.call('EXPIRE', key, 2 * ttl)
+    tally('arrived', 1)
     redis.call('XADD', RECENT, 'MAXLEN', '~', 10000, '*', 'id', id)
     redis.call('EXPIRE', RECENT, ttl)
+    return '1', '', '', ISO
   end
-  if not is_open(redis.call('HGET', key, 'state')) then return redis.call('HGET', key, 'attempt') or '0' end
-  redis.call('HSET', key, 'state', 'running', 'started_at', ISO)
-  redis.call('EXPIRE', key, 2 * ttl)
-  return tostring(redis.call('HINCRBY', key, 'attempt', 1))
+  local attempt = so_far[3] or '0'
+  if not is_open(so_far[2]) then return attempt, '', '', so_far[1] end
+  attempt = tostring(attempt + 1)
+  redis.call('HSET', key, 'state', 'running', 'started_at', ISO, 'attempt', attempt)
+  return attempt, so_far[4] or '', so_far[5] or '', so_far[1]
+end
+
+-- What was accepted first under an idempotency key: {'repeated' | 'mismatch', id}; nil where the key is free, as it is
+-- again when what it stands for was forgotten or has expired.
+local function first_under(key, fingerprint)
+  if key == '' then return nil end
+  local first = redis.call('HMGET', 'digitq:idempotency:' .. key, 'id', 'fingerprint')
+  local state = first[1] and (redis.call('HGET', PREDICTION .. first[1], 'state')
+    or redis.call('HGET', BATCH .. first[1], 'state'))
+  if not state or state == 'forgotten' then return nil end
+  return {first[2] == fingerprint and 'repeated' or 'mismatch', first[1]}
+end
+
+local function remember(key, id, fingerprint)
+  if key == '' then return end
+  redis.call('HSET', 'digitq:idempotency:' .. key, 'id', id, 'fingerprint', fingerprint)
+  redis.call('EXPIRE', 'digitq:idempotency:' .. key, 86400)
+end
+
+-- The fence: true while the lease on a claim is valid by Redis's clock, for `margin` seconds more.
+local function held(queue, member, margin)
+  local expiry = redis.call('ZSCORE', 'rq:wip:' .. queue, member)
+  return expiry and tonumber(expiry) > NOW + margin
 end

@@ -10,19 +10,18 @@ redis.call('ZREMRANGEBYSCORE', 'digitq:workers', '-inf', NOW)
 redis.call('EXPIRE', 'digitq:workers', 3600)
 if card ~= '' then redis.call('SET', 'digitq:model', card, 'EX', 3600) end
 
-local held = 0
+local kept = 0
 for i = 5, #ARGV, 3 do
   local queue, id, execution = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local member = id .. ':' .. execution
-  local expiry = redis.call('ZSCORE', 'rq:wip:' .. queue, member)
   -- A lease that has run out is not revived: somebody may be taking the job over at this moment.
-  if expiry and tonumber(expiry) > NOW then
+  if held(queue, member, 0) then
     redis.call('ZADD', 'rq:wip:' .. queue, 'XX', NOW + lease, member)
     redis.call('HSET', 'rq:execution:' .. member, 'last_heartbeat', STAMP)
     redis.call('EXPIRE', 'rq:execution:' .. member, keep)
     redis.call('EXPIRE', 'rq:executions:' .. id, keep)
     redis.call('HSET', JOB .. id, 'last_heartbeat', ISO)
-    held = held + 1
+    kept = kept + 1
   end
 end
-return held
+return kept

@@ -1,45 +1,49 @@
 #!lua
--- Accepts one picture whole (image, record, ordinary RQ job) or not at all. Safe to repeat with the same id.
+-- Accepts pictures, each whole (image, record, ordinary RQ job) or not at all. Safe to repeat with the same ids.
 -- Without the flag allow-oom, Redis refuses the whole script when its memory is full: nothing half-written.
--- KEYS: the queue to join, then the other queues, to count what waits
--- ARGV: id, queue name, image, filename, max queue length, result ttl (s), job function, job timeout (s), retries,
---       idempotency key or '', fingerprint
--- Answer: {'accepted', id, Unix seconds} | {'repeated', first id} | {'mismatch', first id} | {'full', length}
-local id, queue, image, filename = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local limit, ttl, func, timeout, retries = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8], ARGV[9]
-local idempotency, fingerprint = ARGV[10], ARGV[11]
-
-if redis.call('EXISTS', PREDICTION .. id) == 1 then return {'repeated', id} end
-if idempotency ~= '' then
-  local first = redis.call('HMGET', 'digitq:idempotency:' .. idempotency, 'id', 'fingerprint')
-  -- A key whose prediction was forgotten or has expired is free again.
-  local state = first[1] and redis.call('HGET', PREDICTION .. first[1], 'state')
-  if state and state ~= 'forgotten' then
-    return {first[2] == fingerprint and 'repeated' or 'mismatch', first[1]}
-  end
-end
-local waiting = 0
+-- WITH: jobs, door
+-- KEYS: all queues, to count what waits
+-- ARGV: max queue length, result ttl (s), job function, job timeout (s), retries, limit of a client's rate, in so many
+--       seconds, then for each picture: id, queue name, image, filename, idempotency key or '', fingerprint, owner or
+--       '', client whose rate is limited or '', how many texts of notes, and those: field, value, ... of what the
+--       record keeps of the request
+-- Answer: for each picture {'accepted', id, Unix seconds} | {'repeated', first id} | {'mismatch', first id}
+--   | {'full', length, seconds until there is room} | {'limited', seconds until it may}
+local limit, ttl, func, timeout, retries = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
+local rate, period = tonumber(ARGV[6]), tonumber(ARGV[7])
+local waiting, accepted, joined, histories, answers = 0, 0, {}, {}, {}
 for _, key in ipairs(KEYS) do waiting = waiting + redis.call('LLEN', key) end
-if waiting >= limit then return {'full', waiting} end
 
-redis.call('SET', IMAGE .. id, image, 'EX', ttl)
--- The record outlives its image while it waits, so that a picture that nobody claimed in time can say so.
-redis.call('HSET', PREDICTION .. id, 'state', 'queued', 'filename', filename, 'submitted_at', ISO)
-redis.call('EXPIRE', PREDICTION .. id, 2 * ttl)
-redis.call('XADD', RECENT, 'MAXLEN', '~', 10000, '*', 'id', id)
-redis.call('EXPIRE', RECENT, ttl)
--- The fields that RQ's Job.to_dict writes; empty ones may be missing, `data` may be uncompressed (Job.restore).
-redis.call('HSET', JOB .. id, 'status', 'queued', 'origin', queue, 'created_at', ISO, 'enqueued_at', ISO,
-  'data', '["' .. func .. '",null,["' .. id .. '"],{}]', 'description', func .. "('" .. id .. "')",
-  'timeout', timeout, 'result_ttl', ttl, 'failure_ttl', ttl)
-if retries ~= '0' then
-  redis.call('HSET', JOB .. id, 'retries_left', retries, 'retry_intervals', '[0]', 'enqueue_at_front_on_retry', '1')
+local function refused(id, ...)
+  return redis.call('EXISTS', PREDICTION .. id) == 1 and {'repeated', id} or {...}
 end
-redis.call('SADD', 'rq:queues', KEYS[1])
-redis.call('RPUSH', KEYS[1], id)
-if idempotency ~= '' then
-  local key = 'digitq:idempotency:' .. idempotency
-  redis.call('HSET', key, 'id', id, 'fingerprint', fingerprint)
-  redis.call('EXPIRE', key, 86400)
+
+local function submit(id, queue, image, filename, idempotency, fingerprint, owner, client, ...)
+  local first = first_under(idempotency, fingerprint)
+  if first then return first end
+  if waiting >= limit then return refused(id, 'full', waiting, wait_for_room(waiting + 1 - limit + limit / 20)) end
+  local limited = wait_for_rate(client, rate, period, 1, true)
+  if limited > 0 then return refused(id, 'limited', limited) end
+  if not redis.call('SET', IMAGE .. id, image, 'NX', 'EX', ttl) then return {'repeated', id} end
+  -- The record outlives its image while it waits, so that a picture that nobody claimed in time can say so.
+  redis.call('HSET', PREDICTION .. id, 'state', 'queued', 'filename', filename, 'submitted_at', ISO, ...)
+  redis.call('EXPIRE', PREDICTION .. id, 2 * ttl)
+  local history = owner == '' and RECENT or RECENT .. ':' .. owner
+  redis.call('XADD', history, 'MAXLEN', '~', 10000, '*', 'id', id)
+  enqueue(id, queue, func, timeout, retries, ttl)
+  remember(idempotency, id, fingerprint)
+  waiting, accepted, joined[queue], histories[history] = waiting + 1, accepted + 1, true, true
+  return {'accepted', id, STAMP}
 end
-return {'accepted', id, STAMP}
+
+local i = 8
+while i < #ARGV do
+  local last = i + 8 + ARGV[i + 8]
+  answers[#answers + 1] = submit(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5],
+    ARGV[i + 6], ARGV[i + 7], unpack(ARGV, i + 9, last))
+  i = last + 1
+end
+for queue in pairs(joined) do redis.call('SADD', 'rq:queues', 'rq:queue:' .. queue) end
+for history in pairs(histories) do redis.call('EXPIRE', history, ttl) end
+if accepted > 0 then tally('arrived', accepted) end
+return answers

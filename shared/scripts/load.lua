@@ -1,0 +1,28 @@
+#!lua flags=no-writes
+-- How busy queues and workers are, in one step and without a command that grows with the queue.
+-- KEYS: none
+-- ARGV: queue names
+-- Answer: {Unix seconds, pictures in chunks beyond one for each job, created_at of the longest waiting job or '',
+--   seconds over which was counted, pictures that arrived in them, pictures that ended,
+--   {waiting jobs by queue}, {jobs in hand by queue}, {name, state or '', device or '', pictures/s or '', ... of live workers}}
+local waiting, running, workers, oldest = {}, {}, {}, ''
+for i, name in ipairs(ARGV) do
+  waiting[i] = redis.call('LLEN', 'rq:queue:' .. name)
+  running[i] = redis.call('ZCARD', 'rq:wip:' .. name)
+  local first = redis.call('LINDEX', 'rq:queue:' .. name, 0)
+  local since = first and redis.call('HGET', JOB .. first, 'created_at')
+  -- RFC 3339 in UTC sorts as text.
+  if since and (oldest == '' or since < oldest) then oldest = since end
+end
+
+local slot, arrived, ended = math.floor(NOW / SLOT_SECONDS), 0, 0
+for i = slot - 2, slot do
+  local counts = redis.call('HMGET', FLOW .. i, 'arrived', 'ended')
+  arrived, ended = arrived + (tonumber(counts[1]) or 0), ended + (tonumber(counts[2]) or 0)
+end
+
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', 'digitq:workers', NOW, '+inf')) do
+  local worker = redis.call('HMGET', 'rq:worker:' .. name, 'state', 'device', 'speed')
+  for _, text in ipairs({name, worker[1] or '', worker[2] or '', worker[3] or ''}) do workers[#workers + 1] = text end
+end
+return {STAMP, redis.call('GET', BULK) or '0', oldest, tostring(NOW - (slot - 2) * SLOT_SECONDS), arrived, ended, waiting, running, workers}
