@@ -34,5 +34,6 @@ def explain(file: Path, out: Path, model: Path | None) -> None:
     except OSError as error:
         raise DataError(f"{out} cannot be written: {error}") from error
     warnings = f"  {', '.join(outcome.warnings)}" if outcome.warnings else ""
-    click.echo(f"{file}: {outcome.digit}  ({outcome.confidence:.1%}, {outcome.decision}){warnings}")
+    decision = f"{outcome.decision}: {outcome.reason}" if outcome.reason else outcome.decision
+    click.echo(f"{file}: {outcome.digit}  ({outcome.confidence:.1%}, {decision}){warnings}")
     click.echo(f"the steps are in {out}", err=True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+from contextlib import nullcontext
 from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
 
 from shared.errors import TooManyPixels, UndecodableImage
+from worker.bounds import silenced
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
@@ -16,8 +20,22 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 #: only the low frequencies of each 8x8 block, and a digit still covers several times the 20x20 box it ends in.
 DRAFT_SIDE = 512
 
-# Pillow's own guard has one limit for the whole process and warns before it refuses: ours is per call, and first.
-Image.MAX_IMAGE_PIXELS = None
+#: Rec. 601: what red, green and blue add to luma.
+LUMA = np.array([0.299, 0.587, 0.114])
+#: Each scan of a JPEG goes over all of its blocks: with 10 MB of scans, 50 megapixels would take five minutes. Encoders
+#: write a dozen; libjpeg-turbo's own fuzzers stop here. (A film behind the picture has one by chance in 65,536 bytes.)
+MAX_SCANS = 500
+#: Colour is looked at in a picture about as large as this; the projection that tells more replaces luma if it has this
+#: many times its contrast (independent noise in the channels alone gives 1.5), and a standard deviation of so many
+#: levels, below which the colours of a JPEG are noise.
+COLOUR_SIDE, COLOUR_GAIN, MIN_COLOUR = 128, 2.0, 3.0
+#: Rows of a deep picture that are scaled at once.
+BAND_ROWS = 64
+#: The next marker of a JPEG that is no part of coded data.
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+
+# Python remembers each warning that it has shown, for ever, and a damaged TIFF makes any number of different ones.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def decode(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
@@ -27,18 +45,33 @@ def decode(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
     Raises `TooManyPixels` if the header announces more than `max_pixels`, before anything is decoded, and
     `UndecodableImage` for whatever else is wrong with the bytes; nothing else.
     """
+    # Ours is the exact one. Pillow's refuses twice as many, but sooner: it prepares a GIF's first frame as it opens it.
+    # It is the whole process's, and bounds what is drawn too, so it is never small.
+    Image.MAX_IMAGE_PIXELS = max(max_pixels, 1_000_000)
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
         _check_size(image, max_pixels)
-        image.draft("L", (DRAFT_SIDE, DRAFT_SIDE))
-        ImageOps.exif_transpose(image, in_place=True)
-        return np.asarray(_grey(image))
+        _check_effort(image, data, max_pixels)
+        if image.format == "JPEG" and min(image.size) >= 4 * DRAFT_SIDE:
+            image = Image.open(BytesIO(_without_detail(data)), formats=FORMATS)
+        image.draft("L" if _is_stored_as_rgb(image) else "YCbCr", (DRAFT_SIDE, DRAFT_SIDE))
+        with silenced() if image.format == "TIFF" else nullcontext():
+            ImageOps.exif_transpose(image, in_place=True)
+            return np.asarray(_grey(image))
     except (TooManyPixels, UndecodableImage):
         raise
+    except Image.DecompressionBombError:
+        raise TooManyPixels(f"The picture has more than {max_pixels} pixels", limit=max_pixels) from None
     except UnidentifiedImageError:
         raise UndecodableImage("The content is not a PNG, JPEG, WebP, GIF, BMP or TIFF picture") from None
     except Exception:  # damaged bytes make Pillow raise nearly anything: struct.error, IndexError, MemoryError
         raise UndecodableImage("The picture is damaged or incomplete") from None
+
+
+def _is_stored_as_rgb(image: Image.Image) -> bool:
+    """A rare JPEG: by Adobe's marker, or by the names of its components. libjpeg makes "L" of it, but no "YCbCr"."""
+    names = [name for name, *_ in getattr(image, "layer", ())]
+    return image.info.get("adobe_transform") == 0 or names == list(b"RGB")
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:
@@ -50,25 +83,95 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
         raise TooManyPixels(message, limit=max_pixels)
 
 
+def _check_effort(image: Image.Image, data: bytes, max_pixels: int) -> None:
+    """Refuses what makes much work of few pixels: tiles larger than any picture, and scans without end."""
+    if image.format == "TIFF":
+        width, height = (image.tag_v2.get(tag, 0) for tag in (322, 323))  # type: ignore[attr-defined]
+        if width * height > max_pixels:
+            message = f"The picture has tiles of {width} x {height} pixels; at most {max_pixels} are allowed"
+            raise TooManyPixels(message, limit=max_pixels)
+    elif data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
+        raise UndecodableImage("The picture has too many scans")
+
+
+def _without_detail(data: bytes) -> bytes:
+    """A progressive JPEG without the scans that refine it or add fine colour; anything else as it is.
+
+    At a quarter of the size they do not show: the last bits of the frequencies, and all but the mean of colours. They
+    are most of the bytes, and each scan goes over all blocks of the picture. (ITU-T T.81, annexes B.1 and G.)
+    """
+    kept, at, luma = [data[:2]], 2, None
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xD9:
+        kind, end = data[at + 1], at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        wanted = True
+        if kind == 0xC2:  # the head of a progressive picture: its size, then its components, brightness first
+            luma = data[at + 10 : at + 11]
+        elif kind == 0xDA:  # a scan: its components, its first frequency, its last, and its bits
+            first, bits = data[end - 3 : end - 2], data[end - 1 : end]
+            wanted = first == b"\0" or (bits < b"\x10" and data[at + 5 : at + 6] == luma)
+            following = _MARKER.search(data, end)
+            end = following.start() if following else len(data)
+        if wanted:
+            kept.append(data[at:end])
+        at = end
+    whole = luma is not None and data[at : at + 2] == b"\xff\xd9"
+    return b"".join(kept) + data[at:] if whole else data
+
+
 def _grey(image: Image.Image) -> Image.Image:
-    """Any mode -> "L"."""
+    """Any mode -> "L": luma, unless the ink is a colour that luma hardly tells from the paper's."""
     if image.mode == "L" and not image.has_transparency_data:
         return image
     if image.mode.startswith(("I", "F")):
         return Image.fromarray(_eight_bits(np.asarray(image)))
     if image.has_transparency_data:
         return _composite(image.convert("RGBA"))
-    return image.getchannel("L") if image.mode == "LAB" else image.convert("L")
+    if image.mode == "LAB":
+        return image.getchannel("L")
+    weights = _telling_weights(image) if image.mode in ("P", "RGB", "YCbCr") else None
+    if weights is not None:
+        return image.convert("RGB").convert("L", weights)
+    return image.getchannel("Y") if image.mode == "YCbCr" else image.convert("L")
+
+
+def _telling_weights(image: Image.Image) -> tuple[float, float, float, float] | None:
+    """What to multiply red, green and blue with, and what to add, to tell ink from paper; None if luma does as well.
+
+    The first principal component of what is left of a small copy without its own blur: strokes, but no slow shading.
+    """
+    factor = max(1, max(image.size) // COLOUR_SIDE)
+    small = image.reduce(factor) if factor > 1 and image.mode != "P" else image
+    small = small.convert("RGB") if small.mode != "RGB" else small
+    levels = np.asarray(small).reshape(-1, 3)
+    if np.array_equal(levels[:, 0], levels[:, 1]) and np.array_equal(levels[:, 1], levels[:, 2]):
+        return None
+    blurred = np.asarray(small.filter(ImageFilter.BoxBlur(max(small.size) // 6))).reshape(-1, 3)
+    covariance = np.cov(levels.astype(np.float32) - blurred, rowvar=False, bias=True)
+    main = np.linalg.eigh(covariance)[1][:, -1]
+    weights = main / np.abs(main).sum()
+    weights = weights if weights @ LUMA >= 0 else -weights
+    contrast, in_luma = ((w @ covariance @ w) ** 0.5 for w in (weights, LUMA))
+    if contrast < COLOUR_GAIN * in_luma or contrast < MIN_COLOUR:
+        return None
+    red, green, blue = weights.tolist()
+    return red, green, blue, -255 * float(np.minimum(weights, 0).sum())
 
 
 def _eight_bits(levels: NDArray[np.generic]) -> NDArray[np.uint8]:
     """Deep grey -> uint8. White is 1 for floats in [0, 1], else the largest value of the fewest bits, 8 or more, that
     hold the picture, since a TIFF may keep 10 or 12 bits in 16; what is negative or not finite is black.
     """
-    values = np.nan_to_num(levels.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0).clip(0)
-    top = values.max()
+    bands = [levels[at : at + BAND_ROWS] for at in range(0, len(levels), BAND_ROWS)]
+    top = max(_finite(band).max() for band in bands)
     white = 1.0 if levels.dtype.kind == "f" and top <= 1 else 2.0 ** max(8, int(top).bit_length()) - 1
-    return np.rint(values * (255 / white)).clip(0, 255).astype(np.uint8)
+    grey = np.empty(levels.shape, np.uint8)
+    for at, band in enumerate(bands):  # doubles of a whole picture would take a gigabyte
+        grey[at * BAND_ROWS : (at + 1) * BAND_ROWS] = np.rint(_finite(band) * (255 / white)).clip(0, 255)
+    return grey
+
+
+def _finite(levels: NDArray[np.generic]) -> NDArray[np.float64]:
+    return np.nan_to_num(levels.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0).clip(0)
 
 
 def _composite(image: Image.Image) -> Image.Image:

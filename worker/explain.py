@@ -1,6 +1,7 @@
 """A picture of how a picture was read: every step of the chain, from the upload to the decision, in one PNG.
 
-Nothing is computed twice: the steps are what `normalise` shows on its way, the answer is the `Classifier`'s.
+Nothing is drawn that was not so: the steps are what the preprocessing shows on its way, the
+answer is the `Classifier`'s.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from shared.prediction import Outcome
 from worker.classify import Classifier
 from worker.decode import FORMATS, decode
+from worker.fit import BOX, SIDE
 from worker.ink import Grey
-from worker.preprocess import BOX, SIDE, normalise
+from worker.preprocess import Look, evened, normalise
 
 #: In pixels: eight square panels in rows of four, their headings above them.
 WIDTH, PANEL, GAP, TITLE, HEADING = 1200, 275, 20, 64, 56
@@ -28,14 +30,15 @@ COLOURS = {"accept": "#0b6e4f", "review": "#9a5b00", "reject": "#a4001d"}
 Levels = NDArray[Any]
 
 
-def stages(grey: Grey) -> list[tuple[str, Levels]]:
-    """Grey levels uint8 [H, W] -> what `normalise` makes of them, in order; the last is "seen", what it returns.
+def stages(grey: Grey, look: Look = normalise) -> list[tuple[str, Levels]]:
+    """Grey levels uint8 [H, W] -> what `normalise` or `evened` makes of them, in order; the last is "seen", its result.
 
-    "bright" uint8 [h, w]; "mask" bool [h, w] unless the digit is like MNIST's already (all False or [1, 1]: no ink);
-    "ink" float32 [h, w] in [0, 1] if there is any; "seen" float32 [28, 28] in [0, 1].
+    "bright" uint8 [h, w]; "lines" bool [h, w] if the paper was ruled; "mask" bool [h, w] unless it is like MNIST
+    already (all False or [1, 1]: no ink); "ink" float32 [h, w] in [0, 1] if there is any; "seen" float32 [28, 28] in
+    [0, 1].
     """
     steps: list[tuple[str, Levels]] = []
-    seen = normalise(grey, lambda stage, levels: steps.append((stage, levels)))
+    seen = look(grey, lambda stage, levels: steps.append((stage, levels)))
     return [*steps, ("seen", seen.pixels)]
 
 
@@ -49,7 +52,8 @@ def explain(data: bytes, name: str, classifier: Classifier) -> tuple[Outcome, Im
         raise outcome
     grey = decode(data, max_pixels=classifier.max_pixels)
     upload = _upload(data)
-    steps = dict(stages(grey)) if classifier.method == "mnist" else {}
+    look = evened if "uneven_light" in outcome.warnings else normalise
+    steps = dict(stages(grey, look)) if classifier.method == "mnist" else {}
     sheet = Image.new("RGB", (WIDTH, HEIGHT), PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((GAP, TITLE / 2), f"How {_short(name)} was read", INK, _font(28), "lm")
@@ -60,7 +64,7 @@ def explain(data: bytes, name: str, classifier: Classifier) -> tuple[Outcome, Im
         *_steps(steps, outcome),
         ("28 x 28", "what the model saw", Image.frombytes("L", (SIDE, SIDE), outcome.input)),
         ("ten bars", "how likely each digit is", _bars(outcome)),
-        ("decision", "and what was noticed", _decision(outcome)),
+        ("decision", "why, and what was noticed", _decision(outcome)),
     ]
     for number, (heading, caption, image) in enumerate(panels):
         _place(sheet, number, heading, caption, image)
@@ -69,13 +73,14 @@ def explain(data: bytes, name: str, classifier: Classifier) -> tuple[Outcome, Im
 
 def _steps(steps: dict[str, Levels], outcome: Outcome) -> list[tuple[str, str, Image.Image | None]]:
     """Headings, captions and pictures of what lies between grey and 28 x 28; None for what was not needed."""
-    bright, mask, ink = (steps.get(stage) for stage in ("bright", "mask", "ink"))
+    bright, lines, mask, ink = (steps.get(stage) for stage in ("bright", "lines", "mask", "ink"))
     polarity = "ink was dark: inverted" if "inverted" in outcome.warnings else "ink was bright already"
     polarity = polarity if "no_ink" not in outcome.warnings else "nothing stands out"
+    polarity += "; red is left out" if lines is not None else ""
     cut = "scaled to fit it" if ink is not None else "no ink was found"
     missing = "not needed: as in MNIST" if bright is not None else "not in this preprocessing"
     return [
-        ("bright ink", polarity if bright is not None else missing, _image(bright)),
+        ("bright ink", polarity if bright is not None else missing, _marked(_image(bright), lines)),
         ("mask", "what belongs to the digit" if mask is not None else missing, _image(mask)),
         (f"{BOX} x {BOX} box", cut if mask is not None else missing, _crop(ink, mask)),
     ]
@@ -86,6 +91,15 @@ def _image(levels: Levels | None) -> Image.Image | None:
     if levels is None:
         return None
     return Image.fromarray(levels if levels.dtype == np.uint8 else np.rint(levels * np.float32(255)).astype(np.uint8))
+
+
+def _marked(picture: Image.Image | None, lines: Levels | None) -> Image.Image | None:
+    """The picture with its ruling in red."""
+    if picture is None or lines is None:
+        return picture
+    marked = picture.convert("RGB")
+    marked.paste("#d0302a", mask=Image.fromarray(lines))
+    return marked
 
 
 def _crop(ink: Levels | None, mask: Levels | None) -> Image.Image | None:
@@ -134,7 +148,10 @@ def _decision(outcome: Outcome) -> Image.Image:
     draw, colour = ImageDraw.Draw(panel), COLOURS[outcome.decision]
     draw.text((PANEL / 2, 16), str(outcome.digit), colour, _font(110), "ma")
     draw.text((PANEL / 2, 150), f"{outcome.decision}, {100 * outcome.confidence:.1f} %", colour, _font(24), "mm")
-    lines = [warning.replace("_", " ") for warning in outcome.warnings] or ["no warnings"]
+    noticed = dict.fromkeys(filter(None, (outcome.reason, *outcome.warnings)))
+    lines = [word.replace("_", " ") for word in noticed] or ["no warnings"]
+    if outcome.reason == "not_a_digit":
+        lines[0] += f" ({100 * outcome.digitness:.1f} % that it is)"
     draw.multiline_text((PANEL / 2, 176), "\n".join(lines), SOFT, _font(17), "ma", align="center")
     return panel
 

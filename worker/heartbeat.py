@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import threading
@@ -10,19 +11,33 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from shared.claims import Claim
-from shared.store import Store
+from shared.health import alive
+from shared.store import WORKER_TTL_SECONDS, Store
 
 log = logging.getLogger("digitq.worker")
 
 #: Exit status of a worker that gave itself up (EX_SOFTWARE of sysexits.h): whoever started it starts another.
 HUNG = 70
+#: Without a beat for so long the interpreter is locked: faulthandler, which needs none, ends the process with status 1.
+LOCKED_SECONDS = 60.0
+
+
+def give_up(why: str) -> None:
+    """Ends this process at once: what it holds is taken over when its leases run out."""
+    log.critical("%s, giving up this process", why)
+    os._exit(HUNG)
+
+
+def _watch() -> None:
+    faulthandler.dump_traceback_later(LOCKED_SECONDS, exit=True, file=2)
 
 
 class Heartbeat(threading.Thread):
-    """Renews the leases three times per lease, and tells Redis that the worker lives.
+    """Renews the leases three times per lease, and tells Redis in time that the worker lives.
 
     A process that is stopped or stuck in native code with the interpreter locked sends no heartbeat: it loses its
-    leases and others take over. One whose main thread hangs would beat for ever, so a held batch has a deadline.
+    leases and others take over; in the end it is replaced. One whose main thread hangs would beat for ever, so a held
+    batch has a deadline.
     """
 
     def __init__(self, store: Store, worker: str, card: str, on_beat: Callable[[], None]) -> None:
@@ -34,23 +49,31 @@ class Heartbeat(threading.Thread):
 
     @contextmanager
     def holding(self, claims: Sequence[Claim], seconds: float) -> Iterator[None]:
-        """Keeps the claims while the body runs, for so many seconds at most."""
-        self._deadline, self._held = time.monotonic() + seconds, claims
+        """Keeps the claims, and what is held around them, while the body runs, for so many seconds at most."""
+        before = self._held
+        self._deadline, self._held = time.monotonic() + seconds, (*before, *claims)
         try:
             yield
         finally:
-            self._held, self._deadline = (), float("inf")
+            self._held = before
+            self._deadline = time.monotonic() + seconds if before else float("inf")
 
     def extend(self, seconds: float) -> None:
         """The body has made progress: it may go on for so many seconds."""
         self._deadline = time.monotonic() + seconds
 
+    def start(self) -> None:
+        """From now on it beats."""
+        _watch()
+        super().start()
+
     def run(self) -> None:
         """Beats until stopped; trouble with Redis is the main loop's to report."""
-        while not self._stop_event.wait(self._store.settings.lease_seconds / 3):
+        while not self._stop_event.wait(min(self._store.settings.lease_seconds, WORKER_TTL_SECONDS) / 3):
+            alive()
+            _watch()
             if time.monotonic() > self._deadline:
-                log.critical("batch of %d hangs beyond its time, giving up this process", len(self._held))
-                os._exit(HUNG)
+                give_up(f"batch of {len(self._held)} hangs beyond its time")
             self.beat()
 
     def beat(self) -> None:
@@ -65,3 +88,4 @@ class Heartbeat(threading.Thread):
         """Ends the thread."""
         self._stop_event.set()
         self.join(timeout=2)
+        faulthandler.cancel_dump_traceback_later()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import zlib
 from base64 import b64encode
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from rq.exceptions import NoSuchJobError
@@ -16,9 +17,12 @@ from rq.queue import Queue
 from rq.types import FailureCallbackType
 
 from shared import keys
+from shared.batches import batch_of
 from shared.claims import Claim, Finish
 from shared.errors import DigitqError, Expired
 from shared.prediction import Outcome
+
+log = logging.getLogger("digitq.worker")
 
 
 class UnreadableJob(DigitqError):
@@ -34,13 +38,23 @@ class ForbiddenJob(DigitqError):
 
 
 def image_id(claim: Claim) -> str | None:
-    """The argument of a job that names our function; None for any other job, and for what is not JSON."""
+    """The picture that a job names; None for a job that is no plain call of our function, and for what is not JSON."""
+    return _argument(claim, keys.JOB_FUNCTION)
+
+
+def is_chunk(claim: Claim) -> bool:
+    """Whether a job is a plain call of our function for the chunk of its own name."""
+    return _argument(claim, keys.CHUNK_FUNCTION) == claim.id
+
+
+def _argument(claim: Claim, wanted: str) -> str | None:
     data = claim.data
-    with contextlib.suppress(zlib.error):  # RQ reads uncompressed data too, and submit.lua writes it so
-        data = zlib.decompress(data)
+    if not data.startswith(b"["):  # RQ reads uncompressed data too, and submit.lua writes it so
+        with contextlib.suppress(zlib.error):
+            data = zlib.decompress(data)
     try:
         function, instance, args, kwargs = json.loads(data)
-        plain = function == keys.JOB_FUNCTION and instance is None and kwargs == {} and len(args) == 1
+        plain = function == wanted and instance is None and kwargs == {} and len(args) == 1
     except (ValueError, TypeError):
         return None
     return args[0] if plain and isinstance(args[0], str) else None
@@ -60,6 +74,22 @@ def finish(claim: Claim, result: Outcome | DigitqError) -> Finish:
     exception = b64encode(zlib.compress(trace.encode())).decode()
     state = "expired" if isinstance(result, Expired) else "failed"
     return Finish(claim, "", exception, state, error=(result.code, str(result)))
+
+
+def log_ended(ended: Iterable[tuple[Claim, object]]) -> None:
+    """A line for each picture, with the ids of its request; what succeeded is for those who debug."""
+    for claim, result in ended:
+        level = logging.DEBUG if isinstance(result, Outcome) else logging.INFO
+        if log.isEnabledFor(level):
+            state = "succeeded" if isinstance(result, Outcome) else "failed"
+            about = {"attempt": claim.attempt, "state": state, "code": getattr(result, "code", "")}
+            log.log(level, "ended", extra=named(claim.id) | about | claim.asked())
+
+
+def named(id: str) -> dict[str, str]:
+    """A job in the fields of the log: the picture that it is, or the batch that it is a chunk of."""
+    batch = batch_of(id)
+    return {"batch_id": batch, "job_id": id} if batch else {"prediction_id": id}
 
 
 def guarded(allowed: Collection[str]) -> type[Job]:

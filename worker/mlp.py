@@ -10,7 +10,7 @@ import json
 import os
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,16 @@ CARD = "card.json"
 SIDE = 28
 CLASSES = 10
 #: Batches are padded to one of these, so that TensorFlow meets no new shape after the warm-up; larger ones are split.
-SHAPES = (1, 4, 16, 64, 256)
+SHAPES = (1, 4, 8, 16, 24, 32, 48, 64, 128, 256)
+
+
+class Reading(NamedTuple):
+    """What a model makes of n images."""
+
+    #: float32 [n, 10]: how likely each digit is, given that the picture shows one; rows sum to 1.
+    probabilities: NDArray[np.float32]
+    #: float32 [n]: how likely the picture shows a digit at all; 1 from a model that was not trained to tell.
+    digitness: NDArray[np.float32]
 
 
 @cache
@@ -30,6 +39,9 @@ def tensorflow() -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # oneDNN announces itself past that level, and does not serve one small picture sooner; see `use_onednn`.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    # Keras is not used. Instead of importing the one installed, TensorFlow then looks, in vain, for an older
+    # one, and only when asked for it: 35 MB and half a second less.
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     import tensorflow
 
     return tensorflow
@@ -40,14 +52,16 @@ def use_onednn() -> None:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
-def configure_threads() -> None:
-    """One thread within an operation and one between: a worker uses one core, and results do not vary with the cores.
+def configure_threads(within: int = 1) -> None:
+    """So many threads within an operation and one between: results do not vary with the cores, and a worker uses one.
 
-    Call it before TensorFlow has run anything; again is harmless. Raises RuntimeError if it comes too late.
+    The first call of a process decides; call it before TensorFlow has run anything. Raises RuntimeError if it comes too
+    late.
     """
     threading = tensorflow().config.threading
-    threading.set_intra_op_parallelism_threads(1)
-    threading.set_inter_op_parallelism_threads(1)
+    if not threading.get_inter_op_parallelism_threads():
+        threading.set_intra_op_parallelism_threads(within)
+        threading.set_inter_op_parallelism_threads(1)
 
 
 def configure_device(device: str) -> None:
@@ -66,11 +80,18 @@ def configure_device(device: str) -> None:
         config.experimental.set_memory_growth(gpu, True)
 
 
+def device_in_use() -> str:
+    """`gpu` where TensorFlow puts models on one, else `cpu`."""
+    return "gpu" if tensorflow().config.get_visible_devices("GPU") else "cpu"
+
+
 class Mlp:
     """A trained multilayer perceptron with its card."""
 
     def __init__(self, model: Any, card: dict[str, Any]) -> None:
-        """`model` is a loaded SavedModel whose `probabilities` maps float32 [n, 28, 28] to [n, 10]. See `load`."""
+        """`model` is a loaded SavedModel whose `probabilities` maps float32 [n, 28, 28] to [n, 11]: those of the ten
+        digits, and the digitness; or to [n, 10] without it. See `Reading` and `load`.
+        """
         self._model = model  # its functions alone do not keep its variables alive
         # The concrete function itself: `signatures[...]` costs milliseconds more on every call.
         [self._probabilities] = model.probabilities.concrete_functions
@@ -91,14 +112,19 @@ class Mlp:
         found = digest(path)
         if found != card["sha256"]:
             raise ModelError(f"{path} has SHA-256 {found}, but its {CARD} says {card['sha256']}; {_ADVICE}")
-        configure_threads()
+        if not tensorflow().config.threading.get_intra_op_parallelism_threads():  # a training run has chosen its own
+            configure_threads()
         try:
             return cls(tensorflow().saved_model.load(str(path)), card)
         except Exception as error:  # TensorFlow raises nearly anything for a model that its version cannot read
             raise ModelError(f"{path}: TensorFlow cannot load the model ({error}); {_ADVICE}") from error
 
     def predict(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Images float32 [n, 28, 28] in [0, 1] -> probabilities float32 [n, 10], in the same order; n may be 0.
+        """Images float32 [n, 28, 28] in [0, 1] -> probabilities of the digits float32 [n, 10]; see `read`."""
+        return self.read(pixels).probabilities
+
+    def read(self, pixels: NDArray[np.float32]) -> Reading:
+        """Images float32 [n, 28, 28] in [0, 1] -> their reading, in the same order; n may be 0.
 
         Raises ValueError for another shape, `ModelError` if the model does not answer with one row for each image.
         """
@@ -106,22 +132,25 @@ class Mlp:
             raise ValueError(f"expected pixels [n, {SIDE}, {SIDE}], found {list(pixels.shape)}")
         largest = SHAPES[-1]
         chunks = [pixels[start : start + largest] for start in range(0, len(pixels), largest)]
-        return np.concatenate([np.empty((0, CLASSES), np.float32), *map(self._predict, chunks)])
+        rows = np.concatenate([np.empty((0, CLASSES + 1), np.float32), *map(self._read, chunks)])
+        return Reading(rows[:, :CLASSES], rows[:, CLASSES])
 
     def warm_up(self) -> None:
         """Run every shape once: the first call of each is the slow one."""
         for shape in SHAPES:
             self.predict(np.zeros((shape, SIDE, SIDE), np.float32))
 
-    def _predict(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """At most the largest shape, padded with blank images to the next one."""
+    def _read(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """At most the largest shape, padded with blank images to the next one -> float32 [n, 11]; see `__init__`."""
         n = len(pixels)
         shape = next(shape for shape in SHAPES if shape >= n)
         padded = np.zeros((shape, SIDE, SIDE), np.float32)
         padded[:n] = pixels
         rows: NDArray[np.float32] = self._probabilities(tensorflow().constant(padded)).numpy()
-        if rows.shape != (shape, CLASSES):
+        if rows.shape not in ((shape, CLASSES), (shape, CLASSES + 1)):
             raise ModelError(f"the model answered {list(rows.shape)} to {shape} images; {_ADVICE}")
+        if rows.shape[1] == CLASSES:  # made before models could tell: everything is a digit to it
+            rows = np.pad(rows, ((0, 0), (0, 1)), constant_values=1)
         return rows[:n]
 
 

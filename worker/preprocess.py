@@ -7,7 +7,6 @@ reduce -> polarity and background -> threshold -> the digit's parts -> crop, sca
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,25 +15,32 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from worker.decode import decode
-from worker.ink import Grey, Mask, bright_ink, digit, grown, otsu
+from worker.fit import BOX, CENTRE, HAIRLINE, SIDE, Pixels, centre, ink_of, inked, placed, span, width
+from worker.ink import Grey, Split, bright_ink, otsu
+from worker.lines import LEAST_SIDE, calmed, ruling, unframed
+from worker.parts import Mask, digit, grown
+from worker.shadows import risen
 
-PREPROCESSING_VERSION = "mnist-1"
+PREPROCESSING_VERSION = "mnist-4"
 
-Pixels = NDArray[np.float32]
-
-SIDE, BOX = 28, 20
-#: Where MNIST's centres of mass lie, measured on its test digits: the middle of pixel 14, counted from 0.
-CENTRE = 14.5
 #: Pictures are averaged down to this: a digit a fifteenth as high still has more than the 20 pixels that it ends in.
 WORK_SIDE = 320
 #: Background and ink nearer than this, in grey levels, hold no ink; nearer than the second, faint ink.
 MIN_CONTRAST, LOW_CONTRAST = 10, 48
 #: The same in standard deviations: cut in the middle, normal noise makes classes 2.65 apart and an even slope 3.46.
 MIN_DISTANCE = 3.6
-#: Thinner strokes, in pixels of the 28x28, are thickened: fewer than 2 % of MNIST's test digits have such.
-MIN_STROKE = 1.6
-
-_MIDDLES = np.arange(0.5, WORK_SIDE)
+#: What `Seen` may warn of.
+WARNINGS = (
+    "no_ink",  # nothing stands out from the background; the pixels are all 0, and no other warning is given
+    "inverted",  # the ink was darker than its background
+    "low_contrast",  # pencil, pale ink: fewer than LOW_CONTRAST grey levels
+    "touches_border",  # the digit may be cut
+    "several_digits",  # two or more side by side; the pixels show them, or the largest
+    "too_thin",  # a hairline, thickened to be seen
+    "lines_removed",  # ruling or squares
+    "noisy",  # salt and pepper or a grainy sensor, smoothed
+    "uneven_light",  # shadows: paper and ink were told apart from place to place
+)
 
 
 class Seen(NamedTuple):
@@ -42,7 +48,7 @@ class Seen(NamedTuple):
 
     #: float32 [28, 28] in [0, 1], ink bright on 0.
     pixels: Pixels
-    #: Of `inverted` (the ink was darker than its background), `low_contrast`, `touches_border`, `no_ink`.
+    #: Of `WARNINGS`.
     warnings: tuple[str, ...]
 
 
@@ -51,7 +57,7 @@ def preprocess(data: bytes, *, max_pixels: int, method: str = "mnist") -> Seen:
 
     Raises `TooManyPixels` and `UndecodableImage`, as `decode` does.
     """
-    return {"mnist": normalise, "seed": seed}[method](decode(data, max_pixels=max_pixels))
+    return METHODS[method](decode(data, max_pixels=max_pixels))
 
 
 def seed(grey: Grey) -> Seen:
@@ -64,29 +70,97 @@ def seed(grey: Grey) -> Seen:
 def _unwatched(stage: str, levels: NDArray[Any]) -> None: ...
 
 
-def normalise(grey: Grey, watch: Callable[[str, NDArray[Any]], None] = _unwatched) -> Seen:
+Watch = Callable[[str, NDArray[Any]], None]
+
+
+def normalise(grey: Grey, watch: Watch = _unwatched) -> Seen:
     """Uint8 [H, W], ink darker or brighter than its background -> `Seen` as in MNIST; all 0, `no_ink`, if blank.
 
-    `watch` is shown what there is on the way: "bright" uint8 [h, w], "mask" bool [h, w], "ink" float32 [h, w].
+    `watch` is shown what there is on the way: "bright" uint8 [h, w], "lines" bool [h, w] where there was ruling, "mask"
+    bool [h, w], "ink" float32 [h, w].
     """
-    bright, inverted = bright_ink(_reduced(grey))
+    grey, noisy = calmed(_reduced(grey))
+    bright, inverted = bright_ink(unframed(grey))
     watch("bright", bright)
     if _is_like_mnist(bright):
         return Seen(np.divide(bright, 255, dtype=np.float32), ("inverted",) * inverted)
-    split = otsu(bright)
+    bright, split, lines = _unruled(bright)
+    if lines is not None:
+        watch("lines", lines)
     drawn = split.contrast >= MIN_CONTRAST and split.distance >= MIN_DISTANCE
-    mask = digit(bright > split.threshold) if drawn else np.zeros((1, 1), np.bool_)
-    watch("mask", mask)
-    if not mask.any():
-        return Seen(np.zeros((SIDE, SIDE), np.float32), ("no_ink",))
-    warnings = {
+    mask, several = digit(bright > split.threshold) if drawn else (np.zeros((1, 1), np.bool_), False)
+    noticed = {
         "inverted": inverted,
         "low_contrast": split.contrast < LOW_CONTRAST,
-        "touches_border": mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any(),
+        "several_digits": several,
+        "lines_removed": lines is not None,
+        "noisy": noisy,
     }
-    ink = _ink(bright, mask, split.paper)
+    return _seen(bright, mask, split.paper, noticed, watch)
+
+
+def evened(grey: Grey, watch: Watch = _unwatched) -> Seen:
+    """A second look at a picture of which `normalise` made no digit: paper and ink told apart from place to place.
+
+    It costs milliseconds, and on clean paper it sees less; a small picture has no room for shadows, so that it sees
+    nothing. Shows `watch` the same stages.
+    """
+    if min(grey.shape) < LEAST_SIDE:
+        return _blank()
+    grey, noisy = calmed(_reduced(grey))
+    bright, rise, threshold, inverted = risen(unframed(grey))
+    watch("bright", bright)
+    paper = int(np.median(bright))
+    lines = ruling(bright > (paper + threshold + 1) // 2)
+    mask = rise > threshold
+    if lines is not None:
+        watch("lines", lines)
+        mask &= ~grown(lines)
+    mask, several = digit(mask)
+    contrast = int(np.median(bright[mask])) - paper if mask.any() else 0
+    if contrast < MIN_CONTRAST:
+        mask = np.zeros((1, 1), np.bool_)
+    noticed = {
+        "inverted": inverted,
+        "low_contrast": contrast < LOW_CONTRAST,
+        "several_digits": several,
+        "lines_removed": lines is not None,
+        "noisy": noisy,
+        "uneven_light": True,
+    }
+    return _seen(bright, mask, paper, noticed, watch)
+
+
+def _seen(bright: Grey, mask: Mask, paper: int, noticed: dict[str, bool], watch: Watch) -> Seen:
+    """The digit that `mask` holds, as in MNIST."""
+    watch("mask", mask)
+    if not mask.any():
+        return _blank()
+    ink = ink_of(bright, mask, paper)
     watch("ink", ink)
-    return Seen(_inked(_placed(ink, mask)), tuple(name for name, holds in warnings.items() if holds))
+    pixels, thickened = inked(placed(ink, mask))
+    noticed["touches_border"] = bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
+    noticed["too_thin"] = thickened and width(mask) < HAIRLINE
+    return Seen(pixels, tuple(name for name in WARNINGS if noticed.get(name)))
+
+
+def _blank() -> Seen:
+    return Seen(np.zeros((SIDE, SIDE), np.float32), ("no_ink",))
+
+
+def _unruled(bright: Grey) -> tuple[Grey, Split, Mask | None]:
+    """The picture without ruling, its split into paper and ink, and where the ruling was; None for none.
+
+    Print may be paler than ink: what stands half as high above the paper may be a line.
+    """
+    split = otsu(bright)
+    mask = bright > (split.paper + split.threshold + 1) // 2
+    lines = ruling(mask)
+    if lines is None:
+        return bright, split, None
+    soft = grown(lines) & ~grown(mask & ~lines)  # the edge of a line, not of the ink beside it
+    bright = np.where(lines | soft, np.minimum(bright, np.uint8(split.paper)), bright)
+    return bright, otsu(bright), lines
 
 
 def _reduced(grey: Grey) -> Grey:
@@ -99,58 +173,12 @@ def _is_like_mnist(bright: Grey) -> bool:
     if bright.shape != (SIDE, SIDE) or bright.max() < 200:
         return False
     rows, columns = bright.sum(axis=1), bright.sum(axis=0)
-    centred = abs(_centre(rows) - CENTRE) <= 1 and abs(_centre(columns) - CENTRE) <= 1
-    return centred and BOX - 1 <= max(_length(rows), _length(columns)) <= BOX
+    centred = abs(centre(rows) - CENTRE) <= 1 and abs(centre(columns) - CENTRE) <= 1
+    return centred and BOX - 1 <= max(last - first for first, last in (span(rows), span(columns))) <= BOX
 
 
-def _centre(profile: NDArray[Any]) -> float:
-    """The centre of mass, in pixels from the outer edge of the first one."""
-    return float(profile @ _MIDDLES[: len(profile)]) / float(profile.sum())
+#: A way to look at grey levels, and to show what there is on the way.
+Look = Callable[[Grey, Watch], Seen]
 
-
-def _length(profile: NDArray[Any]) -> int:
-    used = np.flatnonzero(profile)
-    return int(used[-1] - used[0]) + 1
-
-
-def _ink(bright: Grey, mask: Mask, paper: int) -> Pixels:
-    """Levels -> ink in [0, 1]: 0 on paper and off the mask (a pixel of soft edge stays), 1 for half, as in MNIST."""
-    full = int(np.sort(bright[mask])[np.count_nonzero(mask) // 2])
-    ink = (bright - np.float32(paper)) / np.float32(full - paper)
-    return np.where(grown(mask), ink, np.float32(0)).clip(0, 1)
-
-
-def _placed(ink: Pixels, mask: Mask) -> Pixels:
-    """At 28x28 a window 28/20 of the digit's longer side, around its centre of mass; if that is its scale, only cut."""
-    scale = max(_length(np.logical_or.reduce(mask, axis=1)), _length(np.logical_or.reduce(mask, axis=0))) / BOX
-    y, x = _centre(ink.sum(axis=1)), _centre(ink.sum(axis=0))
-    margin = math.ceil(CENTRE * scale)
-    if 0.95 <= scale <= 1.05:  # resampling would only blur
-        row, column = int(y) + margin - int(CENTRE), int(x) + margin - int(CENTRE)
-        return _framed(ink, margin)[row : row + SIDE, column : column + SIDE]
-    top, left = y + margin - CENTRE * scale, x + margin - CENTRE * scale
-    box = (left, top, left + SIDE * scale, top + SIDE * scale)
-    image = Image.fromarray(_framed(ink, margin)).resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=box)
-    return np.asarray(image).clip(0, 1)
-
-
-def _inked(pixels: Pixels) -> Pixels:
-    """Strokes as bright as MNIST's and, where they are thinner than nearly all of MNIST's, thicker."""
-    used = np.sort(pixels[pixels > 0.25 * pixels.max()])
-    framed = _framed(pixels / used[len(used) * 9 // 10], 1).clip(0, 1)
-    pixels = framed[1:-1, 1:-1]
-    # Width = 2 area / perimeter; the sum of steps along rows and columns overstates a perimeter by 4/pi on average.
-    steps = np.abs(framed[1:] - framed[:-1]).sum() + np.abs(framed[:, 1:] - framed[:, :-1]).sum()
-    missing = MIN_STROKE - 2 * float(pixels.sum()) / (float(steps) * math.pi / 4)
-    if missing <= 0:
-        return pixels
-    neighbours = np.maximum.reduce([framed[:-2, 1:-1], framed[2:, 1:-1], framed[1:-1, :-2], framed[1:-1, 2:]])
-    thicker: Pixels = np.maximum(pixels, np.float32(min(missing, 1)) * neighbours)
-    return thicker
-
-
-def _framed(pixels: Pixels, margin: int) -> Pixels:
-    """The picture within a margin of zeros; np.pad costs ten times as much."""
-    framed = np.zeros((pixels.shape[0] + 2 * margin, pixels.shape[1] + 2 * margin), np.float32)
-    framed[margin:-margin, margin:-margin] = pixels
-    return framed
+#: How grey levels become what the model sees.
+METHODS: dict[str, Callable[[Grey], Seen]] = {"mnist": normalise, "seed": seed}

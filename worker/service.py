@@ -7,12 +7,15 @@ import logging
 import time
 from functools import cache
 
+from shared import collector, tracing
 from shared.errors import ModelError, RedisUnavailable
+from shared.health import alive
 from shared.settings import Settings
 from shared.store import Store, connect
-from worker import golden
+from worker import golden, metrics
+from worker.bounds import bound_memory
 from worker.classify import Classifier
-from worker.mlp import Mlp, configure_device
+from worker.mlp import Mlp, configure_device, device_in_use
 
 log = logging.getLogger("digitq.worker")
 
@@ -33,6 +36,7 @@ def serve(settings: Settings, burst: bool = False) -> None:
     from worker.batch_worker import BatchWorker
 
     start = time.perf_counter()
+    tracing.start("digitq-worker")
     store = Store(connect(settings.redis_url, timeout=5), settings)
     try:
         serving = classifier()
@@ -43,14 +47,21 @@ def serve(settings: Settings, burst: bool = False) -> None:
         raise
     _wait_for(store)
     allowed = [name.strip() for name in settings.allowed_functions.split(",") if name.strip()]
-    worker = BatchWorker(store, serving, card=serving.model.card, allowed=allowed)
+    card = serving.model.card | {"preprocessing": serving.preprocessing}  # what is done, not what it was trained with
+    device = device_in_use()
+    if device == "cpu":  # what a GPU's driver maps beside it nobody can tell beforehand
+        bound_memory(settings.max_pixels)
+    worker = BatchWorker(store, serving, card=card, allowed=allowed, device=device)
+    metrics.serve(settings, card, device)
     log.info("worker %s serves model %s after %.1f s", worker.name, serving.model.version, time.perf_counter() - start)
+    collector.settle()
     worker.work(burst=burst)
 
 
 def _wait_for(store: Store) -> None:
     """Redis may start after us."""
     while True:
+        alive()
         try:
             store.time()
             return

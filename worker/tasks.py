@@ -1,4 +1,4 @@
-"""What a queued job names: `worker.tasks.classify`, one picture at a time.
+"""What a queued job names: `worker.tasks.classify` for one picture, `classify_chunk` for a chunk of a batch.
 
 A stock RQ worker imports and calls it, and so does BatchWorker for a picture with callbacks or dependents:
 `rq worker --worker-class rq.SimpleWorker --serializer json digitq`.
@@ -9,12 +9,16 @@ from __future__ import annotations
 from typing import Any
 
 from rq import get_current_job
+from rq.job import Job
 
+from shared.batches import Batches, summary
 from shared.claims import outcome_fields
 from shared.errors import DigitqError, Expired
 from shared.prediction import Outcome
 from shared.settings import Settings
 from shared.store import Store
+from worker import metrics
+from worker.bulk import run
 from worker.classify import NOT_CLASSIFIED, Classified
 from worker.service import classifier
 
@@ -22,16 +26,14 @@ from worker.service import classifier
 def classify(id: str) -> dict[str, Any]:
     """Classifies the picture stored under `digitq:image:{id}`; the record is named after the job.
 
-    Returns digit, confidence, probabilities, decision and warnings. Raises the picture's error, after recording it.
+    Returns what `Outcome.summary` has. Raises the picture's error, after recording it.
     """
-    job = get_current_job()
-    if job is None or job.connection is None:
-        raise RuntimeError("worker.tasks.classify runs inside an RQ worker")
-    store = Store(job.connection, Settings.from_env())
+    job, store = _surroundings()
     store.start_record(job.id)
     image = store.image(id)
     serving = classifier()
     done = serving([image]) if image else Classified([Expired()], 0.0, 0.0)
+    metrics.classified(done.results, done.preprocess_ms, done.inference_ms)
     result = done.results[0]
     if not isinstance(result, Outcome):
         if isinstance(result, DigitqError):
@@ -43,7 +45,29 @@ def classify(id: str) -> dict[str, Any]:
             store.end_record(job.id, "failed", error_code="internal_error", error_message=NOT_CLASSIFIED)
         raise result
     store.end_record(
-        job.id, "succeeded", result.input, **outcome_fields(result), model=serving.model.version, batch_size=1,
-        batch_position=0, preprocess_ms=round(done.preprocess_ms, 3), inference_ms=round(done.inference_ms, 3),
+        job.id, "succeeded", result.input, **outcome_fields(result), model=serving.model.version,
+        preprocessing=serving.preprocessing, batch_size=1, batch_position=0,
+        preprocess_ms=round(done.preprocess_ms, 3), inference_ms=round(done.inference_ms, 3),
     )  # fmt: skip
     return result.summary()
+
+
+def classify_chunk(id: str) -> dict[str, str]:
+    """Classifies a chunk of a batch; the results go to its record under `digitq:results:{id}`.
+
+    Returns what `summary` has.
+    """
+    _, store = _surroundings()
+    batches = Batches(store)
+    attempt = batches.start(id)
+    rows = run(batches, id, attempt, batches.pack(id), classifier(), max_attempts=store.settings.max_attempts)
+    if rows is not None:
+        batches.finish(id, attempt, rows)
+    return summary(id)
+
+
+def _surroundings() -> tuple[Job, Store]:
+    job = get_current_job()
+    if job is None or job.connection is None:
+        raise RuntimeError("worker.tasks runs inside an RQ worker")
+    return job, Store(job.connection, Settings.from_env())

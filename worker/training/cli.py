@@ -17,36 +17,60 @@ data_option = click.option("--data", type=DIRECTORY, required=True, help="Direct
 @click.command()
 @click.option("--recipe", type=click.Choice(sorted(RECIPES)), default="seed", show_default=True)
 @data_option
-@click.option("--out", type=DIRECTORY, help="Where the model goes.  [default: model/ in the run directory]")
-@click.option("--run", type=DIRECTORY, help="Where checkpoints go.  [default: var/train/RECIPE-SEED]")
+@click.option("--run", type=DIRECTORY, help="Where checkpoints and the model go.  [default: var/train/RECIPE-SEED]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--steps", type=click.IntRange(min=1), help="Train so many steps.  [default: the recipe's]")
 @click.option("--download", "fetch", is_flag=True, help="Fetch what is missing in the data directory first.")
+@click.option("--remark", default="", help="Goes into what the card says of the test set.")
+@click.option("--out", type=DIRECTORY, help="Copy the model there, unless a better one is there.")
+@click.option("--promote", is_flag=True, help="The same with the directory that is served.")
+@click.option("--pictures", type=DIRECTORY, help="Compare on these too: a directory as `digitq evaluate` reads it.")
+@click.option("--force", is_flag=True, help="Replace a better model too.")
 def train(
-    recipe: str, data: Path, out: Path | None, run: Path | None, seed: int, steps: int | None, fetch: bool
-) -> None:
-    """Train a model and write it with its card.
+    recipe: str, data: Path, run: Path | None, seed: int, steps: int | None, fetch: bool, remark: str,
+    out: Path | None, promote: bool, pictures: Path | None, force: bool,
+) -> None:  # fmt: skip
+    """Train a model and write it with its card into model/ of the run's directory.
 
-    A run that was interrupted goes on from its last checkpoint. Prints the loss every 1,000 steps.
+    A run that was interrupted goes on from its last checkpoint. Prints the loss every 1,000 steps. With --out or
+    --promote the model also goes where it is wanted, if no model is there that reads better: both read the held-out
+    digits, and the pictures if there are any, on the way of an upload.
     """
     from worker.mlp import use_onednn
 
     if RECIPES[recipe].pictures:
         use_onednn()
     from worker.preprocess import PREPROCESSING_VERSION
-    from worker.training import download, idx
+    from worker.training import download, idx, promotion
     from worker.training.checkpoint import Checkpoint
-    from worker.training.export import export
+    from worker.training.export import check_place, export
+    from worker.training.pictures import from_arrays, from_folder
+    from worker.training.train import Split
     from worker.training.train import train as run_training
 
+    if out and promote:
+        raise click.UsageError("expected either --out or --promote")
+    settings = Settings.from_env()
+    place = settings.model_path if promote else out
+    if place:
+        check_place(place)  # before hours of training
+    trials = {"pictures": from_folder(pictures)} if pictures else {}
     if fetch:
         for path in download.download(data):
             click.echo(f"downloaded {path}", err=True)
     mnist = idx.load_mnist(data)
-    run = run or Settings.from_env().state_dir / "train" / f"{recipe}-{seed}"
-    checkpoint = run_training(RECIPES[recipe], mnist, run, seed, steps)
-    model = export(Checkpoint.load(checkpoint), mnist, out or run / "model", preprocessing=PREPROCESSING_VERSION)
-    click.echo(f"the model is in {model}", err=True)
+    run = run or settings.state_dir / "train" / f"{recipe}-{seed}"
+    checkpoint = Checkpoint.load(run_training(RECIPES[recipe], mnist, run, seed, steps))
+    model = export(checkpoint, mnist, run / "model", preprocessing=PREPROCESSING_VERSION, remark=remark)
+    if place:
+        split = Split.of(mnist, checkpoint.recipe)
+        digits = from_arrays(split.held_out_images, split.held_out_labels, "MNIST")
+        model = promotion.promote(model, place, {"held-out digits": digits, **trials}, settings, _say, force)
+    _say(f"the model is in {model}")
+
+
+def _say(message: str) -> None:
+    click.echo(message, err=True)
 
 
 @click.command()
@@ -88,13 +112,10 @@ def evaluate(
     settings = Settings.from_env()
     classifiers = evaluation.classifiers(paths or (settings.model_path,), settings)
 
-    def say(message: str) -> None:
-        click.echo(message, err=True)
-
     if data:
-        found = evaluation.of_mnist(classifiers, data, robustness, say)
+        found = evaluation.of_mnist(classifiers, data, robustness, _say)
     else:
-        found = evaluation.of_pictures(classifiers, folder, say)
+        found = evaluation.of_pictures(classifiers, folder, _say)
     page = evaluation.write(found, out or settings.state_dir / "evaluation" / folder.resolve().name)
     click.echo(json.dumps(found.to_json()) if as_json else text(found))
-    say(f"the report is {page}")
+    _say(f"the report is {page}")

@@ -20,9 +20,9 @@ Fields = NDArray[np.float32]
 #: Standard deviations, in pixels, of the Gaussians that smooth the displacements (Simard: 4).
 SMOOTHINGS = (3.5, 4.5, 5.5, 6.5)
 #: The largest standard deviation of the displacements, in pixels.
-ELASTIC = 0.75
+ELASTIC = 1.0
 #: The largest rotation in degrees, shear as dx/dy, change of scale, and translation in pixels.
-ROTATION, SHEAR, SCALE, SHIFT = 14.0, 0.24, 0.14, 1.2
+ROTATION, SHEAR, SCALE, SHIFT = 15.0, 0.24, 0.15, 1.2
 #: The share of images whose strokes become thicker or thinner, and by up to which part of a pixel on either side.
 RESTROKED, THICKER, THINNER = 0.3, 0.6, 0.5
 #: Each image is remapped within so many pixels of paper, so that it never meets its neighbour in the stack.

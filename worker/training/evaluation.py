@@ -15,6 +15,7 @@ from worker.training.evaluate import evaluate
 from worker.training.examine import Evaluation, Examination, examine
 from worker.training.idx import Images, Labels, load_mnist
 from worker.training.pictures import from_arrays, from_folder
+from worker.training.refusals import of_digits, refusals
 from worker.training.report import page
 from worker.training.robustness import CHANGES, changed, subset
 from worker.training.ways import Condition, condition, total
@@ -38,12 +39,17 @@ def classifiers(paths: Iterable[Path], settings: Settings) -> dict[str, Classifi
 
 
 def of_mnist(models: Classifiers, folder: Path, n: int, say: Say) -> Evaluation:
-    """Read MNIST's test digits, and `n` of them in every condition of the robustness table. Raises `DataError`."""
+    """Read MNIST's test digits, `n` of them in every condition of the robustness table, and what is no digit.
+
+    Raises `DataError`.
+    """
     mnist = load_mnist(folder)
     images, labels = mnist.test_images, mnist.test_labels
     examinations = [_examined(name, one, images, labels, say) for name, one in models.items()]
     conditions = robustness(models, images, labels, n, say)
-    return Evaluation("MNIST test digits", _preprocessing(models), examinations, conditions)
+    say("reading what is no digit")
+    refused = [*refusals(models, images), of_digits("MNIST test digits", examinations)]
+    return Evaluation("MNIST test digits", _preprocessing(models), examinations, conditions, refused)
 
 
 def of_pictures(models: Classifiers, folder: Path, say: Say) -> Evaluation:

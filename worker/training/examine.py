@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +94,23 @@ class Examination:
         }
 
 
+class Refusals(NamedTuple):
+    """How many pictures of a kind each model refused, that is, rejected."""
+
+    name: str
+    #: Grey levels uint8 [H, W] of one of them, to show.
+    sample: NDArray[np.uint8]
+    images: int
+    #: Whether they show digits, none of which should be refused.
+    digits: bool
+    #: Model -> how many were refused.
+    refused: dict[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the sample, as JSON has it."""
+        return {name: value for name, value in self._asdict().items() if name != "sample"}
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Models examined on the same pictures, and what the preprocessing is worth to them."""
@@ -102,6 +119,8 @@ class Evaluation:
     preprocessing: str
     examinations: list[Examination]
     conditions: list[Condition]
+    #: What is no digit first, then digits; nothing if neither was drawn.
+    refusals: list[Refusals] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """All of it, as JSON has it; `conditions` counts for each model and way the pictures that were read right."""
@@ -112,13 +131,16 @@ class Evaluation:
             "preprocessing": self.preprocessing,
             "models": models,
             "conditions": conditions,
+            "refusals": [one.to_json() for one in self.refusals],
         }
 
 
 def examine(name: str, pictures: Sequence[Picture], classifier: Classifier) -> Examination:
     """Read the pictures as a worker does, in batches."""
-    chunks = [pictures[start : start + CHUNK] for start in range(0, len(pictures), CHUNK)]
-    results = [result for chunk in chunks for result in classifier([one.content() for one in chunk]).results]
+    results: list[Outcome | Exception] = []
+    while len(results) < len(pictures):  # a batch of large pictures is closed before its end
+        chunk = pictures[len(results) : len(results) + CHUNK]
+        results += classifier([one.content() for one in chunk]).results
     return Examination(name, pictures, results)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,14 @@ class Bin(NamedTuple):
     answers: int
     confidence: float
     accuracy: float
+
+
+class Point(NamedTuple):
+    """If answers are taken from the threshold on: what share of all that is, and what share of those is wrong."""
+
+    coverage: float
+    risk: float
+    threshold: float
 
 
 def wilson(right: int, n: int) -> tuple[float, float]:
@@ -67,13 +76,25 @@ def risk_coverage(confidences: Floats, right: Bools) -> list[tuple[float, float]
 
     R. El-Yaniv and Y. Wiener, J. Mach. Learn. Res. 11 (2010) 1605-1641. Answers of equal confidence come together.
     """
+    curve = operating_points(confidences, right)
+    if len(curve) > POINTS:
+        curve = [curve[place] for place in np.linspace(0, len(curve) - 1, POINTS).round().astype(int)]
+    return [(point.coverage, point.risk) for point in curve]
+
+
+def operating_points(confidences: Floats, right: Bools) -> list[Point]:
+    """All of the curve of `risk_coverage`: a point for each confidence that there is."""
     n = len(confidences)
     order = np.argsort(-confidences, kind="stable")
-    errors = np.cumsum(~right[order])
-    taken = np.flatnonzero(np.append(np.diff(confidences[order]) != 0, True)) + 1 if n else np.empty(0, int)
-    if len(taken) > POINTS:
-        taken = taken[np.linspace(0, len(taken) - 1, POINTS).round().astype(int)]
-    return [(k / n, int(errors[k - 1]) / k) for k in taken.tolist()]
+    errors, ranked = np.cumsum(~right[order]), confidences[order]
+    taken = np.flatnonzero(np.append(np.diff(ranked) != 0, True)) + 1 if n else np.empty(0, int)
+    return [Point(k / n, int(errors[k - 1]) / k, float(ranked[k - 1])) for k in taken.tolist()]
+
+
+def at_coverages(curve: Sequence[Point], coverages: Sequence[float]) -> list[Point]:
+    """Of a whole curve the first point that reaches each coverage, once where it is the same."""
+    reached = (next((point for point in curve if point.coverage >= coverage), None) for coverage in coverages)
+    return list(dict.fromkeys(point for point in reached if point))
 
 
 def area(curve: list[tuple[float, float]]) -> float:

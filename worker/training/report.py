@@ -16,7 +16,7 @@ from worker.training.examine import Answer, Evaluation, Examination
 from worker.training.measures import area, calibration_error, reliability, risk_coverage
 from worker.training.pictures import Picture
 from worker.training.plots import legend, reliability_diagram, risk_coverage_plot
-from worker.training.tables import categories, confusion, models, preprocessing
+from worker.training.tables import categories, confusion, models, preprocessing, refusals
 
 TEMPLATE = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
 #: Sides of the pictures in the page, in pixels: uploads are shrunk to this, never enlarged.
@@ -33,6 +33,7 @@ def page(evaluation: Evaluation) -> str:
     parts = [
         f'<div class="columns"><section>{models(examinations)}</section>{_risk(examinations)}</div>',
         _kinds(evaluation),
+        _refused(evaluation),
         *(_model(one) for one in examinations),
     ]
     return TEMPLATE.substitute(
@@ -61,6 +62,21 @@ def _kinds(evaluation: Evaluation) -> str:
         "<h2>With and without the preprocessing</h2><p>How many % of the same pictures were read right <b>with</b> our "
         "preprocessing, with the <b>seed</b>'s (resized, inverted, black or white) and with <b>none</b> (resized, "
         f"bright taken for ink).</p>{preprocessing(evaluation, samples)}"
+    )
+
+
+def _refused(evaluation: Evaluation) -> str:
+    """Whether what is no digit is refused, and digits are not."""
+    if not evaluation.refusals:
+        return ""
+    samples = {}
+    for one in evaluation.refusals:
+        small = Image.fromarray(one.sample)
+        small.thumbnail((56, 56))
+        samples[one.name] = _inline(small, "sample crisp", one.name)
+    return (
+        "<h2>What is no digit</h2><p>How many % of the pictures were refused: of drawings, texts, scenes and paper all "
+        f"should be, of digits none.</p>{refusals(evaluation, samples)}"
     )
 
 

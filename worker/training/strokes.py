@@ -34,16 +34,17 @@ def flagged_one(rng: np.random.Generator) -> list[Stroke]:
 
 
 def open_four(rng: np.random.Generator) -> list[Stroke]:
-    """A 4 that is open at the top: its left arm is steep or slants, and its stem may start low or run long."""
-    bar, stem = rng.uniform(0.45, 0.7), rng.uniform(0.6, 0.78)
-    left, arm = rng.uniform(0.1, 0.25), rng.uniform(0.1, 0.45)
+    """A 4 that is open at the top, or nearly closed: its left arm is steep or slants, its stem starts low or high."""
+    bar, stem = rng.uniform(0.45, 0.75), rng.uniform(0.5, 0.8)
+    left = rng.uniform(0.05, 0.25)
+    arm = rng.uniform(left, stem - 0.05)
     right, start = rng.uniform(stem + 0.02, 1.0), rng.uniform(0.0, bar - 0.1)
     return [[(arm, rng.uniform(0, 0.1)), (left, bar), (right, bar)], [(stem, start), (stem - rng.uniform(0, 0.1), 1.0)]]
 
 
 def curled_six(rng: np.random.Generator) -> list[Stroke]:
     """A 6 whose stroke begins with a hook and whose bowl curls in, closed or not quite."""
-    hook, bowl = rng.uniform(0.0, 0.2), rng.uniform(0.42, 0.6)
+    hook, bowl = rng.uniform(0.0, 0.2), rng.uniform(0.37, 0.6)
     left, right = rng.uniform(0.1, 0.2), rng.uniform(0.75, 0.95)
     head = rng.uniform(0.55, 0.85)
     spine = [(head, hook), (head - 0.22, 0.02), (left + 0.08, 0.35), (left, 0.68), (0.45, 1.0), (right, 0.78)]

@@ -7,7 +7,7 @@ from html import escape
 
 from worker.mlp import CLASSES
 from worker.training.evaluate import Report
-from worker.training.examine import DECISIONS, Evaluation, Examination
+from worker.training.examine import DECISIONS, Evaluation, Examination, Refusals
 from worker.training.measures import calibration_error, reliability, wilson
 from worker.training.ways import WAYS
 
@@ -79,6 +79,26 @@ def preprocessing(evaluation: Evaluation, samples: Mapping[str, str]) -> str:
     return _table(above + _row(["<th></th>", _head("pictures", "count"), *heads]), lines)
 
 
+def refusals(evaluation: Evaluation, samples: Mapping[str, str]) -> str:
+    """A row for each kind of picture with its sample (an element): the share that each model refused."""
+    names = [one.model for one in evaluation.examinations]
+    lines = []
+    for one in with_total(evaluation.refusals):
+        shares = [one.refused[name] / one.images for name in names]
+        cells = [_heat(share, bad=share if one.digits else 1 - share) for share in shares]
+        kind = f"<th>{samples.get(one.name, '')}{escape(one.name)}</th>"
+        lines.append(_row([kind, f'<td class="count">{one.images:,}</td>', *cells]))
+    return _table(_row(["<th></th>", _head("pictures", "count"), *map(_head, names)]), lines)
+
+
+def with_total(rows: Sequence[Refusals]) -> list[Refusals]:
+    """The rows, and one of all that is no digit behind those that it counts; there has to be one."""
+    none = [one for one in rows if not one.digits]
+    refused = {name: sum(one.refused[name] for one in none) for name in none[0].refused}
+    every = Refusals("all that is no digit", none[0].sample, sum(one.images for one in none), False, refused)
+    return [*none, every, *(one for one in rows if one.digits)]
+
+
 def text(evaluation: Evaluation) -> str:
     """The evaluation for a terminal."""
     blocks = []
@@ -92,7 +112,7 @@ def text(evaluation: Evaluation) -> str:
     if evaluation.conditions:
         blocks += ["", "read right, in %, " + ", ".join(f"{head}: {way}" for way, head in _EXPLAINED.items())]
         blocks += [_line(evaluation, number) for number in range(-1, len(evaluation.conditions))]
-    return "\n".join(blocks)
+    return "\n".join([*blocks, *_refused(evaluation)])
 
 
 _EXPLAINED = {"our preprocessing": "with", "the seed's": "seed", "only resized": "none"}
@@ -106,6 +126,18 @@ def _line(evaluation: Evaluation, number: int) -> str:
     one = evaluation.conditions[number]
     shares = (100 * one.right[name][way] / one.images for name in names for way in WAYS)
     return f"  {one.name:16}{one.images:6}  " + "".join(f"{share:8.2f}" for share in shares)
+
+
+def _refused(evaluation: Evaluation) -> list[str]:
+    """The table of refusals as lines of text."""
+    if not evaluation.refusals:
+        return []
+    names = [one.model for one in evaluation.examinations]
+    lines = ["", "refused, in %", " " * 30 + "".join(f"{name:>16}" for name in names)]
+    for one in with_total(evaluation.refusals):
+        shares = (100 * one.refused[name] / one.images for name in names)
+        lines.append(f"  {one.name:22}{one.images:6}" + "".join(f"{share:16.2f}" for share in shares))
+    return lines
 
 
 def _heads() -> str:
@@ -134,9 +166,10 @@ def _cell(content: str) -> str:
     return f"<td>{content}</td>"
 
 
-def _heat(share: float, style: str = "") -> str:
-    """A share from 0 to 1, the redder the lower: full at a half and below."""
-    return f'<td class="heat {style}" style="--w:{min(1.2 * (1 - share), 0.6):.2f}">{100 * share:.2f}</td>'
+def _heat(share: float, style: str = "", bad: float | None = None) -> str:
+    """A share from 0 to 1, the redder the worse, full at a half and above: bad is what it lacks, or what is said."""
+    bad = 1 - share if bad is None else bad
+    return f'<td class="heat {style}" style="--w:{min(1.2 * bad, 0.6):.2f}">{100 * share:.2f}</td>'
 
 
 def _count(n: int, right: bool, weight: float) -> str:

@@ -6,9 +6,10 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm  # type: ignore[import-untyped]  # ships no stubs
 
 from shared.errors import DataError, SettingsError
@@ -18,9 +19,14 @@ from worker.training.batches import batch_indices
 from worker.training.checkpoint import STATE, Checkpoint
 from worker.training.idx import Images, Labels, Mnist, pixels
 from worker.training.network import Parameters, tf
-from worker.training.recipes import Recipe
+from worker.training.recipes import RECIPES, Recipe
+
+if TYPE_CHECKING:
+    from worker.training.bank import Bank
 
 CHECKPOINT = "checkpoint.npz"
+#: Threads within an operation of the large networks, whatever the machine has: the number decides the order of sums.
+THREADS = 2
 
 _backward = tf.function(network.backward)
 _backward_adamw = tf.function(network.backward_adamw)
@@ -49,18 +55,19 @@ def train(
 ) -> Path:
     """Train up to `steps` (the recipe's own if None) and return the path of the checkpoint.
 
+    A recipe that distorts finds or makes the bank, and its teacher, in the directories of these names beside `run_dir`.
     Goes on from the checkpoint in `run_dir` if there is one. Every `recipe.checkpoint_every` steps, and at the end,
     writes it anew and prints the loss of the batch, the learning rate and the accuracy on the held-out images.
     `progress` shows a bar on stderr. Raises `SettingsError` if `run_dir` holds another run or a longer one, `DataError`
     if its checkpoint is damaged or the data are too few.
     """
-    configure_threads()
+    configure_threads(THREADS if recipe.bank else 1)
     tf.config.experimental.enable_op_determinism()
     steps = recipe.steps if steps is None else steps
     split, path = Split.of(mnist, recipe), run_dir / CHECKPOINT
     run = _start(recipe, mnist, path, seed, steps)
     with tqdm(total=steps, initial=run.step, unit="step", disable=not progress, file=sys.stderr) as bar:
-        for batch in _batches(run, split, steps):
+        for batch in _batches(run, split, mnist, run_dir, steps, progress):
             run, loss = _step(run, batch)
             bar.update()
             if run.step % recipe.checkpoint_every == 0 or run.step == steps:
@@ -71,15 +78,25 @@ def train(
 
 def error_rate(parameters: Parameters, images: Images, labels: Labels) -> float:
     """The share, 0 to 1, of images uint8 [n, 28, 28] whose largest logit is not that of the label."""
-    logits = network.forward(parameters, pixels(images)).numpy()
-    return float(np.mean(logits.argmax(axis=1) != labels))
+    answers = logits(parameters, images)[:, :10].argmax(axis=1)
+    return float(np.mean(answers != labels))
+
+
+_forward = tf.function(network.forward)
+
+
+def logits(parameters: Parameters, images: Images) -> NDArray[np.float32]:
+    """Images uint8 [n, 28, 28] -> what the last layer says, [n, classes]; in parts that memory holds."""
+    parameters = tf.nest.map_structure(tf.convert_to_tensor, parameters)
+    parts = [_forward(parameters, pixels(images[start : start + 1024])) for start in range(0, len(images), 1024)]
+    return np.concatenate(parts)
 
 
 def _start(recipe: Recipe, mnist: Mnist, path: Path, seed: int, steps: int) -> Checkpoint:
     """The run as its checkpoint has it, or a new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        parameters = network.initial(recipe.layers, seed)
+        parameters = network.initial(recipe, seed)
         moments = [] if recipe.adamw is None else tf.nest.map_structure(tf.zeros_like, parameters)
         return Checkpoint(recipe, seed, mnist.sha256(), 0, parameters, parameters, moments, moments)
     run = Checkpoint.load(path)
@@ -90,17 +107,33 @@ def _start(recipe: Recipe, mnist: Mnist, path: Path, seed: int, steps: int) -> C
     return run
 
 
-def _batches(run: Checkpoint, split: Split, steps: int) -> Iterator[tuple[Any, ...]]:
+def _batches(
+    run: Checkpoint, split: Split, mnist: Mnist, run_dir: Path, steps: int, progress: bool
+) -> Iterator[tuple[Any, ...]]:
     """The batches that are left of a run of so many steps."""
-    if run.recipe.pictures is not None:
-        # Here, because distortions want OpenCV, which the other recipe does without.
-        from worker.training.distorted import Distorted
-
-        yield from Distorted(split.images, split.labels, run.recipe, run.seed).ahead(run.step, steps)
+    if run.recipe.bank and run.step < steps:
+        bank = _bank(run.recipe, split, mnist, run_dir.parent, progress)
+        yield from bank.batches(run.recipe, run.seed, run.step, steps)
         return
     for step in range(run.step, steps):
         chosen = batch_indices(step, len(split.images), run.recipe.batch, run.seed)
         yield pixels(split.images[chosen]), split.labels[chosen].astype(np.int32)
+
+
+def _bank(recipe: Recipe, split: Split, mnist: Mnist, directory: Path, progress: bool) -> Bank:
+    """The bank with the teacher's answers, both made here if they are not in the directory."""
+    # Here, because distortions want OpenCV, which the other recipe does without.
+    from worker.training.bank import Bank
+
+    assert recipe.bank is not None
+    bank = Bank(directory / "bank", recipe.bank, mnist.sha256() | {"validation": str(recipe.validation)})
+    with tqdm(unit="chunk", desc="distorting", disable=not progress, file=sys.stderr) as bar:
+        bank.make(split.images, split.labels, bar.update)
+    if recipe.teacher:
+        teacher = Checkpoint.load(train(RECIPES[recipe.teacher], mnist, directory / recipe.teacher, progress=progress))
+        with tqdm(unit="chunk", desc="teaching", disable=not progress, file=sys.stderr) as bar:
+            bank.teach(recipe.teacher, lambda images: logits(teacher.averages, images), bar.update)
+    return bank
 
 
 def _step(run: Checkpoint, batch: tuple[Any, ...]) -> tuple[Checkpoint, float]:

@@ -12,7 +12,8 @@ from PIL import Image
 from shared.errors import DigitqError
 from worker.classify import Classifier
 from worker.decode import decode
-from worker.preprocess import SIDE, normalise, seed
+from worker.fit import SIDE
+from worker.preprocess import normalise, seed
 from worker.training.pictures import Picture
 
 Grey = NDArray[np.uint8]

@@ -1,0 +1,98 @@
+"""The gate in front of the model in service: no model takes the place of one that reads better, unless it is forced."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from shared.errors import DigitqError, ModelError
+from shared.settings import Settings
+from worker.classify import Classifier
+from worker.mlp import CARD, Mlp
+from worker.training.examine import examine
+from worker.training.export import check_place, put
+from worker.training.pictures import Picture
+
+
+class NotBetter(DigitqError):
+    """The model would take the place of a better one."""
+
+    code, title = "not_better", "The model in place reads better"
+
+
+class Measure(NamedTuple):
+    """How two models read the same pictures: how many of them wrongly or not at all."""
+
+    name: str
+    pictures: int
+    in_place: int
+    candidate: int
+
+
+#: What the models are measured with -> its pictures.
+Trials = Mapping[str, Sequence[Picture]]
+#: Is told what is going on.
+Say = Callable[[str], None]
+
+
+def promote(candidate: Path, place: Path, trials: Trials, settings: Settings, say: Say, force: bool = False) -> Path:
+    """Copies the model in `candidate` to where serving takes it, `place`, and returns that.
+
+    A model that is there already reads the same pictures first, both on the way of an upload. Raises `NotBetter` if it
+    reads any of the trials with fewer errors, unless it is to be replaced by `force`; `ModelError` if `place` holds
+    something else. One that cannot be loaded is no better.
+    """
+    check_place(place)
+    if (place / CARD).exists():
+        _compete(candidate, place, trials, settings, say, force)
+    part = place.with_name(place.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(candidate, part)
+    return put(part, place)
+
+
+def compare(in_place: Classifier, candidate: Classifier, trials: Trials) -> list[Measure]:
+    """Both read all pictures as they would be read in service."""
+    return [
+        Measure(name, len(pictures), *(examine(name, pictures, one).report.errors for one in (in_place, candidate)))
+        for name, pictures in trials.items()
+    ]
+
+
+def table(measures: Sequence[Measure], in_place: str, candidate: str) -> str:
+    """A row for each measure, a column for each model, which are named."""
+    rows = [f"{'read wrongly':20}{'of':>8}{f'in place: {in_place}':>24}{f'candidate: {candidate}':>24}"]
+    rows += [f"{one.name:20}{one.pictures:8}{_errors(one, 2)}{_errors(one, 3)}" for one in measures]
+    return "\n".join(rows)
+
+
+def _errors(one: Measure, column: int) -> str:
+    errors = int(one[column])
+    return f"{f'{errors} ({100 * errors / max(one.pictures, 1):.2f} %)':>24}"
+
+
+def _compete(candidate: Path, place: Path, trials: Trials, settings: Settings, say: Say, force: bool) -> None:
+    """Raises `NotBetter` if the model in place has fewer errors anywhere, unless forced."""
+    new = _classifier(candidate, settings)
+    try:
+        old = _classifier(place, settings)
+    except ModelError as error:
+        say(f"the model in place cannot be loaded and is replaced: {error}")
+        return
+    measures = compare(old, new, trials)
+    say(table(measures, old.model.version, new.model.version))
+    better = [one.name for one in measures if one.in_place < one.candidate]
+    if better and force:
+        say(f"replaced although it reads better: {', '.join(better)}")
+    elif better:
+        raise NotBetter(
+            f"{place} holds {old.model.version}, which reads better: {', '.join(better)}. "
+            f"The new model is in {candidate}; --force puts it there nevertheless"
+        )
+
+
+def _classifier(path: Path, settings: Settings) -> Classifier:
+    return Classifier(Mlp.load(path), settings.max_pixels, settings.preprocessing)

@@ -1,0 +1,64 @@
+"""Whether a model refuses what is no digit, and takes digits: shares of pictures that serving rejects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from shared.prediction import Outcome
+from worker.classify import Classifier
+from worker.training.camera import Picture, penned, photographed
+from worker.training.evaluate import CHUNK
+from worker.training.examine import Examination, Refusals
+from worker.training.idx import Images
+from worker.training.nondigits import UNSEEN, Kind
+from worker.training.pictures import png
+
+#: Pictures of each kind.
+PICTURES = 200
+
+
+class Row(NamedTuple):
+    """A kind of pictures to draw."""
+
+    name: str
+    draw: Kind
+    digits: bool
+
+
+def refusals(models: Mapping[str, Classifier], images: Images, n: int = PICTURES) -> Iterable[Refusals]:
+    """Draw `n` pictures of each kind, always the same, and read them; `images`, uint8 [m, 28, 28], are test digits.
+
+    Chance is seeded with the name of the kind, fonts are those held out, and the digits of `several digits` are no
+    training digits: nothing of it was drawn in training.
+    """
+    kinds = [Row(name, draw, False) for name, draw in UNSEEN.items()]
+    for row in (*kinds, Row("digits, photographed", _photographed, True)):
+        rng = np.random.default_rng(list(row.name.encode()))
+        pictures = [row.draw(images, rng) for _ in range(n)]
+        uploads = [png(picture) for picture in pictures]
+        refused = {name: _refused(uploads, classifier) for name, classifier in models.items()}
+        yield Refusals(row.name, pictures[0], n, row.digits, refused)
+
+
+def of_digits(name: str, examinations: Sequence[Examination]) -> Refusals:
+    """The digits that were examined anyway."""
+    first = examinations[0]
+    refused = {one.model: one.decisions()["reject"]["images"] for one in examinations}
+    sample = first.pictures[0].source
+    assert isinstance(sample, np.ndarray)
+    return Refusals(name, sample, len(first.pictures), True, refused)
+
+
+def _photographed(images: Images, rng: np.random.Generator) -> Picture:
+    """A digit by some pen, as some camera or screen shows it."""
+    return photographed(penned(images[rng.integers(len(images))], rng), rng)
+
+
+def _refused(uploads: Sequence[bytes], classifier: Classifier) -> int:
+    results: list[Outcome | Exception] = []
+    while len(results) < len(uploads):  # a batch that takes long is closed before its end
+        results += classifier(uploads[len(results) : len(results) + CHUNK]).results
+    return sum(isinstance(result, Outcome) and result.decision == "reject" for result in results)
