@@ -7,32 +7,24 @@ from __future__ import annotations
 
 import importlib
 import json
-import logging
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import click
 
-from shared import VERSION
+from shared import VERSION, logs
 from shared.errors import DigitqError, ModelError, PredictionFailed, SettingsError
 from shared.settings import Settings
 
-if TYPE_CHECKING:
-    from shared.prediction import Prediction
-
 FAILED, USAGE, UNAVAILABLE, TIMEOUT, BAD_MODEL = 1, 2, 3, 4, 78
-#: Uploads under way at once in `digitq submit`.
-PARALLEL = 16
 
 
 def exit_code(error: DigitqError) -> int:
-    """What a shell learns of an error; all that is answered 503 is `unavailable`."""
+    """What a shell learns of an error; all that may pass by itself is `unavailable`."""
     codes = {SettingsError: USAGE, PredictionFailed: FAILED, ModelError: BAD_MODEL}
-    return UNAVAILABLE if error.status == 503 else codes.get(type(error), FAILED)
+    return UNAVAILABLE if error.status in (429, 503) else codes.get(type(error), FAILED)
 
 
 @contextmanager
@@ -52,43 +44,37 @@ def exit_codes() -> Iterator[None]:
 class LazyGroup(click.Group):
     """Commands, some of which live with the side they need and are imported on first use."""
 
-    elsewhere: ClassVar = {"train": "worker.training.cli", "evaluate": "worker.training.cli", "explain": "worker.cli"}
+    elsewhere: ClassVar = {
+        "submit": "producer.cli",
+        "status": "producer.cli",
+        "cancel": "producer.cli",
+        "watch": "producer.cli",
+        "train": "worker.training.cli",
+        "evaluate": "worker.training.cli",
+        "explain": "worker.cli",
+        "verify": "faults.cli",
+    }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, sorted, without importing anything."""
         return sorted({*super().list_commands(ctx), *self.elsewhere})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported if it lives elsewhere."""
-        if cmd_name in self.elsewhere:
-            return getattr(importlib.import_module(self.elsewhere[cmd_name]), cmd_name)  # type: ignore[no-any-return]
-        return super().get_command(ctx, cmd_name)
+        """The command, imported if it lives elsewhere; None if that side is not here, as in the images."""
+        if cmd_name not in self.elsewhere:
+            return super().get_command(ctx, cmd_name)
+        home = self.elsewhere[cmd_name]
+        try:
+            return getattr(importlib.import_module(home), cmd_name)  # type: ignore[no-any-return]
+        except ModuleNotFoundError as error:
+            if error.name and (home == error.name or home.startswith(error.name + ".")):
+                return None
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command; its errors end as exit codes."""
         with exit_codes():
             return super().invoke(ctx)
-
-
-def configure_logging(settings: Settings) -> None:
-    """One line per event on stderr, as text or as JSON."""
-    text = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else logging.Formatter(text))
-    logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
-    logging.getLogger("rq").setLevel(logging.WARNING)
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object per line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record's time, level, logger and message, and its traceback if it has one."""
-        fields = {"time": self.formatTime(record), "level": record.levelname, "logger": record.name,
-                  "message": record.getMessage()}  # fmt: skip
-        if record.exc_info:
-            fields["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(fields)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -99,6 +85,7 @@ def main() -> None:
     \b
     digitq up                         everything on this machine
     digitq submit photo.jpg --wait    hand in a picture and wait for its digit
+    digitq watch                      see the queue and the workers, live
     """
 
 
@@ -121,9 +108,7 @@ def web() -> None:
     """Run the web process alone."""
     from producer.server import serve
 
-    settings = Settings.from_env()
-    configure_logging(settings)
-    serve(settings)
+    serve(Settings.from_env())
 
 
 @main.command()
@@ -133,7 +118,7 @@ def worker(burst: bool) -> None:
     from worker.service import serve
 
     settings = Settings.from_env()
-    configure_logging(settings)
+    logs.configure(settings)
     serve(settings, burst)
 
 
@@ -141,7 +126,7 @@ def worker(burst: bool) -> None:
 @click.argument("part", type=click.Choice(["web", "worker"]))
 def healthcheck(part: str) -> None:
     """Exit 0 if this machine's web process or worker is healthy (for containers)."""
-    from shared.home import is_healthy
+    from shared.health import is_healthy
 
     if not is_healthy(part, Settings.from_env()):
         click.echo(f"digitq: the {part} is not healthy", err=True)
@@ -157,93 +142,16 @@ def config(as_json: bool) -> None:
     click.echo(lines)
 
 
-# ---------------------------------------------------------------------- using
+@main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def bench(words: tuple[str, ...]) -> None:
+    """Measure digitq side by side with what a user could pick instead (needs the checkout)."""
+    from shared.home import ROOT
 
-url_option = click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Where digitq runs")
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object per line")
-
-
-@main.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--wait", is_flag=True, help="Wait for the digits")
-@click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait for each picture")
-@click.option("--priority", type=click.Choice(["high", "normal", "low"]), default="normal", show_default=True)
-@url_option
-@json_option
-def submit(files: tuple[Path, ...], wait: bool, timeout: float, priority: str, url: str, as_json: bool) -> None:
-    """Hand in pictures; results come in the order of the files.
-
-    \b
-    digitq submit photo.jpg --wait
-    digitq submit scans/*.png --wait --json | jq .digit
-    """
-    from producer.client import Client
-
-    client = Client(url)
-    worst = 0
-
-    def one(path: Path) -> Prediction | DigitqError | TimeoutError:
-        try:
-            prediction = client.submit(path.read_bytes(), path.name, priority=priority)
-            return client.get(prediction.id, wait=timeout) if wait else prediction
-        except (DigitqError, TimeoutError) as error:
-            return error
-
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        results = pool.map(one, files)
-        few = len(files) < 2
-        with click.progressbar(results, length=len(files), label="pictures", file=sys.stderr, hidden=few) as bar:
-            for path, result in zip(files, bar, strict=True):
-                worst = max(worst, report(path, result, wait, as_json))
-    sys.exit(worst)
-
-
-def report(path: Path, result: Prediction | DigitqError | TimeoutError, wait: bool, as_json: bool) -> int:
-    """Prints one result; returns its exit code."""
-    if isinstance(result, DigitqError | TimeoutError):
-        error = {"code": getattr(result, "code", "timeout"), "message": str(result)}
-        if as_json:
-            click.echo(json.dumps({"filename": path.name, "state": None, "error": error}))
-        click.echo(f"{path}: {error['code']}: {result}", err=True)
-        return exit_code(result) if isinstance(result, DigitqError) else TIMEOUT
-    click.echo(json.dumps(result.to_json()) if as_json else line(result, str(path)))
-    if wait and not result.state.terminal:
-        return TIMEOUT
-    return FAILED if result.state.terminal and result.digit is None else 0
-
-
-def line(prediction: Prediction, name: str) -> str:
-    """One prediction as a line for people."""
-    if prediction.digit is not None and prediction.confidence is not None:
-        return f"{name}: {prediction.digit}  ({prediction.confidence:.1%}, {prediction.decision})"
-    error = f"  {prediction.error['code']}: {prediction.error['message']}" if prediction.error else ""
-    return f"{name}: {prediction.state.value}  {prediction.id}{error}"
-
-
-@main.command()
-@click.argument("id")
-@click.option("--wait", default=0.0, help="Seconds to wait for the end")
-@url_option
-@json_option
-def status(id: str, wait: float, url: str, as_json: bool) -> None:
-    """Print a prediction."""
-    from producer.client import Client
-
-    prediction = Client(url).get(id, wait)
-    click.echo(json.dumps(prediction.to_json()) if as_json else line(prediction, prediction.filename or id))
-    if wait and not prediction.state.terminal:
-        sys.exit(TIMEOUT)
-    sys.exit(FAILED if prediction.state.terminal and prediction.digit is None else 0)
-
-
-@main.command()
-@click.argument("id")
-@url_option
-def cancel(id: str, url: str) -> None:
-    """Take a waiting picture back, or forget one that has ended."""
-    from producer.client import Client
-
-    Client(url).cancel(id)
+    if not (ROOT / "benchmarks" / "cli.py").exists():
+        raise SettingsError("the benchmarks are not part of an installed digitq: run this in a checkout")
+    sys.path.insert(0, str(ROOT))
+    importlib.import_module("benchmarks.cli").bench.main(list(words), prog_name="digitq bench", standalone_mode=False)
 
 
 if __name__ == "__main__":

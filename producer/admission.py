@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from io import BytesIO
 from pathlib import PurePosixPath, PureWindowsPath
 
-from PIL import Image
-
+from producer import headers
 from shared.errors import NoImage, TooLarge, TooManyPixels, UndecodableImage, UnsupportedType
 from shared.settings import Settings
 
@@ -21,9 +19,6 @@ SIGNATURES = {
     b"II*\0": ("TIFF", "image/tiff"),
     b"MM\0*": ("TIFF", "image/tiff"),
 }
-#: Pillow's own limit warns and raises by itself; ours is checked below, from the header.
-Image.MAX_IMAGE_PIXELS = None
-
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -37,7 +32,10 @@ def admit(data: bytes, settings: Settings) -> str:
     if len(data) > settings.max_upload_bytes:
         raise too_large(settings)
     format, media = _format(data)
-    width, height = _size(data, format)
+    try:
+        width, height = headers.size(data, format)
+    except ValueError as error:
+        raise UndecodableImage("The image's header is broken") from error
     if width < 1 or height < 1:
         raise UndecodableImage("The image has no pixels")
     if width * height > settings.max_pixels:
@@ -66,18 +64,9 @@ def _format(data: bytes) -> tuple[str, str]:
     raise UnsupportedType(f"Supported are {', '.join(sorted({name for name, _ in SIGNATURES.values()}))}")
 
 
-def _size(data: bytes, format: str) -> tuple[int, int]:
-    """Width and height from the header. In a PNG they have a fixed place (its specification, 11.2.2)."""
-    if format == "PNG" and data[12:16] == b"IHDR" and len(data) >= 24:
-        return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-    try:
-        with Image.open(BytesIO(data), formats=[format]) as image:
-            return image.size
-    except Exception as error:  # Pillow raises whatever its parsers raise: struct.error, SyntaxError, ValueError, ...
-        raise UndecodableImage("The image's header is broken") from error
-
-
 def clean_filename(name: str | None) -> str:
     """A name to show, never a path: the last part, without control characters, 255 characters at most."""
-    last = PureWindowsPath(PurePosixPath(name or "").name).name
+    if not name:
+        return ""
+    last = PureWindowsPath(PurePosixPath(name).name).name
     return _CONTROL.sub("", last.encode("utf-8", "replace").decode())[:255]

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import re
 from io import BytesIO
-from typing import Any
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Request, Response, current_app, g, request
+from flask.globals import app_ctx, request_ctx
 from PIL import Image
 
+from producer.access import caller
 from producer.admission import admit, clean_filename, media_type, too_large
+from producer.answers import answer, conditional
+from producer.metrics import SUBMITTED
+from producer.outbound import check_callback
+from producer.trace import trace_of
 from producer.waiting import Waiters
 from shared.errors import BadRequest, NoImage, NotFound, NoWorker
+from shared.ids import new_id
 from shared.keys import Priority
 from shared.prediction import Prediction
 from shared.settings import Settings
 from shared.store import Store
+from shared.submission import Submission
+
+log = logging.getLogger("digitq.web")
 
 bp = Blueprint("api", __name__, url_prefix="/v1")
 
 #: Longest wait, in seconds, for Prefer: wait and ?wait=.
 MAX_WAIT_SECONDS = 30
+PICTURES = SUBMITTED.labels("picture")
+PRIORITIES = {priority.value: priority for priority in Priority}
 #: Most predictions on one page of the history.
 MAX_PAGE = 100
 _PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?([0-9]{1,18})\"?(?=$|[,;\s])", re.IGNORECASE)
@@ -45,36 +56,23 @@ def settings() -> Settings:
     return store().settings
 
 
-def answer(body: Any, status: int = 200, **headers: str) -> Response:
-    """A JSON answer that nobody caches."""
-    response = Response(json.dumps(body), status, content_type="application/json")
-    response.headers["Cache-Control"] = "no-store"
-    for name, value in headers.items():
-        response.headers[name.replace("_", "-")] = value
-    return response
-
-
-def represent(prediction: Prediction, status: int = 200) -> Response:
+def represent(prediction: Prediction, status: int = 200, **headers: str) -> Response:
     """A prediction, with the advice when to ask again while it has not ended."""
-    response = answer(prediction.to_json(), status)
     if not prediction.state.terminal:
-        response.headers["Retry-After"] = "1"
-    return response
+        headers["Retry_After"] = "1"
+    return answer(prediction.to_json(), status, **headers)
 
 
 @bp.post("/predictions")
 def create() -> Response:
     """Accepts one picture; waits for it where the client prefers to."""
     wait = preferred_wait()
-    prediction = submit_upload(*uploaded())
-    if wait and not prediction.state.terminal:
-        prediction = waiters().wait(prediction.id, wait)
-    response = represent(prediction, 200 if prediction.state.terminal else 202)
-    response.headers["Location"] = f"/v1/predictions/{prediction.id}"
-    response.headers["Vary"] = "Prefer"
-    if wait:
-        response.headers["Preference-Applied"] = f"wait={wait:g}"
-    return response
+    prediction = submit_upload(*uploaded(), wait)
+    applied = {"Preference_Applied": f"wait={wait:g}"} if wait else {}
+    return represent(
+        prediction, 200 if prediction.state.terminal else 202, Location=f"/v1/predictions/{prediction.id}",
+        Vary="Prefer", traceresponse=app_ctx.g.trace, **applied,
+    )  # fmt: skip
 
 
 def uploaded() -> tuple[bytes, str]:
@@ -82,28 +80,49 @@ def uploaded() -> tuple[bytes, str]:
 
     Raises NoImage, TooLarge.
     """
+    request, limit = request_ctx.request, settings().max_upload_bytes
     if request.mimetype == "multipart/form-data":
         file = request.files.get("file")
         if file is None:
             raise NoImage("The multipart field `file` is missing")
-        return file.read(settings().max_upload_bytes + 1), clean_filename(file.filename)
-    if (request.content_length or 0) > settings().max_upload_bytes:
+        return file.read(limit + 1), clean_filename(file.filename)
+    if (request.content_length or 0) > limit:
         raise too_large(settings())
-    return request.get_data(cache=False), clean_filename(request.args.get("filename"))
+    return request.get_data(cache=False, parse_form_data=False), clean_filename(request.args.get("filename"))
 
 
-def submit_upload(data: bytes, filename: str) -> Prediction:
-    """Admits an upload and puts it on the queue that the request names. Raises what the door and the store raise."""
+def submit_upload(data: bytes, filename: str, wait: float = 0) -> Prediction:
+    """Admits an upload, puts it on the queue that the request names, and waits up to so many seconds for its end.
+
+    Raises what the door and the store raise.
+    """
+    request = request_ctx.request
     priority = request.args.get("priority", "normal")
-    if priority not in list(Priority):
+    if priority not in PRIORITIES:
         raise BadRequest(f"priority is one of {', '.join(Priority)}")
     admit(data, settings())
-    return store().submit(data, filename, priority=Priority(priority), idempotency_key=idempotency_key())
+    id, queue = new_id(), PRIORITIES[priority]
+    picture = Submission(id, data, filename, queue, idempotency_key(), notes(request, id, queue), caller())
+    prediction = waiters().submit(picture, wait)
+    PICTURES.inc()
+    log.debug("accepted", extra={"prediction_id": prediction.id})
+    return prediction
+
+
+def notes(request: Request, id: str, priority: Priority) -> dict[str, str]:
+    """What the record keeps of the request: its ids, and its callback. Raises WebhooksDisabled, CallbackRefused."""
+    callback = request.args.get("callback_url") or ""
+    if request.mimetype == "multipart/form-data":
+        callback = callback or request.form.get("callback_url", "")
+    kept = {"callback_url": check_callback(callback, settings())} if callback else {}
+    g = app_ctx.g
+    g.trace = trace_of(id, priority.queue)
+    return {"request_id": g.request_id, "traceparent": g.trace, **kept}
 
 
 def idempotency_key() -> str:
     """The Idempotency-Key, with or without its quotes; empty if there is none."""
-    given = request.headers.get("Idempotency-Key", "").strip()
+    given = request_ctx.request.environ.get("HTTP_IDEMPOTENCY_KEY", "").strip()
     if not given:
         return ""
     match = _IDEMPOTENCY_KEY.fullmatch(given)
@@ -114,7 +133,7 @@ def idempotency_key() -> str:
 
 def preferred_wait() -> float:
     """Seconds from `Prefer: wait=N`, capped; 0 if the client does not want to wait."""
-    match = _PREFER_WAIT.search(request.headers.get("Prefer", ""))
+    match = _PREFER_WAIT.search(request_ctx.request.environ.get("HTTP_PREFER", ""))
     return min(int(match[1]), MAX_WAIT_SECONDS) if match else 0
 
 
@@ -133,13 +152,13 @@ def asked_wait() -> float:
 def read(id: str) -> Response:
     """A prediction in whatever state it is; with `?wait=` as soon as it ends."""
     wait = asked_wait()
-    return represent(waiters().wait(id, wait) if wait else store().fetch(id))
+    return conditional(represent(waiters().wait(id, wait, owner=g.owner) if wait else store().fetch(id, g.owner)))
 
 
 @bp.delete("/predictions/<id>")
 def delete(id: str) -> Response:
     """Takes a waiting picture back, or forgets one that has ended."""
-    store().cancel(id)
+    store().cancel(id, g.owner)
     response = Response(status=204)
     del response.headers["Content-Type"]
     return response
@@ -151,15 +170,15 @@ def picture(id: str) -> Response:
     stage = request.args.get("stage", "upload")
     if stage not in ("upload", "input"):
         raise BadRequest("stage is upload or input")
-    store().fetch(id)
+    store().fetch(id, g.owner)
     data = store().image(id) if stage == "upload" else store().model_input(id)
     if data is None:
         raise NotFound("There is no such picture")
     kind = media_type(data) if stage == "upload" else "image/png"
     response = Response(data if stage == "upload" else _png(data), content_type=kind)
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
-    response.headers["Cache-Control"] = "private, max-age=3600"
-    return response
+    response.headers["Cache-Control"] = "private, max-age=3600, immutable"
+    return conditional(response, f"{id}-{stage}")
 
 
 def _png(pixels: bytes) -> bytes:
@@ -176,7 +195,7 @@ def history() -> Response:
         raise BadRequest(f"limit is a number from 1 to {MAX_PAGE}")
     if cursor and not _CURSOR.fullmatch(cursor):
         raise BadRequest("cursor is the next_cursor of an earlier page")
-    page, following = store().recent(int(limit), cursor)
+    page, following = store().recent(int(limit), cursor, g.owner)
     return answer({"predictions": [one.to_json() for one in page], "next_cursor": following})
 
 
@@ -186,4 +205,4 @@ def model() -> Response:
     card = store().model_card()
     if card is None:
         raise NoWorker("No worker has reported its model yet", retry_after_seconds=1)
-    return answer(card)
+    return conditional(answer(card))

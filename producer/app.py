@@ -1,11 +1,19 @@
-"""The web application: Flask, stateless, any number of processes."""
+"""The web application: Flask, stateless, any number of processes.
+
+What runs for every upload takes `request` and `g` from their context once, since they are looked up anew with each use,
+and headers from the environment, where one that is missing costs no exception.
+"""
 
 from __future__ import annotations
 
+from threading import BoundedSemaphore
+
 from flask import Flask
 
-from producer import api, health, pages, problems
+from producer import access, api, batches, docs, events, health, metrics, pages, problems, trace
 from producer.waiting import Waiters
+from producer.webhooks import Deliverer
+from shared.batches import Batches
 from shared.settings import Settings
 from shared.store import Store, connect
 
@@ -25,8 +33,17 @@ def create_app(store: Store | None = None) -> Flask:
     app.url_map.merge_slashes = False  # it would redirect, with a page
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes + FORM_OVERHEAD_BYTES
     app.extensions["digitq_store"] = store
-    app.extensions["digitq_waiters"] = Waiters(store, max(1, settings.web_threads - FREE_THREADS))
+    app.extensions["digitq_waiters"] = waiters = Waiters(
+        store, max(1, settings.web_threads - FREE_THREADS - batches.MAX_WAITING)
+    )
+    app.extensions["digitq_events"] = events.Events(store, waiters)
+    app.extensions["digitq_webhooks"] = Deliverer(store)  # started by the server
+    app.extensions["digitq_batches"] = Batches(store)
+    app.extensions["digitq_batch_room"] = BoundedSemaphore(batches.MAX_WAITING)
+    metrics.init_app(app, store)
     problems.init_app(app, settings)
-    for room in (api, health, pages):
+    trace.init_app(app)
+    access.init_app(app, settings)
+    for room in (api, batches, docs, events, health, metrics, pages):
         app.register_blueprint(room.bp)
     return app

@@ -1,10 +1,12 @@
-"""Alive, and able to serve: for load balancers, containers and `make up`."""
+"""Alive, able to serve, and how busy: for load balancers, containers, `make up` and operators."""
 
 from __future__ import annotations
 
 from flask import Blueprint, Response
 
-from producer.api import answer, store
+from producer.answers import answer
+from producer.api import store
+from producer.load import status_of
 from shared.errors import NoWorker
 
 bp = Blueprint("health", __name__)
@@ -23,3 +25,9 @@ def readyz() -> Response:
     if not workers:
         raise NoWorker(store().refusal(), retry_after_seconds=1)
     return answer({"status": "ready", "workers": workers})
+
+
+@bp.get("/v1/status")
+def status() -> Response:
+    """How busy queue and workers are, and what would be needed."""
+    return answer(status_of(store()))

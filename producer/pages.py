@@ -2,21 +2,78 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, redirect, render_template, request
+from pathlib import Path
+from typing import Any
 
+from flask import Blueprint, Response, current_app, g, redirect, render_template, request
+
+from producer.access import COOKIE, Access
 from producer.api import store, submit_upload, uploaded, waiters
-from shared.errors import DigitqError
+from producer.problems import from_error
+from shared.errors import DigitqError, Unauthorized
 
 bp = Blueprint("pages", __name__)
 
 #: A page is drawn once the answer is there, or after so many seconds; then the browser asks again by itself.
 PAGE_WAIT_SECONDS = 2
+#: Why an answer is rejected, in plain words; a record of an older version does not say.
+REJECTED = {
+    "low_confidence": "The model is too unsure about this picture",
+    "not_a_digit": "This does not look like a digit",
+    "no_ink": "Nothing seems to be written here",
+    "several_digits": "There seems to be more than one digit here, and only single ones are read",
+}
+#: The page's modules, named to the browser before it finds the imports.
+MODULES = tuple(sorted(path.stem for path in (Path(__file__).parent / "static").glob("*.js") if path.stem != "app"))
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+REJECTED_OTHERWISE = "This may not be a digit at all"
+
+
+@bp.app_errorhandler(Unauthorized)
+def ask_for_key(error: Unauthorized) -> Response:
+    """A browser that shows no key on a page is asked for one."""
+    response = key_form() if wants_html() and not request.path.startswith("/v1/") else from_error(error)
+    response.headers["WWW-Authenticate"] = 'Bearer realm="digitq"'
+    return response
+
+
+def key_form(wrong: bool = False) -> Response:
+    """Asks for a key."""
+    return _policy(Response(render_template("key.html", wrong=wrong), Unauthorized.status))
+
+
+@bp.post("/key")
+def enter() -> Response:
+    """Remembers a key in a cookie that no script can read; an empty one forgets it."""
+    access: Access = current_app.extensions["digitq_access"]
+    response: Response = redirect("/", 303)  # type: ignore[assignment]  # werkzeug's base class
+    # What is sent by https is never sent by http again, also where a proxy in front of us has the certificate.
+    options: Any = {
+        "httponly": True, "samesite": "Strict",
+        "secure": request.is_secure or request.headers.get("Origin", "").startswith("https:"),
+    }  # fmt: skip
+    key = request.form.get("key", "").strip()
+    if not key:
+        response.delete_cookie(COOKIE, **options)
+        return response
+    cookie = access.cookie(key)
+    if cookie is None:
+        return key_form(wrong=True)
+    response.set_cookie(COOKIE, cookie, **options)
+    return response
 
 
 @bp.get("/")
 def index() -> str:
     """The form."""
-    return render_template("index.html", error=None)
+    return _form(None)
+
+
+def _form(error: DigitqError | None) -> str:
+    return render_template("index.html", error=error, modules=MODULES)
 
 
 @bp.post("/")
@@ -27,7 +84,7 @@ def upload() -> tuple[str, int] | Response:
     except DigitqError as error:
         if not wants_html():
             raise
-        return render_template("index.html", error=error), error.status
+        return _form(error), error.status
     return redirect(f"/predictions/{prediction.id}", 303)  # type: ignore[return-value]  # werkzeug's base class
 
 
@@ -35,13 +92,14 @@ def upload() -> tuple[str, int] | Response:
 def show(id: str) -> tuple[str, int] | str:
     """The state, and once it is there the digit with its probabilities."""
     try:
-        prediction = waiters().wait(id, PAGE_WAIT_SECONDS)
+        prediction = waiters().wait(id, PAGE_WAIT_SECONDS, owner=g.owner)
     except DigitqError as error:
         if not wants_html():
             raise
-        return render_template("index.html", error=error), error.status
+        return _form(error), error.status
     has_input = prediction.digit is not None and store().model_input(id) is not None
-    return render_template("prediction.html", prediction=prediction, has_input=has_input)
+    why = REJECTED.get(prediction.reason or "", REJECTED_OTHERWISE) if prediction.decision == "reject" else None
+    return render_template("prediction.html", prediction=prediction, has_input=has_input, rejected=why)
 
 
 def wants_html() -> bool:
@@ -51,9 +109,6 @@ def wants_html() -> bool:
 
 @bp.after_request
 def _policy(response: Response) -> Response:
-    response.headers["Content-Security-Policy"] = (
-        "default-src 'self'; frame-ancestors 'none'; form-action 'self'; base-uri 'none'"
-    )
-    response.headers["Referrer-Policy"] = "same-origin"
+    response.headers["Content-Security-Policy"] = POLICY
     response.headers["Cache-Control"] = "no-store"
     return response

@@ -7,16 +7,27 @@ import logging
 import re
 from typing import Any
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, request
+from flask.globals import app_ctx, request_ctx
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from producer.admission import too_large
+from producer.answers import Answer
+from producer.metrics import REJECTED
 from shared.errors import DigitqError
 from shared.ids import new_id
 from shared.settings import Settings
 
 log = logging.getLogger("digitq.web")
 
+#: What a browser may do with a document or a picture of ours, unless its view says otherwise.
+CAREFUL = {
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -32,6 +43,9 @@ def problem(status: int, code: str, title: str, detail: str = "", **extensions: 
 
 def from_error(error: DigitqError) -> Response:
     """The document for one of our own errors."""
+    if request.method == "POST":
+        REJECTED.labels(error.code).inc()
+        log.info("refused", extra={"code": error.code, "status": error.status})
     return problem(error.status, error.code, error.title, str(error), **error.extensions)
 
 
@@ -56,16 +70,19 @@ def init_app(app: Flask, settings: Settings) -> None:
 
     @app.errorhandler(Exception)
     def _bug(error: Exception) -> Response:
-        log.error("%s %s request=%s failed", request.method, request.path, g.request_id, exc_info=error)
+        log.error("%s %s failed", request.method, request.path, exc_info=error)
         return problem(500, "internal_error", DigitqError.title)
 
     @app.before_request
     def _request_id() -> None:
-        given = request.headers.get("X-Request-ID", "")
-        g.request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
+        given = request_ctx.request.environ.get("HTTP_X_REQUEST_ID", "")
+        app_ctx.g.request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
 
     @app.after_request
     def _headers(response: Response) -> Response:
-        response.headers["X-Request-ID"] = g.request_id
-        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers.add("X-Request-ID", app_ctx.g.request_id)
+        response.headers.add("X-Content-Type-Options", "nosniff")
+        if not isinstance(response, Answer):  # JSON that is not to be sniffed is nothing that a browser would run
+            for name, value in CAREFUL.items():
+                response.headers.setdefault(name, value)
         return response

@@ -1,0 +1,135 @@
+"""Who asks, and from where: API keys, the cookie that stands for one in a browser, and pages of other sites.
+
+A browser sends cookies, and requests to this machine's own addresses, for any page that it shows. So what changes
+something must not come from a page of another site; and where no key is needed, the server must be asked under a name
+of this machine, because a name of somebody else's may be pointed here (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from flask import Flask, Request
+from flask.globals import app_ctx, request_ctx
+
+from shared.errors import CrossSite, SettingsError, Unauthorized
+from shared.settings import Settings, is_loopback
+from shared.submission import Caller
+
+log = logging.getLogger("digitq.web")
+
+COOKIE = "digitq_key"
+#: Reached without a key: whether it lives, how it is spoken with, and the door itself. They hold nobody's data.
+OPEN = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/key"})
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+#: A shorter key can be guessed; `openssl rand -hex 24` makes a good one.
+SHORT = 16
+_ENTRY = re.compile(r"(?:([A-Za-z0-9_-]{1,64}):)?([\x21-\x2b\x2d-\x39\x3b-\x7e]+)")
+
+
+class Access:
+    """The keys of one server. Without any, whoever reaches it may use it."""
+
+    def __init__(self, settings: Settings) -> None:
+        # Looked up by digest: how long that takes says nothing of a key that is not known already.
+        self._owners: dict[bytes, str] = {}
+        self._cookies: dict[bytes, str] = {}
+        for owner, key in read_keys(settings):
+            self._owners[digest(key)] = self._cookies[digest(cookie_for(key))] = owner
+        self.keyed = bool(self._owners)
+        self._local = not self.keyed and settings.allow_anonymous != "1" and is_loopback(settings.host)
+
+    def check(self) -> None:
+        """Before each request: notes whose it is. Raises CrossSite, Unauthorized."""
+        request, g = request_ctx.request, app_ctx.g
+        g.owner = ""
+        if request.method not in READING and from_another_site(request):
+            raise CrossSite()
+        if self._local and not is_local(request.host):
+            raise CrossSite(f"{request.host} is no name of this machine: DIGITQ_ALLOW_ANONYMOUS=1 would allow it")
+        if not self.keyed or request.path in OPEN or request.path.startswith("/static/"):
+            return
+        owner = self._owner(request)
+        if owner is None:
+            raise Unauthorized("Send it as `Authorization: Bearer KEY`, or as `X-API-Key: KEY`")
+        g.owner = owner
+
+    def _owner(self, request: Request) -> str | None:
+        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+        key = key.strip() if scheme.lower() == "bearer" else request.headers.get("X-API-Key", "")
+        if key:
+            return self._owners.get(digest(key))
+        return self._cookies.get(digest(request.cookies.get(COOKIE, "")))
+
+    def cookie(self, key: str) -> str | None:
+        """What a browser is given for a key; None if the key is not known."""
+        return cookie_for(key) if digest(key) in self._owners else None
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """From now on each request is checked."""
+    access = app.extensions["digitq_access"] = Access(settings)
+    app.before_request(access.check)
+    app.jinja_env.globals["keyed"] = access.keyed
+
+
+def caller() -> Caller:
+    """Who hands something in with this request."""
+    owner = app_ctx.g.owner
+    return Caller(owner, owner or request_ctx.request.remote_addr or "unknown")
+
+
+def read_keys(settings: Settings) -> Iterator[tuple[str, str]]:
+    """(owner, key) of each that the settings name. Keys with one name share what they see, so that they can be changed.
+
+    Raises SettingsError, without the keys in it.
+    """
+    lines = settings.api_keys.split(",")
+    if settings.api_keys_file:
+        try:
+            lines += Path(settings.api_keys_file).read_text("ascii").splitlines()
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"DIGITQ_API_KEYS_FILE cannot be read: {error}") from error
+    given = [line for line in map(str.strip, lines) if line and not line.startswith("#")]
+    if not given and (settings.api_keys or settings.api_keys_file):  # open to nobody rather than to all
+        raise SettingsError("DIGITQ_API_KEYS and DIGITQ_API_KEYS_FILE hold no key")
+    for number, text in enumerate(given, 1):
+        match = _ENTRY.fullmatch(text)
+        if not match:
+            raise SettingsError(f"API key number {number} is neither `key` nor `name:key`")
+        owner = match[1] or hashlib.sha256(match[2].encode()).hexdigest()[:16]
+        if len(match[2]) < SHORT:
+            log.warning("the API key of %s is short: it can be guessed", owner)
+        yield owner, match[2]
+
+
+def digest(secret: str) -> bytes:
+    """SHA-256."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+
+
+def cookie_for(key: str) -> str:
+    """What stands for a key in a browser, and does not tell it."""
+    return hmac.new(key.encode(), b"digitq page", hashlib.sha256).hexdigest()
+
+
+def from_another_site(request: Request) -> bool:
+    """Whether a page of another site sends this; who is no browser says nothing of the kind, and may."""
+    site = request.environ.get("HTTP_SEC_FETCH_SITE")
+    if site:
+        return site not in ("same-origin", "none")
+    origin = request.environ.get("HTTP_ORIGIN")
+    return bool(origin) and str(origin).partition("://")[2] != request.host
+
+
+@lru_cache(maxsize=64)
+def is_local(host: str) -> bool:
+    """Whether this machine alone is meant by a Host header."""
+    name = re.sub(r":\d*$", "", host).lower()
+    return not name or name.endswith(".localhost") or is_loopback(name)

@@ -1,0 +1,177 @@
+"""The commands that hand pictures in and look after them: submit, status, cancel, watch."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from producer import journal
+from producer.bulk import Bulk
+from producer.client import Client, authorization
+from producer.many import in_order
+from producer.printing import Format, batch_code, batch_line, code_of, head, line, show
+from producer.sending import Sender
+from producer.sources import Source, expanded
+from producer.watch import Watch, load_lines
+from shared.batch import Batch
+from shared.errors import Expired, Lost, NotFound
+from shared.prediction import Prediction
+from shared.settings import Settings
+
+#: What a shell makes of Ctrl-C.
+INTERRUPTED = 130
+
+url_option = click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Where digitq runs")
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object per line")
+csv_option = click.option("--csv", "as_csv", is_flag=True, help="CSV with a head")
+
+
+def _client(url: str) -> Client:
+    return Client(url, Settings.from_env().api_key)
+
+
+def _format(as_json: bool, as_csv: bool) -> Format:
+    if as_json and as_csv:
+        raise click.UsageError("--json or --csv, not both")
+    return "json" if as_json else "csv" if as_csv else "text"
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True)
+@click.option("--wait", is_flag=True, help="Wait for the digits")
+@click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait for each picture, or for the batch")
+@click.option("--priority", type=click.Choice(["high", "normal", "low"]), help="[default: normal; low for a batch]")
+@click.option("--labels", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="IDX file to compare with")
+@click.option("--journal", "kept", type=click.Path(dir_okay=False, path_type=Path), help="File to resume from")
+@url_option
+@json_option
+@csv_option
+def submit(
+    files: tuple[str, ...], wait: bool, timeout: float, priority: str | None, labels: Path | None, kept: Path | None,
+    url: str, as_json: bool, as_csv: bool,
+) -> None:  # fmt: skip
+    """Hand in pictures; results come in the order of the files.
+
+    FILES are pictures, folders (searched for pictures), patterns, or - for the standard input. An IDX file or a zip is
+    a batch, and goes alone. With --journal, the same command goes on after any crash where it was: nothing is handed in
+    twice, and what has ended is not sent again.
+
+    \b
+    digitq submit photo.jpg --wait
+    digitq submit scans/ 'more/**/*.png' --wait --json | jq .digit
+    curl -s https://example.org/4.png | digitq submit - --wait
+    digitq submit scans/ --wait --journal scans.jsonl --csv > digits.csv
+    digitq submit t10k-images-idx3-ubyte.gz --labels t10k-labels-idx1-ubyte.gz --wait
+    """
+    format, sources, patience = _format(as_json, as_csv), expanded(files), timeout if wait else None
+    alone = len(sources) == 1 and sources[0].is_batch()
+    if labels and not alone:
+        raise click.UsageError("--labels belongs to one IDX file")
+    with journal.opened(kept) as book, _client(url) as client, interrupted_at_once():
+        if alone:
+            sys.exit(Bulk(client, book, priority or "low", patience, format).send(sources[0], labels))
+        sys.exit(send(Sender(client, book, priority or "normal", patience), sources, format))
+
+
+class interrupted_at_once:  # noqa: N801  # used like a function
+    """Ctrl-C ends the process, and does not wait for what its threads wait for. What was noted is on the disk."""
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is KeyboardInterrupt:
+            click.echo("digitq: interrupted", err=True)
+            sys.stdout.flush()
+            os._exit(INTERRUPTED)
+
+
+def send(sender: Sender, sources: list[Source], format: Format) -> int:
+    """Hands in pictures and prints what became of each; returns the worst exit code."""
+    worst, wait = 0, sender.patience is not None
+    hidden = len(sources) < 2 or not sys.stderr.isatty() or sys.stdout.isatty()
+    head(format)
+    results = in_order(sender.send, sources)
+    with click.progressbar(results, length=len(sources), label="pictures", file=sys.stderr, hidden=hidden) as bar:
+        for source, result in zip(sources, bar, strict=True):
+            show(source.label, result, format)
+            worst = max(worst, code_of(result, wait))
+    return worst
+
+
+def _either(id: str, prediction: Callable[[str], Any], batch: Callable[[str], Any]) -> Any:
+    """What the first makes of the id, or the second if it is a batch's. Raises NotFound, Lost, Expired."""
+    try:
+        return prediction(id)
+    except (NotFound, Lost, Expired) as error:
+        try:
+            return batch(id)
+        except (NotFound, Lost, Expired) as other:
+            # Only the side that it belonged to knows that it was forgotten.
+            raise (other if isinstance(other, NotFound) and not isinstance(error, NotFound) else error) from None
+
+
+@click.command()
+@click.argument("id", required=False)
+@click.option("--wait", default=0.0, help="Seconds to wait for the end")
+@url_option
+@json_option
+def status(id: str | None, wait: float, url: str, as_json: bool) -> None:
+    """Print a prediction or a batch; without ID how busy queue and workers are, and how many workers it takes.
+
+    \b
+    digitq status
+    digitq status ID
+    digitq status ID --wait 10 --json | jq .digit
+    """
+    with _client(url) as client:
+        if id is None:
+            load = client.status()
+            click.echo(json.dumps(load) if as_json else "\n".join(load_lines(load)))
+            return
+        found: Prediction | Batch = _either(id, lambda id: client.get(id, wait), lambda id: client.get_batch(id, wait))
+    if as_json:
+        click.echo(json.dumps(found.to_json()))
+    elif isinstance(found, Batch):
+        click.echo(batch_line(found))
+    else:
+        click.echo(line(found, found.filename or id))
+    sys.exit(batch_code(found, wait > 0) if isinstance(found, Batch) else code_of(found, wait > 0))
+
+
+@click.command()
+@click.argument("id")
+@url_option
+def cancel(id: str, url: str) -> None:
+    """Take back what waits of a prediction or a batch, or forget one that has ended.
+
+    \b
+    digitq cancel ID
+    """
+    with _client(url) as client:
+        _either(id, client.cancel, client.cancel_batch)
+
+
+@click.command()
+@click.option("--seconds", type=float, help="Stop after so many seconds  [default: on Ctrl-C]")
+@url_option
+@json_option
+def watch(seconds: float | None, url: str, as_json: bool) -> None:
+    """Watch the queue and the workers, live: what waits, who works, how fast, and what was read last.
+
+    On a terminal one screen, otherwise a line each second. Ctrl-C ends it.
+
+    \b
+    digitq watch
+    digitq watch --json | jq .queued
+    """
+    try:
+        Watch(url, as_json, authorization(Settings.from_env().api_key)).run(seconds)
+    except KeyboardInterrupt:
+        sys.exit(0)

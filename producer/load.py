@@ -1,0 +1,57 @@
+"""How busy the queue and the workers are, for whoever watches: one reading of Redis, and how long answers took."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from datetime import datetime
+from typing import Any
+
+from shared.errors import DigitqError
+from shared.store import Store
+
+#: Seconds over which percentiles are taken.
+WINDOW_SECONDS = 10
+#: Totals that are kept for the percentiles, the newest.
+SAMPLES = 2048
+
+
+class Gauge:
+    """Notes what ends, and reads the rest from Redis."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        #: The records that have ended, and when.
+        self._records: deque[tuple[float, list[str]]] = deque(maxlen=SAMPLES)
+
+    def count(self, ended: list[list[str]]) -> None:
+        """One message; quick, because it comes on the thread that wakes those who wait."""
+        now = time.monotonic()
+        self._records.extend((now, record) for record in ended)
+
+    def read(self) -> dict[str, Any]:
+        """The status as it is sent; `{"redis": false}` while Redis does not answer."""
+        try:
+            status = status_of(self._store)
+        except DigitqError:
+            return {"redis": False}
+        since = time.monotonic() - WINDOW_SECONDS
+        totals = sorted(_total_ms(record) for at, record in list(self._records) if at >= since)
+        return {**status, "p50_ms": percentile(totals, 0.5), "p95_ms": percentile(totals, 0.95)}
+
+
+def status_of(store: Store) -> dict[str, Any]:
+    """The load as the outside reads it. Raises RedisUnavailable."""
+    return store.load().to_json(store.settings.latency_goal_ms / 1000)
+
+
+def percentile(ordered: list[float], share: float) -> float | None:
+    """The value that `share` of the ordered ones do not exceed (nearest rank); None of none."""
+    return round(ordered[math.ceil(share * len(ordered)) - 1], 1) if ordered else None
+
+
+def _total_ms(record: list[str]) -> float:
+    fields = dict(zip(record[1::2], record[2::2], strict=True))
+    submitted, finished = (datetime.fromisoformat(fields[f"{at}_at"]) for at in ("submitted", "finished"))
+    return (finished - submitted).total_seconds() * 1000

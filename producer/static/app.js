@@ -1,0 +1,120 @@
+// The page: puts its parts together.
+
+import { countFixes, exportFixes, onFix } from "./fixes.js";
+import { List } from "./list.js";
+import { listen } from "./live.js";
+import { Pad } from "./pad.js";
+import { notice, say } from "./say.js";
+import { ms, plural } from "./words.js";
+
+const at = (id) => document.getElementById(id);
+const ui = (prefix, ...names) => Object.fromEntries(names.map((name) => [name, at(`${prefix}-${name}`)]));
+
+const list = new List({ ...ui("list", "cards", "digit", "decision", "older", "newer", "empty", "count", "trouble"), file: at("file") });
+new Pad(ui("pad", "canvas", "undo", "clear", "keep", "width", "bars", "answer", "digit", "text", "why"), (blob) => list.add(blob, "drawing.png"));
+
+// -------------------------------------------------------------------- pictures come in
+
+function take(files) {
+  const pictures = [...files];
+  // The first one ends up on top.
+  for (const file of pictures.reverse()) list.add(file, file.name || "picture");
+  if (pictures.length > 1) say(`${plural(pictures.length, "picture")} taken.`);
+}
+
+at("file").multiple = true;
+for (const input of [at("file"), at("camera")]) {
+  input.addEventListener("change", () => {
+    take(input.files);
+    input.value = "";
+  });
+}
+at("form").addEventListener("submit", (event) => event.preventDefault());
+
+let depth = 0;
+const dragging = (change) => document.body.classList.toggle("dragging", (depth = Math.max(0, change)) > 0);
+const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
+addEventListener("dragenter", (event) => hasFiles(event) && dragging(depth + 1));
+addEventListener("dragleave", (event) => hasFiles(event) && dragging(depth - 1));
+addEventListener("dragover", (event) => hasFiles(event) && event.preventDefault());
+addEventListener("drop", (event) => {
+  if (!hasFiles(event)) return;
+  event.preventDefault();
+  dragging(0);
+  take(event.dataTransfer.files);
+});
+addEventListener("paste", (event) => {
+  const files = [...(event.clipboardData?.files ?? [])];
+  if (files.length) take(files.map((file) => (file.name === "image.png" ? new File([file], "pasted.png", { type: file.type }) : file)));
+});
+
+// -------------------------------------------------------------------- what the server tells
+
+const strip = ui("live", "queued", "workers", "rate", "p50", "p95", "dot");
+
+function showStatus(status) {
+  const { redis, queued, workers, eta_ms: eta, per_second: rate, p50_ms: p50, p95_ms: p95 } = status;
+  strip.dot.dataset.state = !redis || !navigator.onLine ? "bad" : workers.alive ? "good" : "warn";
+  notice("redis", redis ? "" : "The queue is out of reach. What you hand in is kept here and sent as soon as it is back.");
+  notice("workers", redis && !workers.alive ? "No worker is running. Pictures wait in the queue until one starts." : "");
+  const done = queued && eta >= 1000 ? ` · ${ms(eta)}` : "", more = workers?.needed > workers?.alive ? ` of ${workers.needed}` : "";
+  strip.queued.textContent = redis ? queued.toLocaleString("en") + done : "–";
+  strip.workers.textContent = redis ? `${workers.busy} / ${workers.alive}${more}` : "–";
+  strip.rate.textContent = redis ? (rate < 10 ? rate : Math.round(rate).toLocaleString("en")) : "–";
+  strip.p50.textContent = redis ? ms(p50) : "–";
+  strip.p95.textContent = redis ? ms(p95) : "–";
+}
+
+let lost;
+listen({
+  prediction: (prediction) => list.ended(prediction),
+  reset: () => list.lookAgain(),
+  status: showStatus,
+  connected(yes) {
+    clearTimeout(lost);
+    if (yes) return notice("server", ""), list.lookAgain();
+    // A server that is started again is back before this is read.
+    lost = setTimeout(() => {
+      strip.dot.dataset.state = "bad";
+      notice("server", "The server does not answer. This page tries again by itself.");
+    }, 2500);
+  },
+});
+
+function offline() {
+  if (!navigator.onLine) strip.dot.dataset.state = "bad";
+  notice("offline", navigator.onLine ? "" : "You are offline. Pictures are kept here and sent when you are back.");
+}
+addEventListener("online", offline);
+addEventListener("offline", offline);
+offline();
+
+// -------------------------------------------------------------------- corrections
+
+const exporter = at("export");
+
+function showFixes() {
+  exporter.disabled = !countFixes();
+  exporter.querySelector("span").textContent = countFixes() || "";
+}
+
+exporter.addEventListener("click", async () => {
+  exporter.disabled = true;
+  try {
+    const { blob, count, gone } = await exportFixes();
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = `digitq-corrections-${new Date().toISOString().slice(0, 10)}.zip`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+    say(`${plural(count, "picture")} exported.${gone ? ` ${plural(gone, "has", "have")} expired.` : ""}`);
+  } catch (problem) {
+    notice("export", problem.message);
+    setTimeout(() => notice("export", ""), 5000);
+  } finally {
+    showFixes();
+  }
+});
+onFix(showFixes);
+showFixes();
+list.start();

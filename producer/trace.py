@@ -1,0 +1,76 @@
+"""Whose request a picture came with, so that the log of web and worker can name it: W3C Trace Context, X-Request-ID.
+
+As long as we record no spans of our own (`shared/tracing.py`), a caller's `traceparent` is handed on as it came; who
+sends none, or a malformed one, starts a new trace that is not sampled.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+
+from flask import Flask, Response, g, has_request_context, request
+
+from shared import tracing
+from shared.ids import random_bytes
+
+#: Version 00 is all there is; a later one may have more at its end (W3C Trace Context, 4.3).
+_TRACEPARENT = re.compile(
+    r"(?!ff)([0-9a-f]{2})-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[\x21-\x7e]*)?"
+)
+#: Of a header: a later version that is longer is not worth keeping.
+MAX_LENGTH = 128
+
+
+def request_id(record: logging.LogRecord) -> bool:
+    """A filter of the log: what is logged while a request is answered has its id."""
+    if has_request_context():
+        record.request_id = g.get("request_id")
+    return True
+
+
+def init_app(app: Flask) -> None:
+    """With traces on, a span for whatever hands something in; who polls makes none."""
+    tracer = tracing.tracer
+    if tracer is None:
+        return
+    from opentelemetry.trace import SpanKind, StatusCode
+
+    @app.before_request
+    def _begin() -> None:
+        if request.method == "POST" and request.url_rule:
+            route = request.url_rule.rule
+            about = {"http.request.method": "POST", "http.route": route, "url.path": request.path,
+                     "url.scheme": request.scheme, "digitq.request_id": g.request_id}  # fmt: skip
+            caller = tracing.context(request.headers.get("traceparent", ""))
+            g.span = tracer.start_span(f"POST {route}", caller, SpanKind.SERVER, about)
+
+    @app.after_request
+    def _end(response: Response) -> Response:
+        if span := g.pop("span", None):
+            span.set_attribute("http.response.status_code", response.status_code)
+            if response.status_code >= 500:
+                span.set_status(StatusCode.ERROR)
+            span.end()
+        return response
+
+
+def trace_of(id: str, queue: str) -> str:
+    """The trace that a picture of this request belongs to, for its record."""
+    if not tracing.tracer or "span" not in g:
+        return traceparent(request.environ.get("HTTP_TRACEPARENT", ""))
+    from opentelemetry.trace import SpanKind, set_span_in_context
+
+    about, within = tracing.messaging("create", queue, id), set_span_in_context(g.span)
+    span = tracing.tracer.start_span(f"create {queue}", within, SpanKind.PRODUCER, about)
+    span.end()
+    return tracing.traceparent(span)
+
+
+def traceparent(given: str) -> str:
+    """The header's value if it is well-formed, else that of a new trace."""
+    match = _TRACEPARENT.fullmatch(given) if len(given) <= MAX_LENGTH else None
+    if match and not (match[1] == "00" and match[2]):
+        return given
+    fresh = random_bytes().hex()
+    return f"00-{fresh[:32]}-{fresh[32:]}-00"

@@ -1,0 +1,127 @@
+"""Webhooks: tells a callback URL that its prediction has ended, signed as Standard Webhooks says.
+
+Off the worker's path: the script that ends a record adds its id to a sorted set, by when it is due. Threads here take
+what is due under a lease, so that what a process that was killed had in hand comes due again: each message is delivered
+at least once, and carries an id by which its receiver knows a repetition.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import logging
+import random
+import threading
+import time
+from collections.abc import Mapping, Sequence
+
+from producer.outbound import Unreachable, post
+from shared import VERSION
+from shared.errors import DigitqError
+from shared.prediction import Prediction, rfc3339
+from shared.settings import Settings
+from shared.store import DueWebhook, Store
+
+log = logging.getLogger("digitq.webhooks")
+
+#: Seconds between two tries; after the last of them it is given up.
+DELAYS = (5, 30, 120, 600, 3600, 7200, 14400)
+#: Seconds for which a try is in one thread's hands: longer than a name's resolution and a call take.
+LEASE_SECONDS = 60
+#: Seconds between two looks for what is due.
+LOOK_SECONDS = 0.5
+#: Calls at once from one process.
+THREADS = 4
+#: The receiver's word for "never again".
+GONE = 410
+
+
+class Deliverer:
+    """The threads that send. Any number of processes may have them."""
+
+    def __init__(self, store: Store, *, delays: Sequence[float] = DELAYS, lease_seconds: float = LEASE_SECONDS) -> None:
+        self._store, self._delays, self._lease = store, delays, lease_seconds
+        self._closed = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Begins to send, where there is a secret to sign with."""
+        if not self._store.settings.webhook_secret:
+            return
+        self._threads = [threading.Thread(target=self._run, name="webhooks", daemon=True) for _ in range(THREADS)]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """No further message is begun."""
+        self._closed.set()
+
+    def close(self) -> None:
+        """Ends the threads, once each has sent what it has in hand."""
+        self.stop()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        while not self._closed.wait(LOOK_SECONDS * random.uniform(0.5, 1.5)):
+            try:
+                while not self._closed.is_set() and self.deliver_one():
+                    pass
+            except DigitqError as error:
+                log.debug("looking again: %s", error)
+            except Exception:  # a bug of ours must not end the thread: the lease brings the message back
+                log.exception("unexpected")
+
+    def deliver_one(self) -> bool:
+        """One try, and what comes of it; False if nothing is due."""
+        due = self._store.due_webhook(self._lease, len(self._delays) + 1)
+        if due is None:
+            return False
+        try:
+            status = send(due, self._store.settings)
+            why = f"status {status}"
+        except Unreachable as error:
+            status, why = 0, str(error)
+        about = {"prediction_id": due.id, "request_id": due.record.get("request_id"), "tries": due.tries}
+        if 200 <= status < 300:
+            self._store.end_webhook(due, "delivered")
+        elif status == GONE or due.tries > len(self._delays):
+            self._store.end_webhook(due, "gone" if status == GONE else "given_up")
+            log.warning("webhook given up: %s", why, extra=about)
+        else:
+            delay = self._delays[due.tries - 1] * random.uniform(1, 1.1)
+            self._store.end_webhook(due, "failing", delay)
+            log.info("webhook failed, again in %.0f s: %s", delay, why, extra=about)
+        return True
+
+
+def send(due: DueWebhook, settings: Settings) -> int:
+    """The receiver's status. Raises Unreachable."""
+    body = message(Prediction.from_hash(due.id, due.record))
+    trace = due.record.get("traceparent")
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": f"digitq/{VERSION}",
+        **({"traceparent": trace} if trace else {}),
+        **signed(due.id, int(time.time()), body, settings.webhook_secret),
+    }
+    return post(due.record["callback_url"], body, headers, settings)
+
+
+def message(prediction: Prediction) -> bytes:
+    """What a receiver is told."""
+    kind, at = f"prediction.{prediction.state.value}", rfc3339(prediction.finished_at)
+    return json.dumps({"type": kind, "timestamp": at, "data": prediction.to_json()}).encode()
+
+
+def signed(id: str, at: int, body: bytes, secrets: str) -> Mapping[str, str]:
+    """The headers of Standard Webhooks; one signature for each secret, so that secrets can be changed."""
+    keys = [base64.b64decode(secret.removeprefix("whsec_")) for secret in secrets.split()]
+    signatures = [hmac.digest(key, f"{id}.{at}.".encode() + body, hashlib.sha256) for key in keys]
+    return {
+        "webhook-id": id,
+        "webhook-timestamp": str(at),
+        "webhook-signature": " ".join(f"v1,{base64.b64encode(one).decode()}" for one in signatures),
+    }
