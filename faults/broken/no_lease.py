@@ -1,0 +1,63 @@
+"""Broken on purpose: pops pictures as a plain loop over LPOP does. What it has in its hands when it dies is gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from base64 import b64encode
+
+import redis
+
+from shared import keys
+from shared.claims import outcome_fields
+from shared.errors import DigitqError, RedisUnavailable
+from shared.prediction import Outcome
+from shared.settings import Settings
+from shared.store import Store, connect
+from worker.service import classifier
+
+#: Seconds that a batch takes at least, as with a larger model.
+WORK_SECONDS = 0.1
+
+
+def serve(store: Store, name: str) -> None:
+    """One batch, without any lease on it."""
+    store.renew(name, [])
+    ids = [id.decode() for queue in keys.QUEUES for id in store.client.lpop(keys.queue(queue), 64) or []]  # type: ignore[union-attr]
+    time.sleep(WORK_SECONDS if ids else 0.01)
+    images = {id: store.image(id) or b"" for id in ids}
+    for id, result in zip(ids, classifier()(list(images.values())).results if ids else [], strict=False):
+        end(store, id, result)
+
+
+def end(store: Store, id: str, result: Outcome | Exception) -> None:
+    """Writes the record and RQ's side of it, one after the other, without asking whether somebody else has."""
+    store.start_record(id)
+    if isinstance(result, Outcome):
+        store.end_record(id, "succeeded", result.input, **outcome_fields(result))
+        value = b64encode(json.dumps(result.summary()).encode())
+        store.client.xadd(f"rq:results:{id}", {"type": 1, "return_value": value})
+        store.client.expire(f"rq:results:{id}", 3600)
+    else:
+        code = result.code if isinstance(result, DigitqError) else "internal_error"
+        store.end_record(id, "failed", error_code=code, error_message=str(result))
+    store.client.hset(f"rq:job:{id}", "status", "finished")
+    store.client.expire(f"rq:job:{id}", 3600)
+
+
+def main() -> None:
+    """Serves until killed."""
+    settings = Settings.from_env()
+    store = Store(connect(settings.redis_url, timeout=5), settings)
+    classifier()
+    while True:
+        try:
+            serve(store, f"{socket.gethostname()}-{os.getpid()}-broken")
+        except (RedisUnavailable, redis.RedisError):
+            time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""The command `digitq verify`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import redis
+
+from faults.kinds import KINDS
+from faults.run import verify as run
+from faults.stack import WORKER, Stack, running
+from producer.client import Client
+from producer.retry import NEVER
+from shared.errors import RedisUnavailable
+from shared.home import http_ok
+from shared.store import connect
+
+BROKEN = 1
+
+
+def chosen(_: click.Context, __: click.Parameter, text: str) -> list[str]:
+    """The kinds of faults that a list names."""
+    names = {"all": list(KINDS), "none": []}.get(text) or [name for name in text.split(",") if name and name != "none"]
+    if unknown := [name for name in names if name not in KINDS]:
+        raise click.BadParameter(f"{', '.join(unknown)}: known are {', '.join(KINDS)}, all and none")
+    return names
+
+
+class Target(NamedTuple):
+    """What is loaded: its address, its Redis if we may look there, and the stack if it is ours to break."""
+
+    url: str
+    redis: redis.Redis | None
+    stack: Stack | None
+
+
+@contextmanager
+def own(workers: int, worker: str, logs: Path | None) -> Iterator[Target]:
+    """A stack under a temporary directory, which is gone afterwards; the logs stay where they are wanted."""
+    with tempfile.TemporaryDirectory(prefix="dqv-", ignore_cleanup_errors=True) as name:
+        try:
+            with running(Path(name), workers, worker) as stack:
+                yield Target(stack.url, stack.client, stack)
+        finally:
+            if logs:
+                logs.mkdir(parents=True, exist_ok=True)
+                for log in Path(name).glob("*.log"):
+                    shutil.copy(log, logs)
+
+
+@contextmanager
+def deployed(url: str, redis_url: str | None) -> Iterator[Target]:
+    """What runs somewhere. Raises RedisUnavailable if it does not serve."""
+    if not http_ok(f"{url}/readyz"):
+        raise RedisUnavailable(f"{url}/readyz does not answer 200")
+    client = connect(redis_url, timeout=5) if redis_url else None
+    yield Target(url, client, None)
+    if client:
+        client.close()
+
+
+@contextmanager
+def undisturbed_end() -> Iterator[None]:
+    """After the body we are about to end anyway: all that runs is stopped, however often we are told to."""
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
+
+def explained() -> str:
+    """The faults, a line each."""
+    return "\n".join(["\b", "Faults:", *(f"  {name:<18} {kind[0].__doc__}" for name, kind in KINDS.items())])
+
+
+@click.command(epilog=explained())
+@click.option("--seconds", default=60.0, show_default=True, help="How long; every fault comes at least once.")
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1), help="Worker processes.")
+@click.option("--faults", default="all", callback=chosen, help="all, none, or a list: kill,pause,redis-kill,…")
+@click.option("--rate", default=20.0, show_default=True, type=click.FloatRange(0.1), help="Pictures a second.")
+@click.option("--seed", type=int, help="Of the plan; a run prints its own.")
+@click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Write everything to this file.")
+@click.option("--logs", type=click.Path(file_okay=False, path_type=Path), help="Keep what the processes said here.")
+@click.option("--no-limits", is_flag=True, help="Do not hold recovery to its goals.")
+@click.option("--url", help="Check the digitq that runs there, without breaking anything.")
+@click.option("--redis", "redis_url", help="With --url: its Redis, to look for what was written twice.")
+@click.option("--api-key", help="With --url.")
+@click.option("--patience", default=30.0, hidden=True, help="Seconds to wait for what does not end.")
+@click.option("--worker", default=WORKER, hidden=True, help="The module that is a worker, and its arguments.")
+def verify(
+    seconds: float, workers: int, faults: list[str], rate: float, seed: int | None, out: Path | None,
+    logs: Path | None, no_limits: bool, url: str | None, redis_url: str | None, api_key: str | None,
+    patience: float, worker: str,
+) -> None:  # fmt: skip
+    """Hand in pictures, break things, and check that every promise was kept; exit 1 if one was not.
+
+    It starts a stack of its own under a temporary directory, and kills, stops and starves its processes and its Redis
+    while it keeps its own books. With --url it only loads and checks what runs there.
+    """
+    if redis_url and not url:
+        raise click.UsageError("--redis goes with --url: without it verify brings its own server")
+    logging.getLogger("digitq").setLevel(logging.ERROR)  # that Redis does not answer is what we are here for
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    seed = random.randrange(1_000_000) if seed is None else seed
+    click.echo(f"seed {seed}", err=True)
+    start = deployed(url, redis_url) if url else own(workers, worker, logs)
+    with start as target, closing(Client(target.url, api_key, retry=NEVER)) as client, undisturbed_end():
+        report = run(
+            client, seconds=seconds, seed=seed, rate=rate, stack=target.stack, kinds=faults, direct=target.redis,
+            limits=not no_limits, patience=patience, say=lambda text: click.echo(text, err=True),
+        )  # fmt: skip
+    click.echo(report.text())
+    if out:
+        out.write_text(json.dumps(report.to_json(), indent=2) + "\n")
+    if not report.kept:
+        click.echo("digitq: a promise was not kept", err=True)
+        sys.exit(BROKEN)

@@ -1,0 +1,143 @@
+"""What can go wrong, one function each: it does its harm and returns when recovery begins (Unix seconds).
+
+A worker's death is over at once, and its pictures have to be taken over; an outage of Redis is over when it answers.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+
+from faults.means import Scene, caught, configured, restart, stopped
+
+#: Goals of recovery, in seconds, after a process of ours has died and after Redis is back.
+AFTER_A_DEATH, AFTER_REDIS = 10.0, 5.0
+#: What `appendfsync everysec` may lose when the server dies (Redis delays an overdue fsync by up to two seconds).
+EVERYSEC_SECONDS = 2.0
+
+
+Fault = Callable[[Scene], float]
+
+
+def kill(scene: Scene) -> float:
+    """kill -9 of a worker, if possible with claims in its hands."""
+    child = caught(scene)
+    child.kill()
+    return time.time()
+
+
+def web(scene: Scene) -> float:
+    """kill -9 of one of the web's processes: the server's, or the one that supervises it."""
+    scene.stack.web.kill_any(scene.dice)
+    return time.time()
+
+
+def pause(scene: Scene) -> float:
+    """SIGSTOP of a worker, with claims in its hands, until its lease is over; what it writes then is too late."""
+    child, at = caught(scene), time.time()
+    time.sleep(scene.stack.settings.lease_seconds + scene.dice.uniform(1.5, 3))
+    child.signal(signal.SIGCONT)
+    return at
+
+
+def clock(scene: Scene) -> float:
+    """A worker's clock jumps by an hour, forth, back and to the truth in turn; it goes on working."""
+    child = scene.stack.workers[0]
+    if child in scene.stack.alive():
+        child.signal(signal.SIGUSR1)
+    time.sleep(2)
+    return time.time()
+
+
+def redis_pause(scene: Scene) -> float:
+    """SIGSTOP of the server for a while."""
+    with stopped(scene.stack.server):
+        time.sleep(scene.dice.uniform(1, 4))
+    return time.time()
+
+
+def redis_kill(scene: Scene) -> float:
+    """kill -9 and restart of the server with appendfsync everysec."""
+    at = time.time()
+    restart(scene)
+    scene.ledger.expose(at - EVERYSEC_SECONDS, time.time())
+    return time.time()
+
+
+def redis_kill_always(scene: Scene) -> float:
+    """kill -9 and restart of the server with appendfsync always: nothing may be lost."""
+    with configured(scene.stack, "appendfsync", "always", "everysec"):
+        time.sleep(EVERYSEC_SECONDS)
+        restart(scene)
+    return time.time()
+
+
+def redis_power(scene: Scene) -> float:
+    """The machine of the server loses its power: what was written in the last second is not on the disk."""
+    log = max((scene.stack.folder / "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
+    size = log.stat().st_size
+    time.sleep(1)
+    at = time.time()
+    restart(scene, cut=(log, size))
+    scene.ledger.expose(at - EVERYSEC_SECONDS, time.time())
+    return time.time()
+
+
+def redis_full(scene: Scene) -> float:
+    """The server's memory is full, with noeviction."""
+    with configured(scene.stack, "maxmemory", "1mb", "0"):
+        time.sleep(scene.dice.uniform(1, 3))
+    return time.time()
+
+
+def cut(scene: Scene) -> float:
+    """Every connection to Redis is reset, several times."""
+    for _ in range(scene.dice.randint(1, 8)):
+        scene.stack.proxy.cut()
+        time.sleep(scene.dice.uniform(0, 0.2))
+    return time.time()
+
+
+def slow(scene: Scene) -> float:
+    """Every packet to and from Redis is late."""
+    scene.stack.proxy.delay = scene.dice.uniform(0.05, 0.25)
+    time.sleep(3)
+    scene.stack.proxy.delay = 0.0
+    return time.time()
+
+
+def disk(scene: Scene) -> float:
+    """A slow disk under appendfsync always: the server stands still with every write, again and again."""
+    end = time.monotonic() + 3
+    with configured(scene.stack, "appendfsync", "always", "everysec"):
+        while time.monotonic() < end:
+            with stopped(scene.stack.server):
+                time.sleep(scene.dice.uniform(0.1, 0.4))
+            time.sleep(0.05)
+    return time.time()
+
+
+def storm(scene: Scene) -> float:
+    """A worker with claims in its hands, a web process and the server die together."""
+    caught(scene).kill()
+    scene.stack.web.kill_any(scene.dice)
+    return redis_kill(scene)
+
+
+#: By name: the fault, the goal for its recovery, and whether what was accepted before has to end within it too.
+KINDS: dict[str, tuple[Fault, float, bool]] = {
+    "kill": (kill, AFTER_A_DEATH, True),
+    "web": (web, AFTER_A_DEATH, True),
+    "pause": (pause, AFTER_A_DEATH, True),
+    "clock": (clock, AFTER_A_DEATH, True),
+    "redis-pause": (redis_pause, AFTER_REDIS, False),
+    "redis-kill": (redis_kill, AFTER_REDIS, False),
+    "redis-kill-always": (redis_kill_always, AFTER_REDIS, False),
+    "redis-power": (redis_power, AFTER_REDIS, False),
+    "redis-full": (redis_full, AFTER_REDIS, False),
+    "cut": (cut, AFTER_REDIS, False),
+    "slow": (slow, AFTER_REDIS, False),
+    "disk": (disk, AFTER_REDIS, False),
+    "storm": (storm, AFTER_A_DEATH, True),
+}

@@ -1,0 +1,88 @@
+"""How faults are done: catching a worker at work, holding a process still, changing and restarting the server."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+
+from faults.children import Child
+from faults.ledger import Ledger
+from faults.stack import Stack
+
+#: How long to try to catch a worker with claims in its hands.
+CATCH_SECONDS = 5.0
+#: How long what a process has sent may be on its way.
+ARRIVAL_SECONDS = 0.05
+#: How long a server may take to come back.
+RESTART_SECONDS = 20.0
+
+
+@dataclass
+class Scene:
+    """What a fault may touch."""
+
+    stack: Stack
+    ledger: Ledger
+    dice: random.Random
+
+
+def caught(scene: Scene) -> Child:
+    """A worker, stopped; with claims in its hands, if it ever has some when we look."""
+    end = time.monotonic() + CATCH_SECONDS
+    while True:
+        child = scene.dice.choice(scene.stack.alive() or scene.stack.workers)
+        child.signal(signal.SIGSTOP)
+        if _holds_for_good(scene.stack, child) or time.monotonic() > end:
+            return child
+        child.signal(signal.SIGCONT)
+        time.sleep(scene.dice.uniform(0, 0.02))
+
+
+def _holds_for_good(stack: Stack, child: Child) -> bool:
+    """True if it still holds claims once what it sent before it was stopped must have arrived."""
+    if not stack.holds(child):
+        return False
+    time.sleep(ARRIVAL_SECONDS)
+    return stack.holds(child)
+
+
+@contextmanager
+def stopped(child: Child) -> Iterator[None]:
+    """The process stands still meanwhile."""
+    child.signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        child.signal(signal.SIGCONT)
+
+
+@contextmanager
+def configured(stack: Stack, name: str, value: str, usual: str) -> Iterator[None]:
+    """The server runs with this option meanwhile; one that was killed comes back with the usual ones."""
+    stack.client.config_set(name, value)
+    try:
+        yield
+    finally:
+        with suppress(redis.RedisError):
+            stack.client.config_set(name, usual)
+
+
+def restart(scene: Scene, cut: tuple[Path, int] | None = None) -> None:
+    """kill -9 of the server, perhaps with its log cut off at a length, and its return."""
+    server = scene.stack.server
+    pid = server.pid
+    server.kill(down=scene.dice.uniform(0.3, 1.5))
+    server.wait_dead(pid)
+    if cut:
+        os.truncate(*cut)
+    end = time.monotonic() + RESTART_SECONDS
+    while not scene.stack.answers() and time.monotonic() < end:
+        time.sleep(0.02)
