@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sized
 from typing import Any
 
 from rq import get_current_job
 
 from shared.prediction import Outcome
+from shared.settings import Settings
+from shared.store import Store, connect
+from worker.batch_worker import BatchWorker
 from worker.classify import Classified
 
 ANSWER = Outcome(7, 0.91, tuple(0.91 if i == 7 else 0.01 for i in range(10)), "accept", (), bytes(784))
 
 
-def batch(images: Sequence[bytes]) -> Classified:
+def batch(images: Sized) -> Classified:
     return Classified([ANSWER] * len(images), 0.0, 0.0)
 
 
@@ -23,3 +26,10 @@ def classify(id: str) -> dict[str, Any]:
     assert job is not None
     job.connection.get(f"digitq:image:{id}")
     return ANSWER.summary()
+
+
+if (
+    __name__ == "__main__"
+):  # a worker that costs nothing, for `benchmarks.scaling`: REDIS_URL=… python -m benchmarks.noop
+    settings = Settings.from_env()
+    BatchWorker(Store(connect(settings.redis_url, timeout=60), settings), batch).work()

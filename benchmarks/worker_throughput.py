@@ -1,19 +1,21 @@
 """Jobs per second of one worker with a no-op classification: ours against RQ's SimpleWorker, side by side.
 
-    python -m benchmarks.worker_throughput [JOBS]
+    python -m benchmarks.worker_throughput [JOBS [ROUNDS]]        prints JSON; `digitq bench` runs it
 
-The same jobs in the same embedded server, the two sides in turn three times; the ratio is the figure to hold on to.
+The same jobs in the same embedded server, the two sides in turn; the ratio is the figure to hold on to.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-import platform
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from rq import SimpleWorker
@@ -26,7 +28,8 @@ from shared.settings import Settings
 from shared.store import Store, connect
 from worker.batch_worker import BatchWorker
 
-ROUNDS = 3
+#: The stock worker gets one job for so many of ours, to take a comparable time.
+FEWER = 20
 
 
 def fill(store: Store, jobs: int) -> None:
@@ -48,32 +51,30 @@ def stock(store: Store) -> None:
         )
 
 
-def rate(store: Store, side: object, jobs: int) -> tuple[float, float]:
+def rate(store: Store, side: Callable[[Store], None], jobs: int) -> tuple[float, float]:
     """Jobs per second, and CPU microseconds of this process per job."""
     fill(store, jobs)
     wall, cpu = time.perf_counter(), time.process_time()
-    side(store)  # type: ignore[operator]
+    side(store)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     done = store.client.zcard("rq:finished:digitq")
     assert done == jobs, f"{done} of {jobs} finished"
     return jobs / wall, cpu / jobs * 1e6
 
 
-def main(jobs: int) -> None:
+def compare(jobs: int, rounds: int) -> dict[str, Any]:
+    """Median jobs/s and worker CPU microseconds a job of both, and the ratio of every round."""
     logging.disable(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="digitq-") as folder, embedded(Path(folder)) as url:
         store = Store(connect(url, timeout=60), Settings(redis_url=url))
-        rounds = [(rate(store, stock, jobs // 20), rate(store, ours, jobs)) for _ in range(ROUNDS)]
-    print(
-        f"{platform.machine()}, Python {platform.python_version()}, AOF everysec, {jobs} jobs, {ROUNDS} rounds in turn"
-    )
-    for name, side in (("stock SimpleWorker", 0), ("BatchWorker", 1)):
-        rates = [one[side][0] for one in rounds]
-        cpu = statistics.median(one[side][1] for one in rounds)
-        print(f"{name:20} {statistics.median(rates):8.0f} jobs/s  {cpu:7.0f} us worker CPU a job")
-    ratios = sorted(b[0] / a[0] for a, b in rounds)
-    print(f"ratio                {statistics.median(ratios):8.1f} x  ({ratios[0]:.1f} to {ratios[-1]:.1f})")
+        pairs = [(rate(store, stock, max(5, jobs // FEWER)), rate(store, ours, jobs)) for _ in range(rounds)]
+    medians = {
+        name: {unit: statistics.median(pair[side][at] for pair in pairs) for at, unit in enumerate(("rate", "cpu_us"))}
+        for side, name in enumerate(("SimpleWorker", "BatchWorker"))
+    }
+    return {**medians, "ratios": [pair[1][0] / pair[0][0] for pair in pairs]}
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20_000)
+    given = [int(word) for word in sys.argv[1:]]
+    print(json.dumps(compare(*(given + [20_000, 3][len(given) :])), indent=2))

@@ -1,0 +1,76 @@
+"""Many digits in one upload, and what a single upload notices of them. Against the contract's POST /v1/batches."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from typing import Any, cast
+
+from benchmarks.contenders import Server
+from benchmarks.picture import idx
+from benchmarks.plan import Plan
+from benchmarks.rounds import measure
+
+#: Longest wait for a bulk upload to end, seconds.
+PATIENCE_SECONDS = 120
+
+
+class NoBulk(Exception):
+    """The server has no bulk path; the text says what it answered."""
+
+
+def bulk(server: Server, plan: Plan) -> dict[str, Any]:
+    """Upload to last result of many digits; then p99 of single uploads, idle and beside more digits still."""
+    many, more = plan.bulk
+    start = time.perf_counter()
+    id = post(server, many)
+    while not ended(batch := look(server, id, wait=20)):
+        if time.perf_counter() - start > PATIENCE_SECONDS:
+            raise NoBulk(f"{batch} after {PATIENCE_SECONDS} s")
+    seconds = time.perf_counter() - start
+    idle = measure(server, plan.seconds, clients=1, warm=plan.warm)
+    id = post(server, more)
+    # No `settle` here: the load beside it is the point.
+    busy = measure(Unsettled(server.name, server.url, server.pid), plan.seconds, clients=1, warm=plan.warm)
+    return {
+        "digits": many,
+        "seconds": seconds,
+        "failed": batch["failed"],
+        "idle_p99_ms": idle["ms"]["p99"],
+        "busy_p99_ms": busy["ms"]["p99"],
+        "busy_errors": busy["errors"],
+        # False: the batch was over before the single uploads were, and the ratio is too good.
+        "busy_throughout": not ended(look(server, id)),
+    }
+
+
+class Unsettled(Server):
+    """A server that is not waited for."""
+
+    def settle(self, seconds: float = 0) -> None:
+        """At once."""
+
+
+def post(server: Server, count: int) -> str:
+    """Uploads `count` digits as one IDX file; the batch's id. Raises NoBulk."""
+    headers = {"Content-Type": "application/octet-stream", **dict(one.split(": ", 1) for one in server.headers)}
+    request = urllib.request.Request(f"{server.url}/v1/batches", idx(count), headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return str(json.load(response)["id"])
+    except urllib.error.HTTPError as error:
+        raise NoBulk(f"POST /v1/batches answers {error.code}: {error.read(200).decode(errors='replace')}") from error
+    except OSError as error:
+        raise NoBulk(f"POST /v1/batches: {error}") from error
+
+
+def look(server: Server, id: str, wait: int = 0) -> dict[str, Any]:
+    """The batch as it stands, or within `wait` seconds as it has ended."""
+    with urllib.request.urlopen(f"{server.url}/v1/batches/{id}?wait={wait}", timeout=60) as response:
+        return cast("dict[str, Any]", json.load(response))
+
+
+def ended(batch: dict[str, Any]) -> bool:
+    return bool(batch["succeeded"] + batch["failed"] >= batch["total"])

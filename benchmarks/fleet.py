@@ -1,0 +1,97 @@
+"""Redis in a container, and workers beside it whose number and slice of a core are ours to say."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+
+import yaml
+from redis import Redis, RedisError
+from rq.suspension import resume, suspend
+
+from benchmarks.containers import Container
+from benchmarks.picture import pngs
+from producer import Queue
+from shared import keys
+from shared.home import ROOT
+from shared.settings import Settings
+
+#: From the resuming of the queue to the window: a worker looks once a second whether it is suspended.
+WARM_SECONDS = 2.0
+
+
+def redis_command() -> list[str]:
+    """Image and command as docker-compose.yml runs them, with memory enough."""
+    service = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["redis"]
+    return [service["image"], *("4gb" if word.startswith("$") else word for word in service["command"])]
+
+
+class Fleet:
+    """Redis, and workers that share its network; all gone with the stack."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self.server = self._run("-p", "127.0.0.1::6379", "-p", "127.0.0.1::8000", *redis_command())
+        self.workers: list[Container] = []
+        self.url = f"redis://127.0.0.1:{self.server.port(6379)}"
+        self.redis = Redis.from_url(self.url, decode_responses=True)
+        while not _answers(self.redis):
+            time.sleep(0.1)
+        self.queue = Queue(settings=Settings(redis_url=self.url))
+
+    def _run(self, *words: str) -> Container:
+        container = Container.run(*words)
+        self._stack.callback(container.remove)
+        return container
+
+    def beside(self, image: str) -> Container:
+        """A container on Redis's network."""
+        return self._run("--network", f"container:{self.server.id}", "-e", "DIGITQ_LOG_LEVEL=WARNING", image)
+
+    def grow(self, workers: int, cores: float) -> None:
+        """So many workers, ready and then limited; none comes back."""
+        while len(self.workers) < workers:
+            self.workers.append(self.beside("digitq-worker"))
+        for worker in self.workers[workers:]:
+            worker.remove()
+        del self.workers[workers:]
+        while self.redis.zcount(keys.WORKERS, time.time(), "+inf") != workers:
+            time.sleep(0.2)
+        for worker in self.workers:
+            worker.limit(cores)
+
+    def fill(self, backlog: int) -> None:
+        """Until so many wait."""
+        missing = backlog - self.redis.llen("rq:queue:digitq")
+        if missing > 0:
+            self.queue.submit_many(pngs(missing))
+
+    def window(self, seconds: float) -> dict[str, float]:
+        """Pictures/s, and CPU µs a picture in Redis and in the workers, while they have work."""
+        resume(self.redis)
+        time.sleep(WARM_SECONDS)
+        began, done, cpu = time.perf_counter(), self.done(), self.cpu()
+        time.sleep(seconds)
+        count, took, after = self.done() - done, time.perf_counter() - began, self.cpu()
+        assert self.redis.llen("rq:queue:digitq"), "the queue ran dry: the window says nothing"
+        suspend(self.redis)
+        while self.redis.zcard("rq:wip:digitq"):
+            time.sleep(0.1)
+        redis, workers = (1e6 * (b - a) / count for a, b in zip(cpu, after, strict=True))
+        return {"workers": len(self.workers), "rate": count / took, "redis_us": redis, "worker_us": workers}
+
+    def done(self) -> int:
+        return int(self.redis.zcard("rq:finished:digitq"))
+
+    def cpu(self) -> tuple[float, float]:
+        """CPU seconds of Redis's one thread that serves commands, and of all workers."""
+        info = self.redis.info("cpu")
+        main = info["used_cpu_user_main_thread"] + info["used_cpu_sys_main_thread"]
+        return main, sum(worker.cpu_s() for worker in self.workers)
+
+
+def _answers(redis: Redis) -> bool:
+    try:
+        return bool(redis.ping())
+    except RedisError:
+        return False

@@ -1,0 +1,60 @@
+"""CPU and memory of processes, from /proc. Elsewhere than on Linux nothing is found, and the figures are left out."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+#: Group -> words in the command line that mark a process and all below it as of that group.
+GROUPS = {
+    "redis": ("valkey-server", "redis-server"),
+    "web": ("digitq web", "granian"),
+    "worker": ("digitq worker", "rq worker", "-m celery", "-m dramatiq"),
+}
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def groups(root: int) -> dict[str, list[int]]:
+    """All processes under `root` by group; what is of none is "other"."""
+    children = defaultdict(list)
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            children[int(_fields(stat)[1])].append(int(stat.parent.name))
+    found = defaultdict(list)
+    for pid, group in _walk(root, "other", children):
+        found[group].append(pid)
+    return dict(found)
+
+
+def _walk(pid: int, group: str, children: dict[int, list[int]]) -> Iterator[tuple[int, str]]:
+    with suppress(OSError):
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        if group == "other":
+            group = next((name for name, words in GROUPS.items() if any(word in command for word in words)), group)
+        yield pid, group
+        for child in children.get(pid, ()):
+            yield from _walk(child, group, children)
+
+
+def _fields(stat: Path) -> list[str]:
+    """What follows the name of the command, which may hold anything: state, parent, ..."""
+    return stat.read_text().rpartition(")")[2].split()
+
+
+def cpu_seconds(pids: list[int]) -> float:
+    """User and system time so far."""
+    total = 0
+    for pid in pids:
+        with suppress(OSError):
+            total += sum(map(int, _fields(Path(f"/proc/{pid}/stat"))[11:13]))
+    return total / TICKS
+
+
+def rss_mb(pid: int) -> float:
+    """Resident memory in MB (10^6 bytes); 0 for a process that has gone."""
+    with suppress(OSError):
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return 0.0

@@ -1,0 +1,72 @@
+"""Runs one contender until stdin ends, however its parent ends, or SIGTERM comes; then stops all that it started.
+
+python -m benchmarks.servers NAME PORT FOLDER
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from shared.home import ROOT, embedded
+from shared.settings import child_environment
+
+#: What Celery and dramatiq need; here nothing of it can change what the project pins. `make bench` puts it there.
+PACKAGES = ROOT / "var" / "bench" / "packages"
+
+
+def commands(name: str, port: int) -> list[list[str]]:
+    """The processes of a contender. Whoever waits in the web process has as many threads as digitq's."""
+    granian = ["granian", "--interface", "wsgi", "--no-ws", "--port", str(port), "--log-level", "error"]
+    waiting = [*granian, "--blocking-threads", "128"]
+    celery = ["-A", "benchmarks.servers.celery_app:celery", "worker", "--pool", "solo", "--loglevel", "ERROR"]
+    dramatiq = ["benchmarks.servers.dramatiq_app", "--processes", "1", "--threads", "8"]
+    digitq = [sys.executable, "-m", "digitq", "up", "--port", str(port), "--workers"]
+    return {
+        "digitq": [[*digitq, "1"]],
+        "digitq2": [[*digitq, "2"]],
+        "rq": [[*waiting, "benchmarks.servers.rq_app:app"], ["rq", "worker", "-w", "rq.SimpleWorker", "--quiet"]],
+        "celery": [[*waiting, "benchmarks.servers.celery_app:app"], [sys.executable, "-m", "celery", *celery]],
+        "dramatiq": [[*waiting, "benchmarks.servers.dramatiq_app:app"], [sys.executable, "-m", "dramatiq", *dramatiq]],
+        "inline": [[*granian, "--workers", "2", "--blocking-threads", "4", "benchmarks.servers.inline:app"]],
+    }[name]
+
+
+@contextmanager
+def running(command: list[str], env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with all that it starts; whatever has not stopped ten seconds after SIGTERM is killed."""
+    process = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def main(name: str, port: int, folder: Path) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    path = os.pathsep.join([str(ROOT), *([str(PACKAGES)] if name in ("celery", "dramatiq") else [])])
+    changes = {"PYTHONPATH": path, "DIGITQ_STATE_DIR": str(folder)} if "digitq" in name else {"PYTHONPATH": path}
+    with ExitStack() as stack:
+        if name in ("rq", "celery", "dramatiq"):
+            url = stack.enter_context(embedded(folder))
+            changes |= {"REDIS_URL": url, "RQ_REDIS_URL": url}
+        env = child_environment(**changes)
+        started = [stack.enter_context(running(command, env)) for command in commands(name, port)]
+        while not select.select([sys.stdin], [], [], 0.5)[0]:
+            if any(process.poll() is not None for process in started):
+                sys.exit(f"{name}: a process has ended by itself")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
