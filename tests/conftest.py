@@ -18,6 +18,13 @@ from shared.settings import Settings
 from shared.store import Store, connect
 from tests.stack import Stack, up
 
+#: Files that take a minute: begun first, so that none is left over when the other test processes are done.
+LONG = ("test_verify", "test_end_to_end", "test_training", "test_bench")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
 
 def start_server(folder: Path, *options: str) -> tuple[subprocess.Popen[bytes], str]:
     """A server with its data in `folder`, which has to have a short path; returns it and its URL."""

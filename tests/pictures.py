@@ -29,5 +29,10 @@ def seven(size: int = 28, format: str = "PNG", mode: str = "L") -> bytes:
 
 def png_header(width: int, height: int) -> bytes:
     """The first bytes of a PNG that claims to be this large."""
-    ihdr = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + ihdr + struct.pack(">I", zlib.crc32(ihdr)) + bytes(20)
+    ihdr = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", ihdr) + bytes(20)
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    """Length, kind, data and checksum."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

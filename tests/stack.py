@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -35,7 +36,8 @@ class Stack:
                 command = (proc / "cmdline").read_bytes().replace(b"\0", b" ").decode()
                 # The server writes its title over its environment; its socket is in the title.
                 ours = mark in (proc / "environ").read_bytes() or f"{self.state_dir}/redis" in command
-                if ours and word in command and "respawn" not in command:
+                # Respawn and what it waits with come and go.
+                if ours and word in command and not re.search(r"respawn|^(sleep|date) ", command):
                     found.append(int(proc.name))
         return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import tempfile
 import threading
@@ -23,7 +24,7 @@ from producer.app import create_app
 from shared import keys
 from shared.claims import Finish
 from shared.ids import new_id
-from shared.settings import Settings
+from shared.settings import SHIPPED_MODEL, Settings
 from shared.store import Store, connect
 from tests.conftest import start_server
 from tests.fakes import outcome
@@ -45,11 +46,11 @@ def web(store: Store) -> Iterator[FlaskClient]:
         yield client
 
 
-def answer_all(store: Store) -> None:
+def answer_all(store: Store, **changes: Any) -> None:
     claims = store.claim("w", keys.QUEUES, 64, "n")
     store.finish(
         "w",
-        [Finish(c, "e30=", "", "succeeded", outcome(7)) for c in claims],
+        [Finish(c, "e30=", "", "succeeded", replace(outcome(7), **changes)) for c in claims],
         model="m",
         timings_ms=(0.4, 0.9),
         seconds=0,
@@ -269,9 +270,87 @@ def test_readiness_follows_the_workers(web: FlaskClient, store: Store) -> None:
     is_problem(web.get("/readyz"), 503, "no_worker")
 
 
+def test_the_model_is_told_by_its_whole_card(web: FlaskClient, store: Store) -> None:
+    text = (SHIPPED_MODEL / "card.json").read_text()
+    store.renew("w", [], text)
+    told = web.get("/v1/model").get_json()
+    assert told == json.loads(text)
+    assert {"version", "sha256", "architecture", "test_error", "preprocessing", "thresholds"} <= told.keys()
+
+
 def test_a_request_id_is_echoed_or_made(web: FlaskClient) -> None:
     assert web.get("/healthz", headers={"X-Request-ID": "abc-1"}).headers["X-Request-ID"] == "abc-1"
     assert len(web.get("/healthz").headers["X-Request-ID"]) == 24
+
+
+def test_a_poll_is_304_while_nothing_has_changed(web: FlaskClient, store: Store) -> None:
+    id = web.post("/v1/predictions", data=seven(), **PICTURE).get_json()["id"]
+    first = web.get(f"/v1/predictions/{id}")
+    known = {"If-None-Match": f'"other", {first.headers["ETag"]}'}
+    again = web.get(f"/v1/predictions/{id}", headers=known)
+    assert (again.status_code, again.data, again.headers["ETag"]) == (304, b"", first.headers["ETag"])
+    assert "Content-Type" not in again.headers
+    assert again.headers["X-Content-Type-Options"] == "nosniff"
+    answer_all(store)
+    ended = web.get(f"/v1/predictions/{id}?wait=5", headers=known)
+    assert (ended.status_code, ended.get_json()["digit"]) == (200, 7)
+    known = {"If-None-Match": "W/" + ended.headers["ETag"]}
+    assert web.get(f"/v1/predictions/{id}", headers=known).status_code == 304
+    store.cancel(id)
+    is_problem(web.get(f"/v1/predictions/{id}", headers=known), 404, "not_found")
+
+
+def test_what_a_model_of_somebody_elses_makes_is_answered_even_where_it_is_no_number(
+    web: FlaskClient, store: Store
+) -> None:
+    id = web.post("/v1/predictions", data=seven()).json["id"]
+    odd = replace(outcome(7), confidence=float("nan"), probabilities=(float("nan"),) * 10)
+    done = [Finish(claim, "e30=", "", "succeeded", odd) for claim in store.claim("w", keys.QUEUES, 1, "n")]
+    store.finish("w", done, model="odd-1", timings_ms=(1.0, 1.0), seconds=0.1)
+    for path in (f"/v1/predictions/{id}", "/v1/predictions"):
+        answer = web.get(path)
+        assert answer.status_code == 200
+        assert json.loads(answer.data, parse_constant=pytest.fail)  # NaN is no JSON
+
+
+def test_a_picture_never_changes_and_is_gone_with_its_prediction(web: FlaskClient, store: Store) -> None:
+    id = web.post("/v1/predictions", data=seven(), **PICTURE).get_json()["id"]
+    answer_all(store)
+    first, seen = (web.get(f"/v1/predictions/{id}/image?stage={stage}") for stage in ("upload", "input"))
+    assert first.headers["Cache-Control"] == "private, max-age=3600, immutable"
+    assert first.headers["ETag"] != seen.headers["ETag"]
+    known = {"If-None-Match": first.headers["ETag"]}
+    assert web.get(f"/v1/predictions/{id}/image", headers=known).status_code == 304
+    assert web.get(f"/v1/predictions/{id}/image?stage=input", headers=known).status_code == 200
+    store.cancel(id)
+    is_problem(web.get(f"/v1/predictions/{id}/image", headers=known), 404, "not_found")
+
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (TRACE, True),
+        ("cc" + TRACE[2:] + "-what-the-future-brings", True),
+        ("ff" + TRACE[2:], False),
+        (TRACE + "-x", False),
+        (TRACE.upper(), False),
+        (TRACE[:3] + "0" * 32 + TRACE[35:], False),
+        (TRACE[:36] + "0" * 16 + TRACE[52:], False),
+        ("cc" + TRACE[2:] + "-" + "x" * 200, False),
+        ("x", False),
+        ("", False),
+    ],
+)
+def test_the_trace_is_handed_on_or_begun(given: str, kept: bool, web: FlaskClient, store: Store) -> None:
+    headers = {"traceparent": given, "X-Request-ID": "req-42"}
+    response = web.post("/v1/predictions", data=seven(), headers=headers, **PICTURE)
+    trace = response.headers["traceresponse"]
+    assert re.fullmatch(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}.*", trace) and (trace == given) is kept
+    [claim] = store.claim("w", keys.QUEUES, 1, "n")
+    assert (claim.request_id, claim.traceparent) == ("req-42", trace)
 
 
 # ---------------------------------------------------------------------- the page
@@ -285,6 +364,33 @@ def test_the_form_leads_to_the_digit_without_javascript(web: FlaskClient, worker
     text = page.get_data(as_text=True)
     assert "The prediction is 7" in text and "91.0 %" in text and "<script" not in text
     assert "frame-ancestors 'none'" in page.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("low_confidence", "too unsure"),
+        ("not_a_digit", "does not look like a digit"),
+        ("no_ink", "Nothing seems to be written"),
+        ("several_digits", "more than one digit"),
+        (None, "may not be a digit at all"),
+    ],
+)
+def test_a_rejected_picture_is_told_why_in_plain_words(
+    reason: str | None, words: str, web: FlaskClient, store: Store
+) -> None:
+    id = store.submit(seven()).id
+    answer_all(store, decision="reject", reason=reason)
+    text = web.get(f"/predictions/{id}").get_data(as_text=True)
+    assert words in text and "The best guess is 7, 91.0 % sure" in text and "The prediction is" not in text
+    assert web.get(f"/v1/predictions/{id}").get_json()["reason"] == reason
+
+
+def test_an_answer_under_review_asks_for_a_look(web: FlaskClient, store: Store) -> None:
+    id = store.submit(seven()).id
+    answer_all(store, decision="review", reason="low_confidence")
+    text = web.get(f"/predictions/{id}").get_data(as_text=True)
+    assert "The prediction is 7" in text and "better look at it yourself" in text
 
 
 def test_the_page_of_a_waiting_picture_asks_again(web: FlaskClient) -> None:

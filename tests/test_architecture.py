@@ -39,6 +39,14 @@ def test_producer_and_worker_meet_only_in_shared(package: str, never: set[str]) 
     assert {path.name: imports(path) & never for path in files(package) if imports(path) & never} == {}
 
 
+def test_faults_is_known_to_the_command_line_alone() -> None:
+    # `digitq verify` starts, loads and breaks whole stacks: it looks at both sides from outside.
+    assert [path for path in files(*PACKAGES) if "faults" in imports(path)] == []
+    shipped = [path for path in files("faults") if path.parent.name == "faults"]
+    assert [path for path in shipped if "worker" in imports(path) or "faults.broken" in path.read_text()] == []
+    assert "faults.broken" not in (ROOT / "pyproject.toml").read_text()
+
+
 def test_the_web_process_never_loads_tensorflow_or_numpy() -> None:
     script = (
         "import sys; from producer.app import create_app; import producer.server; from tests.pictures import seven\n"
@@ -97,10 +105,10 @@ def test_the_commands_of_the_readme_exist() -> None:
 
 def test_every_requirement_is_pinned_and_the_root_is_their_union() -> None:
     root = (ROOT / "requirements.txt").read_text()
-    for part in ("producer", "worker", "worker/training", "tests"):
-        assert f"-r {part}/requirements.txt" in root
+    for part in ("producer", "worker", "worker/training", "tests", "deploy/dashboard"):
+        assert f"-r {part}/requirements.txt" in root or part.startswith("deploy")
         lines = (ROOT / part / "requirements.txt").read_text().splitlines()
-        assert [line for line in lines if line and not line.startswith("#") and "==" not in line] == []
+        assert [line for line in lines if line and not line.startswith(("#", "-r ")) and "==" not in line] == []
 
 
 def test_rq_writes_under_the_prefix_that_the_scripts_use() -> None:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
-import threading
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
-from werkzeug.serving import make_server
+from click.testing import CliRunner
 
-from producer.app import create_app
-from shared import keys
-from shared.claims import Finish
+from digitq import main
 from shared.home import ROOT
 from shared.ids import new_id
-from shared.store import Store
-from tests.fakes import outcome
+from shared.settings import Settings
+from shared.store import Store, connect
 from tests.pictures import seven
+from tests.web import Web, sevens, web
+from worker.heartbeat import Heartbeat
 
 
 def digitq(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -31,35 +33,22 @@ def digitq(*words: str, env: dict[str, str] | None = None) -> subprocess.Complet
 
 
 @pytest.fixture
-def url(store: Store) -> Iterator[str]:
+def site(store: Store) -> Iterator[Web]:
+    with web(store) as running:
+        yield running
+
+
+@pytest.fixture
+def url(site: Web) -> str:
     """A web process without a worker."""
-    app = create_app(store)
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-    app.extensions["digitq_waiters"].close()
+    return site.url
 
 
 @pytest.fixture
 def worker(store: Store) -> Iterator[None]:
     """Answers every picture with a 7."""
-    stop = threading.Event()
-
-    def serve() -> None:
-        while not stop.wait(0.02):
-            claims = store.claim("w", keys.QUEUES, 64, "n")
-            done = [Finish(claim, "e30=", "", "succeeded", outcome(7)) for claim in claims]
-            store.finish("w", done, model="m", timings_ms=(0.4, 0.9), seconds=0)
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    yield
-    stop.set()
-    thread.join()
+    with sevens(store):
+        yield
 
 
 @pytest.fixture
@@ -127,13 +116,33 @@ def test_config_prints_the_effective_settings_without_secrets() -> None:
     assert "DIGITQ_PORT=9" in done.stdout and "***" in done.stdout and "secret" not in done.stdout
 
 
-def test_healthcheck_follows_the_web_process_and_the_workers(url: str, store: Store, cli_env: dict[str, str]) -> None:
+def test_healthcheck_follows_the_web_process(url: str, cli_env: dict[str, str]) -> None:
     env = {**cli_env, "DIGITQ_PORT": url.rpartition(":")[2]}
     assert digitq("healthcheck", "web", env=env).returncode == 0
-    assert digitq("healthcheck", "worker", env=env).returncode == 3
-    store.renew(f"{socket.gethostname()}-1", [])
-    assert digitq("healthcheck", "worker", env=env).returncode == 0
     assert digitq("healthcheck", "web", env={**env, "DIGITQ_PORT": "1"}).returncode == 3
+
+
+def test_healthcheck_follows_a_worker_and_not_its_redis(
+    store: Store, cli_env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = {**cli_env, "TMPDIR": str(tmp_path), "REDIS_URL": "redis://127.0.0.1:1"}
+    assert digitq("healthcheck", "worker", env=env).returncode == 3
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    pulse = Heartbeat(Store(connect("redis://127.0.0.1:1"), Settings(lease_seconds=1)), "one", "", lambda: None)
+    pulse.start()
+    while not any(tmp_path.iterdir()):
+        time.sleep(0.05)
+    pulse.stop()
+    assert digitq("healthcheck", "worker", env=env).returncode == 0
+    [sign] = tmp_path.iterdir()
+    os.utime(sign, (0, time.time() - 60))
+    assert digitq("healthcheck", "worker", env=env).returncode == 3
+
+
+def test_healthcheck_is_cheap(cli_env: dict[str, str]) -> None:
+    code = "import sys, digitq, shared.health; print({'redis', 'urllib.request', 'numpy'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], env=cli_env, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_a_worker_with_a_damaged_model_never_starts_to_claim(url: str, cli_env: dict[str, str], tmp_path: Path) -> None:
@@ -150,3 +159,13 @@ def test_help_lists_every_command_of_the_contract() -> None:
     text = digitq("--help").stdout
     for command in ("up", "web", "worker", "submit", "status", "cancel", "train", "evaluate", "healthcheck", "config"):
         assert f"\n  {command} " in text
+
+
+def test_help_leaves_out_the_commands_of_a_side_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "train" in CliRunner().invoke(main, ["--help"]).output
+    for home in ("worker.training.cli", "worker.cli"):
+        monkeypatch.setitem(sys.modules, home, None)
+    shown = CliRunner().invoke(main, ["--help"])
+    assert shown.exit_code == 0
+    assert "submit" in shown.output
+    assert "train" not in shown.output

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from shared.errors import TooManyPixels, UndecodableImage
 from tests.pictures import png_header
-from worker.decode import FORMATS, decode
+from worker.decode import FORMATS, _without_detail, decode
 
 MEGAPIXEL = 1_000_000
 WIDTH, HEIGHT = 40, 30
@@ -85,6 +85,62 @@ def test_a_lab_picture_is_its_lightness() -> None:
 def test_colours_weigh_as_the_eye_weighs_them() -> None:
     grey = read(encoded(bar("red", "yellow", "RGB")))
     assert (grey[INK], grey[PAPER]) == (76, 226)  # Rec. 601
+
+
+@pytest.mark.parametrize(
+    ("ink", "paper"),
+    [
+        ((255, 240, 80), (255, 255, 255)),
+        ((120, 240, 255), (255, 255, 255)),
+        ((230, 60, 60), (60, 130, 130)),
+        ((0, 140, 0), (200, 40, 20)),
+    ],
+)
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+def test_ink_that_luma_hardly_shows_is_told_from_the_paper_by_its_colour(
+    ink: tuple[int, ...], paper: tuple[int, ...], format: str
+) -> None:
+    grey = read(encoded(bar(ink, paper, "RGB", (160, 120)), format)).astype(int)
+    assert abs(grey[60, 32] - grey[60, 140]) >= 90
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+def test_a_picture_with_a_cast_keeps_its_luma(format: str) -> None:
+    image = bar((40, 38, 30), (235, 220, 170), "RGB")
+    data = encoded(image, format)
+    expected = Image.open(BytesIO(data))
+    expected.draft("L", expected.size)
+    assert np.array_equal(read(data), np.asarray(expected.convert("L")))
+
+
+def test_a_jpeg_that_is_stored_as_red_green_and_blue_is_read() -> None:
+    data = encoded(bar(mode="RGB", ink="black", paper="white"), "JPEG", keep_rgb=True)
+    marker = data.index(b"\xff\xee")  # Adobe's; without it only the names of the components say so
+    unmarked = data[:marker] + data[marker + 2 + int.from_bytes(data[marker + 2 : marker + 4], "big") :]
+    for jpeg in (data, unmarked):
+        assert_black_bar_on_white(read(jpeg))
+
+
+def large(**options: Any) -> bytes:
+    levels = np.random.default_rng(0).normal(128, 60, (2100, 2400)).clip(0, 255)
+    noise = Image.fromarray(levels.astype(np.uint8)).convert("RGB")
+    noise.paste((30, 40, 90), (400, 300, 900, 1800))
+    return encoded(noise, "JPEG", quality=92, **options)
+
+
+def test_a_large_progressive_jpeg_is_read_without_its_details_and_looks_the_same() -> None:
+    plain, progressive = read(large(), 12 * MEGAPIXEL).astype(int), read(large(progressive=True), 12 * MEGAPIXEL)
+    assert plain.shape == progressive.shape == (525, 600)
+    assert np.abs(plain - progressive).mean() < 3
+    assert len(_without_detail(large(progressive=True))) < 0.8 * len(large(progressive=True))
+    assert _without_detail(large()) == large()
+
+
+@pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
+def test_a_large_progressive_jpeg_that_is_cut_short_is_undecodable(part: float) -> None:
+    data = large(progressive=True)
+    with pytest.raises(UndecodableImage):
+        read(data[: int(part * len(data))], 12 * MEGAPIXEL)
 
 
 def test_a_plain_grey_png_comes_back_level_by_level() -> None:
@@ -288,6 +344,12 @@ def only_the_two_errors(data: bytes) -> None:
         assert "/" not in str(error) and "0x" not in str(error)
     else:
         assert grey.dtype == np.uint8 and grey.ndim == 2 and 0 < grey.size <= MEGAPIXEL
+
+
+def test_a_small_bound_on_pictures_does_not_bound_what_the_process_draws() -> None:
+    read(encoded(bar(size=(28, 28))), max_pixels=784)
+    width, height = ImageFont.load_default(80).getmask("8").size
+    assert width * height > 2 * 784
 
 
 @settings(max_examples=150, deadline=None)

@@ -1,20 +1,14 @@
-"""Distorted digits, rare forms, pictures of both, and the batches made of them."""
+"""Distorted digits, rare forms, and pictures of both."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
 from worker.preprocess import normalise
-from worker.training import camera, distorted, strokes
+from worker.training import camera, strokes
 from worker.training.distort import distort
-from worker.training.distorted import Distorted
-from worker.training.recipes import BEST, SEED
-
-RECIPE = replace(BEST, layers=(784, 12, 10), batch=20, pictures=(4, 2))
 
 
 def digits(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -28,11 +22,6 @@ def digits(n: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="module")
 def data() -> tuple[np.ndarray, np.ndarray]:
     return digits(60)
-
-
-@pytest.fixture(scope="module")
-def batches(data: tuple[np.ndarray, np.ndarray]) -> Distorted:
-    return Distorted(*data, RECIPE, seed=1)
 
 
 def alike(one: np.ndarray, other: np.ndarray) -> float:
@@ -147,39 +136,3 @@ def test_a_picture_in_which_serving_loses_the_digit_teaches_the_plain_one(data, 
     blank = np.full((40, 40), 200, np.uint8)
     monkeypatch.setattr(camera, "photographed", lambda ink, rng: blank)
     assert alike(camera.seen(image, np.random.default_rng(0)), image) > 0.8
-
-
-# Batches
-
-
-def test_a_batch_is_a_pure_function_of_seed_and_step(data, monkeypatch):
-    monkeypatch.setattr(distorted, "RECENT", 4)
-    batches, again = Distorted(*data, RECIPE, seed=1), Distorted(*data, RECIPE, seed=1)
-    batches.at(8)
-    for step in (9, 3):  # neither the order of the questions nor a cache decides
-        for one, same in zip(batches.at(step), again.at(step), strict=True):
-            assert np.array_equal(one, same)
-    assert not np.array_equal(batches.at(3)[0], batches.at(4)[0])
-    assert not np.array_equal(batches.at(3)[0], Distorted(*data, RECIPE, seed=2).at(3)[0])
-
-
-def test_a_batch_holds_pictures_forms_and_distorted_digits(batches):
-    pixels, labels, dice = batches.at(5)
-    assert (pixels.shape, labels.shape, dice.shape) == ((20, 28, 28), (20,), (20, 12))
-    assert (pixels.dtype, labels.dtype, dice.dtype) == (np.float32, np.int32, np.uint8)
-    assert (pixels.min(), pixels.max()) == (0, 1)
-    assert (pixels.max(axis=(1, 2)) > 0.5).all()
-    assert set(labels[4:6]) <= set(strokes.FORMS)
-
-
-def test_batches_made_ahead_are_the_same_and_end_where_they_should(batches):
-    ahead = list(batches.ahead(3, 14))
-    assert len(ahead) == 11
-    for step, batch in enumerate(ahead, 3):
-        assert np.array_equal(batch[0], batches.at(step)[0])
-    assert list(batches.ahead(3, 3)) == []
-
-
-def test_a_recipe_without_distortions_has_no_such_batches(data):
-    with pytest.raises(ValueError, match="seed does not distort"):
-        Distorted(*data, SEED, seed=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 from shared.errors import DataError
 from shared.settings import Settings
 from tests.conftest import shared_folder
+from tests.fakes import OnlyDigits
 from tests.pictures import seven
 from worker.classify import Classifier
 from worker.training import cli, evaluation
@@ -22,15 +24,17 @@ from worker.training.evaluate import Report
 from worker.training.examine import Evaluation, examine
 from worker.training.idx import FILES, encode
 from worker.training.measures import area, calibration_error, reliability, risk_coverage, wilson
+from worker.training.nondigits import UNSEEN
 from worker.training.pictures import from_arrays, from_folder
 from worker.training.plots import reliability_diagram, risk_coverage_plot
+from worker.training.refusals import refusals
 from worker.training.report import page
 from worker.training.robustness import CHANGES, changed, subset
 from worker.training.tables import text
 from worker.training.ways import WAYS, condition, plain
 
 
-class Height:
+class Height(OnlyDigits):
     """A model that reads the height of the ink, in tenths of the picture, with a confidence of 0.6."""
 
     def __init__(self, version: str = "fake-1") -> None:
@@ -260,6 +264,7 @@ def data_folder(folder: Path) -> Path:
 
 def test_the_command_writes_both_files_and_prints_the_json(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "classifiers", lambda paths, settings: classifiers(*map(str, paths)))
+    monkeypatch.setattr(evaluation, "refusals", partial(refusals, n=2))
     options = ["--out", str(tmp_path / "out"), "--robustness", "4", "--model", "one", "--model", "two", "--json"]
     arguments = ["--data", str(data_folder(tmp_path)), *options]
     result = CliRunner().invoke(cli.evaluate, arguments, catch_exceptions=False)
@@ -270,7 +275,8 @@ def test_the_command_writes_both_files_and_prints_the_json(tmp_path, monkeypatch
     assert {one["images"] for one in printed["conditions"]} == {4}
     assert printed["models"][0]["direct"]["accuracy"] == 1
     assert "report.html" in result.stderr
-    assert (tmp_path / "out" / "report.html").read_text().count("<h2>") == 3
+    assert [one["name"] for one in printed["refusals"]] == [*UNSEEN, "digits, photographed", "MNIST test digits"]
+    assert (tmp_path / "out" / "report.html").read_text().count("<h2>") == 4
 
 
 @pytest.mark.parametrize("arguments", [[], ["--data", "a", "--pictures", "b"]])

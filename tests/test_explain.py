@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ from click.testing import CliRunner
 from PIL import Image, ImageDraw
 
 from shared.errors import UndecodableImage
+from tests.fakes import OnlyDigits
 from tests.pictures import png, seven
 from worker.classify import Classifier
 from worker.explain import WIDTH, explain, stages
+from worker.mlp import Reading
 from worker.preprocess import normalise
 
 
-class Seven:
-    """A model that is 95 % sure of a 7."""
+class Seven(OnlyDigits):
+    """A model that is 95 % sure of a 7, in a picture of a digit."""
 
     version = "fake-1"
 
@@ -69,6 +72,16 @@ def test_a_drawing_takes_every_step_and_its_ink_lies_on_the_mask():
 def test_a_digit_like_mnists_needs_no_mask_and_a_blank_has_no_ink():
     assert [name for name, _ in stages(like_mnist())] == ["bright", "seen"]
     assert [name for name, _ in stages(np.full((50, 70), 9, np.uint8))] == ["bright", "mask", "seen"]
+
+
+def test_ruling_is_shown_in_red():
+    ruled = drawing()
+    ruled[20::30] = 120
+    assert list(dict(stages(ruled))) == ["bright", "lines", "mask", "ink", "seen"]
+    for grey, red in [(drawing(), False), (ruled, True)]:
+        _, sheet = explain(png(grey.tobytes(), *grey.shape[::-1]), "page.png", classifier())
+        r, g, _ = np.moveaxis(np.asarray(sheet)[:380].astype(int), -1, 0)
+        assert (r > g + 120).any() == red
 
 
 def jpeg(image: Image.Image, turned: bool) -> bytes:
@@ -123,6 +136,37 @@ def test_the_command_writes_the_drawing_and_says_what_was_read(tmp_path, monkeyp
     assert str(steps) in result.stderr
     with Image.open(steps) as drawn:
         assert drawn.width == WIDTH
+
+
+def test_the_command_says_why_an_answer_is_not_accepted(tmp_path, monkeypatch):
+    from worker import cli
+
+    doubtful = Seven()
+    doubtful.card["thresholds"] = {"digit": 1.1}
+    monkeypatch.setattr("worker.mlp.Mlp.load", lambda path: doubtful)
+    (tmp_path / "7.png").write_bytes(seven(100))
+    arguments = [str(tmp_path / "7.png"), "--out", str(tmp_path / "steps.png")]
+    assert "reject: not_a_digit" in CliRunner().invoke(cli.explain, arguments, catch_exceptions=False).stdout
+
+
+def lower_part_of_the_decision(model: Seven) -> np.ndarray:
+    """What stands below digit and decision."""
+    return np.asarray(explain(seven(), "a.png", Classifier(model, 10**7))[1].crop((905, 466, 1180, 741)).convert("L"))[
+        170:
+    ]
+
+
+def test_the_panel_of_the_decision_says_why_and_how_likely_it_is_a_digit():
+    class Doubtful(Seven):
+        def __init__(self, digitness: float) -> None:
+            self.card, self.digitness = {"thresholds": {"digit": 0.5}}, digitness
+
+        def read(self, pixels: np.ndarray) -> Reading:
+            return super().read(pixels)._replace(digitness=np.full(len(pixels), self.digitness, np.float32))
+
+    panels = [lower_part_of_the_decision(model) for model in (Seven(), Doubtful(0.1), Doubtful(0.2))]
+    for one, other in pairwise(panels):
+        assert not np.array_equal(one, other)
 
 
 def test_a_missing_file_is_a_mistake_of_usage(tmp_path: Path):

@@ -21,14 +21,14 @@ IMAGES = np.zeros((200, 28, 28), np.uint8)
 IMAGES[:, 0, 0] = LABELS
 
 
-def reader(shift: float = 0.0, wrong: int = -1, limit: int = 1000) -> golden.Classify:
+def reader(shift: float = 0.0, wrong: int = -1, limit: int = 1000, digitness: float = 1.0) -> golden.Classify:
     def read(image: bytes) -> Outcome | Exception:
         digit = int(np.asarray(Image.open(BytesIO(image)))[0, 0])
         if digit == wrong:
             return UndecodableImage()
         probabilities = [(0.1 - shift) / 9] * 10
         probabilities[digit] = 0.9 + shift
-        return Outcome(digit, 0.9, tuple(probabilities), "accept", (), bytes(784))
+        return Outcome(digit, 0.9, tuple(probabilities), "accept", (), bytes(784), digitness=digitness)
 
     def classify(images: Sequence[bytes]) -> Classified:
         return Classified([read(image) for image in images[:limit]], 0, 0)
@@ -43,12 +43,23 @@ def test_a_model_that_reads_as_recorded_passes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "sick", [reader(shift=0.05), reader(wrong=3)], ids=["other probabilities", "an unreadable class"]
+    "sick",
+    [reader(shift=0.05), reader(wrong=3), reader(digitness=0.9)],
+    ids=["other probabilities", "an unreadable class", "digits that are none"],
 )
 def test_a_model_that_reads_otherwise_is_kept_out(sick: golden.Classify, tmp_path: Path) -> None:
     golden.record(reader(), IMAGES, LABELS, tmp_path)
     with pytest.raises(ModelError, match="golden gate is shut"):
         golden.check(sick, tmp_path)
+
+
+def test_a_record_without_digitness_is_one_of_a_model_that_took_all_for_digits(tmp_path: Path) -> None:
+    golden.record(reader(), IMAGES, LABELS, tmp_path)
+    with np.load(tmp_path / golden.FILE) as whole:
+        np.savez(tmp_path / golden.FILE, images=whole["images"], probabilities=whole["probabilities"])
+    golden.check(reader(), tmp_path)
+    with pytest.raises(ModelError, match="golden gate is shut: 0 of 100 digits"):
+        golden.check(reader(digitness=0.5), tmp_path)
 
 
 def test_a_model_without_its_golden_digits_is_kept_out(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_a_model_of_ours_says_what_it_is(folder):
     assert card["architecture"] == "-".join(map(str, recipe.layers))
     assert card["steps"] == recipe.steps
     assert card["data"] == SHA256
-    assert 0 < card["thresholds"]["reject"] < card["thresholds"]["accept"] < 1
+    assert 0 <= card["thresholds"]["reject"] < card["thresholds"]["accept"] < 1
 
 
 @BOTH
@@ -114,15 +114,15 @@ def test_a_batch_of_another_shape_is_the_callers_mistake(model):
 class Stub:
     """A loaded model that knows one function, and remembers the shapes that it was called with."""
 
-    def __init__(self, rows_short: int = 0) -> None:
+    def __init__(self, rows_short: int = 0, columns: int = 10) -> None:
         self.shapes: list[int] = []
-        self.rows_short = rows_short
+        self.rows_short, self.columns = rows_short, columns
         self.probabilities = self
         self.concrete_functions = [self.answer]
 
     def answer(self, pixels: object) -> object:
         self.shapes.append(len(pixels))
-        return tensorflow().zeros([len(pixels) - self.rows_short, 10])
+        return tensorflow().zeros([len(pixels) - self.rows_short, self.columns])
 
 
 CARD = {"version": "stub-1", "sha256": "0" * 64}
@@ -135,7 +135,21 @@ def test_tensorflow_sees_only_the_few_shapes_of_the_warm_up():
     assert tuple(stub.shapes) == SHAPES
     for n in (2, 5, 17, 65, 256, 300):
         model.predict(pictures(n))
-    assert stub.shapes[len(SHAPES) :] == [4, 16, 64, 256, 256, 256, 64]
+    assert stub.shapes[len(SHAPES) :] == [4, 8, 24, 128, 256, 256, 48]
+
+
+@pytest.mark.parametrize(("columns", "digitness"), [(10, 1), (11, 0)])
+def test_an_eleventh_output_is_the_digitness_and_a_model_without_it_sees_digits_everywhere(columns, digitness):
+    reading = Mlp(Stub(columns=columns), CARD).read(pictures(3))
+    assert reading.probabilities.shape == (3, 10)
+    assert reading.digitness.tolist() == [digitness] * 3
+    assert reading.digitness.dtype == reading.probabilities.dtype == np.float32
+
+
+@pytest.mark.parametrize("columns", [1, 9, 12])
+def test_a_model_with_another_number_of_outputs_is_not_believed(columns):
+    with pytest.raises(ModelError, match=rf"answered \[4, {columns}\] to 4 images"):
+        Mlp(Stub(columns=columns), CARD).read(pictures(3))
 
 
 def test_a_model_that_answers_with_too_few_rows_is_not_believed():
@@ -213,3 +227,12 @@ def test_importing_the_loader_or_the_commands_does_not_import_tensorflow():
 def test_serving_uses_one_thread_and_starts_without_noise():
     process = run(SERVE)
     assert (process.stdout, process.stderr) == ("1 1\n", "")
+
+
+def test_a_process_that_serves_loads_no_keras() -> None:
+    script = (
+        "import sys; from shared.settings import SHIPPED_MODEL; from worker.mlp import Mlp; Mlp.load(SHIPPED_MODEL)\n"
+        "print('tensorflow' in sys.modules, 'keras' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
 from shared.errors import SettingsError
-from shared.settings import Settings, without_password
+from shared.home import ROOT
+from shared.settings import SHIPPED_MODEL, Settings, variable, without_password
 
 
 def test_defaults_need_no_environment() -> None:
@@ -42,3 +45,25 @@ def test_passwords_are_not_printed() -> None:
     assert without_password("unix:///a/b.sock") == "unix:///a/b.sock"
     assert without_password("redis://h/0?password=secret&db=1") == "redis://h/0?password=***&db=1"
     assert without_password("unix:///a/b.sock?password=secret") == "unix:///a/b.sock?password=***"
+
+
+TABLE = ROOT / "deploy" / "settings.md"
+
+
+def documented() -> str:
+    """The settings as their documentation has them; `python -m tests.test_settings` writes it."""
+    lines = ["# Settings", "", "Environment variables; `digitq config` prints the effective ones.", ""]
+    lines += ["| variable | default | |", "|---|---|---|"]
+    for f in fields(Settings):
+        default = f.default.relative_to(ROOT) if f.default == SHIPPED_MODEL else f.default
+        doc = f.metadata["doc"] + (f" (at least {f.metadata['low']:g})" if f.metadata["low"] else "")
+        lines.append(f"| `{variable(f)}` | {f'`{default}`' if str(default) else ''} | {doc} |")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_table_of_settings_is_what_the_settings_say() -> None:
+    assert TABLE.read_text() == documented(), "run python -m tests.test_settings"
+
+
+if __name__ == "__main__":
+    TABLE.write_text(documented())

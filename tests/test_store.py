@@ -15,7 +15,7 @@ from shared.claims import Finish
 from shared.errors import Expired, IdempotencyMismatch, Lost, NotFound, QueueFull, RedisUnavailable, StillRunning
 from shared.ids import issued_at, new_id
 from shared.keys import Priority
-from shared.prediction import State
+from shared.prediction import Prediction, State
 from shared.settings import Settings
 from shared.store import Store, connect
 from tests.fakes import outcome
@@ -24,7 +24,7 @@ from tests.fakes import outcome
 def finish(store: Store, *ids: str, worker: str = "w") -> tuple[list[str], list[str]]:
     claims = [claim for claim in store.claim(worker, keys.QUEUES, 64, "n") if not ids or claim.id in ids]
     finishes = [Finish(claim, "e30=", "", "succeeded", outcome(7)) for claim in claims]
-    return store.finish(worker, finishes, model="m", timings_ms=(0.4, 0.9), seconds=0.01)
+    return store.finish(worker, finishes, model="m", preprocessing="p", timings_ms=(0.4, 0.9), seconds=0.01)
 
 
 def test_a_submitted_picture_is_queued_with_its_place_in_the_queue(store: Store) -> None:
@@ -106,13 +106,33 @@ def test_a_finished_prediction_has_everything_and_its_stages_add_up(store: Store
     assert finish(store) == ([], [])
     done = store.fetch(id)
     assert (done.state, done.digit, done.decision, done.warnings) == (State.SUCCEEDED, 7, "accept", ["inverted"])
-    assert (done.attempt, done.batch, done.model) == (1, {"size": 1, "position": 0}, "m")
+    assert (done.attempt, done.batch) == (1, {"size": 1, "position": 0})
+    assert (done.model, done.preprocessing) == ("m", "p")
     assert done.probabilities and sum(done.probabilities) == pytest.approx(1)
     timings = done.timings_ms or {}
     assert sum(timings[s] for s in ("queue", "preprocess", "inference", "store")) == pytest.approx(
         timings["total"], abs=0.01
     )
     assert store.model_input(id) == bytes(784)
+
+
+@pytest.mark.parametrize("reason", [None, "not_a_digit"])
+def test_the_reason_of_a_decision_takes_the_way_of_the_decision(reason: str | None, store: Store) -> None:
+    id = store.submit(b"7").id
+    [claim] = store.claim("w", keys.QUEUES, 64, "n")
+    found = replace(outcome(7), decision="reject" if reason else "accept", reason=reason)
+    store.finish("w", [Finish(claim, "e30=", "", "succeeded", found)], model="m", timings_ms=(0.4, 0.9), seconds=0)
+    done = store.fetch(id)
+    assert (done.reason, done.to_json()["reason"], Prediction.from_json(done.to_json()).reason) == (reason,) * 3
+    assert (done.warnings, done.batch, store.model_input(id)) == (["inverted"], {"size": 1, "position": 0}, bytes(784))
+
+
+def test_a_record_of_an_older_version_has_no_reason(store: Store, client: redis.Redis) -> None:
+    id = store.submit(b"7").id
+    finish(store)
+    assert client.hdel(keys.prediction(id), "reason") == 1
+    done = store.fetch(id)
+    assert (done.decision, done.reason, done.warnings) == ("accept", None, ["inverted"])
 
 
 def test_every_key_of_ours_has_a_time_to_live(store: Store, client: redis.Redis) -> None:

@@ -26,7 +26,16 @@ from worker.training.idx import FILES, Mnist, encode, pixels
 from worker.training.recipes import BEST, RECIPES, SEED, Recipe
 
 TINY_BEST = replace(
-    BEST, layers=(784, 12, 10), batch=20, steps=30, warm_up=5, validation=20, checkpoint_every=5, pictures=(3, 2)
+    BEST,
+    layers=(784, 12, 11),
+    batch=20,
+    steps=30,
+    warm_up=5,
+    validation=20,
+    checkpoint_every=5,
+    bank=(60, 20),
+    pictures=5,
+    teacher=None,
 )
 TINY = replace(SEED, layers=(784, 12, 10), batch=20, steps=30, decay_steps=10, validation=20, checkpoint_every=5)
 
@@ -76,9 +85,11 @@ def test_young_averages_forget_faster():
     assert [SEED.ema_decay_at(step) for step in (0, 8, 10_000)] == pytest.approx([0.1, 0.5, 0.99])
 
 
-def test_the_best_recipe_warms_up_and_ends_at_rest():
-    rates = [BEST.learning_rate_at(step) for step in (0, 149, 300, BEST.steps // 2, BEST.steps)]
-    assert rates == pytest.approx([1e-3 / 300, 0.5e-3, 1e-3, 0.5e-3, 0], rel=1e-2)
+def test_the_best_recipe_warms_up_once_falls_twice_and_ends_at_rest():
+    half, top = BEST.steps // 2, BEST.learning_rate
+    steps = (0, 149, 300, half // 2, half - 1, half, half + half // 2, BEST.steps - 1, BEST.steps)
+    expected = [top / 300, top / 2, top, top / 2, 0, top / 2, top / 4, 0, 0]
+    assert [BEST.learning_rate_at(step) for step in steps] == pytest.approx(expected, rel=1e-2, abs=1e-6 * top)
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
@@ -87,7 +98,8 @@ def test_a_recipe_survives_json(recipe):
 
 
 def test_a_recipe_written_before_there_were_distortions_is_still_that_recipe():
-    new = {"adamw", "warm_up", "dropout", "label_smoothing", "pictures"}
+    new = {"adamw", "warm_up", "dropout", "label_smoothing", "pictures", "bank", "teacher", "temperature"}
+    new |= {"convolutions", "cycles"}
     assert Recipe.from_json({name: value for name, value in SEED.__dict__.items() if name not in new}) == SEED
 
 
@@ -107,11 +119,28 @@ def test_a_pass_shows_every_image_once_in_an_order_of_its_own():
 def test_forward_is_relu_between_two_matrix_products():
     from worker.training import network
 
-    (w1, b1), (w2, b2) = network.initial((784, 12, 10), seed=0)
+    (w1, b1), (w2, b2) = network.initial(TINY, seed=0)
     images = np.random.default_rng(0).random((5, 28, 28), np.float32)
     expected = np.maximum(images.reshape(5, 784) @ w1 + b1, 0) @ w2 + b2
     assert np.allclose(network.forward([(w1, b1), (w2, b2)], images), expected, atol=1e-5)
     assert np.abs(w1).max() <= 2 * np.sqrt(2 / 784)
+
+
+def test_a_teacher_looks_through_convolutions_before_its_layers():
+    from worker.training import network
+
+    recipe = replace(TINY, layers=(7 * 7 * 4, 6, 11), convolutions=(2, 4, 4))
+    parameters = network.initial(recipe, seed=0)
+    shapes = [weights.shape.as_list() for weights, _ in parameters]
+    assert shapes == [[5, 5, 1, 2], [3, 3, 2, 4], [3, 3, 4, 4], [196, 6], [6, 11]]
+    image = np.zeros((1, 28, 28), np.float32)
+    image[0, 10, 10] = 1
+    moved = np.roll(image, 4, axis=2)  # by what the strides divide: the last convolution sees the same elsewhere
+    [(kernel, _), *_] = parameters
+    assert network.forward(parameters, image).shape == (1, 11)
+    assert not np.allclose(network.forward(parameters, image), network.forward(parameters, moved))
+    blind = [(np.zeros(kernel.shape, np.float32), np.zeros(2, np.float32)), *parameters[1:]]
+    assert np.allclose(network.forward(blind, image), network.forward(blind, moved))
 
 
 def test_a_step_goes_down_the_gradient_and_the_averages_follow():
@@ -119,7 +148,7 @@ def test_a_step_goes_down_the_gradient_and_the_averages_follow():
 
     images = np.random.default_rng(0).random((5, 28, 28), np.float32)
     labels = np.array([1, 2, 3, 4, 5], np.int32)
-    before = network.initial((784, 10), seed=0)
+    before = network.initial(replace(TINY, layers=(784, 10)), seed=0)
     [(w, b)], [(average, _)], loss = network.backward(before, before, images, labels, 0.5, 0.75, l2=0.01)
     # By hand, for one layer: the gradient of the logits is (softmax - one-hot) / n, that of L2 is l2 * w.
     flat, w0, b0 = images.reshape(5, 784), before[0][0].numpy(), before[0][1].numpy()
@@ -136,19 +165,18 @@ def test_a_first_step_of_adamw_is_as_long_as_the_rate_and_decays_the_weights():
     from worker.training import network
 
     images, dice = np.random.default_rng(0).random((5, 28, 28), np.float32), np.zeros((5, 12), np.uint8)
-    labels = np.array([1, 2, 3, 4, 5], np.int32)
-    before = network.initial((784, 12, 10), seed=0)
+    targets = 0.95 * np.eye(10, dtype=np.float32)[1:6] + np.float32(0.005)
+    before = network.initial(TINY, seed=0)
     zeros = [(np.zeros(w.shape, np.float32), np.zeros(b.shape, np.float32)) for w, b in before]
-    recipe = replace(BEST, dropout=0.0, adamw=0.1)
+    recipe = replace(BEST, dropout=0.0, adamw=0.1, temperature=2.0)
     rates = np.float32(0.01), np.float32(0.75), np.float32(1)
-    state, loss = network.backward_adamw([before, before, zeros, zeros], (images, labels, dice), rates, recipe)
+    state, loss = network.backward_adamw([before, before, zeros, zeros], (images, targets, dice), rates, recipe)
     parameters, averages, first, second = state
 
-    softmax = np.exp(network.forward(before, images).numpy())
+    softmax = np.exp(network.forward(before, images).numpy() / 2)
     softmax /= softmax.sum(axis=1, keepdims=True)
-    targets = 0.95 * np.eye(10)[labels] + 0.005
-    assert float(loss) == pytest.approx(-(targets * np.log(softmax)).sum(axis=1).mean(), rel=1e-4)
-    assert np.allclose(first[1][1], 0.1 * (softmax - targets).mean(axis=0), atol=1e-6)
+    assert float(loss) == pytest.approx(4 * -(targets * np.log(softmax)).sum(axis=1).mean(), rel=1e-4)
+    assert np.allclose(first[1][1], 0.1 * 2 * (softmax - targets).mean(axis=0), atol=1e-6)
     for layer in range(2):
         w0, w, gradient = before[layer][0].numpy(), parameters[layer][0].numpy(), first[layer][0].numpy() / 0.1
         assert np.allclose(second[layer][0], 0.001 * gradient**2, atol=1e-6)
@@ -160,7 +188,7 @@ def test_a_first_step_of_adamw_is_as_long_as_the_rate_and_decays_the_weights():
 def test_dropout_leaves_a_share_out_and_keeps_the_mean():
     from worker.training import network
 
-    parameters = network.initial((784, 200, 100, 10), seed=0)
+    parameters = network.initial(replace(TINY, layers=(784, 200, 100, 10)), seed=0)
     dice = np.random.default_rng(0).integers(0, 256, (50, 300), np.uint8)
     first, second = (kept.numpy() for kept in network.dropout(parameters, dice, 0.1))
     assert (first.shape, second.shape) == ((50, 200), (50, 100))
@@ -213,6 +241,18 @@ def test_a_run_says_how_it_is_going_and_a_finished_one_does_nothing(mnist, tmp_p
     assert "25/25" in err
     train(recipe, mnist, tmp_path, steps=25, progress=False)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_pupil_makes_its_teacher_first_and_learns_from_it(mnist, tmp_path, monkeypatch):
+    from worker.training.train import CHECKPOINT, train
+
+    teacher = replace(TINY_BEST, name="teacher", layers=(7 * 7 * 4, 6, 11), convolutions=(2, 4))
+    monkeypatch.setitem(RECIPES, "teacher", teacher)
+    pupil = replace(TINY_BEST, teacher="teacher", temperature=2.0)
+    run = Checkpoint.load(train(pupil, mnist, tmp_path / "pupil", progress=False))
+    assert run.step == 30
+    assert Checkpoint.load(tmp_path / "teacher" / CHECKPOINT).step == 30
+    assert (tmp_path / "bank" / "digits-0000.teacher.npy").exists()
 
 
 def test_a_run_learns(mnist, tmp_path):

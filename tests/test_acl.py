@@ -1,0 +1,232 @@
+"""The users of `deploy/users.acl` on a real server: enough for each side to do all its work, and no more."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import redis
+import yaml
+from flask.testing import FlaskClient
+from rq import Queue as RQQueue
+from rq import Retry
+
+from producer.app import create_app
+from producer.load import Gauge
+from shared import keys
+from shared.home import ROOT, server_binary
+from shared.settings import Settings
+from shared.store import Store, connect
+from tests import fakes
+from tests.pictures import png, seven
+from worker.batch_worker import BatchWorker
+from worker.classify import Classified, Pictures
+
+ALLOWED = ("tests.jobs.double", "tests.jobs.explode")
+
+
+class Sides(NamedTuple):
+    operator: redis.Redis
+    producer: Store
+    worker: Store
+
+
+def compose() -> dict[str, Any]:
+    """The services of the compose file, with an operator."""
+    words = {"REDIS_OPERATOR_PASSWORD": "o"}
+    text = (ROOT / "docker-compose.yml").read_text()
+    filled = re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: words.get(found[1], found[2]), text)
+    return dict(yaml.safe_load(filled)["services"])
+
+
+@pytest.fixture(scope="module")
+def sides() -> Iterator[Sides]:
+    """One server for all that leave it as it is."""
+    with tempfile.TemporaryDirectory(prefix="digitq-") as name, served(Path(name), server_binary()) as sides:
+        yield sides
+
+
+@contextmanager
+def served(folder: Path, binary: str) -> Iterator[Sides]:
+    """Redis, web and worker by the command and the URLs of the compose file. In the end Redis is killed."""
+    services, path = compose(), folder / "redis.sock"
+    (folder / "redis-server").unlink(missing_ok=True)
+    (folder / "redis-server").symlink_to(binary)
+    places = {"/etc/digitq/redis-with-users": str(ROOT / "deploy" / "redis-with-users"), "/data": str(folder)}
+    command = [places.get(word, word) for word in services["redis"]["command"]]
+    env = {**os.environ, **services["redis"]["environment"], "TMPDIR": str(folder)}
+    env["PATH"] = f"{folder}:{env['PATH']}"
+    server = subprocess.Popen([*command, "--port", "0", "--unixsocket", path], env=env, stdout=subprocess.DEVNULL)
+    urls = ["redis://operator:o@", *(services[part]["environment"]["REDIS_URL"] for part in ("web", "worker"))]
+    clients = [connect(f"unix{url.removeprefix('redis').rpartition('@')[0]}@{path}", timeout=5) for url in urls]
+    settings = Settings(lease_seconds=1.0, webhook_secret="whsec_" + "A" * 43 + "=")
+    try:
+        until_it_answers(clients[0])
+        yield Sides(clients[0], Store(clients[1], settings), Store(clients[2], settings))
+    finally:
+        for client in clients:
+            client.close()
+        server.kill()
+        server.wait()
+
+
+def until_it_answers(client: redis.Redis) -> None:
+    for _ in range(200):
+        with suppress(redis.ConnectionError):
+            client.ping()
+            return
+        time.sleep(0.02)
+    raise RuntimeError("no server")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_denied(sides: Sides) -> Iterator[None]:
+    sides.operator.flushall()
+    sides.operator.acl_log_reset()
+    yield
+    denied = [(one["username"], one["context"], one["object"]) for one in sides.operator.acl_log()]
+    assert denied == []
+
+
+@pytest.fixture
+def web(sides: Sides) -> Iterator[FlaskClient]:
+    app = create_app(sides.producer)
+    yield app.test_client()
+    app.extensions["digitq_events"].stop()
+    app.extensions["digitq_waiters"].close()
+
+
+def classify(pictures: Pictures) -> Classified:
+    """A 7, unless the picture is small: that is a bug."""
+    return Classified([RuntimeError("a bug") if len(one) < 99 else fakes.outcome(7) for one in pictures], 0.1, 0.1)
+
+
+def serve(store: Store) -> None:
+    idle, busy = (BatchWorker(store, classify, card={"version": "fake-1"}, allowed=ALLOWED) for _ in range(2))
+    idle.run_maintenance_tasks()
+    idle.check_for_suspension(burst=True)
+    idle.bell.wait(0.01)
+    idle.bell.close()
+    busy.work(burst=True)
+
+
+def post(web: FlaskClient, path: str = "/v1/predictions", **words: Any) -> dict[str, Any]:
+    response = web.post(path, data=seven(), content_type="image/png", **words)
+    assert response.status_code in (200, 202), response.text
+    return dict(response.json or {})
+
+
+def post_batch(web: FlaskClient, *pictures: bytes) -> str:
+    response = web.post("/v1/batches", data={"file": [(BytesIO(one), "a.png") for one in pictures]})
+    return str((response.json or {})["links"]["self"])
+
+
+def test_a_picture_goes_all_the_way(sides: Sides, web: FlaskClient) -> None:
+    first = post(web, headers={"Idempotency-Key": '"k"'})
+    assert post(web, headers={"Idempotency-Key": '"k"'})["id"] == first["id"]
+    assert web.get(first["links"]["self"]).json["queue_position"] == 0  # type: ignore[index]
+    serve(sides.worker)
+    assert web.get(f"{first['links']['self']}?wait=5").json["digit"] == 7  # type: ignore[index]
+    for path in (f"{first['links']['image']}?stage=input", first["links"]["image"], "/v1/model", "/v1/predictions",
+                 "/v1/status", "/metrics"):  # fmt: skip
+        assert web.get(path).status_code == 200, path
+    assert web.delete(first["links"]["self"]).status_code == 204
+
+
+def test_what_waits_is_taken_back(sides: Sides, web: FlaskClient) -> None:
+    assert web.delete(post(web)["links"]["self"]).status_code == 204
+    assert web.delete(post_batch(web, seven())).status_code == 204
+
+
+def test_a_batch_is_read_kept_and_forgotten(sides: Sides, web: FlaskClient) -> None:
+    at = post_batch(web, png(bytes(784)), seven())
+    serve(sides.worker)
+    assert web.get(f"{at}?wait=5").json["state"] == "finished"  # type: ignore[index]
+    assert web.get(f"{at}/results").status_code == 200
+    assert web.delete(at).status_code == 204
+
+
+def test_those_who_watch_hear_of_it(sides: Sides, web: FlaskClient) -> None:
+    stream = web.get("/v1/events")
+    assert Gauge(sides.producer).read()["redis"] is True
+    stream.close()
+    sides.worker.refuse("a reason")
+    assert sides.producer.refusal() == "a reason"
+    sides.worker.renew("w", [])
+    assert web.get("/readyz").status_code == 200
+    sides.worker.leave("w")
+    assert web.get("/readyz").status_code == 503
+
+
+def test_a_callback_is_taken_and_ended(sides: Sides) -> None:
+    id = sides.producer.submit(seven(), notes={"callback_url": "https://example.org"}).id
+    serve(sides.worker)
+    due = sides.producer.due_webhook(5, 3)
+    assert due and due.id == id
+    sides.producer.end_webhook(due, "delivered")
+
+
+def test_what_a_worker_abandons_is_taken_over_and_what_it_did_not_come_to_goes_back(sides: Sides) -> None:
+    first, second = sides.producer.submit(seven()), sides.producer.submit(seven())
+    claims = sides.worker.claim("dead", keys.QUEUES, 64, "n")
+    sides.worker.release("dead", claims[1:])
+    sides.operator.zadd("rq:wip:digitq", {f"{first.id}:{claims[0].execution}": time.time() - 9})
+    serve(sides.worker)
+    assert [sides.producer.fetch(one.id).digit for one in (first, second)] == [7, 7]
+
+
+def test_rqs_own_path_runs_retries_and_fails(sides: Sides) -> None:
+    queue = RQQueue("digitq", connection=sides.operator, serializer="json")
+    double = queue.enqueue("tests.jobs.double", 4)
+    queue.enqueue("tests.jobs.explode", retry=Retry(max=1), depends_on=double)
+    never = queue.enqueue("os.mkdir", "never")
+    bug = sides.producer.submit(b"\x89PNG a bug")
+    serve(one_attempt(sides.worker))
+    assert double.latest_result().return_value == 8
+    assert never.get_status() == "failed"
+    assert (sides.producer.fetch(bug.id).error or {})["code"] == "internal_error"
+
+
+def test_nobody_comes_in_without_a_name_and_the_log_is_read_by_one_who_may_all(sides: Sides) -> None:
+    path = sides.operator.connection_pool.connection_kwargs["path"]
+    with redis.Redis(unix_socket_path=path) as nobody, pytest.raises(redis.AuthenticationError):
+        nobody.ping()
+    default = sides.operator.acl_getuser("default")
+    assert "off" in default["flags"] and default["categories"] == ["+@all"] and default["keys"] == ["~*"]
+
+
+@pytest.mark.parametrize("binary", {server_binary(), shutil.which("redis-server") or server_binary()})
+def test_a_server_that_is_killed_comes_back_with_all_that_was_accepted(binary: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="digitq-") as name:
+        with served(Path(name), binary) as first:
+            id = first.producer.submit(seven()).id
+        with served(Path(name), binary) as second:
+            serve(second.worker)
+            assert second.producer.fetch(id).digit == 7
+
+
+def one_attempt(store: Store) -> Store:
+    return Store(store.client, replace(store.settings, max_attempts=1))
+
+
+@pytest.mark.parametrize("side", ["producer", "worker"])
+def test_nobody_may_do_more(side: str, sides: Sides) -> None:
+    store: Store = getattr(sides, side)
+    others = {"producer": ("SET", "digitq:model", "x"), "worker": ("SET", "digitq:image:x", "x")}
+    for words in (("FLUSHALL",), ("CONFIG", "GET", "*"), ("KEYS", "*"), ("GET", "other"), ("ACL", "LIST"),
+                  ("EVAL", "return 1", 0), ("CLIENT", "KILL", "TYPE", "normal"),
+                  ("SHUTDOWN",), ("REPLICAOF", "NO", "ONE"), ("PUBLISH", "other", "x"), others[side]):  # fmt: skip
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            store.client.execute_command(*words)
+    sides.operator.acl_log_reset()

@@ -1,0 +1,69 @@
+"""Small files that ask for much get a named error, before they get the work; heads are read as Pillow reads them."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import pytest
+from PIL import Image
+
+from producer import headers
+from producer.admission import SIGNATURES, admit
+from shared.errors import DigitqError, TooManyPixels, UndecodableImage
+from shared.settings import Settings
+from tests.hostile.bombs import (
+    fax_of_bad_rows,
+    gif_with_a_frame_beyond_its_screen,
+    jpeg_with_scans,
+    jpeg_with_segments,
+    tiff_with_a_tile,
+)
+from tests.hostile.seeds import seeds
+from worker.decode import decode
+
+SETTINGS = Settings()
+SEEDS = seeds()
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_the_size_in_the_head_is_what_pillow_finds(name: str) -> None:
+    with Image.open(BytesIO(SEEDS[name])) as image:
+        media = admit(SEEDS[name], SETTINGS)
+        assert media in {media for _, media in SIGNATURES.values()}
+        format = next(format for format, known in SIGNATURES.values() if known == media)
+        assert headers.size(SEEDS[name], format) == image.size
+    assert decode(SEEDS[name], max_pixels=10**6).size
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_a_head_that_is_cut_is_a_named_error(name: str) -> None:
+    for end in range(0, 64, 3):
+        try:
+            admit(SEEDS[name][:end], SETTINGS)
+        except DigitqError:
+            continue
+
+
+@pytest.mark.parametrize(
+    ("bomb", "error"),
+    [
+        (gif_with_a_frame_beyond_its_screen(65_535), TooManyPixels),
+        (tiff_with_a_tile(9_000), TooManyPixels),
+        (jpeg_with_scans(7_000, 7_000, 8_000), UndecodableImage),
+    ],
+    ids=["gif frame", "tiff tile", "jpeg scans"],
+)
+def test_more_work_than_pixels_is_refused(bomb: bytes, error: type[DigitqError]) -> None:
+    admit(bomb, SETTINGS)  # its head says nothing of it
+    with pytest.raises(error):
+        decode(bomb, max_pixels=SETTINGS.max_pixels)
+
+
+def test_a_head_without_end_is_refused_at_the_door() -> None:
+    with pytest.raises(UndecodableImage):
+        admit(jpeg_with_segments(0xE1, 20_000), SETTINGS)
+
+
+def test_a_damaged_picture_does_not_fill_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+    assert decode(fax_of_bad_rows(1000), max_pixels=SETTINGS.max_pixels).shape == (1000, 8)
+    assert capfd.readouterr().err == ""

@@ -1,0 +1,161 @@
+"""What a picture costs, counted and not timed: a regression shows on any machine, however busy it is.
+
+Each bound is what it costs today. Who gets below lowers it; who needs more says in the change what it buys.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from benchmarks import noop
+from producer.app import create_app
+from shared import keys
+from shared.claims import Finish
+from shared.settings import Settings
+from shared.store import Store, connect
+from tests.fakes import outcome
+from tests.pictures import seven
+from worker.batch_worker import BatchWorker
+
+BATCH = 64
+PICTURE = seven()
+#: The script; are the three queues full (3 llen), is it there already (exists), the clock; the image (set), the record
+#: and the RQ job (3 hset, 2 expire), the queue and its name (rpush, sadd), the history (xadd); for all
+#: that come together the count of arrivals (hincrby; the first in five seconds says for how long it is kept), without
+#: which nobody knows the rates, and so how many workers are needed.
+SUBMIT_COMMANDS = 15
+#: The script, the clock, the record (hgetall), the state of RQ's job (hget, hmget), the place in the queue (lpos).
+POLL_COMMANDS = 6
+#: Claim and finish. For each picture: the pop; RQ's job, execution, registries, result and worker as RQ writes them,
+#: with how long each lives; the image; the record, twice. For each batch: two scripts, two clocks, the last pop, the
+#: event, the worker's totals, the count of what ended.
+PICTURE_COMMANDS, BATCH_COMMANDS = 33, 13
+#: Of Redis for a waiting picture beyond its own: record, RQ job, id in queue and history, keys and expiries. 831 today;
+#: the rest is how the allocator happens to round.
+WAITING_BYTES = 835
+#: Of its record more, when it came over HTTP: the ids of its request. 112 today, by what the allocator hands out.
+REQUEST_BYTES = 128
+NOTES = {"request_id": 24 * "x", "traceparent": f"00-{32 * 'a'}-{16 * 'b'}-01"}
+
+
+class Counter:
+    """Counts the round trips of a client, and the commands that the server runs, those inside scripts included."""
+
+    def __init__(self, client: redis.Redis, admin: redis.Redis) -> None:
+        self.admin, self.round_trips = admin, 0
+        counter, kind = self, client.connection_pool.connection_class
+
+        class Counted(kind):  # type: ignore[misc,valid-type]  # the pool has chosen it
+            def send_packed_command(self, *args: Any, **kwargs: Any) -> Any:
+                counter.round_trips += 1  # a pipeline is packed into one
+                return super().send_packed_command(*args, **kwargs)
+
+        client.connection_pool.connection_class = Counted
+
+    def __call__(self, action: Callable[[], object]) -> tuple[int, int]:
+        """(round trips, commands) of the action."""
+        before = self.round_trips
+        self.admin.config_resetstat()
+        action()
+        stats: Any = self.admin.info("commandstats")
+        ran = {name: stat["calls"] for name, stat in stats.items() if not name.startswith("cmdstat_config")}
+        return self.round_trips - before, sum(ran.values())
+
+
+@pytest.fixture
+def counted(client: redis.Redis, settings: Settings) -> Iterator[Store]:
+    """A store with a client of its own; `client` is the one that looks."""
+    own = connect(settings.redis_url, timeout=5)
+    yield Store(own, settings)
+    own.close()
+
+
+@pytest.fixture
+def count(counted: Store, client: redis.Redis) -> Counter:
+    counter = Counter(counted.client, client)
+    counted.cancel(counted.submit(PICTURE).id)  # connects, and Redis learns the scripts
+    return counter
+
+
+def test_a_submit_is_one_round_trip(count: Counter, counted: Store) -> None:
+    round_trips, commands = count(lambda: counted.submit(PICTURE))
+    assert round_trips == 1
+    assert commands <= SUBMIT_COMMANDS
+
+
+def test_a_poll_is_one_round_trip(count: Counter, counted: Store) -> None:
+    id = counted.submit(PICTURE).id
+    counted.fetch(id)  # Redis learns the script
+    round_trips, commands = count(lambda: counted.fetch(id))
+    assert round_trips == 1
+    assert commands <= POLL_COMMANDS
+
+
+@pytest.mark.parametrize("wait", [False, True])
+def test_an_upload_over_http_is_one_round_trip_waited_for_or_not(
+    count: Counter, counted: Store, store: Store, wait: bool
+) -> None:
+    app = create_app(counted)
+    browser, headers = app.test_client(), {"Prefer": "wait=20"} if wait else {}
+
+    def upload() -> None:
+        answering = threading.Thread(target=answer_one, args=(store,))
+        answering.start()
+        response = browser.post("/v1/predictions", data=PICTURE, headers=headers, content_type="image/png")
+        answering.join()
+        assert response.status_code == (200 if wait else 202)
+
+    upload()  # begins to listen: once for the process
+    assert count(upload)[0] == 1  # told the record itself, it need not ask for it
+    app.extensions["digitq_waiters"].close()
+
+
+def answer_one(store: Store) -> None:
+    """A worker for one picture."""
+    while not (claims := store.claim("w", keys.QUEUES, 1, "n")):
+        time.sleep(0.005)
+    time.sleep(0.05)  # the web process listens by now
+    store.finish("w", [Finish(claims[0], "e30=", "", "succeeded", outcome(7))], model="m", timings_ms=(0, 0), seconds=0)
+
+
+def test_a_batch_is_two_round_trips(count: Counter, counted: Store) -> None:
+    worker = BatchWorker(counted, noop.batch)
+
+    def one_batch() -> None:
+        worker.run(worker.claim())
+
+    for _ in range(2 * BATCH):
+        counted.submit(PICTURE)
+    one_batch()  # Redis learns the scripts
+    round_trips, commands = count(one_batch)
+    worker.bell.close()
+    assert round_trips == 2  # claim and finish
+    assert commands <= BATCH * PICTURE_COMMANDS + BATCH_COMMANDS
+
+
+def test_what_a_waiting_picture_takes_in_redis(client: redis.Redis, store: Store) -> None:
+    if client.info("server").get("server_name") != "valkey":
+        pytest.skip("the bound is of Valkey 9, whose allocations Redis's differ from")
+    store.submit(PICTURE)  # Redis learns the script
+    before, pictures = used_memory(client), 1000
+    for _ in range(pictures):
+        store.submit(PICTURE)
+    assert (used_memory(client) - before) / pictures - len(PICTURE) <= WAITING_BYTES
+
+
+def test_what_the_ids_of_its_request_take(client: redis.Redis, count: Counter, counted: Store) -> None:
+    plain, noted = counted.submit(PICTURE).id, counted.submit(PICTURE, notes=NOTES).id
+    sizes = [int(client.memory_usage(keys.prediction(id)) or 0) for id in (plain, noted)]
+    assert sizes[1] - sizes[0] <= REQUEST_BYTES
+    round_trips, commands = count(lambda: counted.submit(PICTURE, notes=NOTES))
+    assert round_trips == 1 and commands <= SUBMIT_COMMANDS
+
+
+def used_memory(client: redis.Redis) -> int:
+    return int(client.info("memory")["used_memory"])

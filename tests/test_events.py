@@ -1,0 +1,281 @@
+"""The event stream: what it tells, to whom, and for how long."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from producer import events
+from producer.app import create_app
+from producer.load import percentile
+from shared import keys
+from shared.settings import Settings
+from shared.store import Store, connect
+from tests.conftest import start_server
+from tests.pictures import seven
+from tests.stack import up
+from tests.test_api import answer_all, is_problem
+
+
+@contextmanager
+def application(store: Store, **changes: Any) -> Iterator[FlaskClient]:
+    app = create_app(Store(store.client, replace(store.settings, **changes)))
+    yield app.test_client()
+    app.extensions["digitq_events"].stop()
+    app.extensions["digitq_waiters"].close()
+
+
+@pytest.fixture
+def web(store: Store) -> Iterator[FlaskClient]:
+    with application(store) as client:
+        yield client
+
+
+class Listener:
+    """A stream, read on a thread of its own."""
+
+    def __init__(self, web: FlaskClient, after: str = "") -> None:
+        self.response: TestResponse = web.get("/v1/events", headers={"Last-Event-ID": after} if after else {})
+        self.text = ""
+        self.ended = threading.Event()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for chunk in self.response.response:
+            self.text += chunk.decode() if isinstance(chunk, bytes) else chunk
+        self.ended.set()
+
+    def events(self, kind: str) -> list[dict[str, str]]:
+        found = []
+        for block in self.text.split("\n\n"):
+            fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+            if fields.get("event") == kind:
+                found.append(fields)
+        return found
+
+    def wait_for(self, kind: str, count: int = 1, seconds: float = 5) -> list[dict[str, Any]]:
+        end = time.monotonic() + seconds
+        while len(found := self.events(kind)) < count:
+            assert time.monotonic() < end, f"{kind}: {found}"
+            time.sleep(0.01)
+        return [json.loads(fields["data"]) for fields in found]
+
+
+def listening(web: FlaskClient, after: str = "") -> Listener:
+    """One that certainly hears: the subscription is there."""
+    listener = Listener(web, after)
+    listener.wait_for("status")
+    store: Store = web.application.extensions["digitq_store"]
+    end = time.monotonic() + 5
+    while store.client.pubsub_numsub(keys.EVENTS)[0][1] < 1:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return listener
+
+
+def test_a_finished_prediction_is_told_as_the_api_tells_it(web: FlaskClient, store: Store) -> None:
+    listener = listening(web)
+    id = store.submit(seven(), "im3.png").id
+    answer_all(store)
+    assert listener.wait_for("prediction") == [web.get(f"/v1/predictions/{id}").get_json()]
+    assert listener.response.headers["Cache-Control"].startswith("no-cache")
+    assert listener.response.headers["X-Accel-Buffering"] == "no"
+    assert listener.response.content_type == "text/event-stream; charset=utf-8"
+    assert listener.text.startswith("retry: 2000\n")
+
+
+def test_the_status_tells_the_queue_the_workers_and_the_speed(web: FlaskClient, store: Store) -> None:
+    listener = listening(web)
+    assert listener.wait_for("status")[0] == {
+        "redis": True, "queued": 0, "running": 0, "oldest_ms": 0, "workers": {"alive": 0, "busy": 0, "needed": 1},
+        "latency_goal_ms": 1000, "arrivals_per_second": 0.0, "per_second": 0.0, "capacity_per_second": None,
+        "eta_ms": 0, "p50_ms": None, "p95_ms": None,
+    }  # fmt: skip
+    store.renew("w", [], "{}")
+    for _ in range(3):
+        store.submit(seven())
+    store.submit(seven(), priority=keys.Priority.LOW)
+    store.claim("w", keys.QUEUES, 1, "n")
+    count = len(listener.events("status"))
+    seen = listener.wait_for("status", count + 2)[-1]
+    assert (seen["queued"], seen["running"], seen["workers"]) == (3, 1, {"alive": 1, "busy": 1, "needed": None})
+    answer_all(store)
+    count = len(listener.events("status"))
+    seen = listener.wait_for("status", count + 2)[-1]
+    assert (seen["queued"], seen["per_second"] > 0) == (0, True)
+    assert 0 < seen["p50_ms"] <= seen["p95_ms"]
+
+
+def test_who_comes_back_is_told_what_was_missed(web: FlaskClient, store: Store) -> None:
+    listener = listening(web)
+    ids = [store.submit(seven()).id for _ in range(3)]
+    answer_all(store)
+    told = [one["id"] for one in listener.wait_for("prediction", 3)]
+    assert sorted(told) == sorted(ids)
+    second = listener.events("prediction")[1]["id"]
+    assert [one["id"] for one in Listener(web, second).wait_for("prediction")] == told[2:]
+
+
+def test_another_process_tells_what_was_missed_from_the_history(web: FlaskClient, store: Store) -> None:
+    listener = listening(web)
+    store.submit(seven())
+    answer_all(store)
+    listener.wait_for("prediction")
+    last = listener.events("prediction")[0]["id"]
+    later = store.submit(seven()).id
+    answer_all(store)
+    with application(store) as other:
+        assert [one["id"] for one in Listener(other, last).wait_for("prediction")] == [later]
+        assert Listener(other, "not-one-of-ours").wait_for("reset") == [{}]
+
+
+def test_who_was_away_for_longer_than_the_history_is_told_to_look(
+    web: FlaskClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "LOOK_BACK", 2)
+    for _ in range(3):
+        store.submit(seven())
+        answer_all(store)
+    listener = listening(web)
+    resets = len(listener.events("reset"))
+    assert resets <= 1  # the subscription's own
+    assert Listener(web, "2020-01-01T00:00:00.000000Z/x").wait_for("reset")[0] == {}
+
+
+def test_more_than_anybody_can_follow_is_one_reset(
+    web: FlaskClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = listening(web)
+    resets = len(listener.events("reset"))
+    monkeypatch.setattr(events, "MAX_AT_ONCE", 2)
+    for _ in range(5):
+        store.submit(seven())
+    answer_all(store)  # one message
+    listener.wait_for("reset", resets + 1)
+    assert listener.events("prediction") == []
+
+
+def test_what_ends_right_after_a_gap_is_told_after_the_reset(web: FlaskClient, store: Store) -> None:
+    listener = listening(web)
+    id = store.submit(seven()).id
+    heard: events.Events = web.application.extensions["digitq_events"]
+    record = {"state": "succeeded", "finished_at": "2026-01-01T00:00:00.000000Z"}
+    heard.missed()
+    heard.heard([[id, *(word for pair in record.items() for word in pair)]])
+    assert [one["id"] for one in listener.wait_for("prediction")] == [id]
+    assert listener.text.index("event: reset") < listener.text.index("event: prediction")
+
+
+def test_silence_is_filled_with_a_heartbeat(web: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "HEARTBEAT_SECONDS", 0.1)
+    listener = listening(web)
+    time.sleep(0.5)
+    assert ": still here\n\n" in listener.text
+
+
+def test_listeners_are_bounded_and_seats_are_given_back(store: Store) -> None:
+    with application(store, web_threads=12) as web:  # three may listen
+        responses = [web.get("/v1/events") for _ in range(3)]
+        response = web.get("/v1/events")
+        assert is_problem(response, 503, "too_many_listeners")["limit"] == 3
+        assert response.headers["Retry-After"] == "5"
+        assert web.head("/v1/events").status_code == 200  # takes no seat
+        responses[0].close()
+        Listener(web).wait_for("status")
+
+
+def test_a_stream_ends_when_it_is_old_when_the_client_is_slow_and_when_the_process_stops(
+    web: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = listening(web)
+    monkeypatch.setattr(events, "SLOW_SECONDS", -1)
+    assert listener.ended.wait(3)
+    monkeypatch.undo()
+    listener = listening(web)
+    monkeypatch.setattr(events, "MAX_STREAM_SECONDS", 0)
+    assert listener.ended.wait(3)
+    monkeypatch.undo()
+    listener = listening(web)
+    web.application.extensions["digitq_events"].stop()
+    assert listener.ended.wait(0.5)
+
+
+def test_redis_gone_and_back_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(prefix="digitq-") as folder:
+        server, url = start_server(Path(folder))
+        store = Store(connect(url), Settings(redis_url=url))
+        try:
+            with application(store) as web:
+                listener = listening(web)
+                server.kill()
+                server.wait()
+                while listener.wait_for("status")[-1]["redis"]:
+                    time.sleep(0.05)
+                server, _ = start_server(Path(folder))
+                while not listener.wait_for("status")[-1]["redis"]:
+                    time.sleep(0.05)
+                listening(web)  # subscribed again
+                store.submit(seven())
+                answer_all(store)
+                listener.wait_for("prediction")
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def test_percentiles_are_of_the_nearest_rank() -> None:
+    assert [percentile([1.0, 2.0, 3.0, 4.0], share) for share in (0.5, 0.95)] == [2.0, 4.0]
+    assert percentile([], 0.5) is None
+
+
+def test_a_server_with_listeners_and_waiting_requests_stops_at_once() -> None:
+    with tempfile.TemporaryDirectory(prefix="digitq-") as folder, up(Path(folder), workers=1) as stack:
+        first = threading.Event()
+
+        def listen() -> None:
+            with httpx.Client() as client, client.stream("GET", f"{stack.url}/v1/events", timeout=30) as response:
+                for text in response.iter_text():
+                    if "event: status" in text:
+                        first.set()
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        assert first.wait(10)
+        began = time.monotonic()
+        stack.process.send_signal(signal.SIGTERM)
+        thread.join(10)
+        assert time.monotonic() - began < 2
+        stack.process.wait(20)
+
+
+def test_a_web_process_that_is_told_twice_to_stop_has_nothing_to_complain_of() -> None:
+    twice = """
+import os, signal, time
+from producer.server import application
+app = application()
+signal.signal(signal.SIGINT, lambda *_: None)
+for _ in range(2):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.5)
+os._exit(0)
+"""
+    nowhere = {**os.environ, "REDIS_URL": "redis://127.0.0.1:1"}
+    done = subprocess.run([sys.executable, "-c", twice], env=nowhere, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr

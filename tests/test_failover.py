@@ -1,0 +1,112 @@
+"""Redis that goes away for good: another takes over, and what was accepted is there."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from producer import AsyncQueue, Queue
+from shared import keys
+from shared.batches import Batches
+from shared.chunks import Chunk
+from shared.connection import Service, connect
+from shared.errors import RedisUnavailable, SettingsError
+from shared.settings import Settings, without_password
+from shared.store import Store
+from tests.compose.engine import PATIENT, Load
+from tests.pictures import seven
+from tests.sentinels import Sentinels, Server, followed, free_ports, sentinels, wait_until
+from tests.stack import up
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="digitq-") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def watched(folder: Path) -> Iterator[Sentinels]:
+    with sentinels(folder) as all:
+        yield all
+
+
+def test_the_primary_dies_under_load_and_nothing_that_was_accepted_is_lost(
+    watched: Sentinels, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "up").mkdir()
+    with up(folder / "up", REDIS_URL=watched.url, DIGITQ_REPLICAS_ACK="1") as stack:
+        with Load(stack.url, PATIENT) as load:
+            load.goes_on()
+            before = len(load.accepted)
+            watched.primary.kill()
+            elected = wait_until(lambda: watched.leader() != watched.primary.port, 15)
+            again = elected + wait_until(lambda: len(load.accepted) > before + 4, 15)
+            load.goes_on()
+        print(f"another leads after {elected:.1f} s, pictures are accepted after {again:.1f} s; {before} were before")
+        assert again < 15
+        assert load.ends() == {"succeeded": len(load.accepted)}
+        with Queue(watched.url) as queue:
+            assert queue.submit(seven()).wait(10).digit == 7
+        assert asyncio.run(read(watched.url)) == 7
+        assert "listening again" not in caplog.text
+
+
+async def read(url: str) -> int | None:
+    async with AsyncQueue(url) as queue:
+        [read] = await queue.wait([await queue.submit(seven())], timeout=10)
+        return read.digit
+
+
+@pytest.fixture
+def pair(folder: Path) -> Iterator[tuple[Server, Server]]:
+    """A primary and its replica, and nobody who would change that."""
+    first, second = free_ports(2)
+    primary, replica = Server(folder / "0", first), Server(folder / "1", second, "--replicaof", "127.0.0.1", f"{first}")
+    wait_until(lambda: followed(primary, 1))
+    yield primary, replica
+    primary.close()
+    replica.close()
+
+
+def test_without_a_replica_that_has_it_nothing_is_accepted(pair: tuple[Server, Server]) -> None:
+    primary, replica = pair
+    stores = [Store(connect(f"redis://127.0.0.1:{primary.port}"), Settings(replicas_ack=1)) for _ in range(2)]
+    replica.process.send_signal(signal.SIGSTOP)
+    for store in stores:  # the second only has to find it, and has itself written nothing
+        with pytest.raises(RedisUnavailable):
+            store.submit(seven(), idempotency_key="k")
+        with pytest.raises(RedisUnavailable):
+            Batches(store).submit([Chunk(1, b"{}")], idempotency_key="b")
+    replica.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: followed(primary, 1))  # it has slept, and is behind
+    id = stores[0].submit(seven(), idempotency_key="k").id
+    batch = Batches(stores[0]).submit([Chunk(1, b"{}")], idempotency_key="b").id
+    assert replica.client.exists(keys.prediction(id), keys.image(id), keys.batch(batch)) == 3
+    for store in stores:
+        store.client.close()
+
+
+def test_a_server_that_will_not_write_for_want_of_replicas_is_unavailable(pair: tuple[Server, Server]) -> None:
+    pair[0].client.config_set("min-replicas-to-write", 2)
+    with connect(f"redis://127.0.0.1:{pair[0].port}") as client, pytest.raises(RedisUnavailable):
+        Store(client, Settings()).submit(seven())
+
+
+@pytest.mark.parametrize("url", ["redis+sentinel://a:1", "redis+sentinel://a/s", "redis+sentinel://a:1,b/s",
+                                 "redis+sentinel://a:1/s/x", "redis+sentinel:///s"])  # fmt: skip
+def test_a_url_that_names_no_sentinels_or_no_service_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match="redis\\+sentinel://host:port,host:port/service"):
+        connect(url)
+
+
+def test_a_url_names_sentinels_service_database_and_user() -> None:
+    service = Service.parse("redis+sentinel://me:p%40ss@a:1,[::1]:26379/main/2")
+    assert service.sentinels == [("a", 1), ("::1", 26379)]
+    assert (service.name, service.options) == ("main", {"db": 2, "username": "me", "password": "p@ss"})
+    assert without_password("redis+sentinel://me:p@a:1,b:2/main") == "redis+sentinel://me:***@a:1,b:2/main"

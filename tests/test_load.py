@@ -1,0 +1,107 @@
+"""How busy it is, and how many workers it takes: read in one step, worked out in one place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import redis
+from click.testing import CliRunner
+
+import digitq
+from shared import keys
+from shared.batches import Batches
+from shared.chunks import Chunk
+from shared.load import Load, Worker
+from shared.store import Store
+from tests.pictures import seven
+from tests.test_api import answer_all
+from tests.web import web
+from worker.speed import Speed
+
+
+def load(waiting: int = 0, low: int = 0, workers: int = 2, speed: float | None = 100, **changes: Any) -> Load:
+    queues = dict(zip(keys.QUEUES, (0, waiting, low), strict=True))
+    base: dict[str, Any] = {"running": 0, "bulk": 0, "oldest": 0.0, "arrivals": 0.0, "completions": 0.0} | changes
+    return Load(queues, workers=(Worker("busy", "cpu", speed),) * workers, **base)
+
+
+@pytest.mark.parametrize(
+    ("reading", "needed"),
+    [
+        (load(), 1),  # nothing to do: one is kept
+        (load(arrivals=70), 1),  # 70 of 100 per second: busy for 70 % of the time
+        (load(arrivals=71), 2),
+        (load(arrivals=700), 10),
+        (load(waiting=300), 3),  # 300 pictures within a second
+        (load(waiting=300, running=1), 4),
+        (load(low=100_000, bulk=9_000, arrivals=1), 1),  # batches wait behind single pictures
+        (load(arrivals=10, speed=None), None),  # no worker has said yet what it can do
+        (load(arrivals=10, workers=0), None),
+    ],
+)
+def test_workers_are_needed_for_what_arrives_and_for_what_waits(reading: Load, needed: int | None) -> None:
+    assert reading.needed(goal=1.0) == needed
+
+
+def test_the_backlog_is_done_in_so_many_seconds_at_the_speed_of_those_who_live() -> None:
+    assert load(waiting=500, running=100, workers=3).eta == 2.0
+    assert load(waiting=500, workers=2, speed=None).eta is None
+    assert load(waiting=500, speed=None, completions=250.0).eta == 2.0
+    assert load().eta == 0.0
+
+
+def test_a_fleet_of_unlike_workers_is_the_sum_of_them() -> None:
+    workers = (Worker("busy", "gpu", 900.0), Worker("idle", "cpu", 100.0), Worker("idle", "cpu", None))
+    mixed = Load({}, 0, 0, 0.0, 0.0, 0.0, workers)
+    assert mixed.capacity == 1500.0  # of whom nothing is known yet counts as the mean
+
+
+def test_a_worker_learns_from_small_batches_what_it_can_do_in_full_ones() -> None:
+    speed = Speed()
+    assert speed.at(64) is None
+    for pictures in (1, 2, 8, 3, 5, 1):
+        speed.add(pictures, 0.004 + 0.0005 * pictures)
+    assert speed.at(64) == pytest.approx(64 / (0.004 + 0.0005 * 64))
+    alike = Speed()
+    alike.add(4, 0.008)
+    assert alike.at(64) == pytest.approx(500)  # of one size alone nothing is concluded
+
+
+def test_what_arrives_and_ends_is_counted_whoever_hands_it_in(store: Store, client: redis.Redis) -> None:
+    for _ in range(3):
+        store.submit(seven())
+    client.set(keys.image("plain"), seven())
+    Batches(store).submit([Chunk(200, b"x"), Chunk(50, b"y")])
+    reading = store.load()
+    assert reading.backlog == 253 and reading.queues == {"digitq-high": 0, "digitq": 3, "digitq-low": 2}
+    assert reading.oldest > 0
+    assert 253 / 15 <= reading.arrivals <= 253 / 10 + 0.1 and reading.completions == 0
+    answer_all(store)
+    assert 3 / 15 <= store.load().completions <= 3 / 10 + 0.1
+    client.delete(*client.keys("digitq:flow:*"))
+    assert store.load().arrivals == 0
+
+
+def test_a_reading_takes_as_many_commands_with_many_waiting_as_with_few(store: Store, client: redis.Redis) -> None:
+    store.renew("w", [], "{}")
+    commands = []
+    for waiting in (1, 20_000):
+        client.rpush(keys.queue("digitq"), *map(str, range(waiting)))
+        store.load()
+        client.config_resetstat()
+        store.load()
+        stats: Any = client.info("commandstats")
+        commands.append(sum(s["calls"] for n, s in stats.items() if "config" not in n))
+        assert not any(word in " ".join(stats) for word in ("lrange", "zrange|", "scan", "keys"))
+    assert commands[0] == commands[1] <= 30
+
+
+def test_digitq_status_tells_it_to_people_and_to_scripts(store: Store) -> None:
+    store.submit(seven())
+    with web(store) as site:
+        asked = ["status", "--url", site.url]
+        text = CliRunner().invoke(digitq.main, asked, catch_exceptions=False).output
+        body = CliRunner().invoke(digitq.main, [*asked, "--json"], catch_exceptions=False).output
+    assert "1 waiting" in text and "- needed to answer in 1.0 s" in text and "0 alive" in text
+    assert '"queued": 1, "running": 0' in body

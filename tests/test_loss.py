@@ -1,0 +1,46 @@
+"""Redis comes back without its data: whoever waits is told so, and so is whoever asks later."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import redis
+
+from producer import Client, Queue
+from producer.retry import NEVER
+from shared.errors import Lost
+from shared.store import Store
+from tests.pictures import seven
+from tests.web import web
+
+
+def test_everybody_who_waits_for_what_is_lost_is_told_and_nobody_waits_for_ever(
+    store: Store, client: redis.Redis, redis_url: str
+) -> None:
+    with web(store) as site, Client(site.url, retry=NEVER) as http, Queue(redis_url) as queue:
+        one, other, batch = http.submit(seven()), queue.submit(seven()), http.submit_batch([b"7"])
+        waits: list[Callable[[], object]] = [
+            lambda: http.get(one.id, wait=30),
+            lambda: one.wait(timeout=30),
+            lambda: queue.get(other.id, wait=30),
+            lambda: batch.wait(timeout=30),
+        ]
+        with ThreadPoolExecutor(len(waits)) as pool:
+            waiting = [pool.submit(wait) for wait in waits]
+            while len(client.client_list(_type="pubsub")) < 2:  # both listen
+                time.sleep(0.01)
+            client.flushall()
+            client.client_kill_filter(_type="pubsub")  # as a server that dies does
+            began = time.monotonic()
+            for one_waits in waiting:
+                with pytest.raises(Lost):
+                    one_waits.result(20)
+            assert time.monotonic() - began < 10
+        for id in (one.id, other.id):
+            with pytest.raises(Lost):
+                http.get(id)
+        with pytest.raises(Lost):
+            http.get_batch(batch.id)

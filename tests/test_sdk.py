@@ -1,0 +1,392 @@
+"""The Python clients: their examples as they stand in the docstrings, lost connections, retries, waiting for many."""
+
+from __future__ import annotations
+
+import asyncio
+import doctest
+import gzip
+import random
+import re
+import struct
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+
+import producer
+from producer import NEVER, AsyncClient, AsyncQueue, Client, Prediction, Queue, Retry, aio, aio_queue, many
+from producer import client as client_module
+from producer import queue as queue_module
+from shared import keys
+from shared.batch import BatchState
+from shared.errors import (
+    DigitqError,
+    IdempotencyMismatch,
+    MalformedBatch,
+    NotFound,
+    PredictionFailed,
+    QueueFull,
+    RedisUnavailable,
+)
+from shared.home import ROOT
+from shared.settings import Settings
+from shared.store import Store
+from tests.pictures import seven
+from tests.proxy import proxy
+from tests.stack import Stack
+from tests.web import Web, sevens, web
+
+#: Patient, and quick: for connections that break again and again.
+EAGER = Retry(attempts=12, first=0.01, longest=0.05)
+
+
+@pytest.fixture
+def site(store: Store) -> Iterator[Web]:
+    with web(store) as running:
+        yield running
+
+
+def pictures(count: int) -> list[tuple[str, bytes]]:
+    """All different, so that a mix-up would show."""
+    return [(f"{n}.png", seven(28 + n)) for n in range(count)]
+
+
+def accepted(redis: redis.Redis) -> int:
+    return int(redis.xlen(keys.RECENT))
+
+
+# ---------------------------------------------------------------------- the documentation
+
+EXAMPLES = [
+    test
+    for module in (client_module, queue_module, many, aio, aio_queue)
+    for test in doctest.DocTestFinder(exclude_empty=True).find(module)
+    if test.examples
+]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda test: test.name)
+def test_the_examples_of_the_docstrings_are_true(example: doctest.DocTest, stack: Stack) -> None:
+    with Client(stack.url) as client:
+        names = {name: getattr(producer, name) for name in producer.__all__}
+        example.globs = {**names, "client": client, "url": stack.url, "redis_url": stack.redis_url, "image": seven(),
+                         "asyncio": asyncio}  # fmt: skip
+        report: list[str] = []
+        assert doctest.DocTestRunner().run(example, out=report.append).failed == 0, "".join(report)
+
+
+def test_the_examples_of_the_readme_run(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    images = struct.pack(">4I", 0x803, 2, 28, 28) + bytes(2 * 784)
+    Path("t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) >= 2
+    for block in blocks[:2]:
+        code = block.replace("http://127.0.0.1:8000", stack.url).replace("redis://127.0.0.1:6379", stack.redis_url)
+        exec(code, {"image_bytes": seven()})
+    assert "im3.png succeeded 7 None" in capsys.readouterr().out
+
+
+def test_every_client_has_an_example_of_its_own() -> None:
+    named = {example.name.rpartition(".")[2] for example in EXAMPLES}
+    assert {"Client", "Queue", "AsyncClient", "AsyncQueue", "submit_many", "as_completed", "wait"} <= named
+
+
+@pytest.mark.parametrize("pair", [(Client, AsyncClient), (Queue, AsyncQueue)])
+def test_the_twins_have_the_same_verbs(pair: tuple[type, type]) -> None:
+    one, twin = ({name for name in dir(cls) if not name.startswith("_")} for cls in pair)
+    assert one - {"close"} == twin - {"aclose", "result", "batch_result"}
+
+
+# ---------------------------------------------------------------------- connections that break
+
+
+def test_lost_answers_are_asked_for_again_and_nothing_is_handed_in_twice(site: Web, client: redis.Redis) -> None:
+    with proxy(site.url, lambda n: n % 3 == 0) as broken, Client(broken.url, retry=EAGER) as sdk:
+        found = sdk.submit_many(pictures(60))
+    assert broken.cuts >= 20 and site.posts() >= 80
+    assert [one.filename for one in found] == [f"{n}.png" for n in range(60)]
+    assert (len({one.id for one in found}), accepted(client)) == (60, 60)
+
+
+def test_lost_answers_are_asked_for_again_from_asyncio(site: Web, client: redis.Redis) -> None:
+    async def main(url: str) -> list[Prediction]:
+        async with AsyncClient(url, retry=EAGER) as sdk:
+            return await sdk.submit_many(pictures(60))
+
+    with proxy(site.url, lambda n: n % 3 == 0) as broken:
+        found = asyncio.run(main(broken.url))
+    assert broken.cuts >= 20
+    assert [one.filename for one in found] == [f"{n}.png" for n in range(60)]
+    assert (len({one.id for one in found}), accepted(client)) == (60, 60)
+
+
+def test_a_batch_whose_answer_is_lost_is_handed_in_once(site: Web, client: redis.Redis) -> None:
+    async def main(url: str, images: list[bytes]) -> str:
+        async with AsyncClient(url, retry=EAGER) as sdk:
+            return (await sdk.submit_batch(images)).id
+
+    images = [image for _, image in pictures(20)]
+    with proxy(site.url, lambda n: n in (1, 2)) as broken, Client(broken.url, retry=EAGER) as sdk:
+        assert sdk.submit_batch(images).total == 20
+        assert broken.cuts == 2
+    with proxy(site.url, lambda n: n == 1) as broken:
+        assert asyncio.run(main(broken.url, images))
+        assert broken.cuts == 1
+    assert len(client.keys("digitq:batch:*")) == 2
+
+
+def test_a_cancel_whose_answer_is_lost_is_not_repeated(site: Web) -> None:
+    # The second one would forget what the first has cancelled.
+    with proxy(site.url, lambda n: n == 1) as broken, Client(site.url) as sdk, Client(broken.url) as unlucky:
+        id = sdk.submit(seven()).id
+        with pytest.raises(RedisUnavailable, match="does not answer"):
+            unlucky.cancel(id)
+        assert sdk.get(id).state.value == "cancelled"
+    assert sum(call.startswith("DELETE") for call in site.calls) == 1
+
+
+def test_without_retries_a_broken_connection_is_an_error_with_its_cause(site: Web) -> None:
+    with proxy(site.url, lambda n: True) as broken, Client(broken.url, retry=NEVER) as sdk:
+        with pytest.raises(RedisUnavailable, match="does not answer") as caught:
+            sdk.submit(seven())
+        assert isinstance(caught.value.__cause__, httpx.TransportError)
+        assert broken.cuts == 1
+
+
+def test_connections_are_kept_and_not_more_than_the_bound_are_opened(stack: Stack) -> None:
+    with proxy(stack.url) as between, Client(between.url) as sdk:
+        found = sdk.submit_many([seven()] * 200, parallel=4)
+        assert len({one.id for one in found}) == 200
+        assert between.connections <= 4
+        assert {one.digit for one in sdk.wait(found, timeout=60)} == {7}
+
+
+def test_a_queue_whose_redis_breaks_off_hands_in_nothing_twice(client: redis.Redis, redis_url: str) -> None:
+    with Queue(redis_url, Settings(redis_url=redis_url), retry=EAGER) as queue:
+        submit, lost = queue._store.submit, iter([True, True, False] * 30)
+
+        def unlucky(*args: Any, **options: Any) -> Prediction:
+            prediction = submit(*args, **options)
+            if next(lost):
+                raise RedisUnavailable("the answer was lost")
+            return prediction
+
+        queue._store.submit = unlucky  # type: ignore[method-assign]
+        found = queue.submit_many(pictures(10), parallel=1)
+    assert (len({one.id for one in found}), accepted(client)) == (10, 10)
+
+
+# ---------------------------------------------------------------------- retries
+
+
+def answers(*responses: httpx.Response) -> tuple[Client, list[httpx.Request]]:
+    """A client whose server gives these answers, one after another, the last one for ever."""
+    asked: list[httpx.Request] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return responses[min(len(asked), len(responses)) - 1]
+
+    sdk = Client("http://nowhere")
+    sdk.close()
+    sdk._http = httpx.Client(base_url="http://nowhere", transport=httpx.MockTransport(handle))
+    return sdk, asked
+
+
+def problem(status: int, code: str, after: str = "", **more: Any) -> httpx.Response:
+    headers = {"Content-Type": "application/problem+json"} | ({"Retry-After": after} if after else {})
+    return httpx.Response(status, headers=headers, json={"code": code, "title": "T", "detail": "D", **more})
+
+
+ACCEPTED = httpx.Response(202, json={"id": "x", "state": "queued"})
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What this thread was to sleep, without sleeping; other threads of the process sleep on."""
+    slept: list[float] = []
+    sleep, me = time.sleep, threading.get_ident()
+    monkeypatch.setattr(time, "sleep", lambda s: slept.append(s) if threading.get_ident() == me else sleep(s))
+    return slept
+
+
+def test_the_servers_retry_after_is_honoured_and_the_key_stays_the_same(pauses: list[float]) -> None:
+    sdk, asked = answers(problem(503, "queue_full", "3"), problem(429, "rate_limited", "2"), ACCEPTED)
+    assert sdk.submit(seven()).id == "x"
+    assert 3 <= pauses[0] <= 3.1 and 2 <= pauses[1] <= 2.2
+    given = {request.headers["Idempotency-Key"] for request in asked}
+    assert len(asked) == 3 and len(given) == 1 and len(given.pop()) == 38
+    sdk.submit(seven())
+    assert asked[-1].headers["Idempotency-Key"] != asked[0].headers["Idempotency-Key"]
+    sdk.submit(seven(), idempotency_key="mine")
+    assert asked[-1].headers["Idempotency-Key"] == '"mine"'
+
+
+@pytest.mark.parametrize(("status", "tries"), [(503, 5), (429, 5), (500, 1), (502, 1), (422, 1), (404, 1)])
+def test_only_what_passes_by_itself_is_tried_again(status: int, tries: int, pauses: list[float]) -> None:
+    sdk, asked = answers(problem(status, "something"))
+    with pytest.raises(DigitqError):
+        sdk.submit(seven())
+    assert (len(asked), len(pauses)) == (tries, tries - 1)
+
+
+def test_pauses_grow_with_full_jitter_and_have_bounds() -> None:
+    random.seed(1)
+    retry = Retry(attempts=9, first=0.1, longest=1)
+    trouble = RedisUnavailable()
+    many_times = [[retry.pause(tried, trouble, 0) or 0 for _ in range(300)] for tried in range(1, 9)]
+    for tried, found in enumerate(many_times, 1):
+        bound = min(1, 0.1 * 2 ** (tried - 1))
+        assert max(found) <= bound and max(found) > 0.9 * bound and min(found) < 0.1 * bound
+    assert retry.pause(9, trouble, 0) is None
+    assert Retry(seconds=4).pause(1, RedisUnavailable(retry_after_seconds=5), 0) is None
+
+
+def test_known_codes_are_our_exceptions_and_unknown_ones_carry_their_code() -> None:
+    sdk, _ = answers(problem(404, "not_found"), problem(418, "teapot", hint="h"), httpx.Response(500, text="<html>"))
+    with pytest.raises(NotFound, match="D"):
+        sdk.get("x")
+    with pytest.raises(DigitqError) as teapot:
+        sdk.get("x")
+    assert (teapot.value.code, teapot.value.status, teapot.value.title) == ("teapot", 418, "T")
+    assert teapot.value.extensions["hint"] == "h"
+    with pytest.raises(DigitqError) as page:
+        sdk.get("x")
+    assert (page.value.code, DigitqError.code) == ("http_500", "internal_error")
+
+
+def test_errors_of_the_server_reach_both_clients_alike(site: Web, redis_url: str) -> None:
+    async def of(call: Awaitable[Any], close: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await call
+        finally:
+            await close()
+
+    def twice(url: str) -> None:
+        sdk = AsyncClient(url)
+        asyncio.run(of(sdk.submit(seven(30), idempotency_key="k"), sdk.aclose))
+
+    with Client(site.url) as sdk, pytest.raises(IdempotencyMismatch):
+        sdk.submit(seven(), idempotency_key="k")
+        twice(site.url)
+    with Queue(redis_url, Settings(queue_max_length=1), retry=NEVER) as queue, pytest.raises(QueueFull):
+        queue.submit(seven())
+    with Client(site.url) as sdk, pytest.raises(MalformedBatch):
+        sdk.submit_batch(b"PK\x03\x04 and no zip")
+
+
+# ---------------------------------------------------------------------- waiting for many
+
+
+def test_predictions_come_as_they_end_and_one_that_takes_long_holds_up_nobody(site: Web, store: Store) -> None:
+    with Client(site.url) as sdk:
+        stuck = sdk.submit(seven())
+        [claim] = store.claim("other", keys.QUEUES, 1, "n")
+        rest = sdk.submit_many(pictures(5))
+        seen = []
+        with sevens(store), pytest.raises(TimeoutError, match="1 predictions have not ended after 3 s"):
+            for one in sdk.as_completed([*rest[:2], stuck, *rest[2:]], timeout=3, parallel=1):
+                seen.append(one.id)
+        assert claim.id == stuck.id and sorted(seen) == sorted(one.id for one in rest)
+
+
+def test_waiting_for_many_keeps_their_order_whatever_they_end_as(site: Web, store: Store) -> None:
+    with Client(site.url) as sdk:
+        found = sdk.submit_many(pictures(40), parallel=8)
+        found[7].cancel()
+        with sevens(store, at_once=5):
+            ended = sdk.wait(found, timeout=20)
+        assert [one.id for one in ended] == [one.id for one in found]
+        assert [one.state.value for one in ended] == ["cancelled" if n == 7 else "succeeded" for n in range(40)]
+        with pytest.raises(PredictionFailed):
+            ended[7].wait()
+
+
+@pytest.mark.parametrize("kind", ["client", "queue"])
+def test_asyncio_waits_for_many_too(kind: str, site: Web, store: Store, redis_url: str) -> None:
+    async def main() -> tuple[list[str], list[str], list[int | None]]:
+        async with AsyncClient(site.url) if kind == "client" else AsyncQueue(redis_url) as sdk:
+            found = await sdk.submit_many(pictures(30))
+            ended = await sdk.wait(found, timeout=20)
+            last = await sdk.submit(seven())
+            assert (await sdk.result(last, timeout=10)).digit == 7
+            assert [one.digit async for one in sdk.as_completed([last])] == [7]
+            return [one.id for one in found], [one.id for one in ended], [one.digit for one in ended]
+
+    with sevens(store, at_once=7):
+        before, after, digits = asyncio.run(main())
+    assert before == after and digits == [7] * 30
+
+
+@pytest.mark.parametrize("kind", ["client", "queue"])
+def test_asyncio_gives_up_in_time(kind: str, site: Web, redis_url: str) -> None:
+    async def main() -> None:
+        async with AsyncClient(site.url) if kind == "client" else AsyncQueue(redis_url) as sdk:
+            found = await sdk.submit_many(pictures(2))
+            with pytest.raises(TimeoutError, match="2 predictions have not ended"):
+                await sdk.wait(found, timeout=0.3)
+            with pytest.raises(TimeoutError, match=r"is queued after 0\.2 s"):
+                await sdk.result(found[0], timeout=0.2)
+            await sdk.cancel(found[0].id)
+            with pytest.raises(PredictionFailed, match="cancelled"):
+                await sdk.result(found[0])
+
+    start = time.monotonic()
+    asyncio.run(main())
+    assert time.monotonic() - start < 8
+
+
+def test_an_async_queue_is_told_at_once_and_without_a_thread_for_each(store: Store, redis_url: str) -> None:
+    async def main() -> float:
+        async with AsyncQueue(redis_url) as queue:
+            found = await queue.submit_many(pictures(40))
+            waits = [asyncio.create_task(queue.get(one.id, wait=10)) for one in found]
+            await asyncio.sleep(0.5)
+            threads = threading.active_count()
+            with sevens(store):
+                began = time.monotonic()
+                ended = await asyncio.gather(*waits)
+            assert all(one.digit == 7 for one in ended) and threads < 40
+            return time.monotonic() - began
+
+    assert asyncio.run(main()) < 1.5  # the next look by itself would be after two seconds
+
+
+def test_batches_from_asyncio(stack: Stack) -> None:
+    async def main(sdk: AsyncClient | AsyncQueue) -> list[int | None]:
+        async with sdk:
+            batch = await sdk.submit_batch([seven(), b"no picture"], priority="high")
+            ended = await sdk.batch_result(batch, timeout=30)
+            assert (ended.state, ended.succeeded, ended.failed) == (BatchState.FINISHED, 1, 1)
+            return [row["digit"] for row in await sdk.results(batch.id)]
+
+    assert asyncio.run(main(AsyncClient(stack.url))) == [7, None]
+    assert asyncio.run(main(AsyncQueue(stack.redis_url))) == [7, None]
+
+
+def test_many_are_read_only_as_far_as_they_are_sent() -> None:
+    read: list[int] = []
+
+    def items() -> Iterator[int]:
+        for n in range(1000):
+            read.append(n)
+            yield n
+
+    results = many.in_order(lambda n: n, items(), parallel=2)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    assert len(read) <= 3 + many.AHEAD * 2
+    results.close()  # type: ignore[attr-defined]
+
+
+def test_what_cannot_be_sent_is_not_tried_again(pauses: list[float]) -> None:
+    with Client("nowhere:80") as sdk, pytest.raises(DigitqError):
+        sdk.get("x")
+    assert pauses == []

@@ -1,0 +1,187 @@
+"""OpenTelemetry: one trace from the upload to its stored end, and nothing at all where nobody asks for it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
+
+from producer import Client
+from shared import tracing
+from shared.home import ROOT
+from shared.store import Store
+from tests.compose.engine import PATIENT, free_port
+from tests.fakes import classify
+from tests.pictures import seven
+from tests.test_api import PICTURE, TRACE, application
+from worker.batch_worker import BatchWorker
+
+STAGES = ["batch", "preprocess", "inference", "store"]
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
+    """What has been recorded, web and worker in this process."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(tracing, "tracer", provider.get_tracer("test"))
+    return exporter
+
+
+def serve(store: Store, *pictures: bytes) -> None:
+    """A worker takes what waits for these pictures, or for what it is."""
+    worker = BatchWorker(store, classify)
+    claims = worker.claim()
+    worker.run([replace(claim, image=image) for claim, image in zip(claims, pictures, strict=False)] or claims)
+    worker.bell.close()
+
+
+def tree(found: tuple[ReadableSpan, ...]) -> dict[str, list[str]]:
+    """Name of the parent -> names of its children, as they ended; what has none here is under its parent's id."""
+    names = {one.context.span_id: one.name for one in found}
+    children = defaultdict(list)
+    for one in found:
+        parent = one.parent.span_id if one.parent else 0
+        children[names.get(parent, f"{parent:016x}")].append(one.name)
+    return dict(children)
+
+
+def test_an_upload_is_one_trace_of_its_client_from_the_request_to_the_stored_end(
+    store: Store, spans: InMemorySpanExporter
+) -> None:
+    with application(store) as web:
+        headers = {"traceparent": TRACE, "X-Request-ID": "req-1"}
+        response = web.post("/v1/predictions", data=seven(), headers=headers, **PICTURE)
+    serve(store, b"7")
+    found = spans.get_finished_spans()
+    assert (
+        {f"{one.context.trace_id:032x}" for one in found} == {TRACE[3:35]} == {response.headers["traceresponse"][3:35]}
+    )
+    assert tree(found) == {
+        TRACE[36:52]: ["POST /v1/predictions"],
+        "POST /v1/predictions": ["create digitq"],
+        "create digitq": ["queue", "process digitq"],
+        "process digitq": STAGES,
+    }
+    by_name: dict[str, Any] = {one.name: one for one in found}
+    post, process = by_name["POST /v1/predictions"], by_name["process digitq"]
+    assert (post.kind, process.kind) == (SpanKind.SERVER, SpanKind.CONSUMER)
+    assert (post.attributes["http.response.status_code"], post.attributes["digitq.request_id"]) == (202, "req-1")
+    assert process.attributes["messaging.message.id"] == response.get_json()["id"]
+    assert process.status.is_unset
+    assert by_name["inference"].end_time - by_name["inference"].start_time == pytest.approx(0.9e6, abs=1e3)
+    for earlier, later in (("queue", "batch"), ("batch", "preprocess"), ("preprocess", "inference")):
+        assert by_name[earlier].end_time <= by_name[later].start_time + 5e6  # two clocks
+
+
+def test_a_picture_that_fails_says_so_and_its_neighbour_has_a_trace_of_its_own(
+    store: Store, spans: InMemorySpanExporter
+) -> None:
+    with application(store) as web:
+        for _ in range(2):
+            web.post("/v1/predictions", data=seven(), **PICTURE)
+    serve(store, b"7", b"undecodable")
+    good, bad = (one for one in spans.get_finished_spans() if one.name == "process digitq")
+    assert good.context.trace_id != bad.context.trace_id
+    assert good.status.is_unset and (bad.attributes or {})["error.type"] == "undecodable_image"
+
+
+def test_what_the_client_does_not_sample_is_not_recorded_and_polls_never_are(
+    store: Store, spans: InMemorySpanExporter
+) -> None:
+    with application(store) as web:
+        id = web.post("/v1/predictions", data=seven(), headers={"traceparent": TRACE[:-1] + "0"}, **PICTURE).json["id"]
+        web.get(f"/v1/predictions/{id}")
+    serve(store, b"7")
+    assert spans.get_finished_spans() == ()
+
+
+def test_the_chunks_of_a_batch_are_in_the_trace_of_its_request(store: Store, spans: InMemorySpanExporter) -> None:
+    with application(store) as web:
+        web.post("/v1/batches", data={"file": [(BytesIO(seven()), "a.png")] * 2}, headers={"traceparent": TRACE})
+    serve(store)
+    found = spans.get_finished_spans()
+    assert tree(found) == {
+        TRACE[36:52]: ["POST /v1/batches"],
+        "POST /v1/batches": ["create digitq-low"],
+        "create digitq-low": ["queue", "process digitq-low"],
+    }
+
+
+@contextmanager
+def collector() -> Iterator[tuple[str, list[tuple[str, Any]]]]:
+    """A place for OTLP over HTTP, and what came there: (service, span)."""
+    came: list[tuple[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            assert self.path == "/v1/traces"
+            body = ExportTraceServiceRequest.FromString(self.rfile.read(int(self.headers["Content-Length"])))
+            for one in body.resource_spans:
+                [service] = [pair.value.string_value for pair in one.resource.attributes if pair.key == "service.name"]
+                came.extend((service, span) for scope in one.scope_spans for span in scope.spans)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", came
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_real_processes_export_to_where_the_environment_says(cli_env: dict[str, str], store: Store) -> None:
+    port, digitq = free_port(), [sys.executable, "-m", "digitq"]
+    with collector() as (url, came):
+        env = {**cli_env, "OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_BSP_SCHEDULE_DELAY": "60000",
+               "DIGITQ_PORT": f"{port}"}  # fmt: skip
+        web = subprocess.Popen([*digitq, "web"], cwd=ROOT, env=env)
+        try:
+            with Client(f"http://127.0.0.1:{port}", retry=PATIENT) as client:
+                prediction = client.submit(seven())
+            subprocess.run([*digitq, "worker", "--burst"], cwd=ROOT, env=env, check=True, timeout=100)
+        finally:
+            web.terminate()
+            web.wait(20)
+    assert store.fetch(prediction.id).digit == 7
+    assert len({span.trace_id for _, span in came}) == 1
+    assert {service: sorted(span.name for name, span in came if name == service) for service, _ in came} == {
+        "digitq-web": ["POST /v1/predictions", "create digitq"],
+        "digitq-worker": sorted(["queue", "process digitq", *STAGES]),
+    }
+
+
+@pytest.mark.parametrize("place", ["", "http://127.0.0.1:9"])
+def test_without_the_packages_nothing_is_missing_but_who_wants_traces_is_told(place: str) -> None:
+    code = (
+        "import sys; sys.modules['opentelemetry'] = None\n"
+        "from producer.app import create_app; from shared import tracing; import worker.together\n"
+        "tracing.start('digitq-web'); assert tracing.tracer is None\n"
+        "print(create_app().test_client().post('/v1/predictions', data=b'x').status_code)"
+    )
+    env = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": place}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "415\n"
+    assert ("pip install digitq[otel]" in done.stderr) is bool(place)

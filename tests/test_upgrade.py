@@ -1,0 +1,140 @@
+"""Two versions on one queue, and a queue from a backup: what was accepted ends, whoever wrote it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import redis
+
+from shared import keys
+from shared.ids import new_id
+from shared.prediction import State
+from shared.settings import Settings
+from shared.store import Store, connect
+from tests import fakes
+from tests.conftest import start_server
+from worker.batch_worker import BatchWorker
+
+AT = "2026-11-23T02:22:59.715309Z"
+
+
+def record() -> dict[str, str]:
+    """A record as the first version's submit left it."""
+    return {"state": "queued", "filename": "7.png", "submitted_at": AT}
+
+
+def job(id: str) -> dict[str, str]:
+    """Its RQ job."""
+    return {
+        "status": "queued", "origin": "digitq", "created_at": AT, "enqueued_at": AT,
+        "data": json.dumps(["worker.tasks.classify", None, [id], {}], separators=(",", ":")),
+        "description": f"worker.tasks.classify('{id}')", "timeout": "30", "result_ttl": "86400", "failure_ttl": "86400",
+        "retries_left": "2", "retry_intervals": "[0]", "enqueue_at_front_on_retry": "1",
+    }  # fmt: skip
+
+
+def handed_in(client: redis.Redis) -> str:
+    """A picture from a web process of the first version."""
+    id = new_id()
+    client.set(keys.image(id), b"7")
+    client.hset(keys.prediction(id), mapping=record())
+    client.hset(f"rq:job:{id}", mapping=job(id))
+    client.rpush("rq:queue:digitq", id)
+    client.sadd("rq:queues", "rq:queue:digitq")
+    return id
+
+
+def held(client: redis.Redis, id: str) -> None:
+    """The same in the hands of a worker of the first version, which has died since."""
+    client.lrem("rq:queue:digitq", 1, id)
+    client.hset(keys.prediction(id), mapping={"state": "running", "started_at": AT, "attempt": "1"})
+    client.hset(
+        f"rq:job:{id}", mapping={"status": "started", "started_at": AT, "last_heartbeat": AT, "worker_name": "o"}
+    )
+    stamp = "1795400579.716180"
+    execution = {"id": "n10", "job_id": id, "created_at": stamp, "last_heartbeat": stamp, "worker_name": "o"}
+    client.hset(f"rq:execution:{id}:n10", mapping=execution)
+    client.zadd(f"rq:executions:{id}", {"n10": time.time()})
+    client.zadd("rq:wip:digitq", {f"{id}:n10": time.time() - 1})
+
+
+def serve(store: Store) -> None:
+    """A worker of this version, until nothing is left."""
+    worker = BatchWorker(store, fakes.classify)
+    worker.recover()
+    while claims := worker.claim():
+        worker.run(claims)
+    worker.bell.close()
+
+
+def test_an_older_web_process_is_served_by_a_newer_worker(store: Store, client: redis.Redis) -> None:
+    waiting, orphan = handed_in(client), handed_in(client)
+    held(client, orphan)
+    assert store.fetch(waiting).state is State.QUEUED
+    serve(store)
+    for id, attempt in ((waiting, 1), (orphan, 2)):
+        found = store.fetch(id)
+        assert (found.state, found.digit, found.filename, found.attempt) == (State.SUCCEEDED, 7, "7.png", attempt)
+
+
+def test_an_older_worker_finds_all_it_knows_in_what_a_newer_web_process_hands_in(
+    store: Store, client: redis.Redis
+) -> None:
+    id = store.submit(b"7", filename="7.png", notes={"request_id": "r"}).id
+    times = {"created_at", "enqueued_at", "submitted_at"}
+    for key, older in ((f"rq:job:{id}", job(id)), (keys.prediction(id), record())):
+        now = {name.decode(): value.decode() for name, value in client.hgetall(key).items()}
+        assert {name: now.get(name) for name in older.keys() - times} == {n: older[n] for n in older.keys() - times}
+        assert all(len(now[name]) == len(AT) for name in older.keys() & times)
+    assert client.get(keys.image(id)) == b"7" and client.lrange("rq:queue:digitq", 0, -1) == [id.encode()]
+
+
+def test_a_result_of_an_older_worker_reads_like_any_other(store: Store, client: redis.Redis) -> None:
+    id = handed_in(client)
+    ended = {"state": "succeeded", "started_at": AT, "finished_at": AT, "attempt": "1", "digit": "7",
+             "confidence": "0.91", "probabilities": json.dumps([0.01] * 7 + [0.91, 0.01, 0.01]), "decision": "accept",
+             "warnings": "[]", "model": "seed-1", "batch_size": "1", "batch_position": "0", "preprocess_ms": "0.4",
+             "inference_ms": "0.9"}  # fmt: skip
+    client.hset(keys.prediction(id), mapping=ended)
+    found = store.fetch(id).to_json()
+    assert (found["digit"], found["reason"], found["model"], found["timings_ms"]["total"]) == (7, None, "seed-1", 0)
+
+
+@contextmanager
+def server(folder: Path, *options: str) -> Iterator[Store]:
+    process, url = start_server(folder, *options)
+    client = connect(url, timeout=5)
+    yield Store(client, Settings(redis_url=url, lease_seconds=1))
+    client.close()
+    process.terminate()
+    process.wait()
+
+
+def test_a_backup_brings_back_what_waits_what_was_in_hand_and_what_has_ended() -> None:
+    with TemporaryDirectory(prefix="digitq-") as first, TemporaryDirectory(prefix="digitq-") as second:
+        with server(Path(first), "--appendonly", "yes") as store:
+            ended = store.submit(b"7").id
+            serve(store)
+            in_hand = store.submit(b"7").id
+            store.claim("gone", keys.QUEUES, 1, "n")
+            waits = store.submit(b"7").id
+            store.client.save()
+            (Path(first) / "dump.rdb").rename(Path(second) / "dump.rdb")
+        # As deploy/README.md says: the file is read by a server without a log, which then begins one.
+        with server(Path(second)) as store:
+            store.client.config_set("appendonly", "yes")
+            while store.client.info("persistence")["aof_rewrite_in_progress"]:
+                time.sleep(0.02)
+        with server(Path(second), "--appendonly", "yes") as store:
+            assert store.fetch(ended).digit == 7
+            serve(store)
+            assert store.fetch(waits).digit == 7
+            while not store.fetch(in_hand).state.terminal:
+                serve(store)  # its lease has to run out
+                time.sleep(0.05)
+            assert store.fetch(in_hand).digit == 7

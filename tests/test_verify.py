@@ -1,0 +1,101 @@
+"""`digitq verify` on real stacks: green on the real worker, red on the two that are broken on purpose."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.home import ROOT
+from tests.stack import Stack
+
+pytestmark = pytest.mark.timeout(300)
+
+FAST = {"DIGITQ_LEASE_SECONDS": "1"}
+
+
+def verify(tmp_path: Path, env: dict[str, str], *words: str) -> tuple[int, dict[str, Any]]:
+    """Exit code and report of a run that leaves nothing behind."""
+    (tmp_path / "t").mkdir()
+    out = tmp_path / "report.json"
+    command = [sys.executable, "-m", "digitq", "verify", "--seed", "1", "--seconds", "1", "--json", str(out), *words]
+    env = {name: value for name, value in env.items() if name != "REDIS_URL"} | FAST | {"TMPDIR": str(tmp_path / "t")}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=240)
+    print(done.stdout, done.stderr)
+    assert list((tmp_path / "t").iterdir()) == []
+    return done.returncode, json.loads(out.read_text())
+
+
+def test_the_real_worker_keeps_every_promise(tmp_path: Path, cli_env: dict[str, str]) -> None:
+    faults = "kill,pause,redis-kill,redis-full,cut"
+    code, report = verify(tmp_path, cli_env, "--faults", faults, "--no-limits")
+    assert (code, report["findings"]) == (0, [])
+    ends = [report[end] for end in ("succeeded", "failed", "cancelled", "expired", "lost_declared")]
+    assert report["accepted"] == sum(ends) > 50
+    assert set(report["faults"]) == set(faults.split(","))
+    assert report["seen"]["refused"] > 0
+
+
+def test_a_worker_without_a_lease_is_caught(tmp_path: Path, cli_env: dict[str, str]) -> None:
+    words = ("--worker", "faults.broken.no_lease", "--faults", "kill", "--patience", "4", "--workers", "1")
+    code, report = verify(tmp_path, cli_env, *words)
+    assert code == 1
+    assert report["lost"] > 0
+
+
+def test_a_worker_that_writes_after_its_lease_is_caught(tmp_path: Path, cli_env: dict[str, str]) -> None:
+    code, report = verify(tmp_path, cli_env, "--worker", "faults.broken.no_fence", "--faults", "pause", "--no-limits")
+    assert code == 1
+    assert report["doubled"] > 0
+    assert report["lost"] == 0
+
+
+def test_a_running_deployment_is_checked_and_not_broken(stack: Stack, tmp_path: Path, cli_env: dict[str, str]) -> None:
+    pids = stack.pids()
+    code, report = verify(tmp_path, cli_env, "--url", stack.url, "--redis", stack.redis_url)
+    assert (code, report["findings"], report["injections"]) == (0, [], [])
+    assert report["accepted"] > 5
+    assert stack.pids() == pids
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_is_cut_short_leaves_nothing_behind(
+    number: signal.Signals, tmp_path: Path, cli_env: dict[str, str]
+) -> None:
+    env = {name: value for name, value in cli_env.items() if name != "REDIS_URL"} | {"TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-m", "digitq", "verify", "--faults", "none"]
+    process = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.DEVNULL)
+    assert soon(lambda: any(tmp_path.glob("dqv-*/worker-2.log")), 30)
+    [folder] = tmp_path.glob("dqv-*")
+    process.send_signal(number)
+    assert process.wait(60) != 0
+    assert soon(lambda: list(tmp_path.iterdir()) == [], 5)
+    assert soon(lambda: not any(works_in(proc, folder) for proc in Path("/proc").glob("[0-9]*")), 5)
+
+
+def soon(condition: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
+
+
+def works_in(proc: Path, folder: Path) -> bool:
+    with suppress(OSError):
+        return (proc / "cwd").readlink().name.startswith(folder.name)
+    return False
+
+
+def test_an_unknown_fault_is_a_usage_error(cli_env: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "digitq", "verify", "--faults", "kill,meteor"]
+    done = subprocess.run(command, cwd=ROOT, env=cli_env, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "meteor" in done.stderr

@@ -1,0 +1,387 @@
+"""Webhooks: what is refused, sent, signed, tried again, given up, and delivered although a process was killed."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+from flask.testing import FlaskClient
+
+from producer import outbound
+from producer.outbound import Unreachable, check_callback, post
+from producer.webhooks import DELAYS, Deliverer
+from shared import keys
+from shared.errors import CallbackRefused, SettingsError, WebhooksDisabled
+from shared.home import ROOT, http_ok
+from shared.settings import Settings
+from shared.store import Store
+from tests.pictures import seven
+from tests.test_api import answer_all, application, is_problem
+
+KEY = bytes(range(32))
+SECRET = "whsec_" + base64.b64encode(KEY).decode()
+SENDS = {"webhook_secret": SECRET, "webhook_allow_private": "1"}
+PICTURE = {"content_type": "image/png"}
+
+
+class Receiver(ThreadingHTTPServer):
+    """Keeps what it gets and answers with the statuses that it is told, then 204."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[dict[str, str], bytes, str]] = []
+        self.statuses: list[int] = []
+        self.hold = threading.Event()
+        self.hold.set()
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}/hook?a=b"
+
+    def wait_for(self, count: int) -> list[tuple[dict[str, str], bytes, str]]:
+        until(lambda: len(self.got) >= count)
+        return self.got
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        server: Any = self.server
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        server.got.append(({name.lower(): value for name, value in self.headers.items()}, body, self.path))
+        server.hold.wait(20)
+        self.send_response(server.statuses.pop(0) if server.statuses else 204)
+        self.send_header("Location", "http://127.0.0.1:1/elsewhere")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def until(done: Callable[[], object], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server
+        server.hold.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def sending(store: Store) -> Store:
+    return Store(store.client, replace(store.settings, **SENDS))
+
+
+@pytest.fixture
+def deliverer(sending: Store) -> Iterator[Deliverer]:
+    running = Deliverer(sending, delays=(0.1,) * 7)
+    running.start()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def web(store: Store) -> Iterator[FlaskClient]:
+    with application(store, **SENDS) as client:
+        yield client
+
+
+def submit(web: FlaskClient, url: str, **headers: str) -> str:
+    query = {"callback_url": url}
+    answer = web.post("/v1/predictions", query_string=query, data=seven(), headers=headers, **PICTURE)
+    assert answer.status_code == 202, answer.text
+    return str(answer.get_json()["id"])
+
+
+def fate(client: redis.Redis, id: str) -> tuple[str, int]:
+    """What became of the callback, after how many tries."""
+    outcome, tries = client.hmget(keys.prediction(id), "webhook", "webhook_tries")
+    return (outcome or b"").decode(), int(tries or 0)
+
+
+# ---------------------------------------------------------------------- what is sent
+
+
+def test_the_end_is_told_signed_and_whole(
+    web: FlaskClient, store: Store, receiver: Receiver, deliverer: Deliverer, client: redis.Redis
+) -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    id = submit(web, receiver.url, traceparent=trace)
+    time.sleep(0.3)
+    assert receiver.got == []  # not before it has ended
+    answer_all(store)
+    [(headers, body, path)] = receiver.wait_for(1)
+    assert path == "/hook?a=b"
+    signed = f"{id}.{headers['webhook-timestamp']}.".encode() + body
+    expected = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
+    assert (headers["webhook-id"], headers["webhook-signature"]) == (id, f"v1,{expected}")
+    assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60
+    assert (headers["traceparent"], headers["content-type"]) == (trace, "application/json")
+    told = json.loads(body)
+    assert told["type"] == "prediction.succeeded" and told["timestamp"] == told["data"]["finished_at"]
+    assert told["data"] == web.get(f"/v1/predictions/{id}").get_json()
+    until(lambda: fate(client, id) == ("delivered", 1))
+    assert client.zcard(keys.WEBHOOKS) == 0
+
+
+def test_a_form_may_name_it_and_a_cancelled_picture_is_told_too(
+    web: FlaskClient, receiver: Receiver, deliverer: Deliverer
+) -> None:
+    form = {"file": (BytesIO(seven()), "a.png"), "callback_url": receiver.url}
+    id = web.post("/v1/predictions", data=form).get_json()["id"]
+    web.delete(f"/v1/predictions/{id}")
+    assert json.loads(receiver.wait_for(1)[0][1])["type"] == "prediction.cancelled"
+
+
+def test_two_secrets_sign_twice_while_they_are_changed(store: Store, receiver: Receiver) -> None:
+    both = replace(store.settings, **{**SENDS, "webhook_secret": f"{SECRET} {SECRET}"})
+    id = Store(store.client, both).submit(seven(), notes={"callback_url": receiver.url}).id
+    answer_all(store)
+    deliverer = Deliverer(Store(store.client, both))
+    assert deliverer.deliver_one() and not deliverer.deliver_one()
+    first, second = receiver.got[0][0]["webhook-signature"].split()
+    assert first == second and receiver.got[0][0]["webhook-id"] == id
+
+
+# ---------------------------------------------------------------------- tries
+
+
+def test_it_is_tried_again_until_it_is_taken(
+    web: FlaskClient, store: Store, receiver: Receiver, deliverer: Deliverer, client: redis.Redis
+) -> None:
+    receiver.statuses = [500, 302, 429]
+    id = submit(web, receiver.url)
+    answer_all(store)
+    got = receiver.wait_for(4)
+    assert {headers["webhook-id"] for headers, _, _ in got} == {id} and len({body for _, body, _ in got}) == 1
+    until(lambda: fate(client, id) == ("delivered", 4))
+    time.sleep(0.5)
+    assert len(receiver.got) == 4
+
+
+def test_gone_stops_at_once_and_eight_failures_in_the_end(
+    web: FlaskClient, store: Store, receiver: Receiver, deliverer: Deliverer, client: redis.Redis
+) -> None:
+    receiver.statuses = [410]
+    id = submit(web, receiver.url)
+    answer_all(store)
+    until(lambda: fate(client, id) == ("gone", 1))
+    receiver.statuses = [500] * 9
+    id = submit(web, receiver.url)
+    answer_all(store)
+    until(lambda: fate(client, id) == ("given_up", 8))
+    assert client.zcard(keys.WEBHOOKS) == 0 and len(DELAYS) == 7
+
+
+def test_the_next_try_waits_as_long_as_is_said(store: Store, sending: Store, client: redis.Redis) -> None:
+    sending.submit(seven(), notes={"callback_url": "http://127.0.0.1:1/"})
+    answer_all(store)
+    for delay in DELAYS[:3]:
+        assert Deliverer(sending).deliver_one()
+        [(id, due)] = client.zrange(keys.WEBHOOKS, 0, -1, withscores=True)
+        assert delay <= due - store.time() + 1 <= 1.1 * delay + 1
+        client.zadd(keys.WEBHOOKS, {id: 0})
+
+
+def test_what_is_forgotten_meanwhile_is_not_told(store: Store, sending: Store, client: redis.Redis) -> None:
+    id = sending.submit(seven(), notes={"callback_url": "http://127.0.0.1:1/"}).id
+    answer_all(store)
+    store.cancel(id)
+    assert not Deliverer(sending).deliver_one()
+    assert client.zcard(keys.WEBHOOKS) == 0
+
+
+def test_a_picture_without_a_callback_costs_no_entry(store: Store, client: redis.Redis) -> None:
+    store.submit(seven())
+    answer_all(store)
+    assert client.exists(keys.WEBHOOKS) == 0
+
+
+def test_a_deliverer_that_is_killed_in_the_middle_leaves_its_message_to_another(
+    web: FlaskClient, store: Store, sending: Store, receiver: Receiver, client: redis.Redis, redis_url: str
+) -> None:
+    receiver.hold.clear()
+    id = submit(web, receiver.url)
+    answer_all(store)
+    script = (
+        "import sys; from shared.store import Store, connect; from shared.settings import Settings\n"
+        "from producer.webhooks import Deliverer\n"
+        f"s = Settings(redis_url=sys.argv[1], webhook_secret={SECRET!r}, webhook_allow_private='1')\n"
+        "Deliverer(Store(connect(sys.argv[1]), s), lease_seconds=1.5).deliver_one()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, redis_url], cwd=ROOT)
+    receiver.wait_for(1)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    receiver.hold.set()
+    other = Deliverer(sending)
+    assert not other.deliver_one()  # it is under the lease of the dead
+    until(other.deliver_one)
+    assert [headers["webhook-id"] for headers, _, _ in receiver.got] == [id, id]
+    assert fate(client, id) == ("delivered", 2)
+
+
+def test_the_web_process_sends(store: Store, receiver: Receiver, cli_env: dict[str, str]) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = {**cli_env, "DIGITQ_PORT": str(port), **{f"DIGITQ_{name.upper()}": value for name, value in SENDS.items()}}
+    web = subprocess.Popen([sys.executable, "-m", "digitq", "web"], cwd=ROOT, env=env)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        until(lambda: http_ok(f"{url}/healthz"))
+        answer = httpx.post(f"{url}/v1/predictions", params={"callback_url": receiver.url}, content=seven())
+        answer_all(store)
+        [(headers, _, _)] = receiver.wait_for(1)
+        assert headers["webhook-id"] == answer.json()["id"]
+    finally:
+        web.terminate()
+        assert web.wait(10) in (0, -signal.SIGTERM)
+
+
+def test_a_late_failure_does_not_undo_what_another_try_did(store: Store, sending: Store, client: redis.Redis) -> None:
+    id = sending.submit(seven(), notes={"callback_url": "http://127.0.0.1:1/"}).id
+    answer_all(store)
+    late = sending.due_webhook(0, 8)
+    second = sending.due_webhook(60, 8)
+    assert late and second
+    sending.end_webhook(second, "delivered")
+    sending.end_webhook(late, "failing", 5)
+    assert fate(client, id) == ("delivered", 2) and client.zcard(keys.WEBHOOKS) == 0
+
+
+# ---------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com/", "https://127.0.0.1/", "https://127.1/", "https://2130706433/", "https://0x7f.1/",
+        "https://localhost/", "https://a.localhost./", "https://10.0.0.1/", "https://192.168.1.1/", "https://172.16.0.1/",
+        "https://169.254.169.254/latest/meta-data", "https://100.64.0.1/", "https://0.0.0.0/", "https://224.0.0.1/",
+        "https://255.255.255.255/", "https://[::1]/", "https://[::]/", "https://[fe80::1]/", "https://[fd00::1]/",
+        "https://[::ffff:10.0.0.1]/", "https://[64:ff9b::10.0.0.1]/", "https://[2002:a00:1::]/", "https://[ff02::1]/",
+        "https://[2001:0:1::1]/", "ftp://example.com/", "https://user:x@example.com/", "https://example.com:99999/",
+        "https://example.com:0/", "https:///x", "https://example.com/#x", "//example.com", "x", "https://exa mple.com/",
+        "https://example.com/" + "a" * 2048, "https://exämple.com/", "http://[::1", "https://example.com/\r\nX: y",
+    ],
+)  # fmt: skip
+def test_what_is_not_https_to_a_public_address_is_refused(url: str, store: Store) -> None:
+    with application(store, webhook_secret=SECRET) as web:
+        answer = web.post("/v1/predictions", query_string={"callback_url": url}, data=seven(), **PICTURE)
+        is_problem(answer, 422, "callback_refused")
+        assert store.recent(1) == ([], None)
+
+
+def test_public_addresses_are_taken() -> None:
+    settings = Settings(webhook_secret=SECRET)
+    for url in ("https://example.com/a?b=c", "https://8.8.8.8:8443/", "https://[2606:4700::1111]/"):
+        assert check_callback(url, settings) == url
+    private = replace(settings, webhook_allow_private="1")
+    assert check_callback("https://10.0.0.1/", private) and check_callback("http://localhost:1/", private)
+    for url in ("http://10.0.0.1/", "http://example.com/"):
+        with pytest.raises(CallbackRefused, match="Only https"):
+            check_callback(url, private)
+
+
+def test_without_a_secret_there_are_none(store: Store) -> None:
+    with application(store) as web:
+        query = {"callback_url": "https://example.com/"}
+        is_problem(web.post("/v1/predictions", query_string=query, data=seven(), **PICTURE), 400, "webhooks_disabled")
+    with pytest.raises(WebhooksDisabled):
+        check_callback("https://example.com/", Settings())
+
+
+def test_a_name_is_looked_at_when_it_is_resolved_and_the_call_goes_to_what_was_seen(
+    monkeypatch: pytest.MonkeyPatch, receiver: Receiver
+) -> None:
+    answers = {"inside.example": ["10.0.0.1"], "both.example": ["93.184.216.34", "127.0.0.1"]}
+    asked: list[str] = []
+
+    def resolve(host: str, port: int, **_: Any) -> list[Any]:
+        asked.append(host)
+        return [(2, 1, 6, "", (address, port)) for address in answers[host]]
+
+    monkeypatch.setattr(outbound.socket, "getaddrinfo", resolve)
+    connected: list[Any] = []
+    monkeypatch.setattr(outbound.socket, "create_connection", lambda address, _: connected.append(address))
+    for host in answers:
+        with pytest.raises(Unreachable, match="not public"):
+            post(f"https://{host}/", b"", {}, Settings(webhook_secret=SECRET))
+    assert asked == list(answers) and connected == []
+
+
+def test_a_receiver_that_drips_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbound, "TIMEOUT_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server,))
+        thread.start()
+        start = time.monotonic()
+        with pytest.raises(Unreachable):
+            post(f"http://127.0.0.1:{server.getsockname()[1]}/", b"x", {}, Settings(**SENDS))  # type: ignore[arg-type]
+        assert 0.4 < time.monotonic() - start < 2
+        thread.join()
+
+
+def drip(server: socket.socket) -> None:
+    """An answer whose first line never ends, a byte at a time."""
+    connection, _ = server.accept()
+    with connection, suppress(OSError):
+        connection.sendall(b"HTTP/1.1 2")
+        for _ in range(50):
+            connection.sendall(b"x")
+            time.sleep(0.1)
+
+
+def test_https_is_verified_and_named(monkeypatch: pytest.MonkeyPatch, receiver: Receiver, tmp_path: Path) -> None:
+    if not shutil.which("openssl"):
+        pytest.skip("needs openssl to make a certificate")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+             "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(cert)]  # fmt: skip
+    subprocess.run(words, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    receiver.socket = context.wrap_socket(receiver.socket, server_side=True)
+    port, private = receiver.server_port, Settings(**SENDS)  # type: ignore[arg-type]
+    with pytest.raises(Unreachable, match="CERTIFICATE_VERIFY_FAILED"):
+        post(f"https://localhost:{port}/", b"x", {}, private)
+    monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+    with pytest.raises(Unreachable, match="CERTIFICATE_VERIFY_FAILED"):
+        post(f"https://127.0.0.1:{port}/", b"x", {}, private)
+    assert post(f"https://localhost:{port}/", b"x", {}, private) == 204
+    assert receiver.got[-1][0]["host"] == f"localhost:{port}"
+
+
+def test_a_malformed_secret_refuses_to_start_and_is_never_shown() -> None:
+    for secret in ("x", "whsec_", "whsec_short", "whsec_" + "!" * 40, SECRET + " x"):
+        with pytest.raises(SettingsError, match="DIGITQ_WEBHOOK_SECRET") as error:
+            Settings.from_env({"DIGITQ_WEBHOOK_SECRET": secret})
+        assert secret not in str(error.value) or len(secret) < 7
+    assert SECRET not in str(Settings(webhook_secret=SECRET).table())

@@ -1,0 +1,67 @@
+"""A web process in this process, and a worker that takes everything for a 7."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from werkzeug.serving import make_server
+
+from producer.app import create_app
+from shared import keys
+from shared.claims import Finish
+from shared.store import Store
+from tests.fakes import outcome
+
+
+class Web:
+    """A running web process without a worker, which counts what is asked of it."""
+
+    def __init__(self, store: Store) -> None:
+        self.app = create_app(store)
+        self.calls: list[str] = []
+        inner: Any = self.app.wsgi_app
+
+        def counted(environ: Any, start: Any) -> Any:
+            self.calls.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
+            return inner(environ, start)
+
+        self.app.wsgi_app = counted  # type: ignore[method-assign]
+        self.server = make_server("127.0.0.1", 0, self.app, threaded=True)
+        self.url = f"http://127.0.0.1:{self.server.port}"
+
+    def posts(self) -> int:
+        return sum(call.startswith("POST") for call in self.calls)
+
+
+@contextmanager
+def web(store: Store) -> Iterator[Web]:
+    one = Web(store)
+    thread = threading.Thread(target=one.server.serve_forever)
+    thread.start()
+    yield one
+    one.app.extensions["digitq_events"].stop()
+    one.server.shutdown()
+    thread.join()
+    one.server.server_close()
+    one.app.extensions["digitq_waiters"].close()
+
+
+@contextmanager
+def sevens(store: Store, at_once: int = 64, pause: float = 0.02) -> Iterator[None]:
+    """Answers up to `at_once` pictures every `pause` seconds."""
+    stop = threading.Event()
+
+    def serve() -> None:
+        while not stop.wait(pause):
+            claims = store.claim("w", keys.QUEUES, at_once, "n")
+            done = [Finish(claim, "e30=", "", "succeeded", outcome(7)) for claim in claims]
+            store.finish("w", done, model="m", timings_ms=(0.4, 0.9), seconds=0)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
