@@ -21,13 +21,13 @@ MAX_ATTEMPTS = 2
 
 
 def test_what_kills_its_workers_is_poison_and_its_neighbours_succeed(store: Store, cli_env: dict[str, str]) -> None:
-    hasty = Store(store.client, replace(store.settings, job_timeout_seconds=1, max_attempts=MAX_ATTEMPTS))
+    hasty = Store(store.client, replace(store.settings, job_timeout_seconds=2, max_attempts=MAX_ATTEMPTS))
     ids = {(harm, image): hasty.submit(image).id for harm in HARM for image in (b"1", harm, b"2")}
     with planted(cli_env, DIGITQ_BATCH_MAX_SIZE="3", DIGITQ_MAX_ATTEMPTS=str(MAX_ATTEMPTS)) as workers:
         found = {which: ended(hasty, id) for which, id in ids.items()}
         status_of_each = Counter([status for _, status in HARM.values()] * MAX_ATTEMPTS)
         end = time.monotonic() + 60
-        while (deaths := Counter(code for one in workers for code in one.deaths)) != status_of_each:
+        while not status_of_each <= (deaths := Counter(code for one in workers for code in one.deaths)):
             assert time.monotonic() < end, deaths
             time.sleep(0.05)
         afterwards = ended(hasty, hasty.submit(b"7").id)

@@ -28,10 +28,6 @@ def give_up(why: str) -> None:
     os._exit(HUNG)
 
 
-def _watch() -> None:
-    faulthandler.dump_traceback_later(LOCKED_SECONDS, exit=True, file=2)
-
-
 class Heartbeat(threading.Thread):
     """Renews the leases three times per lease, and tells Redis in time that the worker lives.
 
@@ -46,6 +42,7 @@ class Heartbeat(threading.Thread):
         self._held: Sequence[Claim] = ()
         self._deadline = float("inf")
         self._stop_event = threading.Event()
+        self._watching = threading.Lock()
 
     @contextmanager
     def holding(self, claims: Sequence[Claim], seconds: float) -> Iterator[None]:
@@ -64,17 +61,28 @@ class Heartbeat(threading.Thread):
 
     def start(self) -> None:
         """From now on it beats."""
-        _watch()
+        self._watch()
         super().start()
 
     def run(self) -> None:
         """Beats until stopped; trouble with Redis is the main loop's to report."""
-        while not self._stop_event.wait(min(self._store.settings.lease_seconds, WORKER_TTL_SECONDS) / 3):
+        seconds = min(self._store.settings.lease_seconds, WORKER_TTL_SECONDS) / 3
+        slept = time.monotonic()
+        while not self._stop_event.wait(seconds):
+            now = time.monotonic()
             alive()
-            _watch()
-            if time.monotonic() > self._deadline:
+            self._watch()
+            # One that overslept was stopped, and the batch with it: that is no hanging, yet.
+            if now > self._deadline and now - slept < 2 * seconds:
                 give_up(f"batch of {len(self._held)} hangs beyond its time")
             self.beat()
+            slept = time.monotonic()
+
+    def _watch(self) -> None:
+        """Ends the process unless called again in time; a stop on another thread is the last word."""
+        with self._watching:
+            if not self._stop_event.is_set():
+                faulthandler.dump_traceback_later(LOCKED_SECONDS, exit=True, file=2)
 
     def beat(self) -> None:
         """One heartbeat, now."""
@@ -87,5 +95,6 @@ class Heartbeat(threading.Thread):
     def stop(self) -> None:
         """Ends the thread."""
         self._stop_event.set()
+        with self._watching:
+            faulthandler.cancel_dump_traceback_later()
         self.join(timeout=2)
-        faulthandler.cancel_dump_traceback_later()
