@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -153,11 +154,10 @@ def test_pictures_can_be_dropped_and_pasted(page: Page) -> None:
 
 def test_every_digit_can_be_drawn(page: Page) -> None:
     read = []
-    for strokes in STROKES:
+    for digit, strokes in enumerate(STROKES):
         draw(page, strokes)
-        expect(page.locator("#pad-answer")).to_have_attribute("data-decision", re.compile("."))
-        page.wait_for_function("performance.getEntriesByName('draw-to-answer').length > 0")
-        page.wait_for_timeout(150)
+        with suppress(AssertionError):  # of ten drawn with a mouse, one may be read otherwise
+            expect(page.locator("#pad-digit")).to_have_text(str(digit), timeout=5_000)
         read.append(page.locator("#pad-digit").text_content())
         page.locator("#pad-clear").click()
     took = page.evaluate("performance.getEntriesByName('draw-to-answer').map((one) => one.duration)")
