@@ -23,7 +23,6 @@ from tests.browser import STROKES, Troubles, browser, draw
 from tests.pictures import seven
 from tests.stack import Stack, up
 
-pytestmark = pytest.mark.timeout(120)
 PICTURES = [{"name": f"im{i}.png", "mimeType": "image/png", "buffer": seven(56 + 4 * i)} for i in range(3)]
 #: Longest that anything on the page may take on a busy machine, in ms.
 PATIENCE = 20_000
