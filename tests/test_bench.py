@@ -207,7 +207,7 @@ def test_one_worker_drains_a_backlog(redis_url: str) -> None:
     assert found["rate"] > 1 and 0 < found["first_claim_s"] < 60 and found["worker_cpu_s"] > 0.1
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_quick_run_measures_side_by_side(tmp_path: Path) -> None:
     words = ["bench", "--quick", "--only", "digitq", "--only", "inline", "--out", str(tmp_path)]
     done = subprocess.run(

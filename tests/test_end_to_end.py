@@ -25,7 +25,7 @@ from tests.conftest import shared_folder
 from tests.pictures import png, seven
 from tests.stack import Stack, client_of, up
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 def submit_stubbornly(client: Client, picture: bytes) -> Prediction:

@@ -22,7 +22,7 @@ from tests.hostile.run import memory_mb
 from tests.pictures import png_header, seven
 from tests.stack import Stack, client_of
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 #: What fits the schema may be no picture, or name a webhook where there are none; what is empty counts as not given.
 NOT_TOLD_BY_A_SCHEMA = ("positive_data_acceptance", "negative_data_rejection")

@@ -25,7 +25,7 @@ from shared.store import Store
 from worker.classify import Classifier
 from worker.mlp import Mlp
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 OLD, NEW = SHIPPED_MODEL.with_name("model_seed"), SHIPPED_MODEL
 

@@ -17,7 +17,7 @@ import pytest
 from shared.home import ROOT
 from tests.stack import Stack
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 FAST = {"DIGITQ_LEASE_SECONDS": "1"}
 
