@@ -15,13 +15,17 @@ WITHOUT_TTL = ("rq:queues", "rq:workers", "rq:finished:", "rq:failed:", "rq:canc
 
 
 def results(client: redis.Redis, entries: Iterable[Entry]) -> list[Finding]:
-    """Exactly one RQ result for each that succeeded; a second one was written by somebody whose lease was over."""
+    """Exactly one RQ result for each that succeeded; a second one was written by somebody whose lease was over.
+
+    What ended otherwise has one or none: whoever it killed could not write one.
+    """
     found = []
     for entry in entries:
-        if entry.end and entry.end.state == State.SUCCEEDED and not entry.missing and not entry.forgotten_at:
-            count = client.xlen(f"rq:results:{entry.id}")
-            if count != 1:
-                found.append(Finding("doubled" if count else "wrong", entry.id, f"has {count} RQ results"))
+        if entry.end is None or entry.missing or entry.forgotten_at:
+            continue
+        count, succeeded = client.xlen(f"rq:results:{entry.id}"), entry.end.state == State.SUCCEEDED
+        if count > 1 or (succeeded and not count):
+            found.append(Finding("doubled" if count else "wrong", entry.id, f"has {count} RQ results"))
     return found
 
 

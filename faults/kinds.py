@@ -15,6 +15,8 @@ from faults.means import Scene, caught, configured, restart, stopped
 AFTER_A_DEATH, AFTER_REDIS = 10.0, 5.0
 #: What `appendfsync everysec` may lose when the server dies (Redis delays an overdue fsync by up to two seconds).
 EVERYSEC_SECONDS = 2.0
+#: How long a worker that was paused may need to write what is too late; nobody judges before.
+LATE_SECONDS = 1.0
 
 
 Fault = Callable[[Scene], float]
@@ -38,6 +40,7 @@ def pause(scene: Scene) -> float:
     child, at = caught(scene), time.time()
     time.sleep(scene.stack.settings.lease_seconds + scene.dice.uniform(1.5, 3))
     child.signal(signal.SIGCONT)
+    time.sleep(LATE_SECONDS)
     return at
 
 

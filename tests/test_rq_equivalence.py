@@ -121,7 +121,7 @@ def snapshot(client: redis.Redis, ids: list[str]) -> dict[str, Any]:
 def value(client: redis.Redis, name: str) -> Any:
     kind = client.type(name)
     if kind == b"zset":
-        return [member for member, _ in client.zrange(name, 0, -1, withscores=True)], _scores(client, name)
+        return _scores(client, name)
     if kind == b"hash":
         return None  # jobs are compared as RQ reads them
     if kind == b"stream":
@@ -131,13 +131,13 @@ def value(client: redis.Redis, name: str) -> Any:
     return {b"set": client.smembers, b"list": lambda n: client.lrange(n, 0, -1), b"string": client.get}[kind](name)
 
 
-def _scores(client: redis.Redis, name: str) -> list[int | str]:
-    """How long from now, to ten seconds; infinity as it is."""
+def _scores(client: redis.Redis, name: str) -> dict[bytes, int | str]:
+    """By member, for those of the same second have no order: how long from now, to ten seconds; infinity as it is."""
     now = float(client.time()[0])
-    return [
-        "inf" if score == float("inf") else round((score - now) / 10)
-        for _, score in client.zrange(name, 0, -1, withscores=True)
-    ]
+    return {
+        member: "inf" if score == float("inf") else round((score - now) / 10)
+        for member, score in client.zrange(name, 0, -1, withscores=True)
+    }
 
 
 def job(client: redis.Redis, id: str) -> Any:
