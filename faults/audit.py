@@ -21,11 +21,10 @@ def results(client: redis.Redis, entries: Iterable[Entry]) -> list[Finding]:
     """
     found = []
     for entry in entries:
-        if entry.end is None or entry.missing or entry.forgotten_at:
-            continue
-        count, succeeded = client.xlen(f"rq:results:{entry.id}"), entry.end.state == State.SUCCEEDED
-        if count > 1 or (succeeded and not count):
-            found.append(Finding("doubled" if count else "wrong", entry.id, f"has {count} RQ results"))
+        if entry.end and not entry.missing and not entry.forgotten_at:
+            count = client.xlen(f"rq:results:{entry.id}")
+            if not (entry.end.state == State.SUCCEEDED) <= count <= 1:
+                found.append(Finding("doubled" if count else "wrong", entry.id, f"has {count} RQ results"))
     return found
 
 

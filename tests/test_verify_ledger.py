@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 
 import pytest
+import redis
 
+from faults import audit
 from faults.ledger import Entry, Ledger
 from faults.report import Injection, Report
 from shared.prediction import Prediction, State
@@ -94,6 +96,19 @@ def test_two_ids_under_one_key_are_one_too_many() -> None:
     for id in ("a", "a", "b"):
         ledger.saw(accepted(ledger, id, key="k"), ended(id, at=1.0))
     assert (found(ledger), ledger.counts["repeated"]) == ([("doubled", "k")], 1)
+
+
+def test_two_results_of_one_job_are_one_too_many_and_a_success_has_one(client: redis.Redis) -> None:
+    ledger = Ledger()
+    succeeded, failed, cancelled = State.SUCCEEDED, State.FAILED, State.CANCELLED
+    results = {"once": 1, "twice": 2, "never": 0, "failed": 1, "failed twice": 2, "poison": 0, "cancelled": 0}
+    states = [succeeded, succeeded, succeeded, failed, failed, failed, cancelled]
+    for (id, count), state in zip(results.items(), states, strict=True):
+        ledger.saw(accepted(ledger, id), ended(id, state=state))
+        for _ in range(count):
+            client.xadd(f"rq:results:{id}", {"type": "1"})
+    findings = [(one.what, one.subject) for one in audit.results(client, ledger.entries.values())]
+    assert findings == [("doubled", "twice"), ("wrong", "never"), ("doubled", "failed twice")]
 
 
 def test_what_we_took_back_may_be_gone_and_what_we_forgot_may_not_return() -> None:
