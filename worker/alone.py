@@ -17,6 +17,7 @@ from shared.claims import Claim
 from shared.errors import DigitqError
 from worker.classify import NOT_CLASSIFIED
 from worker.jobs import ForbiddenJob, UnreadableJob, check_allowed, finish, named
+from worker.time_limit import TimeLimit
 from worker.upkeep import Upkeep
 
 log = logging.getLogger("digitq.worker")
@@ -27,6 +28,8 @@ GRACE_SECONDS = 10
 
 class RunsAlone(Upkeep):
     """Runs one claimed job as SimpleWorker would, and fails or follows up what a batch leaves to RQ."""
+
+    death_penalty_class = TimeLimit
 
     def run_alone(self, claim: Claim) -> None:
         """A job with another function, callbacks, dependents or the like: as SimpleWorker runs it."""
