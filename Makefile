@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 8000
 WORKERS ?= 2
 DATA ?= var/mnist
-# Test processes: they wait more than they compute.
+# Test processes: they wait more than they compute. One that dies ends the run: xdist, starting another, may wait for ever.
 JOBS ?= 3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -15,7 +15,7 @@ up: $(INSTALLED)
 	@exec $(BIN)/digitq up --port $(PORT) --workers $(WORKERS)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
