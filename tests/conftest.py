@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,9 @@ from shared.home import ROOT, server_binary
 from shared.settings import Settings
 from shared.store import Store, connect
 from tests.stack import Stack, up
+
+# Whoever runs the tests in the background may have them ignore Ctrl-C, and what they start would ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Files that take a minute: begun first, so that none is left over when the other test processes are done.
 LONG = ("test_verify", "test_end_to_end", "test_training", "test_bench")
