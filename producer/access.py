@@ -45,20 +45,18 @@ class Access:
         self.keyed = bool(self._owners)
         self._local = not self.keyed and settings.allow_anonymous != "1" and is_loopback(settings.host)
 
-    def check(self) -> None:
-        """Before each request: notes whose it is. Raises CrossSite, Unauthorized."""
-        request, g = request_ctx.request, app_ctx.g
-        g.owner = ""
+    def check(self, request: Request) -> str:
+        """Whose a request is; empty where nobody needs a key. Raises CrossSite, Unauthorized."""
         if request.method not in READING and from_another_site(request):
             raise CrossSite()
         if self._local and not is_local(request.host):
             raise CrossSite(f"{request.host} is no name of this machine: DIGITQ_ALLOW_ANONYMOUS=1 would allow it")
         if not self.keyed or request.path in OPEN or request.path.startswith("/static/"):
-            return
+            return ""
         owner = self._owner(request)
         if owner is None:
             raise Unauthorized("Send it as `Authorization: Bearer KEY`, or as `X-API-Key: KEY`")
-        g.owner = owner
+        return owner
 
     def _owner(self, request: Request) -> str | None:
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
@@ -75,14 +73,18 @@ class Access:
 def init_app(app: Flask, settings: Settings) -> None:
     """From now on each request is checked."""
     access = app.extensions["digitq_access"] = Access(settings)
-    app.before_request(access.check)
+
+    @app.before_request
+    def _check() -> None:
+        app_ctx.g.owner = ""  # for the answer that says no, too
+        app_ctx.g.owner = access.check(request_ctx.request)
+
     app.jinja_env.globals["keyed"] = access.keyed
 
 
-def caller() -> Caller:
-    """Who hands something in with this request."""
-    owner = app_ctx.g.owner
-    return Caller(owner, owner or request_ctx.request.remote_addr or "unknown")
+def caller(request: Request, owner: str) -> Caller:
+    """Who hands something in with a request of this owner's."""
+    return Caller(owner, owner or request.remote_addr or "unknown")
 
 
 def read_keys(settings: Settings) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from io import BytesIO
+from types import MappingProxyType
+from typing import Any
 
 from flask import Blueprint, Request, Response, current_app, g, request
 from flask.globals import app_ctx, request_ctx
@@ -66,21 +69,27 @@ def represent(prediction: Prediction, status: int = 200, **headers: str) -> Resp
 @bp.post("/predictions")
 def create() -> Response:
     """Accepts one picture; waits for it where the client prefers to."""
-    wait = preferred_wait()
-    prediction = submit_upload(*uploaded(), wait)
+    picture, wait = submission(request_ctx.request), preferred_wait(request_ctx.request)
+    return accepted(picture, waiters().submit(picture, wait), wait)
+
+
+def accepted(picture: Submission, prediction: Prediction, wait: float) -> Response:
+    """The answer to an upload, whose client was willing to wait so many seconds."""
+    PICTURES.inc()
+    log.debug("accepted", extra={"prediction_id": prediction.id, "request_id": picture.notes["request_id"]})
     applied = {"Preference_Applied": f"wait={wait:g}"} if wait else {}
     return represent(
         prediction, 200 if prediction.state.terminal else 202, Location=f"/v1/predictions/{prediction.id}",
-        Vary="Prefer", traceresponse=app_ctx.g.trace, **applied,
+        Vary="Prefer", traceresponse=picture.notes["traceparent"], **applied,
     )  # fmt: skip
 
 
-def uploaded() -> tuple[bytes, str]:
+def uploaded(request: Request) -> tuple[bytes, str]:
     """The picture and its name: the multipart field `file`, or the raw body with `?filename=`.
 
     Raises NoImage, TooLarge.
     """
-    request, limit = request_ctx.request, settings().max_upload_bytes
+    limit = settings().max_upload_bytes
     if request.mimetype == "multipart/form-data":
         file = request.files.get("file")
         if file is None:
@@ -91,38 +100,34 @@ def uploaded() -> tuple[bytes, str]:
     return request.get_data(cache=False, parse_form_data=False), clean_filename(request.args.get("filename"))
 
 
-def submit_upload(data: bytes, filename: str, wait: float = 0) -> Prediction:
-    """Admits an upload, puts it on the queue that the request names, and waits up to so many seconds for its end.
-
-    Raises what the door and the store raise.
-    """
-    request = request_ctx.request
-    priority = request.args.get("priority", "normal")
-    if priority not in PRIORITIES:
-        raise BadRequest(f"priority is one of {', '.join(Priority)}")
-    admit(data, settings())
-    id, queue = new_id(), PRIORITIES[priority]
-    picture = Submission(id, data, filename, queue, idempotency_key(), notes(request, id, queue), caller())
-    prediction = waiters().submit(picture, wait)
-    PICTURES.inc()
-    log.debug("accepted", extra={"prediction_id": prediction.id})
-    return prediction
-
-
-def notes(request: Request, id: str, priority: Priority) -> dict[str, str]:
-    """What the record keeps of the request: its ids, and its callback. Raises WebhooksDisabled, CallbackRefused."""
+def submission(request: Request) -> Submission:
+    """What the request in hand hands in. Raises what the door raises, WebhooksDisabled and CallbackRefused."""
+    data, filename = uploaded(request)
     callback = request.args.get("callback_url") or ""
     if request.mimetype == "multipart/form-data":
         callback = callback or request.form.get("callback_url", "")
     kept = {"callback_url": check_callback(callback, settings())} if callback else {}
     g = app_ctx.g
-    g.trace = trace_of(id, priority.queue)
-    return {"request_id": g.request_id, "traceparent": g.trace, **kept}
+    return admitted(request, data, filename, settings(), g.owner, g.request_id, g.get("span"), kept)
 
 
-def idempotency_key() -> str:
+def admitted(
+    request: Request, data: bytes, filename: str, settings: Settings, owner: str, request_id: str, span: Any = None,
+    notes: Mapping[str, str] = MappingProxyType({}),
+) -> Submission:  # fmt: skip
+    """A picture that may enter, on the queue that its request names. Raises what the door raises."""
+    priority = request.args.get("priority", "normal")
+    if priority not in PRIORITIES:
+        raise BadRequest(f"priority is one of {', '.join(Priority)}")
+    admit(data, settings)
+    id, queue = new_id(), PRIORITIES[priority]
+    kept = {"request_id": request_id, "traceparent": trace_of(request, span, id, queue.queue), **notes}
+    return Submission(id, data, filename, queue, idempotency_key(request), kept, caller(request, owner))
+
+
+def idempotency_key(request: Request) -> str:
     """The Idempotency-Key, with or without its quotes; empty if there is none."""
-    given = request_ctx.request.environ.get("HTTP_IDEMPOTENCY_KEY", "").strip()
+    given = request.environ.get("HTTP_IDEMPOTENCY_KEY", "").strip()
     if not given:
         return ""
     match = _IDEMPOTENCY_KEY.fullmatch(given)
@@ -131,9 +136,9 @@ def idempotency_key() -> str:
     return match[1]
 
 
-def preferred_wait() -> float:
+def preferred_wait(request: Request) -> float:
     """Seconds from `Prefer: wait=N`, capped; 0 if the client does not want to wait."""
-    match = _PREFER_WAIT.search(request_ctx.request.environ.get("HTTP_PREFER", ""))
+    match = _PREFER_WAIT.search(request.environ.get("HTTP_PREFER", ""))
     return min(int(match[1]), MAX_WAIT_SECONDS) if match else 0
 
 

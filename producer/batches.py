@@ -65,17 +65,17 @@ def create() -> Response:
         raise BadRequest(f"priority is one of {', '.join(Priority)}")
     if "callback_url" in request.args:
         raise BadRequest("callback_url is for single pictures: poll a batch, or wait for it")
-    key = idempotency_key()
+    key, trace = idempotency_key(request), trace_of(request, g.get("span"), "", Priority(priority).queue)
     with received(request, settings()) as body:
         fingerprint = body.fingerprint() if key else ""
         upload = body.upload(settings())
         batch = batches().submit(
             upload.chunks, upload.total, priority=Priority(priority), idempotency_key=key, fingerprint=fingerprint,
-            caller=caller(), notes={"request_id": g.request_id, "traceparent": trace_of("", Priority(priority).queue)},
+            caller=caller(request, g.owner), notes={"request_id": g.request_id, "traceparent": trace},
         )  # fmt: skip
     SUBMITTED.labels("batch").inc(upload.total)
     log.debug("accepted", extra={"batch_id": batch.id, "pictures": upload.total})
-    wait = preferred_wait()
+    wait = preferred_wait(request)
     batch = waited(batch.id, wait) if wait else batch
     response = represent(batch, 200 if batch.state.terminal else 202)
     response.headers["Location"] = f"/v1/batches/{batch.id}"

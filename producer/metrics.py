@@ -8,7 +8,7 @@ from collections import Counter as Tally
 from collections.abc import Iterator
 from functools import cache
 
-from flask import Blueprint, Flask, Response, current_app, g
+from flask import Blueprint, Flask, Request, Response, current_app, g
 from flask.globals import app_ctx, request_ctx
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -50,13 +50,17 @@ def init_app(app: Flask, store: Store) -> None:
     @app.after_request
     def _count(response: Response) -> Response:
         request = request_ctx.request
-        method = request.method if request.method in METHODS else "other"
-        route = request.url_rule.rule if request.url_rule else "none"
-        waits = "wait" in request.args or _WAIT.search(request.environ.get("HTTP_PREFER", ""))
-        requests, latency = _series(method, route, response.status_code, "yes" if waits else "no")
-        requests.inc()
-        latency.observe(time.perf_counter() - app_ctx.g.began)
+        count(request, request.url_rule.rule if request.url_rule else "none", response.status_code, app_ctx.g.began)
         return response
+
+
+def count(request: Request, route: str, status: int, began: float) -> None:
+    """Counts a request that is answered now; `began` by `time.perf_counter`."""
+    method = request.method if request.method in METHODS else "other"
+    waits = "wait" in request.args or _WAIT.search(request.environ.get("HTTP_PREFER", ""))
+    requests, latency = _series(method, route, status, "yes" if waits else "no")
+    requests.inc()
+    latency.observe(time.perf_counter() - began)
 
 
 @cache

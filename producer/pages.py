@@ -8,8 +8,8 @@ from typing import Any
 from flask import Blueprint, Response, current_app, g, redirect, render_template, request
 
 from producer.access import COOKIE, Access
-from producer.api import store, submit_upload, uploaded, waiters
-from producer.problems import from_error
+from producer.api import PICTURES, store, submission, waiters
+from producer.problems import challenged, from_error
 from shared.errors import DigitqError, Unauthorized
 
 bp = Blueprint("pages", __name__)
@@ -35,9 +35,9 @@ REJECTED_OTHERWISE = "This may not be a digit at all"
 @bp.app_errorhandler(Unauthorized)
 def ask_for_key(error: Unauthorized) -> Response:
     """A browser that shows no key on a page is asked for one."""
-    response = key_form() if wants_html() and not request.path.startswith("/v1/") else from_error(error)
-    response.headers["WWW-Authenticate"] = 'Bearer realm="digitq"'
-    return response
+    if request.path.startswith("/v1/") or not wants_html():
+        return from_error(error, request.method, g.request_id)
+    return challenged(key_form())
 
 
 def key_form(wrong: bool = False) -> Response:
@@ -80,11 +80,12 @@ def _form(error: DigitqError | None) -> str:
 def upload() -> tuple[str, int] | Response:
     """Accepts the form and sends the browser to the prediction's page (303: a reload does not upload again)."""
     try:
-        prediction = submit_upload(*uploaded())
+        prediction = waiters().submit(submission(request))
     except DigitqError as error:
         if not wants_html():
             raise
         return _form(error), error.status
+    PICTURES.inc()
     return redirect(f"/predictions/{prediction.id}", 303)  # type: ignore[return-value]  # werkzeug's base class
 
 

@@ -7,7 +7,7 @@ import logging
 import re
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Flask, Request, Response, request
 from flask.globals import app_ctx, request_ctx
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
@@ -41,12 +41,41 @@ def problem(status: int, code: str, title: str, detail: str = "", **extensions: 
     return response
 
 
-def from_error(error: DigitqError) -> Response:
+def from_error(error: DigitqError, method: str, request_id: str) -> Response:
     """The document for one of our own errors."""
-    if request.method == "POST":
+    if method == "POST":
         REJECTED.labels(error.code).inc()
-        log.info("refused", extra={"code": error.code, "status": error.status})
-    return problem(error.status, error.code, error.title, str(error), **error.extensions)
+        log.info("refused", extra={"code": error.code, "status": error.status, "request_id": request_id})
+    response = problem(error.status, error.code, error.title, str(error), **error.extensions)
+    return challenged(response) if error.status == 401 else response
+
+
+def challenged(response: Response) -> Response:
+    """With the header that a 401 has to have (RFC 9110, 15.5.2)."""
+    response.headers["WWW-Authenticate"] = 'Bearer realm="digitq"'
+    return response
+
+
+def from_bug(error: Exception, request: Request, request_id: str) -> Response:
+    """The document for what nobody has thought of; the log has more."""
+    log.error("%s %s failed", request.method, request.path, exc_info=error, extra={"request_id": request_id})
+    return problem(500, "internal_error", DigitqError.title)
+
+
+def request_id(request: Request) -> str:
+    """The id that a request came with; else, or where it cannot be logged, a fresh one."""
+    given = request.environ.get("HTTP_X_REQUEST_ID", "")
+    return given if _REQUEST_ID.fullmatch(given) else new_id()
+
+
+def finished(response: Response, request_id: str) -> Response:
+    """The answer with the headers that every one has."""
+    response.headers.add("X-Request-ID", request_id)
+    response.headers.add("X-Content-Type-Options", "nosniff")
+    if not isinstance(response, Answer):  # JSON that is not to be sniffed is nothing that a browser would run
+        for name, value in CAREFUL.items():
+            response.headers.setdefault(name, value)
+    return response
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -54,11 +83,11 @@ def init_app(app: Flask, settings: Settings) -> None:
 
     @app.errorhandler(DigitqError)
     def _ours(error: DigitqError) -> Response:
-        return from_error(error)
+        return from_error(error, request.method, app_ctx.g.request_id)
 
     @app.errorhandler(RequestEntityTooLarge)
     def _too_large(_: RequestEntityTooLarge) -> Response:
-        return from_error(too_large(settings))
+        return from_error(too_large(settings), request.method, app_ctx.g.request_id)
 
     @app.errorhandler(HTTPException)
     def _http(error: HTTPException) -> Response:
@@ -70,19 +99,12 @@ def init_app(app: Flask, settings: Settings) -> None:
 
     @app.errorhandler(Exception)
     def _bug(error: Exception) -> Response:
-        log.error("%s %s failed", request.method, request.path, exc_info=error)
-        return problem(500, "internal_error", DigitqError.title)
+        return from_bug(error, request_ctx.request, app_ctx.g.request_id)
 
     @app.before_request
     def _request_id() -> None:
-        given = request_ctx.request.environ.get("HTTP_X_REQUEST_ID", "")
-        app_ctx.g.request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
+        app_ctx.g.request_id = request_id(request_ctx.request)
 
     @app.after_request
     def _headers(response: Response) -> Response:
-        response.headers.add("X-Request-ID", app_ctx.g.request_id)
-        response.headers.add("X-Content-Type-Options", "nosniff")
-        if not isinstance(response, Answer):  # JSON that is not to be sniffed is nothing that a browser would run
-            for name, value in CAREFUL.items():
-                response.headers.setdefault(name, value)
-        return response
+        return finished(response, app_ctx.g.request_id)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
+from asyncio import AbstractEventLoop
+from queue import Empty, SimpleQueue
 
 from flask import Flask
 from granian.constants import Interfaces
@@ -14,6 +15,7 @@ from granian.server import Server
 
 from producer.access import read_keys
 from producer.app import create_app
+from producer.express import Lanes
 from producer.trace import request_id
 from shared import collector, logs, tracing
 from shared.settings import Settings
@@ -24,37 +26,43 @@ STOP_SECONDS = 3
 ORPHAN_SECONDS = 1.0
 
 
-def application() -> Flask:
-    """The application in a process of the server's, told when the process is to stop: streams and waits end at once.
+class Process(Lanes):
+    """The application in a process of the server's."""
 
-    The server sets its own signal handlers after this; the wake-up descriptor tells of a signal beside them. A process
-    whose parent was killed stops too: it would keep the port, beside its successor.
+    def __rsgi_init__(self, loop: AbstractEventLoop) -> None:
+        super().__rsgi_init__(loop)
+        told: SimpleQueue[int] = SimpleQueue()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # The loop has its own way of noticing, by which the server stops: this is beside it.
+            signal.signal(number, lambda number, _: told.put(number))
+        threading.Thread(target=stop_when, args=(told, self.app, os.getppid()), name="stop", daemon=True).start()
+        self.app.extensions["digitq_webhooks"].start()
+        collector.settle()
+
+
+def stop_when(told: SimpleQueue[int], app: Flask, parent: int) -> None:
+    """Ends streams and waits at once when the process is told to stop.
+
+    A process whose parent was killed stops too: it would keep the port, beside its successor.
     """
-    logs.configure(Settings.from_env(), request_id)
+    while True:
+        try:
+            told.get(timeout=ORPHAN_SECONDS)
+            break
+        except Empty:
+            if os.getppid() != parent:
+                os.kill(os.getpid(), signal.SIGTERM)
+    app.extensions["digitq_events"].stop()
+    app.extensions["digitq_waiters"].stop()
+    app.extensions["digitq_webhooks"].stop()
+
+
+def application() -> Process:
+    """What the server calls, in each of its processes."""
+    settings = Settings.from_env()
+    logs.configure(settings, request_id)
     tracing.start("digitq-web")
-    app, parent = create_app(), os.getppid()
-    reader, writer = socket.socketpair()
-    reader.settimeout(ORPHAN_SECONDS)
-    writer.setblocking(False)
-    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-
-    def watch() -> None:
-        stopped = False
-        while not stopped:
-            try:
-                stopped = reader.recv(1)[0] in (signal.SIGINT, signal.SIGTERM)
-            except TimeoutError:
-                if os.getppid() != parent:
-                    os.kill(os.getpid(), signal.SIGTERM)
-        app.extensions["digitq_events"].stop()
-        app.extensions["digitq_waiters"].stop()
-        app.extensions["digitq_webhooks"].stop()
-
-    threading.Thread(target=watch, name="stop", daemon=True).start()
-    app.extensions["digitq_webhooks"].start()
-    app.extensions["digitq_stop"] = reader, writer  # open as long as the application lives: a signal may come twice
-    collector.settle()
-    return app
+    return Process(create_app(), settings.web_threads)
 
 
 def serve(settings: Settings) -> None:
@@ -66,12 +74,10 @@ def serve(settings: Settings) -> None:
         factory=True,
         address=settings.host,
         port=settings.port,
-        interface=Interfaces.WSGI,
+        interface=Interfaces.RSGI,
         workers=1,
-        blocking_threads=settings.web_threads,
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_SECONDS,
         websockets=False,
-        # Its only warning is that we have many threads: most of them wait for Redis.
         log_level=LogLevels.error,
     ).serve()

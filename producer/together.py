@@ -12,6 +12,7 @@ import threading
 from queue import SimpleQueue
 from typing import Any
 
+from producer.inbox import Inbox, ThreadInbox, run
 from shared.prediction import Prediction
 from shared.store import Answer, Store
 from shared.submission import Submission
@@ -27,7 +28,7 @@ class Upload:
 
     __slots__ = ("answer", "inbox", "picture", "quiet")
 
-    def __init__(self, picture: Submission, inbox: SimpleQueue[Any], quiet: bool) -> None:
+    def __init__(self, picture: Submission, inbox: Inbox, quiet: bool) -> None:
         #: What Redis, or the way to it, has said; None as long as nothing is known.
         self.answer: Answer | Exception | None = None
         self.picture, self.inbox, self.quiet = picture, inbox, quiet
@@ -37,6 +38,10 @@ class Upload:
         self.answer = answer
         if not (self.quiet and not isinstance(answer, Exception) and answer[0] == b"accepted"):
             self.inbox.put(None)
+
+    def repeated(self) -> bool:
+        """Whether another picture stands for this one."""
+        return not isinstance(self.answer, Exception | None) and self.answer[0] == b"repeated"
 
 
 class Together:
@@ -50,12 +55,12 @@ class Together:
 
     def submit(self, picture: Submission) -> Prediction:
         """Hands in one picture. Raises what Store.submit raises."""
-        inbox: SimpleQueue[None] = SimpleQueue()
+        inbox = ThreadInbox()
         upload = self.send(picture, inbox, quiet=False)
-        inbox.get()
+        run(inbox.get())
         return self.accepted(upload)
 
-    def send(self, picture: Submission, inbox: SimpleQueue[Any], quiet: bool = True) -> Upload:
+    def send(self, picture: Submission, inbox: Inbox, quiet: bool = True) -> Upload:
         """Sends it on its way; `inbox` gets a None with the answer, unless all is well and it is to be `quiet`."""
         upload = Upload(picture, inbox, quiet)
         self._waiting.put(upload)

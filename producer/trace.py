@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import logging
 import re
+from typing import TYPE_CHECKING
 
-from flask import Flask, Response, g, has_request_context, request
+from flask import Flask, Request, Response, g, has_request_context, request
 
 from shared import tracing
 from shared.ids import random_bytes
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 #: Version 00 is all there is; a later one may have more at its end (W3C Trace Context, 4.3).
 _TRACEPARENT = re.compile(
@@ -31,40 +35,54 @@ def request_id(record: logging.LogRecord) -> bool:
 
 def init_app(app: Flask) -> None:
     """With traces on, a span for whatever hands something in; who polls makes none."""
-    tracer = tracing.tracer
-    if tracer is None:
+    if tracing.tracer is None:
         return
-    from opentelemetry.trace import SpanKind, StatusCode
 
     @app.before_request
     def _begin() -> None:
         if request.method == "POST" and request.url_rule:
-            route = request.url_rule.rule
-            about = {"http.request.method": "POST", "http.route": route, "url.path": request.path,
-                     "url.scheme": request.scheme, "digitq.request_id": g.request_id}  # fmt: skip
-            caller = tracing.context(request.headers.get("traceparent", ""))
-            g.span = tracer.start_span(f"POST {route}", caller, SpanKind.SERVER, about)
+            g.span = begin(request, request.url_rule.rule, g.request_id)
 
     @app.after_request
     def _end(response: Response) -> Response:
-        if span := g.pop("span", None):
-            span.set_attribute("http.response.status_code", response.status_code)
-            if response.status_code >= 500:
-                span.set_status(StatusCode.ERROR)
-            span.end()
+        end(g.pop("span", None), response.status_code)
         return response
 
 
-def trace_of(id: str, queue: str) -> str:
+def begin(request: Request, route: str, request_id: str) -> Span | None:
+    """The span of a request that hands something in; None with traces off."""
+    if tracing.tracer is None:
+        return None
+    from opentelemetry.trace import SpanKind
+
+    about = {"http.request.method": "POST", "http.route": route, "url.path": request.path,
+             "url.scheme": request.scheme, "digitq.request_id": request_id}  # fmt: skip
+    caller = tracing.context(request.headers.get("traceparent", ""))
+    return tracing.tracer.start_span(f"POST {route}", caller, SpanKind.SERVER, about)
+
+
+def end(span: Span | None, status: int) -> None:
+    """Ends the span of a request, if it has one."""
+    if span is None:
+        return
+    from opentelemetry.trace import StatusCode
+
+    span.set_attribute("http.response.status_code", status)
+    if status >= 500:
+        span.set_status(StatusCode.ERROR)
+    span.end()
+
+
+def trace_of(request: Request, span: Span | None, id: str, queue: str) -> str:
     """The trace that a picture of this request belongs to, for its record."""
-    if not tracing.tracer or "span" not in g:
+    if not tracing.tracer or span is None:
         return traceparent(request.environ.get("HTTP_TRACEPARENT", ""))
     from opentelemetry.trace import SpanKind, set_span_in_context
 
-    about, within = tracing.messaging("create", queue, id), set_span_in_context(g.span)
-    span = tracing.tracer.start_span(f"create {queue}", within, SpanKind.PRODUCER, about)
-    span.end()
-    return tracing.traceparent(span)
+    about, within = tracing.messaging("create", queue, id), set_span_in_context(span)
+    created = tracing.tracer.start_span(f"create {queue}", within, SpanKind.PRODUCER, about)
+    created.end()
+    return tracing.traceparent(created)
 
 
 def traceparent(given: str) -> str:

@@ -1,7 +1,7 @@
 """Waiting for the end of predictions: one pub/sub connection per process, however many wait or listen.
 
 Two kinds are told: requests that wait for one prediction, each through an inbox of its own, and feeds, which hear
-of all (the event stream). Both take a seat, because each of them occupies one of the server's threads.
+of all (the event stream). Those that keep one of the server's threads take a seat.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
+from producer.inbox import Inbox, ThreadInbox, run
 from producer.together import Together, Upload
 from shared import keys
 from shared.prediction import Prediction
@@ -23,9 +23,6 @@ from shared.store import Store
 from shared.submission import Submission
 
 log = logging.getLogger("digitq.web")
-
-#: What a waiting request is told: the record that has ended, or None, to look for itself.
-Inbox = SimpleQueue[dict[str, str] | None]
 
 #: A waiting request looks again by itself this often, should a message be lost with a connection.
 LOOK_AGAIN_SECONDS = 2.0
@@ -58,11 +55,16 @@ class Waiters:
 
     def submit(self, picture: Submission, seconds: float = 0) -> Prediction:
         """Hands in a picture and waits for its end as `wait` does. Raises what Store.submit raises."""
-        with self._inbox(picture.id, seconds > 0) as inbox:
-            if not inbox:
-                return self.together.submit(picture)
-            upload = self.together.send(picture, inbox)
-            return self._ended(picture.id, inbox, seconds, upload)
+        return run(self.hand_in(picture, seconds, ThreadInbox()))
+
+    async def hand_in(self, picture: Submission, seconds: float, inbox: Inbox) -> Prediction:
+        """`submit` for one who waits in their own way."""
+        with self._seated(picture.id, inbox, seconds > 0) as seated:
+            upload = self.together.send(picture, inbox, quiet=seated)
+            if seated:
+                return await self._ended(picture.id, inbox, seconds, upload)
+        await inbox.get()
+        return await self._accepted(upload, inbox)
 
     def wait(self, id: str, seconds: float, owner: str | None = None) -> Prediction:
         """The prediction once it has ended, or as it stands after `seconds` or when the process stops.
@@ -70,17 +72,26 @@ class Waiters:
         Past the bound on waiting requests it answers at once: the client polls. Raises what Store.fetch raises, also
         where it is not the owner's.
         """
-        with self._inbox(id, seconds > 0) as inbox:
-            prediction = self._store.fetch(id, owner)
-            return prediction if prediction.state.terminal or not inbox else self._ended(id, inbox, seconds)
+        return run(self._wait(id, seconds, owner, ThreadInbox()))
 
-    def _ended(self, id: str, inbox: Inbox, seconds: float, upload: Upload | None = None) -> Prediction:
+    async def _wait(self, id: str, seconds: float, owner: str | None, inbox: Inbox) -> Prediction:
+        with self._seated(id, inbox, seconds > 0) as seated:
+            prediction = await inbox.call(self._store.fetch, id, owner)
+            return prediction if prediction.state.terminal or not seated else await self._ended(id, inbox, seconds)
+
+    async def _accepted(self, upload: Upload, inbox: Inbox) -> Prediction:
+        """What became of an upload. Raises what Store.submit raises."""
+        if upload.repeated():  # the first one under its key has to be looked for
+            return await inbox.call(self.together.accepted, upload)
+        return self.together.accepted(upload)
+
+    async def _ended(self, id: str, inbox: Inbox, seconds: float, upload: Upload | None = None) -> Prediction:
         end = time.monotonic() + seconds
         while True:
             left = end - time.monotonic()
             try:
-                record = inbox.get(timeout=min(max(left, SHORTEST_WAIT_SECONDS), LOOK_AGAIN_SECONDS))
-            except Empty:
+                record = await inbox.get(min(max(left, SHORTEST_WAIT_SECONDS), LOOK_AGAIN_SECONDS))
+            except TimeoutError:
                 record = None
             if record:
                 return Prediction.from_hash(id, record)
@@ -88,30 +99,30 @@ class Waiters:
                 upload.quiet = False  # what was to be looked at now is looked at with the answer
                 if upload.answer is None:  # there is nothing to look at before it is handed in
                     continue
-                first, upload = self.together.accepted(upload), None
+                first, upload = await self._accepted(upload, inbox), None
                 if first.id != id:  # repeated: the first one under the same key
-                    return self.wait(first.id, end - time.monotonic())
-            prediction = self._store.fetch(id)
+                    return await self._wait(first.id, end - time.monotonic(), None, inbox)
+            prediction = await inbox.call(self._store.fetch, id)
             if prediction.state.terminal or left <= 0 or self._closed.is_set():
                 return prediction
 
     @contextmanager
-    def _inbox(self, id: str, wanted: bool) -> Iterator[Inbox | None]:
-        inbox: Inbox = SimpleQueue()
+    def _seated(self, id: str, inbox: Inbox, wanted: bool) -> Iterator[bool]:
+        """Whether the inbox hears of this end: if that is wanted, and one more may wait."""
         with self._lock:
-            free = wanted and self._count < self._limit
+            free = wanted and self._count + inbox.threads <= self._limit
             if free:
-                self._count += 1
+                self._count += inbox.threads
                 self._inboxes[id].add(inbox)
                 self._start()
         if not free:
-            yield None
+            yield False
             return
         try:
-            yield inbox
+            yield True
         finally:
             with self._lock:
-                self._count -= 1
+                self._count -= inbox.threads
                 self._inboxes[id].discard(inbox)
                 if not self._inboxes[id]:
                     del self._inboxes[id]
