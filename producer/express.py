@@ -39,6 +39,10 @@ class Lanes:
     def __rsgi_init__(self, loop: AbstractEventLoop) -> None:
         self._carrier = Carrier(loop, self._threads.pool)
 
+    def close(self) -> None:
+        """Ends the threads, for a process that goes on without them."""
+        self._threads.pool.shutdown()
+
     async def __rsgi__(self, scope: Scope, proto: HTTPProtocol) -> None:
         if not (scope.path == PATH and scope.method == "POST" and is_small(scope)):
             return await self._threads.answer(scope, proto)

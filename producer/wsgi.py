@@ -26,7 +26,7 @@ Application = Callable[[Environ, Any], Iterable[bytes]]
 IN_MEMORY = 256 * 1024
 _ALWAYS: Environ = {
     "SCRIPT_NAME": "", "wsgi.version": (1, 0), "wsgi.errors": sys.stderr, "wsgi.multithread": True,
-    "wsgi.multiprocess": True, "wsgi.run_once": False, "wsgi.input_terminated": True,
+    "wsgi.multiprocess": True, "wsgi.run_once": False,
 }  # fmt: skip
 #: Header -> key, for those that most requests have, and those that WSGI names otherwise.
 _KEYS = {name: f"HTTP_{name.upper().replace('-', '_')}" for name in ("host", "prefer", "user-agent", "accept")}
@@ -45,6 +45,9 @@ def environ(scope: Scope, body: Any) -> Environ:
     for name, value in scope.headers.items():
         key = _KEYS.get(name) or f"HTTP_{name.upper().replace('-', '_')}"
         found[key] = f"{found[key]}{';' if name == 'cookie' else ','}{value}" if key in found else value
+    # Without a length it is read to its end; with one, werkzeug finds that the client has gone before.
+    if "CONTENT_LENGTH" not in found or "HTTP_TRANSFER_ENCODING" in found:
+        found["wsgi.input_terminated"] = True
     if scope.authority is not None:  # HTTP/2 has no Host
         found.setdefault("HTTP_HOST", scope.authority)
     return found

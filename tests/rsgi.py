@@ -1,0 +1,126 @@
+"""A server that speaks RSGI, without the server: what it would ask, on a loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from asyncio import AbstractEventLoop
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # documented, and not exported
+
+Pairs = list[tuple[str, str]]
+#: Any, for what is granian's and what looks like it.
+Answer = Callable[[Any, Any], Awaitable[None]]
+
+
+class Headers:
+    """As granian hands them out: names in lower case, each as often as it was sent."""
+
+    def __init__(self, pairs: Pairs) -> None:
+        self._pairs = [(name.lower(), value) for name, value in pairs]
+
+    def items(self) -> Pairs:
+        return self._pairs
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return dict(self._pairs).get(name, default)
+
+    def __contains__(self, name: str) -> bool:
+        return name in dict(self._pairs)
+
+
+@dataclass
+class Scope:
+    method: str
+    path: str
+    query_string: str
+    headers: Headers
+    http_version: str = "1.1"
+    scheme: str = "http"
+    server: str = "127.0.0.1:8000"
+    client: str = "127.0.0.1:50000"
+    authority: str | None = None
+
+
+@dataclass
+class Proto:
+    """The connection; its client goes away after `reads` pieces of the answer, or before the end of what it sends."""
+
+    pieces: list[bytes]
+    reads: int | None = None
+    gone: bool = False
+    status: int = 0
+    headers: Pairs = field(default_factory=list)
+    sent: list[bytes] = field(default_factory=list)
+
+    async def __call__(self) -> bytes:
+        if self.gone:
+            raise ProtocolClosed
+        return b"".join(self.pieces)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self.pieces:
+            yield piece
+
+    def response_bytes(self, status: int, headers: Pairs, body: bytes) -> None:
+        self.status, self.headers, self.sent = status, headers, [body]
+
+    def response_stream(self, status: int, headers: Pairs) -> Proto:
+        self.status, self.headers = status, headers
+        return self
+
+    async def send_bytes(self, data: bytes) -> None:
+        if self.reads == len(self.sent):
+            raise ProtocolClosed
+        self.sent.append(data)
+
+    def body(self) -> bytes:
+        return b"".join(self.sent)
+
+
+class Served:
+    """An application on its loop."""
+
+    def __init__(self, made: Callable[[AbstractEventLoop], Answer]) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._answer = made(self.loop)
+
+    async def asked(
+        self, method: str, path: str, data: bytes = b"", headers: dict[str, str] | Sequence[tuple[str, str]] = (),
+        query: str = "", pieces: list[bytes] | None = None, **proto: Any,
+    ) -> Proto:  # fmt: skip
+        """The connection, after the end of the answer; a body in pieces comes without its length."""
+        named = list(headers.items()) if isinstance(headers, dict) else headers
+        how = [("Content-Length", str(len(data)))] if pieces is None else [("Transfer-Encoding", "chunked")]
+        how = [] if "Content-Length" in dict(named) else how
+        one = Proto([data] if pieces is None else pieces, **proto)
+        host = [] if "Host" in dict(named) else [("Host", "127.0.0.1:8000")]
+        await self._answer(Scope(method, path, query, Headers([*host, *named, *how])), one)
+        return one
+
+    def begin(self, *args: Any, **named: Any) -> Future[Proto]:
+        """Asks, and does not wait."""
+        return asyncio.run_coroutine_threadsafe(self.asked(*args, **named), self.loop)
+
+    def ask(self, *args: Any, **named: Any) -> Proto:
+        """Asks, and waits for the end of the answer."""
+        return self.begin(*args, **named).result(30)
+
+
+@contextmanager
+def served(made: Callable[[AbstractEventLoop], Answer]) -> Iterator[Served]:
+    """What is made for the loop, as long as the block lasts."""
+    one = Served(made)
+    thread = threading.Thread(target=one.loop.run_forever)
+    thread.start()
+    try:
+        yield one
+    finally:
+        one.loop.call_soon_threadsafe(one.loop.stop)
+        thread.join()
+        one.loop.close()

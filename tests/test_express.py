@@ -1,0 +1,235 @@
+"""The express lane answers as the views do, and leaves to them what it does not know."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from asyncio import AbstractEventLoop
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from producer.app import create_app
+from producer.express import Lanes
+from producer.metrics import REQUESTS
+from shared.errors import RedisUnavailable
+from shared.store import Store
+from tests.pictures import png_header, seven
+from tests.rsgi import Served, served
+from tests.test_counts import answer_one
+from tests.web import sevens
+
+PATH = "/v1/predictions"
+WAITS = {"Prefer": "wait=20"}
+
+
+@contextmanager
+def lanes(store: Store, **changes: Any) -> Iterator[tuple[Flask, Served]]:
+    app = create_app(Store(store.client, replace(store.settings, **changes)))
+    express = Lanes(app, threads=8)
+
+    def made(loop: AbstractEventLoop) -> Any:
+        express.__rsgi_init__(loop)
+        return express.__rsgi__
+
+    with served(made) as one:
+        yield app, one
+    express.close()
+    app.extensions["digitq_waiters"].close()
+
+
+@pytest.fixture
+def both(store: Store) -> Iterator[tuple[Flask, Served]]:
+    with lanes(store) as found:
+        yield found
+
+
+@contextmanager
+def without_views(app: Flask) -> Iterator[None]:
+    """Whatever goes to a view fails."""
+    app.wsgi_app, before = _broken, app.wsgi_app  # type: ignore[method-assign,assignment]
+    yield
+    app.wsgi_app = before  # type: ignore[method-assign]
+
+
+def _broken(*_: Any) -> Any:
+    raise AssertionError("this went to a view")
+
+
+#: Different each time.
+FRESH = re.compile(r"A[\w-]{23}|\d{4}-\d\d-\d\dT[\d:.]+Z|00-[0-9a-f]{32}-[0-9a-f]{16}-00")
+
+
+def plain(status: int, headers: Any, body: bytes) -> tuple[int, list[tuple[str, str]], Any]:
+    """An answer without what is different each time."""
+    kept = [(name.lower(), FRESH.sub("*", value)) for name, value in headers]
+    return status, sorted(kept), json.loads(FRESH.sub("*", body.decode()))
+
+
+@pytest.mark.parametrize(
+    ("body", "query", "headers", "status"),
+    [
+        (seven(), "", {}, 202),
+        (seven(), "filename=../../%C3%A9+7.png&priority=high", {"Content-Type": "image/png"}, 202),
+        (seven(), "", {"Prefer": "wait=0"}, 202),
+        (seven(), "", {"X-Request-ID": "mine", "traceparent": f"00-{32 * 'a'}-{16 * 'b'}-01"}, 202),
+        (seven(), "", {"X-Request-ID": "not mine"}, 202),
+        (seven(), "", {"Content-Type": "application/x-www-form-urlencoded"}, 202),
+        (seven(), "", {"Idempotency-Key": "x" * 256}, 400),
+        (seven(), "priority=urgent", {}, 400),
+        (b"", "", {}, 400),
+        (b"hello", "", {}, 415),
+        (png_header(0, 10), "", {}, 422),
+        (png_header(20_000, 20_000), "", {}, 422),
+        (seven(), "", {"Origin": "https://evil.example"}, 403),
+        (seven(), "", {"Sec-Fetch-Site": "cross-site"}, 403),
+        (seven(), "", {"Host": "evil.example"}, 403),
+    ],
+)
+def test_it_answers_as_the_view_does(
+    both: tuple[Flask, Served], body: bytes, query: str, headers: dict[str, str], status: int
+) -> None:
+    app, here = both
+    sent = {"Host": "127.0.0.1:8000", **headers}
+    view = app.test_client().post(PATH, data=body, query_string=query, headers=sent)
+    with without_views(app):
+        express = here.ask("POST", PATH, body, headers, query)
+    assert express.status == status
+    assert plain(express.status, express.headers, express.body()) == plain(view.status_code, view.headers, view.data)
+
+
+def test_it_asks_for_keys_as_the_view_does(store: Store) -> None:
+    key = "k" * 24
+    with lanes(store, api_keys=f"me:{key}") as (app, here):
+        for headers in ({}, {"X-API-Key": "other"}, {"Authorization": f"Bearer {key}"}, {"X-API-Key": key}):
+            view = app.test_client().post(PATH, data=seven(), headers=headers)
+            express = here.ask("POST", PATH, seven(), headers)
+            answers = [plain(express.status, express.headers, express.body())]
+            assert answers == [plain(view.status_code, view.headers, view.data)]
+        id = json.loads(express.body())["id"]
+        assert store.fetch(id, owner="me").id == id  # theirs alone
+
+
+def test_it_refuses_as_the_view_does_when_the_queue_is_full_or_somebody_sends_too_much(store: Store) -> None:
+    for changes, status in (({"queue_max_length": 1}, 503), ({"rate_limit": "1/hour"}, 429)):
+        with lanes(store, **changes) as (app, here):
+            here.ask("POST", PATH, seven())
+            view, express = app.test_client().post(PATH, data=seven()), here.ask("POST", PATH, seven())
+            assert express.status == status
+            expected = plain(view.status_code, view.headers, view.data)
+            assert plain(express.status, express.headers, express.body()) == expected
+
+
+def test_who_waits_is_answered_at_the_end_and_keeps_no_seat(store: Store) -> None:
+    with lanes(store, web_threads=4) as (app, here), without_views(app), sevens(store):
+        asked = [here.begin("POST", PATH, seven(), WAITS) for _ in range(50)]  # far more than threads
+        answers = [one.result(30) for one in asked]
+        assert {(one.status, json.loads(one.body())["digit"]) for one in answers} == {(200, 7)}
+        assert len({json.loads(one.body())["id"] for one in answers}) == 50
+
+
+def test_who_has_waited_long_enough_is_told_how_it_stands(both: tuple[Flask, Served]) -> None:
+    _, here = both
+    began = time.monotonic()
+    answer = here.ask("POST", PATH, seven(), {"Prefer": "wait=1"})
+    assert (answer.status, json.loads(answer.body())["state"]) == (202, "queued")
+    assert 0.9 <= time.monotonic() - began < 10
+    assert dict(answer.headers)["preference-applied"] == "wait=1"
+
+
+def test_a_repeated_upload_waits_for_the_first_one_under_its_key(both: tuple[Flask, Served], store: Store) -> None:
+    _, here = both
+    first = json.loads(here.ask("POST", PATH, seven(), {"Idempotency-Key": "k"}).body())["id"]
+    answering = threading.Thread(target=answer_one, args=(store,))
+    answering.start()
+    again = here.ask("POST", PATH, seven(), {"Idempotency-Key": "k", **WAITS})
+    answering.join()
+    assert (again.status, json.loads(again.body())["id"]) == (200, first)
+    other = here.ask("POST", PATH, seven(56), {"Idempotency-Key": "k"})
+    assert (other.status, json.loads(other.body())["code"]) == (422, "idempotency_mismatch")
+
+
+def test_who_waits_is_answered_when_the_process_stops(both: tuple[Flask, Served]) -> None:
+    app, here = both
+    asked = here.begin("POST", PATH, seven(), WAITS)
+    time.sleep(0.3)
+    app.extensions["digitq_waiters"].stop()
+    assert asked.result(10).status == 202
+
+
+def test_a_redis_that_goes_away_is_a_503_whether_it_is_noticed_before_or_after(
+    both: tuple[Flask, Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, here = both
+    asked = here.begin("POST", PATH, seven(), WAITS)
+    time.sleep(0.3)
+
+    def away(*_: Any) -> Any:
+        raise RedisUnavailable(retry_after_seconds=1)
+
+    monkeypatch.setattr(Store, "run", away)
+    app.extensions["digitq_waiters"]._tell_all_to_look()
+    for answer in (asked.result(10), here.ask("POST", PATH, seven())):
+        assert (answer.status, json.loads(answer.body())["code"]) == (503, "redis_unavailable")
+        assert dict(answer.headers)["retry-after"] == "1"
+
+
+def test_a_mistake_of_ours_is_a_500_without_a_traceback(
+    both: tuple[Flask, Served], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, here = both
+    monkeypatch.setattr(app.extensions["digitq_waiters"], "hand_in", None)
+    answer = here.ask("POST", PATH, seven(), {"X-Request-ID": "mine"})
+    assert (answer.status, json.loads(answer.body())["code"]) == (500, "internal_error")
+    assert b"NoneType" not in answer.body()
+    [logged] = [line for line in caplog.records if line.levelname == "ERROR"]
+    assert logged.exc_info and logged.request_id == "mine"  # type: ignore[attr-defined]
+
+
+def test_it_is_counted_as_the_view_is(both: tuple[Flask, Served]) -> None:
+    app, here = both
+    counter = REQUESTS.labels("POST", PATH, "202")
+    before = counter._value.get()
+    app.test_client().post(PATH, data=seven())
+    here.ask("POST", PATH, seven())
+    assert counter._value.get() == before + 2
+
+
+def test_a_client_that_goes_away_in_the_middle_of_its_upload_leaves_nothing(
+    both: tuple[Flask, Served], store: Store
+) -> None:
+    _, here = both
+    assert here.ask("POST", PATH, seven(), gone=True).status == 0
+    assert store.recent(10)[0] == []
+
+
+# ---------------------------------------------------------------------- what goes to the views
+
+
+@pytest.mark.parametrize(
+    ("headers", "query"),
+    [({"Content-Type": "Multipart/Form-Data; boundary=x"}, ""), ({}, "callback_url=https://a.example/"),
+     ({}, "callback%5Furl=https://a.example/")],
+)  # fmt: skip
+def test_forms_and_callbacks_are_the_views_business(
+    both: tuple[Flask, Served], headers: dict[str, str], query: str
+) -> None:
+    _, here = both
+    body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + seven() + b"\r\n--x--\r\n"
+    answer = here.ask("POST", PATH, body if headers else seven(), headers, query)
+    assert (answer.status, json.loads(answer.body()).get("filename")) == ((202, "a.png") if headers else (400, None))
+
+
+def test_a_large_upload_and_one_without_a_length_are_read_piece_by_piece(both: tuple[Flask, Served]) -> None:
+    _, here = both
+    large = seven() + bytes(400_000)  # what is behind the picture nobody looks at
+    for asked in (here.ask("POST", PATH, large), here.ask("POST", PATH, pieces=[large[:9], b"", large[9:]])):
+        assert asked.status == 202
+    refused = here.ask("POST", PATH, bytes(30_000_000))
+    assert (refused.status, json.loads(refused.body())["code"]) == (413, "too_large")
