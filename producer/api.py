@@ -15,7 +15,7 @@ from PIL import Image
 
 from producer.access import caller
 from producer.admission import admit, clean_filename, media_type, too_large
-from producer.answers import answer, conditional
+from producer.answers import Answer, Said, answer, conditional, said
 from producer.metrics import SUBMITTED
 from producer.outbound import check_callback
 from producer.trace import trace_of
@@ -61,24 +61,28 @@ def settings() -> Settings:
 
 def represent(prediction: Prediction, status: int = 200, **headers: str) -> Response:
     """A prediction, with the advice when to ask again while it has not ended."""
+    return Answer(*_said(prediction, status, **headers))
+
+
+def _said(prediction: Prediction, status: int, **headers: str) -> Said:
     if not prediction.state.terminal:
         headers["Retry_After"] = "1"
-    return answer(prediction.to_json(), status, **headers)
+    return said(prediction.to_json(), status, **headers)
 
 
 @bp.post("/predictions")
 def create() -> Response:
     """Accepts one picture; waits for it where the client prefers to."""
     picture, wait = submission(request_ctx.request), preferred_wait(request_ctx.request)
-    return accepted(picture, waiters().submit(picture, wait), wait)
+    return Answer(*accepted(picture, waiters().submit(picture, wait), wait))
 
 
-def accepted(picture: Submission, prediction: Prediction, wait: float) -> Response:
+def accepted(picture: Submission, prediction: Prediction, wait: float) -> Said:
     """The answer to an upload, whose client was willing to wait so many seconds."""
     PICTURES.inc()
     log.debug("accepted", extra={"prediction_id": prediction.id, "request_id": picture.notes["request_id"]})
     applied = {"Preference_Applied": f"wait={wait:g}"} if wait else {}
-    return represent(
+    return _said(
         prediction, 200 if prediction.state.terminal else 202, Location=f"/v1/predictions/{prediction.id}",
         Vary="Prefer", traceresponse=picture.notes["traceparent"], **applied,
     )  # fmt: skip
@@ -116,13 +120,18 @@ def admitted(
     notes: Mapping[str, str] = MappingProxyType({}),
 ) -> Submission:  # fmt: skip
     """A picture that may enter, on the queue that its request names. Raises what the door raises."""
-    priority = request.args.get("priority", "normal")
+    priority = argument(request, "priority", "normal")
     if priority not in PRIORITIES:
         raise BadRequest(f"priority is one of {', '.join(Priority)}")
     admit(data, settings)
     id, queue = new_id(), PRIORITIES[priority]
     kept = {"request_id": request_id, "traceparent": trace_of(request, span, id, queue.queue), **notes}
     return Submission(id, data, filename, queue, idempotency_key(request), kept, caller(request, owner))
+
+
+def argument(request: Request, name: str, default: str = "") -> str:
+    """A parameter of the query. For a missing one `get` raises and catches an exception: dear, where most are missing."""
+    return request.args[name] if name in request.args else default  # noqa: SIM401
 
 
 def idempotency_key(request: Request) -> str:

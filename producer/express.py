@@ -15,7 +15,8 @@ from flask import Flask, Request, Response
 from producer import metrics, problems, trace
 from producer.access import Access
 from producer.admission import clean_filename
-from producer.api import accepted, admitted, preferred_wait
+from producer.answers import Said
+from producer.api import accepted, admitted, argument, preferred_wait
 from producer.inbox import Carrier, LoopInbox
 from producer.waiting import Waiters
 from producer.wsgi import HTTPProtocol, ProtocolClosed, Scope, Threads, environ, is_small
@@ -51,31 +52,42 @@ class Lanes:
         except ProtocolClosed:  # the client has gone
             return None
         request = Request(environ(scope, None))
-        if request.mimetype == "multipart/form-data" or "callback_url" in request.args:
+        if is_form(request) or "callback_url" in request.args:
             return await self._threads.answer(scope, proto, body)
-        response = await self._upload(request, body)
-        headers = [(name.lower(), value) for name, value in response.headers]
-        proto.response_bytes(response.status_code, headers, response.get_data())
+        content, status, headers = await self._upload(request, body)
+        sent = [(name.lower(), value) for name, value in headers.items()]
+        proto.response_bytes(status, [*sent, ("content-length", str(len(content)))], content)
         return None
 
-    async def _upload(self, request: Request, body: bytes) -> Response:
+    async def _upload(self, request: Request, body: bytes) -> Said:
         """The application's hooks, and between them the view."""
         began, id = time.perf_counter(), problems.request_id(request)
         span = trace.begin(request, PATH, id)
         try:
-            response = await self._view(request, body, id, span)
+            answer = await self._view(request, body, id, span)
         except DigitqError as error:
-            response = problems.from_error(error, "POST", id)
+            answer = _said(problems.from_error(error, "POST", id))
         except Exception as error:
-            response = problems.from_bug(error, request, id)
-        trace.end(span, response.status_code)
-        metrics.count(request, PATH, response.status_code, began)
-        return problems.finished(response, id)
+            answer = _said(problems.from_bug(error, request, id))
+        trace.end(span, answer.status)
+        metrics.count(request, PATH, answer.status, began)
+        answer.headers.update({"X-Request-ID": id, **problems.EVERYWHERE})
+        return answer
 
-    async def _view(self, request: Request, body: bytes, id: str, span: object) -> Response:
+    async def _view(self, request: Request, body: bytes, id: str, span: object) -> Said:
         assert self._carrier
         owner = self._access.check(request)
         wait = preferred_wait(request)
-        name = clean_filename(request.args.get("filename"))
+        name = clean_filename(argument(request, "filename"))
         picture = admitted(request, body, name, self._store.settings, owner, id, span)
         return accepted(picture, await self._waiters.hand_in(picture, wait, LoopInbox(self._carrier)), wait)
+
+
+def is_form(request: Request) -> bool:
+    """Whether the body has parts."""
+    return str(request.environ.get("CONTENT_TYPE", "")).lower().startswith("multipart/form-data")
+
+
+def _said(problem: Response) -> Said:
+    headers = {name: value for name, value in problem.headers if name != "Content-Length"}
+    return Said(problem.get_data(), problem.status_code, {**problems.CAREFUL, **headers})

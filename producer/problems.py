@@ -28,6 +28,8 @@ CAREFUL = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+#: What every answer has.
+EVERYWHERE = {"X-Content-Type-Options": "nosniff"}
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -71,7 +73,7 @@ def request_id(request: Request) -> str:
 def finished(response: Response, request_id: str) -> Response:
     """The answer with the headers that every one has."""
     response.headers.add("X-Request-ID", request_id)
-    response.headers.add("X-Content-Type-Options", "nosniff")
+    response.headers.extend(EVERYWHERE)
     if not isinstance(response, Answer):  # JSON that is not to be sniffed is nothing that a browser would run
         for name, value in CAREFUL.items():
             response.headers.setdefault(name, value)
