@@ -130,7 +130,7 @@ def admitted(
 
 
 def argument(request: Request, name: str, default: str = "") -> str:
-    """A parameter of the query. For a missing one `get` raises and catches an exception: dear, where most are missing."""
+    """A parameter of the query. Of a missing one `get` makes an exception: dear, where most are missing."""
     return request.args[name] if name in request.args else default  # noqa: SIM401
 
 

@@ -9,7 +9,7 @@ from asyncio import AbstractEventLoop
 from queue import Empty, SimpleQueue
 
 from flask import Flask
-from granian.constants import Interfaces
+from granian.constants import Interfaces, Loops
 from granian.log import LogLevels
 from granian.server import Server
 
@@ -75,6 +75,7 @@ def serve(settings: Settings) -> None:
         address=settings.host,
         port=settings.port,
         interface=Interfaces.RSGI,
+        loop=Loops.asyncio,
         workers=1,
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_SECONDS,

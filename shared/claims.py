@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from shared.prediction import Outcome
 
@@ -75,8 +76,8 @@ def outcome_fields(found: Outcome) -> dict[str, Any]:
     return {
         "digit": found.digit,
         "confidence": float(found.confidence),  # NumPy's floats are no text that reads as a number
-        "probabilities": json.dumps(found.probabilities),
+        "probabilities": orjson.dumps(found.probabilities),
         "decision": found.decision,
         "reason": found.reason or "",
-        "warnings": json.dumps(found.warnings),
+        "warnings": orjson.dumps(found.warnings),
     }

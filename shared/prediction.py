@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Protocol
+
+import orjson
 
 from shared.errors import PredictionFailed
 
@@ -142,10 +143,10 @@ class Prediction:
             filename=get("filename") or None,
             digit=int(record["digit"]) if get("digit") else None,
             confidence=float(record["confidence"]) if get("confidence") else None,
-            probabilities=json.loads(record["probabilities"]) if get("probabilities") else None,
+            probabilities=orjson.loads(record["probabilities"]) if get("probabilities") else None,
             decision=get("decision") or None,
             reason=get("reason") or None,
-            warnings=json.loads(record["warnings"]) if get("warnings") else [],
+            warnings=orjson.loads(record["warnings"]) if get("warnings") else [],
             model=get("model") or None,
             preprocessing=get("preprocessing") or None,
             attempt=int(get("attempt") or 0),

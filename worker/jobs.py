@@ -10,6 +10,7 @@ from base64 import b64encode
 from collections.abc import Collection, Iterable
 from typing import Any
 
+import orjson
 from rq.exceptions import NoSuchJobError
 from rq.job import Job
 from rq.job_lifecycle import format_exc_info
@@ -68,7 +69,7 @@ def timeout_seconds(claim: Claim) -> int:
 def finish(claim: Claim, result: Outcome | DigitqError) -> Finish:
     """The end of a claim as finish.lua and RQ's Result want it."""
     if isinstance(result, Outcome):
-        value = b64encode(json.dumps(result.summary()).encode()).decode()
+        value = b64encode(orjson.dumps(result.summary())).decode()
         return Finish(claim, value, "", "succeeded", result)
     trace = format_exc_info((type(result), result, result.__traceback__))
     exception = b64encode(zlib.compress(trace.encode())).decode()
