@@ -6,7 +6,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import orjson
-from flask import Response, request
+from flask import Request, Response
 from werkzeug.datastructures import Headers
 
 
@@ -36,7 +36,7 @@ def answer(body: Any, status: int = 200, **headers: str) -> Response:
     return Answer(*said(body, status, **headers))
 
 
-def conditional(response: Response, tag: str = "") -> Response:
+def conditional(request: Request, response: Response, tag: str = "") -> Response:
     """The answer under its name, from its content unless given; 304 for whoever says that it has it already."""
     tag = tag or blake2b(response.get_data(), digest_size=12).hexdigest()
     if request.if_none_match.contains_weak(tag) and not request.if_none_match.star_tag:

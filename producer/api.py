@@ -151,10 +151,10 @@ def preferred_wait(request: Request) -> float:
     return min(int(match[1]), MAX_WAIT_SECONDS) if match else 0
 
 
-def asked_wait() -> float:
+def asked_wait(request: Request) -> float:
     """Seconds from `?wait=`, capped. Raises BadRequest."""
     try:
-        seconds = float(request.args.get("wait") or 0)
+        seconds = float(argument(request, "wait") or 0)
     except ValueError as error:
         raise BadRequest("wait is a number of seconds") from error
     if not seconds >= 0:  # also false for NaN
@@ -165,8 +165,10 @@ def asked_wait() -> float:
 @bp.get("/predictions/<id>")
 def read(id: str) -> Response:
     """A prediction in whatever state it is; with `?wait=` as soon as it ends."""
-    wait = asked_wait()
-    return conditional(represent(waiters().wait(id, wait, owner=g.owner) if wait else store().fetch(id, g.owner)))
+    request = request_ctx.request
+    wait = asked_wait(request)
+    prediction = waiters().wait(id, wait, owner=g.owner) if wait else store().fetch(id, g.owner)
+    return conditional(request, represent(prediction))
 
 
 @bp.delete("/predictions/<id>")
@@ -192,7 +194,7 @@ def picture(id: str) -> Response:
     response = Response(data if stage == "upload" else _png(data), content_type=kind)
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     response.headers["Cache-Control"] = "private, max-age=3600, immutable"
-    return conditional(response, f"{id}-{stage}")
+    return conditional(request, response, f"{id}-{stage}")
 
 
 def _png(pixels: bytes) -> bytes:
@@ -219,4 +221,4 @@ def model() -> Response:
     card = store().model_card()
     if card is None:
         raise NoWorker("No worker has reported its model yet", retry_after_seconds=1)
-    return conditional(answer(card))
+    return conditional(request, answer(card))

@@ -94,8 +94,8 @@ def waited(id: str, seconds: float) -> Batch:
 @bp.get("/<id>")
 def read(id: str) -> Response:
     """A batch as it stands; with `?wait=` as soon as it ends."""
-    wait = asked_wait()
-    return conditional(represent(waited(id, wait) if wait else batches().fetch(id, g.owner)))
+    wait = asked_wait(request)
+    return conditional(request, represent(waited(id, wait) if wait else batches().fetch(id, g.owner)))
 
 
 @bp.delete("/<id>")

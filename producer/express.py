@@ -1,4 +1,4 @@
-"""The express lane: small uploads are answered on the event loop, without a thread and without Flask's dispatch.
+"""The express lane: small uploads and polls are answered on the event loop, without a thread and Flask's dispatch.
 
 Two thirds of what such a request costs the web process is the way to its view and back, and waiting on a thread. The
 lane has the views' own functions (producer/api.py) and the same checks in the same order as the application's hooks;
@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import time
 from asyncio import AbstractEventLoop
+from collections.abc import Awaitable
 
 from flask import Flask, Request, Response
 
 from producer import metrics, problems, trace
 from producer.access import Access
 from producer.admission import clean_filename
-from producer.answers import Said
-from producer.api import accepted, admitted, argument, preferred_wait
+from producer.answers import Answer, Said, conditional
+from producer.api import accepted, admitted, argument, asked_wait, preferred_wait, represent
 from producer.inbox import Carrier, LoopInbox
 from producer.waiting import Waiters
 from producer.wsgi import HTTPProtocol, ProtocolClosed, Scope, Threads, environ, is_small
 from shared.errors import DigitqError
 from shared.store import Store
 
-PATH = "/v1/predictions"
+UPLOAD = "/v1/predictions"
+#: As the metrics name it.
+READ = f"{UPLOAD}/<id>"
 
 
 class Lanes:
@@ -45,42 +48,65 @@ class Lanes:
         self._threads.pool.shutdown()
 
     async def __rsgi__(self, scope: Scope, proto: HTTPProtocol) -> None:
-        if not (scope.path == PATH and scope.method == "POST" and is_small(scope)):
-            return await self._threads.answer(scope, proto)
+        if is_small(scope) and scope.method == "POST" and scope.path == UPLOAD:
+            await self._upload(scope, proto)
+        elif is_small(scope) and scope.method == "GET" and scope.path.rpartition("/")[0] == UPLOAD:
+            await self._poll(scope, proto)
+        else:
+            await self._threads.answer(scope, proto)
+
+    async def _upload(self, scope: Scope, proto: HTTPProtocol) -> None:
         try:
             body = await proto()
         except ProtocolClosed:  # the client has gone
-            return None
+            return
         request = Request(environ(scope, None))
         if is_form(request) or "callback_url" in request.args:
-            return await self._threads.answer(scope, proto, body)
-        content, status, headers = await self._upload(request, body)
-        sent = [(name.lower(), value) for name, value in headers.items()]
-        proto.response_bytes(status, [*sent, ("content-length", str(len(content)))], content)
-        return None
+            await self._threads.answer(scope, proto, body)
+        else:
+            one = Visit(request, UPLOAD)
+            send(proto, await one.answered(self._create(one, body)))
 
-    async def _upload(self, request: Request, body: bytes) -> Said:
-        """The application's hooks, and between them the view."""
-        began, id = time.perf_counter(), problems.request_id(request)
-        span = trace.begin(request, PATH, id)
-        try:
-            answer = await self._view(request, body, id, span)
-        except DigitqError as error:
-            answer = _said(problems.from_error(error, "POST", id))
-        except Exception as error:
-            answer = _said(problems.from_bug(error, request, id))
-        trace.end(span, answer.status)
-        metrics.count(request, PATH, answer.status, began)
-        answer.headers.update({"X-Request-ID": id, **problems.EVERYWHERE})
-        return answer
+    async def _poll(self, scope: Scope, proto: HTTPProtocol) -> None:
+        one = Visit(Request(environ(scope, None)), READ)
+        send(proto, await one.answered(self._read(one, scope.path.rpartition("/")[2])))
 
-    async def _view(self, request: Request, body: bytes, id: str, span: object) -> Said:
+    async def _create(self, one: Visit, body: bytes) -> Said:
+        owner = self._access.check(one.request)
+        wait, name = preferred_wait(one.request), clean_filename(argument(one.request, "filename"))
+        picture = admitted(one.request, body, name, self._store.settings, owner, one.id, one.span)
+        return accepted(picture, await self._waiters.hand_in(picture, wait, self._inbox()), wait)
+
+    async def _read(self, one: Visit, id: str) -> Said:
+        owner = self._access.check(one.request)
+        prediction = await self._waiters.read(id, asked_wait(one.request), owner, self._inbox())
+        return _said(conditional(one.request, represent(prediction)))
+
+    def _inbox(self) -> LoopInbox:
         assert self._carrier
-        owner = self._access.check(request)
-        wait = preferred_wait(request)
-        name = clean_filename(argument(request, "filename"))
-        picture = admitted(request, body, name, self._store.settings, owner, id, span)
-        return accepted(picture, await self._waiters.hand_in(picture, wait, LoopInbox(self._carrier)), wait)
+        return LoopInbox(self._carrier)
+
+
+class Visit:
+    """A request on the lane, between what the application's hooks do before and after a view."""
+
+    def __init__(self, request: Request, route: str) -> None:
+        self.began, self.request, self.route = time.perf_counter(), request, route
+        self.id = problems.request_id(request)
+        self.span = trace.begin(request, route, self.id) if request.method == "POST" else None
+
+    async def answered(self, view: Awaitable[Said]) -> Said:
+        """The view's answer, or that to its error."""
+        try:
+            answer = await view
+        except DigitqError as error:
+            answer = _said(problems.from_error(error, self.request.method, self.id))
+        except Exception as error:
+            answer = _said(problems.from_bug(error, self.request, self.id))
+        trace.end(self.span, answer.status)
+        metrics.count(self.request, self.route, answer.status, self.began)
+        answer.headers.update({"X-Request-ID": self.id, **problems.EVERYWHERE})
+        return answer
 
 
 def is_form(request: Request) -> bool:
@@ -88,6 +114,14 @@ def is_form(request: Request) -> bool:
     return str(request.environ.get("CONTENT_TYPE", "")).lower().startswith("multipart/form-data")
 
 
-def _said(problem: Response) -> Said:
-    headers = {name: value for name, value in problem.headers if name != "Content-Length"}
-    return Said(problem.get_data(), problem.status_code, {**problems.CAREFUL, **headers})
+def send(proto: HTTPProtocol, answer: Said) -> None:
+    """Sends it whole."""
+    length = [] if answer.status == 304 else [("content-length", str(len(answer.body)))]
+    headers = [*((name.lower(), value) for name, value in answer.headers.items()), *length]
+    proto.response_bytes(answer.status, headers, answer.body)
+
+
+def _said(response: Response) -> Said:
+    headers = {name: value for name, value in response.headers if name != "Content-Length"}
+    careful = {} if isinstance(response, Answer) else problems.CAREFUL
+    return Said(response.get_data(), response.status_code, {**careful, **headers})

@@ -34,6 +34,9 @@ class Inbox(Protocol):
     async def call(self, function: Callable[..., T], *args: Any) -> T:
         """Calls what may wait for Redis."""
 
+    def another(self) -> Inbox:
+        """One more, for the same one who waits."""
+
 
 class ThreadInbox:
     """The one who waits is a thread."""
@@ -52,6 +55,9 @@ class ThreadInbox:
 
     async def call(self, function: Callable[..., T], *args: Any) -> T:  # noqa: D102
         return function(*args)
+
+    def another(self) -> ThreadInbox:  # noqa: D102
+        return ThreadInbox()
 
 
 def run(waits: Coroutine[Any, Any, T]) -> T:
@@ -101,6 +107,9 @@ class LoopInbox:
 
     async def call(self, function: Callable[..., T], *args: Any) -> T:  # noqa: D102
         return await self._carrier.loop.run_in_executor(self._carrier.pool, function, *args)
+
+    def another(self) -> LoopInbox:  # noqa: D102
+        return LoopInbox(self._carrier)
 
 
 class Carrier:

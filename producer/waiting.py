@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from producer.inbox import Inbox, ThreadInbox, run
-from producer.together import Together, Upload
+from producer.together import Errand, Together
 from shared import keys
 from shared.prediction import Prediction
-from shared.store import Store
+from shared.store import Answer, Record, Store
 from shared.submission import Submission
 
 log = logging.getLogger("digitq.web")
@@ -45,7 +45,10 @@ class Waiters:
 
     def __init__(self, store: Store, limit: int) -> None:
         self._store, self._limit = store, limit
-        self.together = Together(store)
+        self.uploads: Together[Submission, Answer] = Together(
+            store.submit_all, lambda picture: len(picture.image), lambda answer: answer[0] == b"accepted"
+        )
+        self.looks: Together[str, Record] = Together(store.fetch_all)
         self._inboxes: defaultdict[str, set[Inbox]] = defaultdict(set)
         self._feeds: tuple[Feed, ...] = ()
         self._lock = threading.Lock()
@@ -60,7 +63,7 @@ class Waiters:
     async def hand_in(self, picture: Submission, seconds: float, inbox: Inbox) -> Prediction:
         """`submit` for one who waits in their own way."""
         with self._seated(picture.id, inbox, seconds > 0) as seated:
-            upload = self.together.send(picture, inbox, quiet=seated)
+            upload = self.uploads.send(picture, inbox, quiet=seated)
             if seated:
                 return await self._ended(picture.id, inbox, seconds, upload)
         await inbox.get()
@@ -72,20 +75,33 @@ class Waiters:
         Past the bound on waiting requests it answers at once: the client polls. Raises what Store.fetch raises, also
         where it is not the owner's.
         """
-        return run(self._wait(id, seconds, owner, ThreadInbox()))
+        return run(self.read(id, seconds, owner, ThreadInbox()))
 
-    async def _wait(self, id: str, seconds: float, owner: str | None, inbox: Inbox) -> Prediction:
+    async def read(self, id: str, seconds: float, owner: str | None, inbox: Inbox) -> Prediction:
+        """`wait` for one who waits in their own way."""
         with self._seated(id, inbox, seconds > 0) as seated:
-            prediction = await inbox.call(self._store.fetch, id, owner)
+            prediction = await self._look(id, owner, inbox)
             return prediction if prediction.state.terminal or not seated else await self._ended(id, inbox, seconds)
 
-    async def _accepted(self, upload: Upload, inbox: Inbox) -> Prediction:
-        """What became of an upload. Raises what Store.submit raises."""
-        if upload.repeated():  # the first one under its key has to be looked for
-            return await inbox.call(self.together.accepted, upload)
-        return self.together.accepted(upload)
+    async def _look(self, id: str, owner: str | None, inbox: Inbox) -> Prediction:
+        """The prediction as it stands. Raises what Store.fetch raises."""
+        own = inbox.another()
+        look = self.looks.send(id, own)
+        await own.get()
+        if record := look.answer():
+            return self._store.found(id, record, owner)
+        return await inbox.call(self._store.fetch, id, owner)  # says why there is none
 
-    async def _ended(self, id: str, inbox: Inbox, seconds: float, upload: Upload | None = None) -> Prediction:
+    async def _accepted(self, upload: Errand[Submission, Answer], inbox: Inbox) -> Prediction:
+        """What became of an upload. Raises what Store.submit raises."""
+        answer = upload.answer()
+        if answer[0] == b"repeated":  # the first one under its key has to be looked for
+            return await inbox.call(self._store.accepted, upload.asked, answer)
+        return self._store.accepted(upload.asked, answer)
+
+    async def _ended(
+        self, id: str, inbox: Inbox, seconds: float, upload: Errand[Submission, Answer] | None = None
+    ) -> Prediction:
         end = time.monotonic() + seconds
         while True:
             left = end - time.monotonic()
@@ -97,12 +113,12 @@ class Waiters:
                 return Prediction.from_hash(id, record)
             if upload:
                 upload.quiet = False  # what was to be looked at now is looked at with the answer
-                if upload.answer is None:  # there is nothing to look at before it is handed in
+                if not upload.done:  # there is nothing to look at before it is handed in
                     continue
                 first, upload = await self._accepted(upload, inbox), None
                 if first.id != id:  # repeated: the first one under the same key
-                    return await self._wait(first.id, end - time.monotonic(), None, inbox)
-            prediction = await inbox.call(self._store.fetch, id)
+                    return await self.read(first.id, end - time.monotonic(), None, inbox)
+            prediction = await self._look(id, None, inbox)
             if prediction.state.terminal or left <= 0 or self._closed.is_set():
                 return prediction
 
@@ -159,7 +175,8 @@ class Waiters:
     def close(self) -> None:
         """Ends the thread, for a process that goes on without it."""
         self.stop()
-        self.together.close()
+        self.uploads.close()
+        self.looks.close()
         if self._thread is not None:
             self._thread.join()
 

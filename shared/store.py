@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -45,6 +46,8 @@ WORKER_TTL_SECONDS = 15
 REPLICAS_MS = 500
 #: submit.lua's for one picture.
 Answer = Sequence[Any]
+#: fetch.lua's for one id.
+Record = list[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,14 @@ class Store:
 
         Raises NotFound, Expired, Lost, RedisUnavailable.
         """
-        reply = self.run("fetch", [], [id, self.settings.result_ttl_seconds, POSITION_DEPTH])
+        return self.found(id, self.fetch_all([id])[0], owner)
+
+    def fetch_all(self, ids: Sequence[str]) -> list[Record]:
+        """The records as they stand, in one round trip; `found` tells what each says."""
+        return cast("list[Record]", self.run("fetch", [], [self.settings.result_ttl_seconds, POSITION_DEPTH, *ids]))
+
+    def found(self, id: str, reply: Record, owner: str | None = None) -> Prediction:
+        """The prediction in a record. Raises as `fetch` does, and asks Redis only where there is none."""
         record = redis_scripts.pairs(reply)
         if not record:
             raise self.missing(id)
@@ -178,12 +188,11 @@ class Store:
         last = f"({cursor}" if cursor else "+"
         with redis_errors():
             entries: Any = self.client.xrevrange(keys.recent(owner), last, "-", count=limit)
-        page = []
-        for _, fields in entries:
-            try:
-                page.append(self.fetch(fields[b"id"].decode()))
-            except (NotFound, Expired, Lost):
-                continue
+        ids, page = [fields[b"id"].decode() for _, fields in entries], []
+        for id, reply in zip(ids, self.fetch_all(ids) if ids else [], strict=True):
+            if reply:
+                with suppress(NotFound):  # forgotten
+                    page.append(self.found(id, reply))
         return page, entries[-1][0].decode() if len(entries) == limit else None
 
     def image(self, id: str) -> bytes | None:

@@ -97,7 +97,7 @@ class Served:
         """The connection, after the end of the answer; a body in pieces comes without its length."""
         named = list(headers.items()) if isinstance(headers, dict) else headers
         how = [("Content-Length", str(len(data)))] if pieces is None else [("Transfer-Encoding", "chunked")]
-        how = [] if "Content-Length" in dict(named) else how
+        how = [] if "Content-Length" in dict(named) or method == "GET" else how
         one = Proto([data] if pieces is None else pieces, **proto)
         host = [] if "Host" in dict(named) else [("Host", "127.0.0.1:8000")]
         await self._answer(Scope(method, path, query, Headers([*host, *named, *how])), one)

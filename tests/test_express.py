@@ -7,10 +7,11 @@ import re
 import threading
 import time
 from asyncio import AbstractEventLoop
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from flask import Flask
@@ -19,13 +20,14 @@ from producer.app import create_app
 from producer.express import Lanes
 from producer.metrics import REQUESTS
 from shared.errors import RedisUnavailable
+from shared.ids import new_id
 from shared.store import Store
 from tests.pictures import png_header, seven
 from tests.rsgi import Served, served
 from tests.test_counts import answer_one
 from tests.web import sevens
 
-PATH = "/v1/predictions"
+PATH, READ = "/v1/predictions", "/v1/predictions/<id>"
 WAITS = {"Prefer": "wait=20"}
 
 
@@ -69,7 +71,7 @@ FRESH = re.compile(r"A[\w-]{23}|\d{4}-\d\d-\d\dT[\d:.]+Z|00-[0-9a-f]{32}-[0-9a-f
 def plain(status: int, headers: Any, body: bytes) -> tuple[int, list[tuple[str, str]], Any]:
     """An answer without what is different each time."""
     kept = [(name.lower(), FRESH.sub("*", value)) for name, value in headers]
-    return status, sorted(kept), json.loads(FRESH.sub("*", body.decode()))
+    return status, sorted(kept), json.loads(FRESH.sub("*", body.decode()) or "null")
 
 
 @pytest.mark.parametrize(
@@ -124,6 +126,90 @@ def test_it_refuses_as_the_view_does_when_the_queue_is_full_or_somebody_sends_to
             assert express.status == status
             expected = plain(view.status_code, view.headers, view.data)
             assert plain(express.status, express.headers, express.body()) == expected
+
+
+@pytest.mark.parametrize(
+    ("which", "query", "headers", "status"),
+    [
+        ("queued", "", {}, 200),
+        ("ended", "", {"X-Request-ID": "mine"}, 200),
+        ("ended", "wait=1", {}, 200),
+        ("queued", "wait=x", {}, 400),
+        ("queued", "wait=nan", {}, 400),
+        ("forgotten", "", {}, 404),
+        ("nothing", "", {}, 404),
+        ("a%2Fb", "", {}, 404),
+        ("expired", "", {}, 410),
+        ("lost", "", {}, 410),
+        ("queued", "", {"Host": "evil.example"}, 403),
+        ("queued", "", {"Sec-Fetch-Site": "cross-site"}, 200),
+    ],
+)
+def test_it_tells_how_a_prediction_stands_as_the_view_does(
+    both: tuple[Flask, Served], store: Store, which: str, query: str, headers: dict[str, str], status: int
+) -> None:
+    app, here = both
+    ids = {"expired": new_id(now=5), "lost": new_id(), "ended": store.submit(seven()).id}
+    answer_one(store)
+    ids |= {"queued": store.submit(seven()).id, "forgotten": store.submit(seven()).id}
+    store.cancel(ids["forgotten"])
+    store.cancel(ids["forgotten"])  # cancelled, then forgotten
+    path = f"{PATH}/{ids.get(which, which)}"
+    view = app.test_client().get(path, query_string=query, headers={"Host": "127.0.0.1:8000", **headers})
+    with without_views(app) if which != "a%2Fb" else nullcontext():
+        express = here.ask("GET", unquote(path), headers=headers, query=query)
+    assert express.status == status
+    assert plain(express.status, express.headers, express.body()) == plain(view.status_code, view.headers, view.data)
+
+
+def test_who_has_the_answer_already_is_told_so(both: tuple[Flask, Served], store: Store) -> None:
+    app, here = both
+    path = f"{PATH}/{store.submit(seven()).id}"
+    answer_one(store)
+    tag = dict(here.ask("GET", path).headers)["etag"]
+    again = here.ask("GET", path, headers={"If-None-Match": tag})
+    view = app.test_client().get(path, headers={"Host": "127.0.0.1:8000", "If-None-Match": tag})
+    assert (again.status, again.body()) == (304, b"")
+    assert plain(again.status, again.headers, again.body()) == plain(view.status_code, view.headers, view.data)
+
+
+def test_polls_that_come_together_are_one_round_trip(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [store.submit(seven(), str(n)).id for n in range(9)]
+    calls, go, before = list[int](), threading.Event(), Store.fetch_all
+
+    def slow(self: Store, ids: list[str]) -> Any:
+        calls.append(len(ids))
+        go.wait(10)
+        return before(self, ids)
+
+    monkeypatch.setattr(Store, "fetch_all", slow)
+    with lanes(store) as (app, here):
+        first = here.begin("GET", f"{PATH}/{ids[0]}")
+        wait_for(lambda: bool(calls))
+        rest = [here.begin("GET", f"{PATH}/{id}") for id in ids[1:]]
+        looks = app.extensions["digitq_waiters"].looks
+        wait_for(lambda: looks.waiting() == 8)
+        go.set()
+        answers = [json.loads(one.result(10).body()) for one in (first, *rest)]
+    assert [one["filename"] for one in answers] == [str(n) for n in range(9)]
+    assert calls == [1, 8]
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_who_waits_for_the_end_of_a_prediction_hears_of_it(both: tuple[Flask, Served], store: Store) -> None:
+    _, here = both
+    id = store.submit(seven()).id
+    asked = here.begin("GET", f"{PATH}/{id}", query="wait=20")
+    time.sleep(0.2)
+    answer_one(store)
+    answer = asked.result(30)
+    assert (answer.status, json.loads(answer.body())["digit"]) == (200, 7)
 
 
 def test_who_waits_is_answered_at_the_end_and_keeps_no_seat(store: Store) -> None:
@@ -196,8 +282,13 @@ def test_it_is_counted_as_the_view_is(both: tuple[Flask, Served]) -> None:
     app, here = both
     counter = REQUESTS.labels("POST", PATH, "202")
     before = counter._value.get()
-    app.test_client().post(PATH, data=seven())
+    path = app.test_client().post(PATH, data=seven()).headers["Location"]
     here.ask("POST", PATH, seven())
+    assert counter._value.get() == before + 2
+    counter = REQUESTS.labels("GET", READ, "200")
+    before = counter._value.get()
+    app.test_client().get(path)
+    here.ask("GET", path)
     assert counter._value.get() == before + 2
 
 

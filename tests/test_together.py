@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import redis
 
-from producer.together import Together
 from producer.waiting import Waiters
 from shared.errors import QueueFull, RedisUnavailable
 from shared.ids import new_id
@@ -37,11 +36,11 @@ class Slow(Store):
 
 def hand_in(store: Slow, pictures: Sequence[Submission]) -> list[Any]:
     """All at once, the first one alone on its way; predictions or errors."""
-    together = Together(store)
+    waiters = Waiters(store, limit=len(pictures))
 
     def one(picture: Submission) -> Any:
         try:
-            return together.submit(picture)
+            return waiters.submit(picture)
         except Exception as error:
             return error
 
@@ -50,10 +49,10 @@ def hand_in(store: Slow, pictures: Sequence[Submission]) -> list[Any]:
         while not store.calls:
             time.sleep(0.001)
         rest = pool.map(one, pictures[1:])
-        while together.waiting() < len(pictures) - 1:
+        while waiters.uploads.waiting() < len(pictures) - 1:
             time.sleep(0.001)
         store.go.set()
-    together.close()
+    waiters.close()
     return [first.result(), *rest]
 
 
@@ -81,11 +80,11 @@ def test_an_outage_is_told_to_all_who_wait(store: Store, monkeypatch: pytest.Mon
 
 
 def test_it_serves_again_after_it_was_closed(store: Store, client: redis.Redis) -> None:
-    together = Together(store)
-    together.submit(PICTURES[0])
-    together.close()
-    together.submit(PICTURES[1])
-    together.close()
+    waiters = Waiters(store, limit=1)
+    waiters.submit(PICTURES[0])
+    waiters.uploads.close()
+    waiters.submit(PICTURES[1])
+    waiters.close()
     assert client.llen("rq:queue:digitq") == 2
 
 

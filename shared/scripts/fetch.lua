@@ -1,17 +1,14 @@
 #!lua flags=allow-oom
--- Reads a record, and repairs it where RQ alone has moved the job: retried or failed by anyone's maintenance,
+-- Reads records, and repairs those where RQ alone has moved the job: retried or failed by anyone's maintenance,
 -- cancelled or deleted with RQ's tools. Whoever looks repairs, so nobody ever polls a record that cannot end.
 -- KEYS: none
--- ARGV: id, result ttl (s), how far to look for the position in the queue
--- Answer: {field, value, ...} of the record, empty where there is none; last the position in the queue or ''
-local id, ttl, depth = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local key = PREDICTION .. id
-local state = redis.call('HGET', key, 'state')
-if not state then return {} end
+-- ARGV: result ttl (s), how far to look for the position in the queue, ids
+-- Answer: for each id {field, value, ...} of the record, empty where there is none; last the position in the queue or ''
+local ttl, depth = tonumber(ARGV[1]), tonumber(ARGV[2])
+local ended, records = {}, {}
 
-local position = ''
-if is_open(state) then
-  local ended = {}
+-- What RQ says of a record that has not ended; the position in the queue, or ''.
+local function look_after(id, key, state)
   local job = redis.call('HMGET', JOB .. id, 'status', 'origin')
   local status = job[1]
   if not status then
@@ -27,12 +24,21 @@ if is_open(state) then
     if state == 'running' then redis.call('HSET', key, 'state', 'queued') end
     -- Past `depth` the queue's length has to do: a search through 100,000 ids would cost everybody else.
     local queue = 'rq:queue:' .. (job[2] or '')
-    position = redis.call('LPOS', queue, id, 'MAXLEN', depth) or redis.call('LLEN', queue)
+    return redis.call('LPOS', queue, id, 'MAXLEN', depth) or redis.call('LLEN', queue)
   end
-  announce(ended)
+  return ''
 end
 
-local record = redis.call('HGETALL', key)
-record[#record + 1] = 'queue_position'
-record[#record + 1] = tostring(position)
-return record
+for i = 3, #ARGV do
+  local key = PREDICTION .. ARGV[i]
+  local state, record = redis.call('HGET', key, 'state'), {}
+  if state then
+    local position = is_open(state) and look_after(ARGV[i], key, state) or ''
+    record = redis.call('HGETALL', key)
+    record[#record + 1] = 'queue_position'
+    record[#record + 1] = tostring(position)
+  end
+  records[#records + 1] = record
+end
+announce(ended)
+return records
