@@ -45,13 +45,13 @@ def _parts(report: dict[str, Any]) -> Iterator[str]:
         f" load before {m['load_before']}; " + ", ".join(f"{name} {v}" for name, v in m["versions"].items())
     )
     yield from (f"Not measured: {name}: {why}" for name, why in report["skipped"].items())
-    closed = report["closed"]
-    names = list(dict.fromkeys(one["server"] for one in closed))
-    few, most = min(one["clients"] for one in closed), max(one["clients"] for one in closed)
-    yield _closed(closed, names, few, most)
-    yield _ratios(closed, names, few, most)
-    yield _groups(closed, report.get("memory_mb", {}), names, most)
-    yield _open(report["open"], names)
+    if closed := report["closed"]:
+        names = list(dict.fromkeys(one["server"] for one in closed))
+        few, most = min(one["clients"] for one in closed), max(one["clients"] for one in closed)
+        yield _closed(closed, names, few, most)
+        yield _ratios(closed, names, few, most)
+        yield _groups(closed, report.get("memory_mb", {}), names, most)
+        yield _open(report["open"], names)
     yield from _worker(report.get("worker"))
     yield _bulk(report.get("bulk"))
 

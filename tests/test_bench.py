@@ -24,6 +24,7 @@ import pytest
 from benchmarks import bulk, client, plots, processes, report
 from benchmarks.alone import drain
 from benchmarks.contenders import Server
+from benchmarks.machine import describe
 from benchmarks.picture import idx, picture, png, recorded
 from benchmarks.plan import QUICK
 from benchmarks.rounds import in_turn
@@ -205,6 +206,14 @@ def test_cpu_and_memory_of_processes_are_found() -> None:
 def test_one_worker_drains_a_backlog(redis_url: str) -> None:
     found = drain(redis_url, 20)
     assert found["rate"] > 1 and 0 < found["first_claim_s"] < 60 and found["worker_cpu_s"] > 0.1
+
+
+def test_a_report_of_a_worker_alone_is_about_nothing_else() -> None:
+    drained = {"pictures": 9, "rate": 5, "submits_per_s": 9, "redis_bytes": 1, "redis_cpu_us": 1, "first_claim_s": 1}
+    noop = {"BatchWorker": {"rate": 50}, "SimpleWorker": {"rate": 2}, "ratios": [25]}
+    worker = {"drains": [drained], "rate_large_to_small": 1, "worker_cpu_us": 1, "noop": noop}
+    found = {"machine": describe(), "skipped": {}, "closed": [], "open": [], "worker": worker}
+    assert "ratio 25" in report.text(found) and "closed loop" not in report.text(found)
 
 
 @pytest.mark.timeout(600)
