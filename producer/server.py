@@ -22,6 +22,8 @@ from shared.settings import Settings
 
 #: Seconds that requests in hand get when the process is told to stop; long polls would take thirty.
 STOP_SECONDS = 3
+#: Connections that a process has at a time; more wait to be accepted.
+CONNECTIONS = 1024
 #: How often a process looks whether the one that started it is still there.
 ORPHAN_SECONDS = 1.0
 
@@ -77,6 +79,7 @@ def serve(settings: Settings) -> None:
         interface=Interfaces.RSGI,
         loop=Loops.asyncio,
         workers=1,
+        backpressure=CONNECTIONS,
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_SECONDS,
         websockets=False,

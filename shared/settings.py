@@ -39,7 +39,7 @@ class Settings:
     redis_url: str = _setting("redis://127.0.0.1:6379/0", "where Redis is", env="REDIS_URL", secret=True)
     host: str = _setting("127.0.0.1", "address that the web process binds")
     port: int = _setting(8000, "port that the web process binds", low=1)
-    web_threads: int = _setting(128, "requests that one web process answers at a time, waiting ones included", low=4)
+    web_threads: int = _setting(128, "threads of a web process; small uploads and polls need none", low=4)
     batch_max_size: int = _setting(64, "pictures that a worker claims at most at once", low=1)
     batch_max_wait_ms: float = _setting(0.0, "how long a batch may wait to grow, once the last ones had company", low=0)
     lease_seconds: float = _setting(5.0, "how long a claim lives without a heartbeat", low=1)
