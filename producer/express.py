@@ -48,10 +48,11 @@ class Lanes:
         self._threads.pool.shutdown()
 
     async def __rsgi__(self, scope: Scope, proto: HTTPProtocol) -> None:
-        if is_small(scope) and scope.method == "POST" and scope.path == UPLOAD:
+        folder, _, id = scope.path.rpartition("/")
+        if scope.method == "POST" and scope.path == UPLOAD and is_small(scope):
             await self._upload(scope, proto)
-        elif is_small(scope) and scope.method == "GET" and scope.path.rpartition("/")[0] == UPLOAD:
-            await self._poll(scope, proto)
+        elif scope.method == "GET" and folder == UPLOAD and id and is_small(scope):
+            await self._poll(scope, proto, id)
         else:
             await self._threads.answer(scope, proto)
 
@@ -67,9 +68,9 @@ class Lanes:
             one = Visit(request, UPLOAD)
             send(proto, await one.answered(self._create(one, body)))
 
-    async def _poll(self, scope: Scope, proto: HTTPProtocol) -> None:
+    async def _poll(self, scope: Scope, proto: HTTPProtocol, id: str) -> None:
         one = Visit(Request(environ(scope, None)), READ)
-        send(proto, await one.answered(self._read(one, scope.path.rpartition("/")[2])))
+        send(proto, await one.answered(self._read(one, id)))
 
     async def _create(self, one: Visit, body: bytes) -> Said:
         owner = self._access.check(one.request)
