@@ -76,8 +76,13 @@ def outcome_fields(found: Outcome) -> dict[str, Any]:
     return {
         "digit": found.digit,
         "confidence": float(found.confidence),  # NumPy's floats are no text that reads as a number
-        "probabilities": orjson.dumps(found.probabilities),
+        "probabilities": as_json(found.probabilities),
         "decision": found.decision,
         "reason": found.reason or "",
-        "warnings": orjson.dumps(found.warnings),
+        "warnings": as_json(found.warnings),
     }
+
+
+def as_json(value: Any) -> bytes:
+    """What a worker has found, NumPy's numbers included; a number that is none, such as NaN, is null."""
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -58,8 +58,10 @@ class Stack:
 def client_of(url: str) -> Iterator[Client]:
     """An SDK client, closed in the end."""
     client = Client(url)
-    yield client
-    client.close()
+    try:
+        yield client
+    finally:
+        client.close()
 
 
 @contextmanager

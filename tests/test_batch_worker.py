@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import redis
 from rq import Callback, Retry
@@ -17,7 +19,7 @@ from rq import Queue as RQQueue
 from rq.job import Job
 
 from shared import keys
-from shared.claims import Claim
+from shared.claims import Claim, as_json
 from shared.keys import Priority
 from shared.prediction import State
 from shared.store import Store
@@ -375,3 +377,8 @@ def test_only_a_plain_call_of_our_function_counts_as_a_picture() -> None:
     for other in (b'["os.mkdir",null,["x"],{}]', b'["worker.tasks.classify",null,[],{}]', b"\x80\x05", b"[]", b"7",
                   b'["worker.tasks.classify",null,["x"],{"a":1}]', b'["worker.tasks.classify",null,7,{}]'):  # fmt: skip
         assert image_id(claim(other)) is None  # type: ignore[arg-type]
+
+
+def test_what_a_model_of_anybodys_says_is_json_whatever_numbers_it_says_it_with() -> None:
+    found = {"digit": np.int64(7), "confidence": np.float64(0.5), "probabilities": [np.float32(0.25), float("nan")]}
+    assert json.loads(as_json(found)) == {"digit": 7, "confidence": 0.5, "probabilities": [0.25, None]}

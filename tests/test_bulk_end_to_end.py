@@ -95,8 +95,7 @@ def test_pictures_and_zips_are_batches_for_both_clients(seed: Stack) -> None:
     with zipfile.ZipFile(zipped, "w") as archive:
         archive.writestr("seven.png", seven())
         archive.writestr("broken.png", seven()[:60])
-    queue = Queue(settings=replace(Settings(), redis_url=seed.redis_url))
-    with client_of(seed.url) as client:
+    with client_of(seed.url) as client, Queue(settings=replace(Settings(), redis_url=seed.redis_url)) as queue:
         for side in (client, queue):
             mixed = side.submit_batch([("a.png", seven()), seven(112), b"text"], priority="high").wait(30)
             assert [(row["filename"], row["digit"]) for row in mixed.results()] == [
@@ -109,7 +108,6 @@ def test_pictures_and_zips_are_batches_for_both_clients(seed: Stack) -> None:
             assert side.submit_batch([png()], idempotency_key=f"key-{type(side).__name__}").id == key.id
             with pytest.raises(MalformedBatch):
                 side.submit_batch(mnist(LABELS))
-    queue.close()
 
 
 def test_a_connection_that_breaks_in_the_middle_leaves_nothing_behind(seed: Stack) -> None:

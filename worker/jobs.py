@@ -10,7 +10,6 @@ from base64 import b64encode
 from collections.abc import Collection, Iterable
 from typing import Any
 
-import orjson
 from rq.exceptions import NoSuchJobError
 from rq.job import Job
 from rq.job_lifecycle import format_exc_info
@@ -19,7 +18,7 @@ from rq.types import FailureCallbackType
 
 from shared import keys
 from shared.batches import batch_of
-from shared.claims import Claim, Finish
+from shared.claims import Claim, Finish, as_json
 from shared.errors import DigitqError, Expired
 from shared.prediction import Outcome
 
@@ -69,7 +68,7 @@ def timeout_seconds(claim: Claim) -> int:
 def finish(claim: Claim, result: Outcome | DigitqError) -> Finish:
     """The end of a claim as finish.lua and RQ's Result want it."""
     if isinstance(result, Outcome):
-        value = b64encode(orjson.dumps(result.summary())).decode()
+        value = b64encode(as_json(result.summary())).decode()
         return Finish(claim, value, "", "succeeded", result)
     trace = format_exc_info((type(result), result, result.__traceback__))
     exception = b64encode(zlib.compress(trace.encode())).decode()
