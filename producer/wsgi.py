@@ -107,7 +107,7 @@ class Body(io.RawIOBase):
     """The body of a request as a file, for another thread than the loop's: no more of it is here than was read."""
 
     def __init__(self, proto: HTTPProtocol, loop: AbstractEventLoop) -> None:
-        self._chunks, self._loop = aiter(proto), loop
+        self._chunks, self._loop = proto.__aiter__(), loop
         self._chunk = memoryview(b"")
 
     def readable(self) -> bool:  # noqa: D102
@@ -121,7 +121,9 @@ class Body(io.RawIOBase):
         return size
 
     async def _next(self) -> bytes:
-        async for chunk in self._chunks:
-            if chunk:
-                return bytes(chunk)
+        # Not `async for`: the server gives its iterator away once.
+        with suppress(StopAsyncIteration):
+            while True:
+                if chunk := await self._chunks.__anext__():
+                    return bytes(chunk)
         return b""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from asyncio import AbstractEventLoop
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,6 +47,18 @@ class Scope:
     authority: str | None = None
 
 
+class Pieces:
+    """A body; what goes through it asks for its iterator once, or granian says that this is no way to speak."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = iter(pieces)
+
+    async def __anext__(self) -> bytes:
+        for piece in self._pieces:
+            return piece
+        raise StopAsyncIteration
+
+
 @dataclass
 class Proto:
     """The connection; its client goes away after `reads` pieces of the answer, or before the end of what it sends."""
@@ -63,9 +75,8 @@ class Proto:
             raise ProtocolClosed
         return b"".join(self.pieces)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for piece in self.pieces:
-            yield piece
+    def __aiter__(self) -> Pieces:
+        return Pieces(self.pieces)
 
     def response_bytes(self, status: int, headers: Pairs, body: bytes) -> None:
         self.status, self.headers, self.sent = status, headers, [body]

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from producer import Client, Queue
@@ -108,6 +109,14 @@ def test_pictures_and_zips_are_batches_for_both_clients(seed: Stack) -> None:
             assert side.submit_batch([png()], idempotency_key=f"key-{type(side).__name__}").id == key.id
             with pytest.raises(MalformedBatch):
                 side.submit_batch(mnist(LABELS))
+
+
+def test_a_body_that_is_read_piece_by_piece_arrives_whole_with_a_length_and_without(seed: Stack) -> None:
+    raw = b"\0\0\x08\x03" + b"".join(n.to_bytes(4, "big") for n in (1000, 28, 28)) + bytes(1000 * 784)
+    pieces = (raw[at : at + 100_000] for at in range(0, len(raw), 100_000))
+    for content in (raw, pieces):  # an iterable is sent in chunks
+        answer = httpx.post(f"{seed.url}/v1/batches", content=content, headers={"Prefer": "wait=20"}, timeout=30)
+        assert (answer.status_code, answer.json()["succeeded"]) == (200, 1000)
 
 
 def test_a_connection_that_breaks_in_the_middle_leaves_nothing_behind(seed: Stack) -> None:
