@@ -34,6 +34,8 @@ T = TypeVar("T")
 
 #: Between two looks at a batch, in seconds.
 BATCH_POLL_SECONDS = 0.1
+#: How long closing waits for the subscription to end, and between two attempts to cancel it, in seconds.
+CLOSE_SECONDS, CANCEL_AGAIN_SECONDS = 2.0, 0.1
 #: Before it listens again after a connection was lost.
 PAUSE_SECONDS = 0.5
 
@@ -62,6 +64,10 @@ class AsyncQueue(AsyncMany):
         self._retry = retry
         self._ears: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._listener: asyncio.Task[None] | None = None
+        #: The listener's subscription; set once it stands, or could not be made.
+        self._pubsub: redis.asyncio.client.PubSub | None = None
+        self._settled = asyncio.Event()
+        self._closed = False
 
     async def submit(
         self, image: bytes, filename: str = "", *, priority: Priority | str = Priority.NORMAL, idempotency_key: str = ""
@@ -118,8 +124,13 @@ class AsyncQueue(AsyncMany):
     async def aclose(self) -> None:
         """Closes the connections."""
         if self._listener is not None:
-            self._listener.cancel()
-            await asyncio.gather(self._listener, return_exceptions=True)
+            # Not cancelled at once: redis-py may swallow that while it connects, or leave a TLS connection half closed.
+            self._closed = True
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._end_subscription(), CLOSE_SECONDS)
+            while not self._listener.done():
+                self._listener.cancel()
+                await asyncio.wait([self._listener], timeout=CANCEL_AGAIN_SECONDS)
         await asyncio.to_thread(self._queue.close)
 
     async def _call(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
@@ -151,19 +162,32 @@ class AsyncQueue(AsyncMany):
             if not self._ears[id]:
                 del self._ears[id]
 
+    async def _end_subscription(self) -> None:
+        await self._settled.wait()
+        if self._pubsub is not None:
+            with suppress(redis.RedisError):
+                await self._pubsub.unsubscribe()
+            await asyncio.wait([self._listener] if self._listener else [])
+
     async def _listen(self) -> None:
-        while True:
+        while not self._closed:
+            self._settled.clear()
             try:
                 url = await asyncio.to_thread(direct, self._queue.settings.redis_url)
                 client = redis.asyncio.Redis.from_url(url)
                 async with client, client.pubsub() as pubsub:
                     await pubsub.subscribe(keys.EVENTS)
+                    self._pubsub = pubsub
+                    self._settled.set()
                     async for message in pubsub.listen():
                         self._hear(message)
             except Exception as error:  # whatever it is: who waits looks for himself meanwhile, every two seconds
                 log.warning("redis: %s, listening again in %s s", error, PAUSE_SECONDS)
+            self._pubsub = None
+            self._settled.set()
             self._tell(list(self._ears))
-            await asyncio.sleep(PAUSE_SECONDS)
+            if not self._closed:
+                await asyncio.sleep(PAUSE_SECONDS)
 
     def _hear(self, message: dict[str, Any]) -> None:
         if message["type"] == "message":

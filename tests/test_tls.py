@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import ssl
 import subprocess
@@ -62,6 +63,18 @@ async def read(url: str) -> int | None:
     async with AsyncQueue(url) as queue:
         [read] = await queue.wait([await queue.submit(seven())], timeout=20)
         return read.digit
+
+
+def test_an_async_queue_that_is_closed_while_it_connects_ends_at_once_and_leaves_nothing_open(
+    address: str, folder: Path
+) -> None:
+    async def submit_and_leave(url: str, seconds: float) -> None:
+        async with AsyncQueue(url) as queue:
+            await queue.get((await queue.submit(seven())).id, wait=seconds)
+
+    for round in range(30):  # at another moment of the handshake each time
+        asyncio.run(asyncio.wait_for(submit_and_leave(f"{address}?ssl_ca_certs={folder / 'ca.pem'}", round / 1000), 20))
+    gc.collect()  # what is still open fails the test
 
 
 @pytest.mark.parametrize("wrong", ["?ssl_ca_certs={folder}/other.pem", ""])
