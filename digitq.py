@@ -27,14 +27,19 @@ def exit_code(error: DigitqError) -> int:
     return UNAVAILABLE if error.status in (429, 503) else codes.get(type(error), FAILED)
 
 
+def told(error: DigitqError) -> str:
+    """Returns the line for stderr: the title, and the message where it says more."""
+    text = str(error) if str(error).startswith(error.title) else f"{error.title}: {error}"
+    return text if text.startswith("digitq ") else f"digitq: {text}"
+
+
 @contextmanager
 def exit_codes() -> Iterator[None]:
     """Every error that digitq raises on purpose becomes a line on stderr and its exit code."""
     try:
         yield
     except DigitqError as error:
-        detail = f": {error}" if str(error) != error.title else ""
-        click.echo(f"digitq: {error.title}{detail}", err=True)
+        click.echo(told(error), err=True)
         sys.exit(exit_code(error))
     except TimeoutError as error:
         click.echo(f"digitq: {error}", err=True)

@@ -22,7 +22,7 @@ from faults.run import verify as run
 from faults.stack import WORKER, Stack, running
 from producer.client import Client
 from producer.retry import NEVER
-from shared.errors import RedisUnavailable
+from shared.errors import ServerUnavailable
 from shared.home import http_ok
 from shared.store import connect
 
@@ -61,9 +61,9 @@ def own(workers: int, worker: str, logs: Path | None) -> Iterator[Target]:
 
 @contextmanager
 def deployed(url: str, redis_url: str | None) -> Iterator[Target]:
-    """What runs somewhere. Raises RedisUnavailable if it does not serve."""
+    """What runs somewhere. Raises ServerUnavailable if it does not serve."""
     if not http_ok(f"{url}/readyz"):
-        raise RedisUnavailable(f"{url}/readyz does not answer 200")
+        raise ServerUnavailable(f"{url}/readyz does not answer 200")
     client = connect(redis_url, timeout=5) if redis_url else None
     yield Target(url, client, None)
     if client:

@@ -19,6 +19,7 @@ from producer.printing import Format, batch_code, batch_line, code_of, head, lin
 from producer.sending import Sender
 from producer.sources import Source, expanded
 from producer.watch import Watch, load_lines
+from producer.wire import target
 from shared.batch import Batch
 from shared.errors import Expired, Lost, NotFound
 from shared.prediction import Prediction
@@ -27,13 +28,13 @@ from shared.settings import Settings
 #: What a shell makes of Ctrl-C.
 INTERRUPTED = 130
 
-url_option = click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Where digitq runs")
+url_option = click.option("--url", help="Where digitq runs  [default: DIGITQ_URL, or http://127.0.0.1:8000]")
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object per line")
 csv_option = click.option("--csv", "as_csv", is_flag=True, help="CSV with a head")
 
 
-def _client(url: str) -> Client:
-    return Client(url, Settings.from_env().api_key)
+def _client(url: str | None) -> Client:
+    return Client(*target(url, Settings.from_env().api_key))
 
 
 def _format(as_json: bool, as_csv: bool) -> Format:
@@ -54,7 +55,7 @@ def _format(as_json: bool, as_csv: bool) -> Format:
 @csv_option
 def submit(
     files: tuple[str, ...], wait: bool, timeout: float, priority: str | None, labels: Path | None, kept: Path | None,
-    url: str, as_json: bool, as_csv: bool,
+    url: str | None, as_json: bool, as_csv: bool,
 ) -> None:  # fmt: skip
     """Hand in pictures; results come in the order of the files.
 
@@ -122,7 +123,7 @@ def _either(id: str, prediction: Callable[[str], Any], batch: Callable[[str], An
 @click.option("--wait", default=0.0, help="Seconds to wait for the end")
 @url_option
 @json_option
-def status(id: str | None, wait: float, url: str, as_json: bool) -> None:
+def status(id: str | None, wait: float, url: str | None, as_json: bool) -> None:
     """Print a prediction or a batch; without ID how busy queue and workers are, and how many workers it takes.
 
     \b
@@ -148,7 +149,7 @@ def status(id: str | None, wait: float, url: str, as_json: bool) -> None:
 @click.command()
 @click.argument("id")
 @url_option
-def cancel(id: str, url: str) -> None:
+def cancel(id: str, url: str | None) -> None:
     """Take back what waits of a prediction or a batch, or forget one that has ended.
 
     \b
@@ -162,7 +163,7 @@ def cancel(id: str, url: str) -> None:
 @click.option("--seconds", type=float, help="Stop after so many seconds  [default: on Ctrl-C]")
 @url_option
 @json_option
-def watch(seconds: float | None, url: str, as_json: bool) -> None:
+def watch(seconds: float | None, url: str | None, as_json: bool) -> None:
     """Watch the queue and the workers, live: what waits, who works, how fast, and what was read last.
 
     On a terminal one screen, otherwise a line each second. Ctrl-C ends it.
@@ -172,6 +173,7 @@ def watch(seconds: float | None, url: str, as_json: bool) -> None:
     digitq watch --json | jq .queued
     """
     try:
-        Watch(url, as_json, authorization(Settings.from_env().api_key)).run(seconds)
+        address, api_key = target(url, Settings.from_env().api_key)
+        Watch(address, as_json, authorization(api_key)).run(seconds)
     except KeyboardInterrupt:
         sys.exit(0)

@@ -166,6 +166,12 @@ class RedisUnavailable(DigitqError):
     code, status, title = "redis_unavailable", 503, "The queue is out of reach"
 
 
+class ServerUnavailable(RedisUnavailable):
+    """The web process does not answer a client. A RedisUnavailable too: callers that expect an outage catch both."""
+
+    code, title = "server_unavailable", "digitq does not answer"
+
+
 class NoWorker(DigitqError):
     """Nobody is there who would classify."""
 

@@ -90,13 +90,36 @@ def test_no_answer_in_time_exits_4(url: str, picture: str) -> None:
     assert digitq("submit", picture, "--wait", "--timeout", "0.2", "--url", url).returncode == 4
 
 
-def test_no_server_exits_3(picture: str) -> None:
+def unused_port() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        nowhere = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        return str(probe.getsockname()[1])
+
+
+def test_no_server_exits_3_and_names_the_server(picture: str) -> None:
+    nowhere = f"http://127.0.0.1:{unused_port()}"
+    expected = f"digitq does not answer at {nowhere}. Is it running? (`make up`)\n"
     done = digitq("submit", picture, "--url", nowhere)
-    assert (done.returncode, done.stdout) == (3, "")
-    assert "does not answer" in done.stderr
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", f"{picture}: server_unavailable: {expected}")
+    for words in (("status",), ("cancel", "x"), ("watch",)):
+        done = digitq(*words, "--url", nowhere)
+        assert (done.returncode, done.stdout, done.stderr) == (3, "", expected), words
+
+
+def test_the_server_is_found_through_the_environment(url: str, picture: str, cli_env: dict[str, str]) -> None:
+    for place in ({"DIGITQ_PORT": url.rpartition(":")[2]}, {"DIGITQ_URL": f"{url}/", "DIGITQ_PORT": "1"}):
+        for words in (("submit", picture), ("status",), ("watch", "--seconds", "0")):
+            assert digitq(*words, env={**cli_env, **place}).returncode == 0, (place, words)
+    port = unused_port()
+    away = digitq("status", env={**cli_env, "DIGITQ_PORT": port})
+    assert away.stderr == f"digitq does not answer at http://127.0.0.1:{port}. Is it running? (`make up`)\n"
+    assert digitq("status", "--url", url, env={**cli_env, "DIGITQ_URL": "http://127.0.0.1:1"}).returncode == 0
+
+
+def test_a_url_without_a_scheme_is_wrong_use(cli_env: dict[str, str]) -> None:
+    done = digitq("status", "--url", "127.0.0.1:8000")
+    assert (done.returncode, "expected http://HOST:PORT" in done.stderr) == (2, True)
+    assert digitq("status", env={**cli_env, "DIGITQ_URL": "localhost"}).returncode == 2
 
 
 def test_wrong_use_exits_2(picture: str) -> None:

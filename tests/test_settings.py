@@ -30,13 +30,20 @@ def test_values_are_read_with_their_types() -> None:
         ({"DIGITQ_MAX_ATTEMPTS": "0"}, "DIGITQ_MAX_ATTEMPTS='0' must be at least 1"),
         ({"DIGITQ_LEASE_SECONDS": "nan"}, "must be at least 1"),
         ({"DIGITQ_LOG_FORMAT": "xml"}, "expected one of text, json"),
+        ({"DIGITQ_URL": "localhost:8000"}, "expected a form such as http://127"),
         ({"REDIS_URL": "http://x"}, "expected one of redis, rediss, unix"),
     ],
-    ids=["unknown", "no number", "too small", "not a number at all", "no choice", "no redis"],
+    ids=["unknown", "no number", "too small", "not a number at all", "no choice", "no scheme", "no redis"],
 )
 def test_a_mistake_names_the_variable_and_the_form(env: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         Settings.from_env(env)
+
+
+def test_clients_find_a_web_process_that_is_bound_to_every_address() -> None:
+    assert Settings().client_url() == "http://127.0.0.1:8000"
+    assert Settings(host="::", port=9).client_url() == "http://[::1]:9"
+    assert Settings(url="https://digits.example/x/").client_url() == "https://digits.example/x"
 
 
 def test_passwords_are_not_printed() -> None:
