@@ -30,7 +30,8 @@ INTERRUPTED = 130
 
 url_option = click.option("--url", help="Where digitq runs  [default: DIGITQ_URL, or http://127.0.0.1:8000]")
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object per line")
-csv_option = click.option("--csv", "as_csv", is_flag=True, help="CSV with a head")
+csv_option = click.option("--csv", "as_csv", is_flag=True, help="CSV with a header row")
+strict_option = click.option("--strict", is_flag=True, help="Exit 1 if a digit is not accepted (review, reject)")
 
 
 def _client(url: str | None) -> Client:
@@ -48,24 +49,32 @@ def _format(as_json: bool, as_csv: bool) -> Format:
 @click.option("--wait", is_flag=True, help="Wait for the digits")
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait for each picture, or for the batch")
 @click.option("--priority", type=click.Choice(["high", "normal", "low"]), help="[default: normal; low for a batch]")
-@click.option("--labels", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="IDX file to compare with")
+@click.option("--labels", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="IDX file of labels")
 @click.option("--journal", "kept", type=click.Path(dir_okay=False, path_type=Path), help="File to resume from")
+@strict_option
 @url_option
 @json_option
 @csv_option
 def submit(
     files: tuple[str, ...], wait: bool, timeout: float, priority: str | None, labels: Path | None, kept: Path | None,
-    url: str | None, as_json: bool, as_csv: bool,
+    strict: bool, url: str | None, as_json: bool, as_csv: bool,
 ) -> None:  # fmt: skip
-    """Hand in pictures; results come in the order of the files.
+    """Submit pictures and print their digits, in the order of the files.
 
     FILES are pictures, folders (searched for pictures), patterns, or - for the standard input. An IDX file or a zip is
     a batch, and goes alone. With --journal, the same command goes on after any crash where it was: nothing is handed in
     twice, and what has ended is not sent again.
 
+    With --wait each picture is a line: its name and its digit, or ? where the decision is reject. --json prints one
+    object per picture, as the API answers it, and --csv one row; there `digit` is the best guess whatever the decision,
+    so look at `decision`, or use --strict. A batch ends with a line of its id and totals, which --json and --csv put on
+    stderr. With --labels, text and --json print the summary of the batch and not its pictures: total, succeeded,
+    failed, accuracy, images_per_second.
+
     \b
     digitq submit photo.jpg --wait
-    digitq submit scans/ 'more/**/*.png' --wait --json | jq .digit
+    digitq submit scans/ 'more/**/*.png' --wait --json | jq 'select(.decision == "accept").digit'
+    digitq submit scans.zip --wait --strict
     curl -s https://example.org/4.png | digitq submit - --wait
     digitq submit scans/ --wait --journal scans.jsonl --csv > digits.csv
     digitq submit t10k-images-idx3-ubyte.gz --labels t10k-labels-idx1-ubyte.gz --wait
@@ -74,10 +83,12 @@ def submit(
     alone = len(sources) == 1 and sources[0].is_batch()
     if labels and not alone:
         raise click.UsageError("--labels belongs to one IDX file")
+    if strict and not wait:
+        raise click.UsageError("--strict needs --wait")
     with journal.opened(kept) as book, _client(url) as client, interrupted_at_once():
         if alone:
-            sys.exit(Bulk(client, book, priority or "low", patience, format).send(sources[0], labels))
-        sys.exit(send(Sender(client, book, priority or "normal", patience), sources, format))
+            sys.exit(Bulk(client, book, priority or "low", patience, format, strict).send(sources[0], labels))
+        sys.exit(send(Sender(client, book, priority or "normal", patience), sources, format, strict))
 
 
 class interrupted_at_once:  # noqa: N801  # used like a function
@@ -93,7 +104,7 @@ class interrupted_at_once:  # noqa: N801  # used like a function
             os._exit(INTERRUPTED)
 
 
-def send(sender: Sender, sources: list[Source], format: Format) -> int:
+def send(sender: Sender, sources: list[Source], format: Format, strict: bool) -> int:
     """Hands in pictures and prints what became of each; returns the worst exit code."""
     worst, wait = 0, sender.patience is not None
     hidden = len(sources) < 2 or not sys.stderr.isatty() or sys.stdout.isatty()
@@ -102,7 +113,7 @@ def send(sender: Sender, sources: list[Source], format: Format) -> int:
     with click.progressbar(results, length=len(sources), label="pictures", file=sys.stderr, hidden=hidden) as bar:
         for source, result in zip(sources, bar, strict=True):
             show(source.label, result, format)
-            worst = max(worst, code_of(result, wait))
+            worst = max(worst, code_of(result, wait, strict))
     return worst
 
 
@@ -129,7 +140,7 @@ def status(id: str | None, wait: float, url: str | None, as_json: bool) -> None:
     \b
     digitq status
     digitq status ID
-    digitq status ID --wait 10 --json | jq .digit
+    digitq status ID --wait 10 --json
     """
     with _client(url) as client:
         if id is None:

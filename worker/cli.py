@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from shared.errors import DataError
+from shared.prediction import verdict
 from shared.settings import Settings
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -34,6 +35,6 @@ def explain(file: Path, out: Path, model: Path | None) -> None:
     except OSError as error:
         raise DataError(f"{out} cannot be written: {error}") from error
     warnings = f"  {', '.join(outcome.warnings)}" if outcome.warnings else ""
-    decision = f"{outcome.decision}: {outcome.reason}" if outcome.reason else outcome.decision
-    click.echo(f"{file}: {outcome.digit}  ({outcome.confidence:.1%}, {decision}){warnings}")
+    found = verdict(outcome.digit, outcome.confidence, outcome.decision, outcome.reason)
+    click.echo(f"{file}: {found}{warnings}")
     click.echo(f"the steps are in {out}", err=True)
