@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 import click
 
-from shared import VERSION, logs
-from shared.errors import DigitqError, ModelError, PredictionFailed, SettingsError
+from shared import VERSION, extras, logs
+from shared.errors import DigitqError, MissingPart, ModelError, PredictionFailed, SettingsError
 from shared.settings import Settings
 
 FAILED, USAGE, UNAVAILABLE, TIMEOUT, BAD_MODEL = 1, 2, 3, 4, 78
@@ -23,7 +23,7 @@ FAILED, USAGE, UNAVAILABLE, TIMEOUT, BAD_MODEL = 1, 2, 3, 4, 78
 
 def exit_code(error: DigitqError) -> int:
     """What a shell learns of an error; all that may pass by itself is `unavailable`."""
-    codes = {SettingsError: USAGE, PredictionFailed: FAILED, ModelError: BAD_MODEL}
+    codes = {SettingsError: USAGE, MissingPart: USAGE, PredictionFailed: FAILED, ModelError: BAD_MODEL}
     return UNAVAILABLE if error.status in (429, 503) else codes.get(type(error), FAILED)
 
 
@@ -120,6 +120,7 @@ def web() -> None:
 @click.option("--burst", is_flag=True, help="Stop when the queues are empty")
 def worker(burst: bool) -> None:
     """Run one worker process."""
+    extras.require("worker")
     from worker.service import serve
 
     settings = Settings.from_env()
@@ -153,8 +154,8 @@ def bench(words: tuple[str, ...]) -> None:
     """Measure digitq side by side with what a user could pick instead (needs the checkout)."""
     from shared.home import ROOT
 
-    if not (ROOT / "benchmarks" / "cli.py").exists():
-        raise SettingsError("the benchmarks are not part of an installed digitq: run this in a checkout")
+    extras.require_checkout(ROOT, ["benchmarks/cli.py"], "There it is `make bench`.")
+    extras.require("worker")
     sys.path.insert(0, str(ROOT))
     importlib.import_module("benchmarks.cli").bench.main(list(words), prog_name="digitq bench", standalone_mode=False)
 

@@ -23,7 +23,8 @@ from faults.stack import WORKER, Stack, running
 from producer.client import Client
 from producer.retry import NEVER
 from shared.errors import ServerUnavailable
-from shared.home import http_ok
+from shared.extras import require
+from shared.home import http_ok, server_binary
 from shared.store import connect
 
 BROKEN = 1
@@ -48,6 +49,8 @@ class Target(NamedTuple):
 @contextmanager
 def own(workers: int, worker: str, logs: Path | None) -> Iterator[Target]:
     """A stack under a temporary directory, which is gone afterwards; the logs stay where they are wanted."""
+    require("worker")
+    server_binary()
     with tempfile.TemporaryDirectory(prefix="dqv-", ignore_cleanup_errors=True) as name:
         try:
             with running(Path(name), workers, worker) as stack:

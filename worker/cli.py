@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from shared.errors import DataError
+from shared.extras import require
 from shared.prediction import verdict
 from shared.settings import Settings
 
@@ -23,6 +24,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 )
 def explain(file: Path, out: Path, model: Path | None) -> None:
     """Draw how a picture is read: the upload, every step of the preprocessing, the ten bars and the decision."""
+    require("worker")
     from worker.classify import Classifier
     from worker.explain import explain as steps
     from worker.mlp import Mlp

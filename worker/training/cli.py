@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from shared.extras import require
 from shared.settings import Settings
 from worker.training.recipes import RECIPES
 
@@ -36,6 +37,7 @@ def train(
     --promote the model also goes where it is wanted, if no model is there that reads better: both read the held-out
     digits, and the pictures if there are any, on the way of an upload.
     """
+    require("worker", *(["training"] if RECIPES[recipe].bank else []))
     from worker.mlp import use_onednn
 
     if RECIPES[recipe].pictures:
@@ -103,6 +105,7 @@ def evaluate(
     digitq evaluate --data var/mnist
     digitq evaluate --pictures photos --model worker/model --model var/train/best-0/model
     """
+    require("worker", "training")
     from worker.training import evaluation
     from worker.training.tables import text
 
