@@ -10,12 +10,13 @@ import re
 import sys
 from base64 import b64decode
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from shared.embedded import running_server
 from shared.errors import SettingsError
 
 PREFIX = "DIGITQ_"
@@ -36,7 +37,12 @@ def _setting(default: Any, doc: str, *, low: float | None = None, env: str = "",
 class Settings:
     """The effective settings of one process. Units are in the names: seconds, ms, bytes."""
 
-    redis_url: str = _setting("redis://127.0.0.1:6379/0", "where Redis is", env="REDIS_URL", secret=True)
+    redis_url: str = _setting(
+        "redis://127.0.0.1:6379/0",
+        "where Redis is; unset, a `digitq up` in this folder is found first",
+        env="REDIS_URL",
+        secret=True,
+    )
     host: str = _setting("127.0.0.1", "address that the web process binds")
     port: int = _setting(8000, "port that the web process binds", low=1)
     web_threads: int = _setting(128, "threads of a web process; small uploads and polls need none", low=4)
@@ -83,6 +89,8 @@ class Settings:
         values = {f.name: _parse(name, env[name], f) for name, f in known.items() if env.get(name)}
         settings = cls(**values)
         _check_choices(settings)
+        if "redis_url" not in values and (url := running_server(settings.state_dir)):
+            return replace(settings, redis_url=url)
         return settings
 
     def table(self) -> dict[str, str]:

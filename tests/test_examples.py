@@ -1,10 +1,8 @@
-"""What the README and the API's page tell people to type does what they say."""
+"""What the API's page tells people to type does what it says."""
 
 from __future__ import annotations
 
 import gzip
-import json
-import re
 import shutil
 import struct
 import subprocess
@@ -15,12 +13,9 @@ import pytest
 
 from producer import Client
 from producer.docs import DOCUMENT
-from shared.home import ROOT
 from tests.pictures import seven
 from tests.stack import Stack
 
-[SHELL] = re.findall(r"From a shell:\n\n```\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-README = [line.partition("   #")[0].strip() for line in SHELL.splitlines()]
 PAGE = [one["x-example"] for path in DOCUMENT["paths"].values() for one in path.values() if "x-example" in one]
 #: curl says with its status what was refused; digitq goes where the test's server is, and `watch` comes to an end.
 FUNCTIONS = """
@@ -56,19 +51,6 @@ def typed(command: str, stack: Stack, folder: Path, id: str) -> str:
     run = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, timeout=60)
     assert run.returncode == 0, f"{command}: {run.stdout.decode(errors='replace')} {run.stderr.decode()}"
     return run.stdout.decode(errors="replace")
-
-
-def test_the_shell_examples_of_the_readme(stack: Stack, folder: Path) -> None:
-    with Client(stack.url) as client:
-        id = client.submit(seven()).wait(timeout=30).id
-    said = dict(zip(README, (typed(command, stack, folder, id) for command in README), strict=True))
-    waited, at_once, polled, many, journal, piped, idx, status, watch = said.values()
-    assert (json.loads(waited)["digit"], json.loads(polled)["digit"]) == (7, 7)
-    assert json.loads(at_once)["state"] == "queued"
-    assert [json.loads(line)["filename"] for line in many.splitlines()] == ["1.png", "2.png"]
-    assert "7" in journal and "7" in piped and (folder / "scans.jsonl").exists()
-    assert json.loads(idx)["total"] == 2
-    assert "waiting" in status and "queued=0" in watch
 
 
 @pytest.mark.parametrize("command", PAGE)

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import doctest
-import gzip
 import random
-import re
-import struct
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -35,7 +31,6 @@ from shared.errors import (
     ServerUnavailable,
     SettingsError,
 )
-from shared.home import ROOT
 from shared.settings import Settings
 from shared.store import Store
 from tests.pictures import seven
@@ -80,20 +75,6 @@ def test_the_examples_of_the_docstrings_are_true(example: doctest.DocTest, stack
                          "asyncio": asyncio}  # fmt: skip
         report: list[str] = []
         assert doctest.DocTestRunner().run(example, out=report.append).failed == 0, "".join(report)
-
-
-def test_the_examples_of_the_readme_run(
-    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    images = struct.pack(">4I", 0x803, 2, 28, 28) + bytes(2 * 784)
-    Path("t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) >= 2
-    for block in blocks[:2]:
-        code = block.replace("http://127.0.0.1:8000", stack.url).replace("redis://127.0.0.1:6379", stack.redis_url)
-        exec(code, {"image_bytes": seven()})
-    assert "im3.png succeeded 7 None" in capsys.readouterr().out
 
 
 def test_every_client_has_an_example_of_its_own() -> None:

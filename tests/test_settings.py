@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import tempfile
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +15,25 @@ from shared.home import ROOT
 from shared.settings import SHIPPED_MODEL, Settings, variable, without_password
 
 
-def test_defaults_need_no_environment() -> None:
+def test_defaults_need_no_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # no `digitq up` runs there
     assert Settings.from_env({}) == Settings()
+
+
+def test_the_server_of_an_up_in_this_folder_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(prefix="dq-") as folder, socket.socket(socket.AF_UNIX) as server:
+        monkeypatch.chdir(folder)
+        path = Path("var/redis/redis.sock").absolute()
+        path.parent.mkdir(parents=True)
+        server.bind(str(path))
+        assert Settings.from_env({}).redis_url == Settings().redis_url  # what a killed server leaves behind
+        server.listen()
+        assert Settings.from_env({}).redis_url == f"unix://{path}"
+        assert Settings.from_env({"REDIS_URL": "redis://r:1"}).redis_url == "redis://r:1"
+        assert Settings.from_env({"DIGITQ_STATE_DIR": "elsewhere"}).redis_url == Settings().redis_url
+        monkeypatch.setattr(os, "getuid", lambda: path.stat().st_uid + 1)
+        assert Settings.from_env({}).redis_url == Settings().redis_url  # somebody else's
+        monkeypatch.chdir("/")
 
 
 def test_values_are_read_with_their_types() -> None:
