@@ -77,14 +77,13 @@ class Bulk:
             click.echo("".join(csv_lines(rows)), nl=False)
         elif expected is not None:
             self._print_summary(batch, [row["digit"] for row in rows], expected, seconds)
-            return
         elif self.format == "json":
             click.echo("\n".join(map(json.dumps, rows)))
         else:
             click.echo("\n".join(row_line(row, row["filename"] or str(row["index"])) for row in rows))
         # For people the batch's id is part of the answer; a program that reads rows is not to stumble over it.
         totals = f"{batch_line(batch)}  ({batch.total / seconds:.1f} pictures/s)"
-        click.echo(totals, err=self.format != "text")
+        click.echo(totals, err=self.format != "text" or expected is not None)
 
     def _print_summary(self, batch: Batch, digits: list[int | None], expected: bytes, seconds: float) -> None:
         found = summary(batch, digits, expected, seconds)

@@ -65,11 +65,15 @@ def submit(
     a batch, and goes alone. With --journal, the same command goes on after any crash where it was: nothing is handed in
     twice, and what has ended is not sent again.
 
-    With --wait each picture is a line: its name and its digit, or ? where the decision is reject. --json prints one
-    object per picture, as the API answers it, and --csv one row; there `digit` is the best guess whatever the decision,
-    so look at `decision`, or use --strict. A batch ends with a line of its id and totals, which --json and --csv put on
-    stderr. With --labels, text and --json print the summary of the batch and not its pictures: total, succeeded,
-    failed, accuracy, images_per_second.
+    \b
+    With --wait it prints for each picture
+              a line: name and digit, or ? if rejected
+    --json    an object, as the API answers it
+    --csv     a row
+
+    In --json and --csv `digit` is the best guess whatever the `decision`: look at both, or use --strict. A batch ends
+    with a line of its id and totals, on stderr with --json, --csv and --labels. With --labels, text and --json have one
+    summary in place of the pictures: total, succeeded, failed, accuracy, images_per_second.
 
     \b
     digitq submit photo.jpg --wait
