@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import click
 
 from shared import VERSION, extras, logs
-from shared.errors import DigitqError, MissingPart, ModelError, PredictionFailed, SettingsError
+from shared.errors import DigitqError, MissingPart, ModelError, PredictionFailed, SettingsError, Unauthorized
 from shared.settings import Settings
 
 FAILED, USAGE, UNAVAILABLE, TIMEOUT, BAD_MODEL = 1, 2, 3, 4, 78
@@ -29,6 +29,8 @@ def exit_code(error: DigitqError) -> int:
 
 def told(error: DigitqError) -> str:
     """Returns the line for stderr: the title, and the message where it says more."""
+    if isinstance(error, Unauthorized):
+        return f"digitq: {error.title}. Set DIGITQ_API_KEY to a key that this server knows."
     text = str(error) if str(error).startswith(error.title) else f"{error.title}: {error}"
     return text if text.startswith("digitq ") else f"digitq: {text}"
 
@@ -89,7 +91,7 @@ def main() -> None:
 
     \b
     digitq up                         everything on this machine
-    digitq submit photo.jpg --wait    hand in a picture and wait for its digit
+    digitq submit photo.jpg --wait    submit a picture and wait for its digit
     digitq watch                      see the queue and the workers, live
     """
 
@@ -102,7 +104,10 @@ def main() -> None:
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to bind  [DIGITQ_PORT]")
 @click.option("--workers", default=2, show_default=True, help="Worker processes")
 def up(host: str | None, port: int | None, workers: int) -> None:
-    """Start the embedded server (unless REDIS_URL is set), the web process and the workers; Ctrl-C stops them."""
+    """Start everything on this machine; Ctrl-C stops it.
+
+    That is an embedded server, unless REDIS_URL is set, the web process and the workers.
+    """
     from shared.home import run
 
     sys.exit(run(Settings.from_env(), host, port, workers))
@@ -131,7 +136,7 @@ def worker(burst: bool) -> None:
 @main.command()
 @click.argument("part", type=click.Choice(["web", "worker"]))
 def healthcheck(part: str) -> None:
-    """Exit 0 if this machine's web process or worker is healthy (for containers)."""
+    """Exit 0 if the web process or a worker here is healthy."""
     from shared.health import is_healthy
 
     if not is_healthy(part, Settings.from_env()):
@@ -151,7 +156,7 @@ def config(as_json: bool) -> None:
 @main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def bench(words: tuple[str, ...]) -> None:
-    """Measure digitq side by side with what a user could pick instead (needs the checkout)."""
+    """Measure digitq beside its alternatives (needs a checkout)."""
     from shared.home import ROOT
 
     extras.require_checkout(ROOT, ["benchmarks/cli.py"], "There it is `make bench`.")

@@ -107,10 +107,11 @@ def verify(
     logs: Path | None, no_limits: bool, url: str | None, redis_url: str | None, api_key: str | None,
     patience: float, worker: str,
 ) -> None:  # fmt: skip
-    """Hand in pictures, break things, and check that every promise was kept; exit 1 if one was not.
+    """Start a stack, break it, and check that nothing is lost.
 
-    It starts a stack of its own under a temporary directory, and kills, stops and starves its processes and its Redis
-    while it keeps its own books. With --url it only loads and checks what runs there.
+    It submits pictures meanwhile, and exits with 1 if a promise was not kept. It starts a stack of its own under a
+    temporary directory, and kills, stops and starves its processes and its Redis while it keeps its own books. With
+    --url it only loads and checks what runs there.
     """
     if redis_url and not url:
         raise click.UsageError("--redis goes with --url: without it verify brings its own server")

@@ -59,11 +59,11 @@ def submit(
     files: tuple[str, ...], wait: bool, timeout: float, priority: str | None, labels: Path | None, kept: Path | None,
     strict: bool, url: str | None, as_json: bool, as_csv: bool,
 ) -> None:  # fmt: skip
-    """Submit pictures and print their digits, in the order of the files.
+    """Submit pictures, and print their digits.
 
-    FILES are pictures, folders (searched for pictures), patterns, or - for the standard input. An IDX file or a zip is
-    a batch, and goes alone. With --journal, the same command goes on after any crash where it was: nothing is handed in
-    twice, and what has ended is not sent again.
+    The results are in the order of the files. FILES are pictures, folders (searched for pictures), patterns, or - for
+    the standard input. An IDX file or a zip is a batch, and goes alone. With --journal, the same command goes on
+    after any crash where it was: nothing is handed in twice, and what has ended is not sent again.
 
     \b
     With --wait it prints for each picture
@@ -139,7 +139,9 @@ def _either(id: str, prediction: Callable[[str], Any], batch: Callable[[str], An
 @url_option
 @json_option
 def status(id: str | None, wait: float, url: str | None, as_json: bool) -> None:
-    """Print a prediction or a batch; without ID how busy queue and workers are, and how many workers it takes.
+    """Show a prediction, a batch, or how busy the service is.
+
+    Without ID: the queue, the workers, and how many workers it takes.
 
     \b
     digitq status
@@ -165,7 +167,7 @@ def status(id: str | None, wait: float, url: str | None, as_json: bool) -> None:
 @click.argument("id")
 @url_option
 def cancel(id: str, url: str | None) -> None:
-    """Take back what waits of a prediction or a batch, or forget one that has ended.
+    """Cancel a prediction or a batch, or delete an ended one.
 
     \b
     digitq cancel ID
@@ -179,7 +181,7 @@ def cancel(id: str, url: str | None) -> None:
 @url_option
 @json_option
 def watch(seconds: float | None, url: str | None, as_json: bool) -> None:
-    """Watch the queue and the workers, live: what waits, who works, how fast, and what was read last.
+    """Watch the queue, the workers and the last digits, live.
 
     On a terminal one screen, otherwise a line each second. Ctrl-C ends it.
 

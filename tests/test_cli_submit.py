@@ -103,6 +103,15 @@ def test_what_is_nowhere_is_wrong_use(site: Web, tmp_path: Path) -> None:
     assert site.calls == []
 
 
+def test_a_format_that_is_not_read_is_refused_by_name(site: Web, worker: None, scans: Path) -> None:
+    (scans / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    for words in ((str(scans / "phone.HEIC"),), (str(scans),)):
+        done = digitq("submit", *words, "--wait", "--url", site.url)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert f"{scans}/phone.HEIC: unsupported_type: " in done.stderr and "IDX" not in done.stderr
+    assert done.stdout.count(": 7 ") == 3
+
+
 def test_many_files_are_sent_at_the_same_time(site: Web, store: Store, tmp_path: Path) -> None:
     for n in range(16):
         (tmp_path / f"{n:02}.png").write_bytes(seven(28 + n))

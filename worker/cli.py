@@ -23,7 +23,10 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     help="Directory of the model.  [default: the one that is served]",
 )
 def explain(file: Path, out: Path, model: Path | None) -> None:
-    """Draw how a picture is read: the upload, every step of the preprocessing, the ten bars and the decision."""
+    """Draw how a picture is read, step by step.
+
+    The drawing has the upload, every step of the preprocessing, the ten bars and the decision.
+    """
     require("worker")
     from worker.classify import Classifier
     from worker.explain import explain as steps
