@@ -62,8 +62,10 @@ def submit(
     """Submit pictures, and print their digits.
 
     The results are in the order of the files. FILES are pictures, folders (searched for pictures), patterns, or - for
-    the standard input. An IDX file or a zip is a batch, and goes alone. With --journal, the same command goes on
-    after any crash where it was: nothing is handed in twice, and what has ended is not sent again.
+    the standard input. An IDX file or a zip is a batch, and goes alone.
+
+    With --journal, the same command goes on after any crash where it was: nothing is handed in twice, and what has
+    ended is not sent again.
 
     \b
     With --wait it prints for each picture

@@ -91,6 +91,14 @@ def test_the_python_blocks(stack: Stack, checkout: Path) -> None:
     assert sorted(ended) == ["None succeeded 7 None", "seven.png succeeded 7 None"]
 
 
+def test_the_plain_rq_client_of_the_protocol(stack: Stack, checkout: Path) -> None:
+    [block] = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "shared" / "README.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    (checkout / "example.py").write_text(block.replace("redis://…", stack.redis_url))
+    assert fresh_shell(". .venv/bin/activate\npython example.py", stack, checkout) == "7\n"
+
+
 def test_every_block_is_run_or_excluded_on_purpose() -> None:
     assert len(PYTHON) == 2 and len(SHELL) == 13
     assert [start for start in EXCLUDED if not any(line.startswith(start) for line in OTHERS)] == []
