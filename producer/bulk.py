@@ -13,7 +13,7 @@ import click
 
 from producer.client import Client
 from producer.journal import Entry, Journal
-from producer.printing import Format, batch_code, batch_line, confusion, row_line
+from producer.printing import Format, batch_code, batch_line, confusion, show_rows
 from producer.sources import Source
 from producer.table import csv_lines
 from producer.uploads import read_labels
@@ -77,10 +77,8 @@ class Bulk:
             click.echo("".join(csv_lines(rows)), nl=False)
         elif expected is not None:
             self._print_summary(batch, [row["digit"] for row in rows], expected, seconds)
-        elif self.format == "json":
-            click.echo("\n".join(map(json.dumps, rows)))
         else:
-            click.echo("\n".join(row_line(row, row["filename"] or str(row["index"])) for row in rows))
+            show_rows(rows, self.format)
         # For people the batch's id is part of the answer; a program that reads rows is not to stumble over it.
         totals = f"{batch_line(batch)}  ({batch.total / seconds:.1f} pictures/s)"
         click.echo(totals, err=self.format != "text" or expected is not None)

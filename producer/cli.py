@@ -15,7 +15,7 @@ from producer import journal
 from producer.bulk import Bulk
 from producer.client import Client, authorization
 from producer.many import in_order
-from producer.printing import Format, batch_code, batch_line, code_of, head, line, show
+from producer.printing import Format, batch_code, batch_line, code_of, head, line, show, show_rows
 from producer.sending import Sender
 from producer.sources import Source, expanded
 from producer.watch import Watch, load_lines
@@ -138,9 +138,10 @@ def _either(id: str, prediction: Callable[[str], Any], batch: Callable[[str], An
 @click.command()
 @click.argument("id", required=False)
 @click.option("--wait", default=0.0, help="Seconds to wait for the end")
+@click.option("--results", is_flag=True, help="Of a batch: print each picture too")
 @url_option
 @json_option
-def status(id: str | None, wait: float, url: str | None, as_json: bool) -> None:
+def status(id: str | None, wait: float, results: bool, url: str | None, as_json: bool) -> None:
     """Show a prediction, a batch, or how busy the service is.
 
     Without ID: the queue, the workers, and how many workers it takes.
@@ -149,6 +150,7 @@ def status(id: str | None, wait: float, url: str | None, as_json: bool) -> None:
     digitq status
     digitq status ID
     digitq status ID --wait 10 --json
+    digitq status BATCH --results
     """
     with _client(url) as client:
         if id is None:
@@ -156,6 +158,12 @@ def status(id: str | None, wait: float, url: str | None, as_json: bool) -> None:
             click.echo(json.dumps(load) if as_json else "\n".join(load_lines(load)))
             return
         found: Prediction | Batch = _either(id, lambda id: client.get(id, wait), lambda id: client.get_batch(id, wait))
+        if results:
+            if not isinstance(found, Batch):
+                raise click.UsageError("--results belongs to a batch")
+            show_rows(list(client.results(id)), _format(as_json, False))
+            click.echo(batch_line(found), err=as_json)
+            sys.exit(batch_code(found, wait > 0))
     if as_json:
         click.echo(json.dumps(found.to_json()))
     elif isinstance(found, Batch):

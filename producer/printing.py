@@ -81,6 +81,12 @@ def batch_line(batch: Batch) -> str:
     return f"batch {batch.id}: {batch.state.value}  {', '.join(counts)}, of {batch.total}"
 
 
+def show_rows(rows: Iterable[Mapping[str, Any]], format: Format) -> None:
+    """Prints the results of a batch on stdout: as JSON lines, or as lines for people."""
+    as_text = (row_line(row, row["filename"] or str(row["index"])) for row in rows)
+    click.echo("\n".join(map(json.dumps, rows) if format == "json" else as_text))
+
+
 def batch_code(batch: Batch, wait: bool = False, rows: Iterable[Mapping[str, Any]] = ()) -> int:
     """The exit code that a batch stands for; `rows`: its results, each of which must be accepted."""
     if batch.state.terminal:

@@ -24,6 +24,7 @@ from shared.home import ROOT
 from shared.ids import new_id
 from shared.settings import Settings
 from shared.store import Store, connect
+from tests.invoked import invoked
 from tests.pictures import seven
 from tests.web import Web, sevens, web
 from worker.heartbeat import Heartbeat
@@ -99,9 +100,8 @@ def unused_port() -> str:
 
 
 def here(*words: str, **env: str) -> tuple[int, str, str]:
-    """What a command ends with, run in this process: exit code, stdout and stderr."""
-    done = CliRunner().invoke(main, words, env=env)
-    return done.exit_code, done.stdout, done.stderr
+    done = invoked(*words, **env)
+    return done.returncode, done.stdout, done.stderr
 
 
 def test_no_server_exits_3_and_names_the_server(picture: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shared.home import ROOT
+from shared.home import ROOT, ready
 from tests.stack import Stack
 
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
@@ -126,6 +126,11 @@ def test_up_says_what_the_readme_shows(stack: Stack, checkout: Path) -> None:
     assert [line for line in said if line in expected] == expected
     assert [line.split()[0] for line in shown] == [line.split()[0] for line in expected]
     assert fresh_shell(expected[1].removeprefix("  try it "), stack, checkout).startswith("examples/seven.png: 7  ")
+
+
+def test_up_on_its_usual_port_says_just_that_and_no_password() -> None:
+    said = ready("http://127.0.0.1:8000", "redis://me:secret@host/0")
+    assert "submit examples/seven.png --wait\n" in said and said.endswith("REDIS_URL redis://me:***@host/0")
 
 
 def test_watch_for_a_second(stack: Stack, checkout: Path) -> None:
