@@ -144,7 +144,7 @@ class AsyncClient(AsyncMany):
     async def submit(
         self, image: bytes, filename: str = "", *, priority: Priority | str = Priority.NORMAL, idempotency_key: str = ""
     ) -> Prediction:
-        """Hands in one picture. Raises the error whose code the server answers, ServerUnavailable without one."""
+        """Hands in one picture. Raises the error whose code the server answers, or ServerUnavailable."""
         steps = wire.submit(image, filename, priority, idempotency_key, self._retry)
         return Prediction.from_json(await self._run(steps))
 

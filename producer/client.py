@@ -50,7 +50,7 @@ class Client(Many):
     def submit(
         self, image: bytes, filename: str = "", *, priority: Priority | str = Priority.NORMAL, idempotency_key: str = ""
     ) -> Prediction:
-        """Hands in one picture. Raises the error whose code the server answers, ServerUnavailable without one.
+        """Hands in one picture. Raises the error whose code the server answers, or ServerUnavailable.
 
         >>> client.submit(image, priority="high").state.value
         'queued'
