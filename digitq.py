@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 import click
 
-from shared import VERSION, logs
-from shared.errors import DigitqError, ModelError, PredictionFailed, SettingsError
+from shared import VERSION, extras, logs
+from shared.errors import DigitqError, MissingPart, ModelError, PredictionFailed, SettingsError, Unauthorized
 from shared.settings import Settings
 
 FAILED, USAGE, UNAVAILABLE, TIMEOUT, BAD_MODEL = 1, 2, 3, 4, 78
@@ -23,8 +23,16 @@ FAILED, USAGE, UNAVAILABLE, TIMEOUT, BAD_MODEL = 1, 2, 3, 4, 78
 
 def exit_code(error: DigitqError) -> int:
     """What a shell learns of an error; all that may pass by itself is `unavailable`."""
-    codes = {SettingsError: USAGE, PredictionFailed: FAILED, ModelError: BAD_MODEL}
+    codes = {SettingsError: USAGE, MissingPart: USAGE, PredictionFailed: FAILED, ModelError: BAD_MODEL}
     return UNAVAILABLE if error.status in (429, 503) else codes.get(type(error), FAILED)
+
+
+def told(error: DigitqError) -> str:
+    """Returns the line for stderr: the title, and the message where it says more."""
+    if isinstance(error, Unauthorized):
+        return f"digitq: {error.title}. Set DIGITQ_API_KEY to a key that this server knows."
+    text = str(error) if str(error).startswith(error.title) else f"{error.title}: {error}"
+    return text if text.startswith("digitq ") else f"digitq: {text}"
 
 
 @contextmanager
@@ -33,8 +41,7 @@ def exit_codes() -> Iterator[None]:
     try:
         yield
     except DigitqError as error:
-        detail = f": {error}" if str(error) != error.title else ""
-        click.echo(f"digitq: {error.title}{detail}", err=True)
+        click.echo(told(error), err=True)
         sys.exit(exit_code(error))
     except TimeoutError as error:
         click.echo(f"digitq: {error}", err=True)
@@ -84,7 +91,7 @@ def main() -> None:
 
     \b
     digitq up                         everything on this machine
-    digitq submit photo.jpg --wait    hand in a picture and wait for its digit
+    digitq submit photo.jpg --wait    submit a picture and wait for its digit
     digitq watch                      see the queue and the workers, live
     """
 
@@ -97,7 +104,10 @@ def main() -> None:
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to bind  [DIGITQ_PORT]")
 @click.option("--workers", default=2, show_default=True, help="Worker processes")
 def up(host: str | None, port: int | None, workers: int) -> None:
-    """Start the embedded server (unless REDIS_URL is set), the web process and the workers; Ctrl-C stops them."""
+    """Start everything on this machine; Ctrl-C stops it.
+
+    That is an embedded server, unless REDIS_URL is set, the web process and the workers.
+    """
     from shared.home import run
 
     sys.exit(run(Settings.from_env(), host, port, workers))
@@ -115,6 +125,7 @@ def web() -> None:
 @click.option("--burst", is_flag=True, help="Stop when the queues are empty")
 def worker(burst: bool) -> None:
     """Run one worker process."""
+    extras.require("worker")
     from worker.service import serve
 
     settings = Settings.from_env()
@@ -125,7 +136,7 @@ def worker(burst: bool) -> None:
 @main.command()
 @click.argument("part", type=click.Choice(["web", "worker"]))
 def healthcheck(part: str) -> None:
-    """Exit 0 if this machine's web process or worker is healthy (for containers)."""
+    """Exit 0 if the web process or a worker here is healthy."""
     from shared.health import is_healthy
 
     if not is_healthy(part, Settings.from_env()):
@@ -145,11 +156,11 @@ def config(as_json: bool) -> None:
 @main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def bench(words: tuple[str, ...]) -> None:
-    """Measure digitq side by side with what a user could pick instead (needs the checkout)."""
+    """Measure digitq beside its alternatives (needs a checkout)."""
     from shared.home import ROOT
 
-    if not (ROOT / "benchmarks" / "cli.py").exists():
-        raise SettingsError("the benchmarks are not part of an installed digitq: run this in a checkout")
+    extras.require_checkout(ROOT, ["benchmarks/cli.py"], "There it is `make bench`.")
+    extras.require("worker")
     sys.path.insert(0, str(ROOT))
     importlib.import_module("benchmarks.cli").bench.main(list(words), prog_name="digitq bench", standalone_mode=False)
 

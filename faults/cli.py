@@ -22,8 +22,9 @@ from faults.run import verify as run
 from faults.stack import WORKER, Stack, running
 from producer.client import Client
 from producer.retry import NEVER
-from shared.errors import RedisUnavailable
-from shared.home import http_ok
+from shared.errors import ServerUnavailable
+from shared.extras import require
+from shared.home import http_ok, server_binary
 from shared.store import connect
 
 BROKEN = 1
@@ -48,6 +49,8 @@ class Target(NamedTuple):
 @contextmanager
 def own(workers: int, worker: str, logs: Path | None) -> Iterator[Target]:
     """A stack under a temporary directory, which is gone afterwards; the logs stay where they are wanted."""
+    require("worker")
+    server_binary()
     with tempfile.TemporaryDirectory(prefix="dqv-", ignore_cleanup_errors=True) as name:
         try:
             with running(Path(name), workers, worker) as stack:
@@ -61,9 +64,9 @@ def own(workers: int, worker: str, logs: Path | None) -> Iterator[Target]:
 
 @contextmanager
 def deployed(url: str, redis_url: str | None) -> Iterator[Target]:
-    """What runs somewhere. Raises RedisUnavailable if it does not serve."""
+    """What runs somewhere. Raises ServerUnavailable if it does not serve."""
     if not http_ok(f"{url}/readyz"):
-        raise RedisUnavailable(f"{url}/readyz does not answer 200")
+        raise ServerUnavailable(f"{url}/readyz does not answer 200")
     client = connect(redis_url, timeout=5) if redis_url else None
     yield Target(url, client, None)
     if client:
@@ -104,10 +107,11 @@ def verify(
     logs: Path | None, no_limits: bool, url: str | None, redis_url: str | None, api_key: str | None,
     patience: float, worker: str,
 ) -> None:  # fmt: skip
-    """Hand in pictures, break things, and check that every promise was kept; exit 1 if one was not.
+    """Start a stack, break it, and check that nothing is lost.
 
-    It starts a stack of its own under a temporary directory, and kills, stops and starves its processes and its Redis
-    while it keeps its own books. With --url it only loads and checks what runs there.
+    It submits pictures meanwhile, and exits with 1 if a promise was not kept. It starts a stack of its own under a
+    temporary directory, and kills, stops and starves its processes and its Redis while it keeps its own books. With
+    --url it only loads and checks what runs there.
     """
     if redis_url and not url:
         raise click.UsageError("--redis goes with --url: without it verify brings its own server")

@@ -131,19 +131,20 @@ class AsyncClient(AsyncMany):
 
     def __init__(
         self,
-        url: str = "http://127.0.0.1:8000",
+        url: str | None = None,
         api_key: str | None = None,
         *,
         timeout: float = 10,
         retry: Retry = Retry(),  # noqa: B008  # frozen
     ) -> None:
+        url, api_key = wire.target(url, api_key)
         self._http = httpx.AsyncClient(base_url=url, headers=authorization(api_key), timeout=timeout)
         self._timeout, self._retry = timeout, retry
 
     async def submit(
         self, image: bytes, filename: str = "", *, priority: Priority | str = Priority.NORMAL, idempotency_key: str = ""
     ) -> Prediction:
-        """Hands in one picture. Raises the error whose code the server answers, RedisUnavailable where it is away."""
+        """Hands in one picture. Raises the error whose code the server answers, or ServerUnavailable."""
         steps = wire.submit(image, filename, priority, idempotency_key, self._retry)
         return Prediction.from_json(await self._run(steps))
 

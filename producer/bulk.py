@@ -13,7 +13,7 @@ import click
 
 from producer.client import Client
 from producer.journal import Entry, Journal
-from producer.printing import Format, batch_code, confusion
+from producer.printing import Format, batch_code, batch_line, confusion, show_rows
 from producer.sources import Source
 from producer.table import csv_lines
 from producer.uploads import read_labels
@@ -34,6 +34,8 @@ class Bulk:
     #: Seconds to wait for the end; None: not at all.
     patience: float | None
     format: Format
+    #: Whether a picture that is not accepted counts as failed.
+    strict: bool = False
 
     def send(self, source: Source, labels: Path | None) -> int:
         """Returns the exit code. Raises what the client raises, and TimeoutError."""
@@ -52,8 +54,10 @@ class Bulk:
         batch = follow(self.client, batch, start + self.patience)
         if not batch.state.terminal:
             raise TimeoutError(f"batch {batch.id} is {batch.state.value} after {self.patience:g} s")
-        self._print(batch, expected, time.monotonic() - start)
-        return batch_code(batch)
+        seconds = time.monotonic() - start
+        rows = list(self.client.results(batch.id))
+        self._print(batch, rows, expected, seconds)
+        return batch_code(batch, rows=rows if self.strict else ())
 
     def _accepted(self, source: Source, entry: Entry) -> Batch:
         """The batch, handed in now or by an earlier command with the same journal."""
@@ -68,19 +72,24 @@ class Bulk:
         self.journal.accepted(entry, batch.id)
         return batch
 
-    def _print(self, batch: Batch, expected: bytes | None, seconds: float) -> None:
-        rows = list(self.client.results(batch.id)) if expected is not None or self.format == "csv" else []
+    def _print(self, batch: Batch, rows: list[dict[str, Any]], expected: bytes | None, seconds: float) -> None:
         if self.format == "csv":
             click.echo("".join(csv_lines(rows)), nl=False)
-            return
-        digits = [row["digit"] for row in rows]
+        elif expected is not None:
+            self._print_summary(batch, [row["digit"] for row in rows], expected, seconds)
+        else:
+            show_rows(rows, self.format)
+        # For people the batch's id is part of the answer; a program that reads rows is not to stumble over it.
+        totals = f"{batch_line(batch)}  ({batch.total / seconds:.1f} pictures/s)"
+        click.echo(totals, err=self.format != "text" or expected is not None)
+
+    def _print_summary(self, batch: Batch, digits: list[int | None], expected: bytes, seconds: float) -> None:
         found = summary(batch, digits, expected, seconds)
         if self.format == "json":
             click.echo(json.dumps(found))
             return
         click.echo("  ".join(f"{name} {value}" for name, value in found.items()))
-        if expected is not None:
-            click.echo(f"\nlabels (rows) and what they were read as (columns)\n{confusion(digits, expected)}")
+        click.echo(f"\nlabels (rows) and what they were read as (columns)\n{confusion(digits, expected)}")
 
 
 def follow(client: Client, batch: Batch, end: float) -> Batch:
@@ -93,10 +102,12 @@ def follow(client: Client, batch: Batch, end: float) -> Batch:
     return batch
 
 
-def summary(batch: Batch, digits: list[int | None], expected: bytes | None, seconds: float) -> dict[str, Any]:
-    """Totals and speed; with labels the share of the pictures that were read right."""
-    found: dict[str, Any] = {"total": batch.total, "succeeded": batch.succeeded, "failed": batch.failed}
-    if expected is not None:
-        found["accuracy"] = sum(d == e for d, e in zip(digits, expected, strict=True)) / batch.total
-    found["images_per_second"] = round(batch.total / seconds, 1)
-    return found
+def summary(batch: Batch, digits: list[int | None], expected: bytes, seconds: float) -> dict[str, Any]:
+    """Totals, the share of the pictures whose digit is their label, and the speed."""
+    return {
+        "total": batch.total,
+        "succeeded": batch.succeeded,
+        "failed": batch.failed,
+        "accuracy": sum(d == e for d, e in zip(digits, expected, strict=True)) / batch.total,
+        "images_per_second": round(batch.total / seconds, 1),
+    }

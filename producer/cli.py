@@ -15,10 +15,11 @@ from producer import journal
 from producer.bulk import Bulk
 from producer.client import Client, authorization
 from producer.many import in_order
-from producer.printing import Format, batch_code, batch_line, code_of, head, line, show
+from producer.printing import Format, batch_code, batch_line, code_of, head, line, show, show_rows
 from producer.sending import Sender
 from producer.sources import Source, expanded
 from producer.watch import Watch, load_lines
+from producer.wire import target
 from shared.batch import Batch
 from shared.errors import Expired, Lost, NotFound
 from shared.prediction import Prediction
@@ -27,13 +28,14 @@ from shared.settings import Settings
 #: What a shell makes of Ctrl-C.
 INTERRUPTED = 130
 
-url_option = click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Where digitq runs")
+url_option = click.option("--url", help="Where digitq runs  [default: DIGITQ_URL, or http://127.0.0.1:8000]")
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object per line")
-csv_option = click.option("--csv", "as_csv", is_flag=True, help="CSV with a head")
+csv_option = click.option("--csv", "as_csv", is_flag=True, help="CSV with a header row")
+strict_option = click.option("--strict", is_flag=True, help="Exit 1 if a digit is not accepted (review, reject)")
 
 
-def _client(url: str) -> Client:
-    return Client(url, Settings.from_env().api_key)
+def _client(url: str | None) -> Client:
+    return Client(*target(url, Settings.from_env().api_key))
 
 
 def _format(as_json: bool, as_csv: bool) -> Format:
@@ -47,24 +49,38 @@ def _format(as_json: bool, as_csv: bool) -> Format:
 @click.option("--wait", is_flag=True, help="Wait for the digits")
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait for each picture, or for the batch")
 @click.option("--priority", type=click.Choice(["high", "normal", "low"]), help="[default: normal; low for a batch]")
-@click.option("--labels", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="IDX file to compare with")
+@click.option("--labels", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="IDX file of labels")
 @click.option("--journal", "kept", type=click.Path(dir_okay=False, path_type=Path), help="File to resume from")
+@strict_option
 @url_option
 @json_option
 @csv_option
 def submit(
     files: tuple[str, ...], wait: bool, timeout: float, priority: str | None, labels: Path | None, kept: Path | None,
-    url: str, as_json: bool, as_csv: bool,
+    strict: bool, url: str | None, as_json: bool, as_csv: bool,
 ) -> None:  # fmt: skip
-    """Hand in pictures; results come in the order of the files.
+    """Submit pictures, and print their digits.
 
-    FILES are pictures, folders (searched for pictures), patterns, or - for the standard input. An IDX file or a zip is
-    a batch, and goes alone. With --journal, the same command goes on after any crash where it was: nothing is handed in
-    twice, and what has ended is not sent again.
+    The results are in the order of the files. FILES are pictures, folders (searched for pictures), patterns, or - for
+    the standard input. An IDX file or a zip is a batch, and goes alone.
+
+    With --journal, the same command goes on after any crash where it was: nothing is handed in twice, and what has
+    ended is not sent again.
+
+    \b
+    With --wait it prints for each picture
+              a line: name and digit, or ? if rejected
+    --json    an object, as the API answers it
+    --csv     a row
+
+    In --json and --csv `digit` is the best guess whatever the `decision`: look at both, or use --strict. A batch ends
+    with a line of its id and totals, on stderr with --json, --csv and --labels. With --labels, text and --json have one
+    summary in place of the pictures: total, succeeded, failed, accuracy, images_per_second.
 
     \b
     digitq submit photo.jpg --wait
-    digitq submit scans/ 'more/**/*.png' --wait --json | jq .digit
+    digitq submit scans/ 'more/**/*.png' --wait --json | jq 'select(.decision == "accept").digit'
+    digitq submit scans.zip --wait --strict
     curl -s https://example.org/4.png | digitq submit - --wait
     digitq submit scans/ --wait --journal scans.jsonl --csv > digits.csv
     digitq submit t10k-images-idx3-ubyte.gz --labels t10k-labels-idx1-ubyte.gz --wait
@@ -73,10 +89,12 @@ def submit(
     alone = len(sources) == 1 and sources[0].is_batch()
     if labels and not alone:
         raise click.UsageError("--labels belongs to one IDX file")
+    if strict and not wait:
+        raise click.UsageError("--strict needs --wait")
     with journal.opened(kept) as book, _client(url) as client, interrupted_at_once():
         if alone:
-            sys.exit(Bulk(client, book, priority or "low", patience, format).send(sources[0], labels))
-        sys.exit(send(Sender(client, book, priority or "normal", patience), sources, format))
+            sys.exit(Bulk(client, book, priority or "low", patience, format, strict).send(sources[0], labels))
+        sys.exit(send(Sender(client, book, priority or "normal", patience), sources, format, strict))
 
 
 class interrupted_at_once:  # noqa: N801  # used like a function
@@ -92,7 +110,7 @@ class interrupted_at_once:  # noqa: N801  # used like a function
             os._exit(INTERRUPTED)
 
 
-def send(sender: Sender, sources: list[Source], format: Format) -> int:
+def send(sender: Sender, sources: list[Source], format: Format, strict: bool) -> int:
     """Hands in pictures and prints what became of each; returns the worst exit code."""
     worst, wait = 0, sender.patience is not None
     hidden = len(sources) < 2 or not sys.stderr.isatty() or sys.stdout.isatty()
@@ -101,7 +119,7 @@ def send(sender: Sender, sources: list[Source], format: Format) -> int:
     with click.progressbar(results, length=len(sources), label="pictures", file=sys.stderr, hidden=hidden) as bar:
         for source, result in zip(sources, bar, strict=True):
             show(source.label, result, format)
-            worst = max(worst, code_of(result, wait))
+            worst = max(worst, code_of(result, wait, strict))
     return worst
 
 
@@ -120,15 +138,19 @@ def _either(id: str, prediction: Callable[[str], Any], batch: Callable[[str], An
 @click.command()
 @click.argument("id", required=False)
 @click.option("--wait", default=0.0, help="Seconds to wait for the end")
+@click.option("--results", is_flag=True, help="Of a batch: print each picture too")
 @url_option
 @json_option
-def status(id: str | None, wait: float, url: str, as_json: bool) -> None:
-    """Print a prediction or a batch; without ID how busy queue and workers are, and how many workers it takes.
+def status(id: str | None, wait: float, results: bool, url: str | None, as_json: bool) -> None:
+    """Show a prediction, a batch, or how busy the service is.
+
+    Without ID: the queue, the workers, and how many workers it takes.
 
     \b
     digitq status
     digitq status ID
-    digitq status ID --wait 10 --json | jq .digit
+    digitq status ID --wait 10 --json
+    digitq status BATCH --results
     """
     with _client(url) as client:
         if id is None:
@@ -136,6 +158,12 @@ def status(id: str | None, wait: float, url: str, as_json: bool) -> None:
             click.echo(json.dumps(load) if as_json else "\n".join(load_lines(load)))
             return
         found: Prediction | Batch = _either(id, lambda id: client.get(id, wait), lambda id: client.get_batch(id, wait))
+        if results:
+            if not isinstance(found, Batch):
+                raise click.UsageError("--results belongs to a batch")
+            show_rows(list(client.results(id)), _format(as_json, False))
+            click.echo(batch_line(found), err=as_json)
+            sys.exit(batch_code(found, wait > 0))
     if as_json:
         click.echo(json.dumps(found.to_json()))
     elif isinstance(found, Batch):
@@ -148,8 +176,8 @@ def status(id: str | None, wait: float, url: str, as_json: bool) -> None:
 @click.command()
 @click.argument("id")
 @url_option
-def cancel(id: str, url: str) -> None:
-    """Take back what waits of a prediction or a batch, or forget one that has ended.
+def cancel(id: str, url: str | None) -> None:
+    """Cancel a prediction or a batch, or delete an ended one.
 
     \b
     digitq cancel ID
@@ -162,8 +190,8 @@ def cancel(id: str, url: str) -> None:
 @click.option("--seconds", type=float, help="Stop after so many seconds  [default: on Ctrl-C]")
 @url_option
 @json_option
-def watch(seconds: float | None, url: str, as_json: bool) -> None:
-    """Watch the queue and the workers, live: what waits, who works, how fast, and what was read last.
+def watch(seconds: float | None, url: str | None, as_json: bool) -> None:
+    """Watch the queue, the workers and the last digits, live.
 
     On a terminal one screen, otherwise a line each second. Ctrl-C ends it.
 
@@ -172,6 +200,7 @@ def watch(seconds: float | None, url: str, as_json: bool) -> None:
     digitq watch --json | jq .queued
     """
     try:
-        Watch(url, as_json, authorization(Settings.from_env().api_key)).run(seconds)
+        address, api_key = target(url, Settings.from_env().api_key)
+        Watch(address, as_json, authorization(api_key)).run(seconds)
     except KeyboardInterrupt:
         sys.exit(0)

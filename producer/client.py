@@ -31,24 +31,26 @@ class Client(Many):
 
     Where the server is busy, out of service or out of reach, calls are repeated as `retry` says; each submit carries an
     idempotency key, one of its own if none is given, so that a picture is never handed in twice. `timeout` is for one
-    try, in seconds, beyond the time that the server is asked to wait.
+    try, in seconds, beyond the time that the server is asked to wait. Without a `url` both it and the key come from
+    the environment: DIGITQ_URL (else DIGITQ_HOST and DIGITQ_PORT) and DIGITQ_API_KEY. Raises SettingsError.
     """
 
     def __init__(
         self,
-        url: str = "http://127.0.0.1:8000",
+        url: str | None = None,
         api_key: str | None = None,
         *,
         timeout: float = 10,
         retry: Retry = Retry(),  # noqa: B008  # frozen
     ) -> None:
+        url, api_key = wire.target(url, api_key)
         self._http = httpx.Client(base_url=url, headers=authorization(api_key), timeout=timeout)
         self._timeout, self._retry = timeout, retry
 
     def submit(
         self, image: bytes, filename: str = "", *, priority: Priority | str = Priority.NORMAL, idempotency_key: str = ""
     ) -> Prediction:
-        """Hands in one picture. Raises the error whose code the server answers, RedisUnavailable where it is away.
+        """Hands in one picture. Raises the error whose code the server answers, or ServerUnavailable.
 
         >>> client.submit(image, priority="high").state.value
         'queued'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import click
@@ -12,7 +12,7 @@ from producer.sending import Result
 from producer.table import csv_line, csv_lines
 from shared.batch import Batch
 from shared.errors import DigitqError
-from shared.prediction import Prediction
+from shared.prediction import Prediction, verdict
 
 Format = Literal["text", "json", "csv"]
 
@@ -21,14 +21,14 @@ OK, FAILED, UNAVAILABLE, TIMEOUT = 0, 1, 3, 4
 COLUMNS = ("path", "id", "state", "digit", "confidence", "decision", "reason", "warnings", "error")
 
 
-def code_of(result: Result, wait: bool = False) -> int:
-    """The exit code that one result stands for."""
+def code_of(result: Result, wait: bool = False, strict: bool = False) -> int:
+    """The exit code that one result stands for; `strict`: a digit that is not accepted counts as failed."""
     if isinstance(result, TimeoutError):
         return TIMEOUT
     if isinstance(result, DigitqError):
         return UNAVAILABLE if result.status in (429, 503) else FAILED
     if result.state.terminal:
-        return FAILED if result.digit is None else OK
+        return FAILED if result.digit is None or (strict and result.decision != "accept") else OK
     return TIMEOUT if wait else OK
 
 
@@ -63,11 +63,15 @@ def as_json(label: str, result: Result) -> dict[str, Any]:
 
 def line(prediction: Prediction, name: str) -> str:
     """One prediction as a line for people."""
-    if prediction.digit is not None and prediction.confidence is not None:
-        decision = f"{prediction.decision}: {prediction.reason}" if prediction.reason else prediction.decision
-        return f"{name}: {prediction.digit}  ({prediction.confidence:.1%}, {decision})"
-    error = f"  {prediction.error['code']}: {prediction.error['message']}" if prediction.error else ""
-    return f"{name}: {prediction.state.value}  {prediction.id}{error}"
+    return row_line(prediction.to_json(), name)
+
+
+def row_line(row: Mapping[str, Any], name: str) -> str:
+    """The JSON object of a prediction, or a batch's result, as a line for people."""
+    if row["digit"] is not None and row["confidence"] is not None:
+        return f"{name}: {verdict(row['digit'], row['confidence'], row['decision'], row['reason'])}"
+    error = f"{row['error']['code']}: {row['error']['message']}" if row["error"] else None
+    return f"{name}: " + "  ".join(filter(None, (row["state"], row.get("id"), error)))
 
 
 def batch_line(batch: Batch) -> str:
@@ -77,10 +81,17 @@ def batch_line(batch: Batch) -> str:
     return f"batch {batch.id}: {batch.state.value}  {', '.join(counts)}, of {batch.total}"
 
 
-def batch_code(batch: Batch, wait: bool = False) -> int:
-    """The exit code that a batch stands for."""
+def show_rows(rows: Iterable[Mapping[str, Any]], format: Format) -> None:
+    """Prints the results of a batch on stdout: as JSON lines, or as lines for people."""
+    as_text = (row_line(row, row["filename"] or str(row["index"])) for row in rows)
+    click.echo("\n".join(map(json.dumps, rows) if format == "json" else as_text))
+
+
+def batch_code(batch: Batch, wait: bool = False, rows: Iterable[Mapping[str, Any]] = ()) -> int:
+    """The exit code that a batch stands for; `rows`: its results, each of which must be accepted."""
     if batch.state.terminal:
-        return FAILED if batch.succeeded < batch.total else OK
+        accepted = all(row["decision"] == "accept" for row in rows)
+        return FAILED if batch.succeeded < batch.total or not accepted else OK
     return TIMEOUT if wait else OK
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from producer.client import Client
 from producer.journal import Entry, Journal
 from producer.sources import Source
-from shared.errors import DigitqError, Lost
+from shared.errors import DigitqError, Lost, Unauthorized
 from shared.prediction import Prediction
 
 #: Answers that would be the same the next time.
@@ -28,13 +28,15 @@ class Sender:
     patience: float | None
 
     def send(self, source: Source) -> Result:
-        """What became of it: its prediction as far as it was waited for, or why there is none."""
+        """What became of it: its prediction as far as it was waited for, or why there is none. Raises Unauthorized."""
         try:
             data = source.read()
             entry = self.journal.begin(source.place, hashlib.sha256(data).hexdigest())
             if entry.outcome is not None:
                 return recalled(entry.outcome)
             return self._followed(data, source.name, entry)
+        except Unauthorized:
+            raise  # all others would end alike
         except (DigitqError, TimeoutError) as error:
             return error
 

@@ -14,8 +14,13 @@ import click
 from producer.uploads import is_batch
 from shared.errors import DataError
 
-#: What is taken from a folder; a file that is named may be called anything.
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+#: Taken from a folder; a file that is named may be called anything. The second line is not supported by the server,
+#: which says so of each by name: a picture that is left out silently would be missed late.
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"} | {
+    ".heic", ".heif", ".avif", ".jxl",
+}  # fmt: skip
+#: HEIC, AVIF and MP4 begin with the size of their first box; the third byte of an IDX file is a type, never 0.
+BOX = b"\0\0\0"
 STDIN = "-"
 
 
@@ -65,9 +70,11 @@ class Source:
         """Whether it holds many pictures, by how it begins. Raises DataError."""
         try:
             if self.path is None:
-                return is_batch(self.data[:4])
-            with self.path.open("rb") as file:
-                return is_batch(file.read(4))
+                head = self.data[:4]
+            else:
+                with self.path.open("rb") as file:
+                    head = file.read(4)
+            return is_batch(head) and not head.startswith(BOX)
         except OSError as error:
             raise DataError(f"{self.label} cannot be read: {error.strerror}") from error
 

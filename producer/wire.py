@@ -19,8 +19,9 @@ import httpx
 from producer.received import BLOCK, Received
 from producer.retry import Retry
 from shared import errors
-from shared.errors import DigitqError, RedisUnavailable
+from shared.errors import DigitqError, ServerUnavailable, SettingsError
 from shared.keys import Priority
+from shared.settings import Settings
 
 T = TypeVar("T")
 Steps = Generator["Call | float", Any, T]
@@ -42,8 +43,10 @@ _BY_CODE = {
 }
 #: The request has not left this machine.
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+#: What httpx and anyio say where nobody listens.
+_REFUSED = ("Connection refused", "All connection attempts failed")
 #: Our own mistake: it would be the same the next time.
-_HOPELESS = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+_HOPELESS = (httpx.LocalProtocolError,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,7 @@ def delete(path: str, retry: Retry) -> Steps[None]:
 
 
 def answered(call: Call, retry: Retry) -> Steps[httpx.Response]:
-    """The answer, if it is a good one; raises the error whose code the server answers, or RedisUnavailable."""
+    """The answer, if it is a good one; raises the error whose code the server answers, or ServerUnavailable."""
     began, tried = time.monotonic(), 0
     while True:
         tried += 1
@@ -159,12 +162,24 @@ def blocks(body: Received) -> Iterator[bytes]:
     return iter(partial(body.file.read, BLOCK), b"")
 
 
-def unreachable(trouble: httpx.RequestError) -> RedisUnavailable:
-    """The error for a server that does not answer, with what httpx says as its cause."""
+def unreachable(trouble: httpx.RequestError) -> ServerUnavailable:
+    """Returns the error for a server that does not answer, with httpx's error as its cause."""
     url = trouble.request.url
-    error = RedisUnavailable(f"{url.scheme}://{url.netloc.decode()} does not answer: {trouble}")
+    refused = isinstance(trouble, httpx.ConnectError) and any(text in str(trouble) for text in _REFUSED)
+    reason = ". Is it running? (`make up`)" if refused else f": {str(trouble) or type(trouble).__name__}"
+    error = ServerUnavailable(f"digitq does not answer at {url.scheme}://{url.netloc.decode()}{reason}")
     error.__cause__ = trouble
     return error
+
+
+def target(url: str | None, api_key: str | None) -> tuple[str, str | None]:
+    """Returns the server's URL and the API key; without a URL both come from the settings. Raises SettingsError."""
+    if url is None:
+        settings = Settings.from_env()
+        return settings.client_url(), api_key or settings.api_key or None
+    if not url.startswith(("http://", "https://")):
+        raise SettingsError(f"The URL of the server is {url!r}, expected http://HOST:PORT or https://HOST")
+    return url.rstrip("/"), api_key
 
 
 def error_of(response: httpx.Response) -> DigitqError:

@@ -25,6 +25,13 @@ class SettingsError(DigitqError):
     title = "A setting is wrong"
 
 
+class MissingPart(DigitqError):
+    """A command needs more than the base package, and that is not installed."""
+
+    code = "missing_part"
+    title = "Not installed"
+
+
 class ModelError(DigitqError):
     """The model file is missing, damaged or not the one that its card describes."""
 
@@ -164,6 +171,12 @@ class RedisUnavailable(DigitqError):
     """Redis does not answer, or refuses to write."""
 
     code, status, title = "redis_unavailable", 503, "The queue is out of reach"
+
+
+class ServerUnavailable(RedisUnavailable):
+    """The web process does not answer a client. A RedisUnavailable too: callers that expect an outage catch both."""
+
+    code, title = "server_unavailable", "digitq does not answer"
 
 
 class NoWorker(DigitqError):

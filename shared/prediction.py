@@ -219,3 +219,9 @@ def _timings(
     store = total - queue - preprocess - inference
     stages = {"queue": queue, "preprocess": preprocess, "inference": inference, "store": store, "total": total}
     return {stage: round(ms, 3) for stage, ms in stages.items()}
+
+
+def verdict(digit: int, confidence: float, decision: str | None, reason: str | None) -> str:
+    """Returns a digit for people, with the confidence and the decision; a rejected one is shown as `?`."""
+    why = f"{decision}: {reason}" if reason else f"{decision}"
+    return f"?  ({digit} at {confidence:.1%}, {why})" if decision == "reject" else f"{digit}  ({confidence:.1%}, {why})"

@@ -10,12 +10,13 @@ import re
 import sys
 from base64 import b64decode
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from shared.embedded import running_server
 from shared.errors import SettingsError
 
 PREFIX = "DIGITQ_"
@@ -36,7 +37,12 @@ def _setting(default: Any, doc: str, *, low: float | None = None, env: str = "",
 class Settings:
     """The effective settings of one process. Units are in the names: seconds, ms, bytes."""
 
-    redis_url: str = _setting("redis://127.0.0.1:6379/0", "where Redis is", env="REDIS_URL", secret=True)
+    redis_url: str = _setting(
+        "redis://127.0.0.1:6379/0",
+        "where Redis is; unset, a `digitq up` in this folder is found first",
+        env="REDIS_URL",
+        secret=True,
+    )
     host: str = _setting("127.0.0.1", "address that the web process binds")
     port: int = _setting(8000, "port that the web process binds", low=1)
     web_threads: int = _setting(128, "threads of a web process; small uploads and polls need none", low=4)
@@ -60,7 +66,8 @@ class Settings:
     allowed_functions: str = _setting("", "further job functions that a worker may run, comma-separated paths")
     api_keys: str = _setting("", "keys that clients may show, comma-separated, each `key` or `name:key`", secret=True)
     api_keys_file: str = _setting("", "file with such keys, one a line")
-    api_key: str = _setting("", "key that the command line shows, and that no server looks at", secret=True)
+    url: str = _setting("", "where clients find digitq; without it http:// with DIGITQ_HOST and DIGITQ_PORT")
+    api_key: str = _setting("", "key that the command line and `Client()` show; no server looks at it", secret=True)
     allow_anonymous: str = _setting("0", "1 serves other machines without any key")
     rate_limit: str = _setting("", "pictures that one client may hand in, such as 100/second or 5000/hour")
     webhook_secret: str = _setting("", "signs callbacks: whsec_ and base64, several separated by blanks", secret=True)
@@ -82,6 +89,8 @@ class Settings:
         values = {f.name: _parse(name, env[name], f) for name, f in known.items() if env.get(name)}
         settings = cls(**values)
         _check_choices(settings)
+        if "redis_url" not in values and (url := running_server(settings.state_dir)):
+            return replace(settings, redis_url=url)
         return settings
 
     def table(self) -> dict[str, str]:
@@ -90,6 +99,10 @@ class Settings:
         masked = {"redis_url": without_password(self.redis_url)}
         hidden = {f: masked.get(f.name, text and "***") for f, text in shown.items() if f.metadata["secret"]}
         return {variable(f): hidden.get(f, text) for f, text in shown.items()}
+
+    def client_url(self) -> str:
+        """Returns the URL under which a client on this machine finds the web process."""
+        return self.url.rstrip("/") or f"http://{reachable(self.host)}:{self.port}"
 
     def rate(self) -> tuple[int, float]:
         """The rate limit: so many pictures in so many seconds; (0, 0) if there is none."""
@@ -104,6 +117,12 @@ class Settings:
             f"DIGITQ_HOST is {self.host}, which other machines reach: set DIGITQ_API_KEYS (or DIGITQ_API_KEYS_FILE), "
             "or DIGITQ_ALLOW_ANONYMOUS=1 if whoever reaches it may use it"
         )
+
+
+def reachable(host: str) -> str:
+    """Returns the host of a URL for what is bound to this address; a wildcard is reached through the loopback."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared, not bound
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
 def is_loopback(host: str) -> bool:
@@ -162,6 +181,8 @@ def _check_choices(settings: Settings) -> None:
     for name, (value, allowed) in choices.items():
         if value not in allowed:
             raise SettingsError(f"{name} is {value!r}, expected one of {', '.join(allowed)}")
+    if settings.url and not settings.url.startswith(("http://", "https://")):
+        raise SettingsError(f"DIGITQ_URL is {settings.url!r}, expected a form such as http://127.0.0.1:8000")
     if settings.rate_limit and not all(settings.rate()):
         raise SettingsError(f"DIGITQ_RATE_LIMIT is {settings.rate_limit!r}, expected a form such as 100/second")
     if not all(_is_secret(one) for one in settings.webhook_secret.split()):

@@ -10,10 +10,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -22,6 +24,7 @@ from shared.home import ROOT
 from shared.ids import new_id
 from shared.settings import Settings
 from shared.store import Store, connect
+from tests.invoked import invoked
 from tests.pictures import seven
 from tests.web import Web, sevens, web
 from worker.heartbeat import Heartbeat
@@ -90,13 +93,38 @@ def test_no_answer_in_time_exits_4(url: str, picture: str) -> None:
     assert digitq("submit", picture, "--wait", "--timeout", "0.2", "--url", url).returncode == 4
 
 
-def test_no_server_exits_3(picture: str) -> None:
+def unused_port() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        nowhere = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    done = digitq("submit", picture, "--url", nowhere)
-    assert (done.returncode, done.stdout) == (3, "")
-    assert "does not answer" in done.stderr
+        return str(probe.getsockname()[1])
+
+
+def here(*words: str, **env: str) -> tuple[int, str, str]:
+    done = invoked(*words, **env)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_no_server_exits_3_and_names_the_server(picture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("producer.wire.time.sleep", lambda seconds: None)
+    nowhere = f"http://127.0.0.1:{unused_port()}"
+    said = f"digitq does not answer at {nowhere}. Is it running? (`make up`)\n"
+    assert here("submit", picture, "--url", nowhere) == (3, "", f"{picture}: server_unavailable: {said}")
+    for words in (("status",), ("cancel", "x"), ("watch",)):
+        assert here(*words, "--url", nowhere) == (3, "", said), words
+
+
+def test_the_server_is_found_through_the_environment(url: str, picture: str) -> None:
+    for place in ({"DIGITQ_PORT": url.rpartition(":")[2]}, {"DIGITQ_URL": f"{url}/", "DIGITQ_PORT": "1"}):
+        for words in (("submit", picture), ("status",), ("watch", "--seconds", "0")):
+            assert here(*words, **place)[0] == 0, (place, words)
+    assert here("status", "--url", url, DIGITQ_URL="http://127.0.0.1:1")[0] == 0
+    assert "at http://127.0.0.1:1. Is it" in here("watch", DIGITQ_PORT="1")[2]
+
+
+def test_a_url_without_a_scheme_is_wrong_use() -> None:
+    code, _, said = here("status", "--url", "127.0.0.1:8000")
+    assert (code, "expected http://HOST:PORT" in said) == (2, True)
+    assert here("status", DIGITQ_URL="localhost")[0] == 2
 
 
 def test_wrong_use_exits_2(picture: str) -> None:
@@ -104,6 +132,15 @@ def test_wrong_use_exits_2(picture: str) -> None:
     assert digitq("submit", "/no/such/file.png").returncode == 2
     assert digitq("nonsense").returncode == 2
     assert digitq("config", env={"DIGITQ_PROT": "1"}).returncode == 2
+
+
+def test_without_a_key_that_is_needed_it_says_what_to_set(store: Store, picture: str) -> None:
+    said = "digitq: An API key is needed. Set DIGITQ_API_KEY to a key that this server knows.\n"
+    with web(Store(store.client, replace(store.settings, api_keys="alice:secret"))) as site:
+        for words in (("submit", picture, picture), ("status",), ("cancel", "x"), ("watch",)):
+            assert here(*words, "--url", site.url) == (1, "", said), words
+        assert here("status", "--url", site.url, DIGITQ_API_KEY="wrong") == (1, "", said)
+        assert here("submit", picture, "--url", site.url, DIGITQ_API_KEY="secret")[0] == 0
 
 
 def test_an_unknown_id_exits_1(url: str) -> None:
@@ -159,6 +196,14 @@ def test_help_lists_every_command_of_the_contract() -> None:
     text = digitq("--help").stdout
     for command in ("up", "web", "worker", "submit", "status", "cancel", "train", "evaluate", "healthcheck", "config"):
         assert f"\n  {command} " in text
+
+
+def test_help_has_a_whole_summary_for_each_command_on_a_narrow_terminal() -> None:
+    text = CliRunner(env={"COLUMNS": "80"}).invoke(main, ["--help"]).output
+    commands = text.partition("Commands:\n")[2].splitlines()
+    assert not any(line.endswith("...") for line in commands) and len(commands) == len(
+        main.list_commands(click.Context(main))
+    )
 
 
 def test_help_leaves_out_the_commands_of_a_side_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

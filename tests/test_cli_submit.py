@@ -10,6 +10,7 @@ import json
 import os
 import pty
 import random
+import re
 import signal
 import struct
 import subprocess
@@ -28,7 +29,8 @@ from producer.printing import COLUMNS, confusion
 from shared import keys
 from shared.home import ROOT
 from shared.store import Store
-from tests.pictures import seven
+from tests.invoked import invoked
+from tests.pictures import png, seven
 from tests.proxy import proxy
 from tests.stack import Stack
 from tests.web import Web, sevens, web
@@ -102,6 +104,15 @@ def test_what_is_nowhere_is_wrong_use(site: Web, tmp_path: Path) -> None:
     assert site.calls == []
 
 
+def test_a_format_that_is_not_read_is_refused_by_name(site: Web, worker: None, scans: Path) -> None:
+    (scans / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    for words in ((str(scans / "phone.HEIC"),), (str(scans),)):
+        done = invoked("submit", *words, "--wait", "--url", site.url)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert f"{scans}/phone.HEIC: unsupported_type: " in done.stderr and "IDX" not in done.stderr
+    assert done.stdout.count(": 7 ") == 3
+
+
 def test_many_files_are_sent_at_the_same_time(site: Web, store: Store, tmp_path: Path) -> None:
     for n in range(16):
         (tmp_path / f"{n:02}.png").write_bytes(seven(28 + n))
@@ -153,6 +164,77 @@ def test_a_batch_with_labels_shows_a_confusion_matrix(stack: Stack, tmp_path: Pa
     ]
     done = digitq("submit", str(images), "--wait", "--csv", "--url", stack.url)
     assert len(done.stdout.splitlines()) == 13 and done.stdout.startswith("index,filename,state,digit")
+
+
+def test_with_labels_json_is_the_summary_alone(stack: Stack, tmp_path: Path) -> None:
+    images, labels = tmp_path / "images", tmp_path / "labels"
+    images.write_bytes(idx(2))
+    labels.write_bytes(struct.pack(">2I", 0x801, 2) + bytes(2))
+    done = invoked("submit", str(images), "--labels", str(labels), "--wait", "--json", "--url", stack.url)
+    assert list(json.loads(done.stdout)) == ["total", "succeeded", "failed", "accuracy", "images_per_second"]
+    assert done.returncode == 0 and re.match(r"batch [\w-]+: finished  2 succeeded", done.stderr)
+
+
+def zipped(path: Path, **files: bytes) -> str:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(f"{name}.png", data)
+    return str(path)
+
+
+def test_a_batch_prints_each_picture_and_its_id(stack: Stack, tmp_path: Path) -> None:
+    words = (
+        "submit",
+        zipped(tmp_path / "a.zip", one=seven(60), two=b"hello", three=seven()),
+        "--url",
+        stack.url,
+        "--wait",
+    )
+    text, as_json, as_csv = invoked(*words), invoked(*words, "--json"), invoked(*words, "--csv")
+    one, two, three, last = text.stdout.splitlines()
+    assert re.fullmatch(r"one\.png: 7  \(\d+\.\d%, accept\)", one) and three.startswith("three.png: 7  (")
+    assert two.startswith("two.png: failed  unsupported_type: ")
+    total = r"batch [\w-]+: finished  2 succeeded, 1 failed, of 3  \(\d+\.\d pictures/s\)"
+    assert re.fullmatch(total, last) and text.stderr == ""
+    rows = [json.loads(line) for line in as_json.stdout.splitlines()]
+    assert [(row["filename"], row["digit"]) for row in rows] == [("one.png", 7), ("two.png", None), ("three.png", 7)]
+    assert len(as_csv.stdout.splitlines()) == 4
+    assert all(re.fullmatch(total + "\n", done.stderr) for done in (as_json, as_csv))
+    assert {done.returncode for done in (text, as_json, as_csv)} == {1}
+
+
+def test_status_prints_the_results_of_a_batch(stack: Stack, tmp_path: Path) -> None:
+    batch = zipped(tmp_path / "a.zip", one=seven(), two=b"hello")
+    id = json.loads(invoked("submit", batch, "--json", "--url", stack.url).stdout)["id"]
+    text = invoked("status", id, "--wait", "30", "--results", "--url", stack.url)
+    one, two, last = text.stdout.splitlines()
+    assert (text.returncode, one[:10], two[:25]) == (1, "one.png: 7", "two.png: failed  unsuppor")
+    assert last == f"batch {id}: finished  1 succeeded, 1 failed, of 2"
+    rows = invoked("status", id, "--results", "--json", "--url", stack.url)
+    assert [json.loads(row)["digit"] for row in rows.stdout.splitlines()] == [7, None]
+    assert rows.stderr == f"{last}\n"
+
+
+def test_pictures_of_an_idx_file_are_named_by_their_place(stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "images").write_bytes(idx(2))
+    done = invoked("submit", str(tmp_path / "images"), "--wait", "--url", stack.url)
+    assert [line.partition("  (")[0] for line in done.stdout.splitlines()[:2]] == ["0: ?", "1: ?"]
+    assert "reject: no_ink)" in done.stdout
+
+
+def test_a_rejected_picture_is_no_answer(stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "blank.png").write_bytes(png())
+    (tmp_path / "seven.png").write_bytes(seven())
+    batch = zipped(tmp_path / "both.zip", blank=png(), seven=seven())
+    for name in ("blank.png", "both.zip"):
+        words = ("submit", str(tmp_path / name), "--wait", "--url", stack.url)
+        plain, strict = invoked(*words), invoked(*words, "--strict", "--json")
+        assert re.search(r"blank\.png: \?  \(\d at [\d.]+%, reject: no_ink\)", plain.stdout)
+        assert (plain.returncode, strict.returncode) == (0, 1)
+        row = json.loads(strict.stdout.splitlines()[0])
+        assert isinstance(row["digit"], int) and row["decision"] == "reject"
+    assert invoked("submit", str(tmp_path / "seven.png"), "--wait", "--strict", "--url", stack.url).returncode == 0
+    assert invoked("submit", batch, "--strict", "--url", stack.url).returncode == 2
 
 
 def test_the_confusion_matrix_counts_what_has_no_digit_apart() -> None:
@@ -277,7 +359,8 @@ def test_a_batch_is_resumed(stack: Stack, tmp_path: Path) -> None:
     head, begun, _ = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(head + begun)  # killed before the answer came
     assert json.loads(digitq(*words).stdout)["id"] == first["id"]
-    assert json.loads(digitq(*words, "--wait").stdout)["succeeded"] == 20
+    waited = digitq(*words, "--wait")
+    assert f"batch {first['id']}: finished  20 succeeded" in waited.stderr and len(waited.stdout.splitlines()) == 20
 
 
 def test_a_batch_whose_labels_did_not_fit_is_handed_in_again(stack: Stack, tmp_path: Path) -> None:

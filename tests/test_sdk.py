@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import doctest
-import gzip
 import random
-import re
-import struct
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -32,8 +28,9 @@ from shared.errors import (
     PredictionFailed,
     QueueFull,
     RedisUnavailable,
+    ServerUnavailable,
+    SettingsError,
 )
-from shared.home import ROOT
 from shared.settings import Settings
 from shared.store import Store
 from tests.pictures import seven
@@ -78,20 +75,6 @@ def test_the_examples_of_the_docstrings_are_true(example: doctest.DocTest, stack
                          "asyncio": asyncio}  # fmt: skip
         report: list[str] = []
         assert doctest.DocTestRunner().run(example, out=report.append).failed == 0, "".join(report)
-
-
-def test_the_examples_of_the_readme_run(
-    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    images = struct.pack(">4I", 0x803, 2, 28, 28) + bytes(2 * 784)
-    Path("t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) >= 2
-    for block in blocks[:2]:
-        code = block.replace("http://127.0.0.1:8000", stack.url).replace("redis://127.0.0.1:6379", stack.redis_url)
-        exec(code, {"image_bytes": seven()})
-    assert "im3.png succeeded 7 None" in capsys.readouterr().out
 
 
 def test_every_client_has_an_example_of_its_own() -> None:
@@ -155,10 +138,27 @@ def test_a_cancel_whose_answer_is_lost_is_not_repeated(site: Web) -> None:
 
 def test_without_retries_a_broken_connection_is_an_error_with_its_cause(site: Web) -> None:
     with proxy(site.url, lambda n: True) as broken, Client(broken.url, retry=NEVER) as sdk:
-        with pytest.raises(RedisUnavailable, match="does not answer") as caught:
+        with pytest.raises(RedisUnavailable, match="digitq does not answer at http://127") as caught:
             sdk.submit(seven())
+        assert (type(caught.value), caught.value.code) == (ServerUnavailable, "server_unavailable")
         assert isinstance(caught.value.__cause__, httpx.TransportError)
         assert broken.cuts == 1
+
+
+def test_clients_without_a_url_go_where_the_settings_say(site: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> str:
+        async with AsyncClient() as sdk:
+            return (await sdk.submit(seven())).state.value
+
+    monkeypatch.setenv("DIGITQ_PORT", site.url.rpartition(":")[2])
+    monkeypatch.setenv("DIGITQ_API_KEY", "secret")
+    with Client() as sdk, Client("http://127.0.0.1:1") as elsewhere:
+        assert sdk.submit(seven()).state.value == asyncio.run(main()) == "queued"
+        assert sdk._http.headers["Authorization"] == "Bearer secret"
+        assert "Authorization" not in elsewhere._http.headers
+    monkeypatch.setenv("DIGITQ_URL", "http://127.0.0.1:1")
+    with Client(retry=NEVER) as sdk, pytest.raises(ServerUnavailable, match=r"127\.0\.0\.1:1\. Is it running"):
+        sdk.submit(seven())
 
 
 def test_connections_are_kept_and_not_more_than_the_bound_are_opened(stack: Stack) -> None:
@@ -387,6 +387,13 @@ def test_many_are_read_only_as_far_as_they_are_sent() -> None:
 
 
 def test_what_cannot_be_sent_is_not_tried_again(pauses: list[float]) -> None:
-    with Client("nowhere:80") as sdk, pytest.raises(DigitqError):
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.LocalProtocolError("Illegal header value", request=request)
+
+    sdk, _ = answers(problem(500, "x"))
+    sdk._http = httpx.Client(base_url="http://nowhere", transport=httpx.MockTransport(refuse))
+    with sdk, pytest.raises(DigitqError, match="Illegal header"):
         sdk.get("x")
     assert pauses == []
+    with pytest.raises(SettingsError, match="expected http://HOST:PORT"):
+        Client("nowhere:80")

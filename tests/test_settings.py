@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import tempfile
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +15,25 @@ from shared.home import ROOT
 from shared.settings import SHIPPED_MODEL, Settings, variable, without_password
 
 
-def test_defaults_need_no_environment() -> None:
+def test_defaults_need_no_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # no `digitq up` runs there
     assert Settings.from_env({}) == Settings()
+
+
+def test_the_server_of_an_up_in_this_folder_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(prefix="dq-") as folder, socket.socket(socket.AF_UNIX) as server:
+        monkeypatch.chdir(folder)
+        path = Path("var/redis/redis.sock").absolute()
+        path.parent.mkdir(parents=True)
+        server.bind(str(path))
+        assert Settings.from_env({}).redis_url == Settings().redis_url  # what a killed server leaves behind
+        server.listen()
+        assert Settings.from_env({}).redis_url == f"unix://{path}"
+        assert Settings.from_env({"REDIS_URL": "redis://r:1"}).redis_url == "redis://r:1"
+        assert Settings.from_env({"DIGITQ_STATE_DIR": "elsewhere"}).redis_url == Settings().redis_url
+        monkeypatch.setattr(os, "getuid", lambda: path.stat().st_uid + 1)
+        assert Settings.from_env({}).redis_url == Settings().redis_url  # somebody else's
+        monkeypatch.chdir("/")
 
 
 def test_values_are_read_with_their_types() -> None:
@@ -30,13 +51,20 @@ def test_values_are_read_with_their_types() -> None:
         ({"DIGITQ_MAX_ATTEMPTS": "0"}, "DIGITQ_MAX_ATTEMPTS='0' must be at least 1"),
         ({"DIGITQ_LEASE_SECONDS": "nan"}, "must be at least 1"),
         ({"DIGITQ_LOG_FORMAT": "xml"}, "expected one of text, json"),
+        ({"DIGITQ_URL": "localhost:8000"}, "expected a form such as http://127"),
         ({"REDIS_URL": "http://x"}, "expected one of redis, rediss, unix"),
     ],
-    ids=["unknown", "no number", "too small", "not a number at all", "no choice", "no redis"],
+    ids=["unknown", "no number", "too small", "not a number at all", "no choice", "no scheme", "no redis"],
 )
 def test_a_mistake_names_the_variable_and_the_form(env: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         Settings.from_env(env)
+
+
+def test_clients_find_a_web_process_that_is_bound_to_every_address() -> None:
+    assert Settings().client_url() == "http://127.0.0.1:8000"
+    assert Settings(host="::", port=9).client_url() == "http://[::1]:9"
+    assert Settings(url="https://digits.example/x/").client_url() == "https://digits.example/x"
 
 
 def test_passwords_are_not_printed() -> None:

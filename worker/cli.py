@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from shared.errors import DataError
+from shared.extras import require
+from shared.prediction import verdict
 from shared.settings import Settings
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -21,7 +23,11 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     help="Directory of the model.  [default: the one that is served]",
 )
 def explain(file: Path, out: Path, model: Path | None) -> None:
-    """Draw how a picture is read: the upload, every step of the preprocessing, the ten bars and the decision."""
+    """Draw how a picture is read, step by step.
+
+    The drawing has the upload, every step of the preprocessing, the ten bars and the decision.
+    """
+    require("worker")
     from worker.classify import Classifier
     from worker.explain import explain as steps
     from worker.mlp import Mlp
@@ -34,6 +40,6 @@ def explain(file: Path, out: Path, model: Path | None) -> None:
     except OSError as error:
         raise DataError(f"{out} cannot be written: {error}") from error
     warnings = f"  {', '.join(outcome.warnings)}" if outcome.warnings else ""
-    decision = f"{outcome.decision}: {outcome.reason}" if outcome.reason else outcome.decision
-    click.echo(f"{file}: {outcome.digit}  ({outcome.confidence:.1%}, {decision}){warnings}")
+    found = verdict(outcome.digit, outcome.confidence, outcome.decision, outcome.reason)
+    click.echo(f"{file}: {found}{warnings}")
     click.echo(f"the steps are in {out}", err=True)

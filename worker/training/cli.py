@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from shared.extras import require
 from shared.settings import Settings
 from worker.training.recipes import RECIPES
 
@@ -30,12 +31,13 @@ def train(
     recipe: str, data: Path, run: Path | None, seed: int, steps: int | None, fetch: bool, remark: str,
     out: Path | None, promote: bool, pictures: Path | None, force: bool,
 ) -> None:  # fmt: skip
-    """Train a model and write it with its card into model/ of the run's directory.
+    """Train a model, and write it with its card.
 
-    A run that was interrupted goes on from its last checkpoint. Prints the loss every 1,000 steps. With --out or
-    --promote the model also goes where it is wanted, if no model is there that reads better: both read the held-out
-    digits, and the pictures if there are any, on the way of an upload.
+    It goes into model/ of the run's directory. A run that was interrupted goes on from its last checkpoint. Prints the
+    loss every 1,000 steps. With --out or --promote the model also goes where it is wanted, if no model is there
+    that reads better: both read the held-out digits, and the pictures if there are any, on the way of an upload.
     """
+    require("worker", *(["training"] if RECIPES[recipe].bank else []))
     from worker.mlp import use_onednn
 
     if RECIPES[recipe].pictures:
@@ -97,12 +99,15 @@ are also read moved, turned, redrawn and badly taken.",
 def evaluate(
     data: Path | None, pictures: Path | None, paths: tuple[Path, ...], out: Path | None, robustness: int, as_json: bool
 ) -> None:
-    """Read labelled pictures on the way of an upload, and write figures and mistakes as a page to look at.
+    """Read labelled pictures, and report how many are right.
+
+    They are read exactly as an upload is. The report is a page with figures, plots and the mistakes.
 
     \b
     digitq evaluate --data var/mnist
     digitq evaluate --pictures photos --model worker/model --model var/train/best-0/model
     """
+    require("worker", "training")
     from worker.training import evaluation
     from worker.training.tables import text
 

@@ -1,0 +1,27 @@
+"""Checks, before a command does anything, that what it needs beyond the base package is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+
+from shared.errors import MissingPart
+
+#: Modules that each extra brings, the base package does not bring, and every command that needs the extra imports.
+EXTRAS = {"worker": ("numpy", "rq", "tensorflow"), "training": ("cv2",)}
+
+
+def require(*extras: str) -> None:
+    """Raises MissingPart, naming what to install, unless the modules of these extras are there."""
+    missing = {extra: [name for name in EXTRAS[extra] if find_spec(name) is None] for extra in extras}
+    wanted = [extra for extra, names in missing.items() if names]
+    if wanted:
+        names = ", ".join(name for extra in wanted for name in missing[extra])
+        raise MissingPart(f"Not installed: {names}. Needs `pip install digitq[{','.join(wanted)}]`.")
+
+
+def require_checkout(root: Path, names: Iterable[str], instead: str) -> None:
+    """Raises MissingPart with what to do instead, unless these files of the checkout are under `root`."""
+    if missing := [name for name in names if not (root / name).exists()]:
+        raise MissingPart(f"Not installed: {', '.join(missing)}. Needs a checkout of digitq. {instead}")

@@ -1,0 +1,15 @@
+"""The command line in this process: a second less for each command than in one of its own."""
+
+from __future__ import annotations
+
+import subprocess
+
+from click.testing import CliRunner
+
+from digitq import main
+
+
+def invoked(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """What a command ends with: exit code, stdout and stderr."""
+    done = CliRunner().invoke(main, words, env=env)
+    return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
