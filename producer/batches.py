@@ -51,7 +51,7 @@ def seat() -> Iterator[bool]:
 
 def represent(batch: Batch, status: int = 200) -> Response:
     """A batch, with the advice when to ask again while it has not ended."""
-    response = answer(batch.to_json(), status)
+    response = answer(batch.to_json(settings().root_path), status)
     if not batch.state.terminal:
         response.headers["Retry-After"] = "1"
     return response
@@ -78,7 +78,7 @@ def create() -> Response:
     wait = preferred_wait(request)
     batch = waited(batch.id, wait) if wait else batch
     response = represent(batch, 200 if batch.state.terminal else 202)
-    response.headers["Location"] = f"/v1/batches/{batch.id}"
+    response.headers["Location"] = f"{settings().root_path}/v1/batches/{batch.id}"
     response.headers["Vary"] = "Prefer"
     if wait:
         response.headers["Preference-Applied"] = f"wait={wait:g}"

@@ -99,7 +99,7 @@ class Deliverer:
 
 def send(due: DueWebhook, settings: Settings) -> int:
     """The receiver's status. Raises Unreachable."""
-    body = message(Prediction.from_hash(due.id, due.record))
+    body = message(Prediction.from_hash(due.id, due.record), settings.root_path)
     trace = due.record.get("traceparent")
     headers = {
         "Content-Type": "application/json",
@@ -110,10 +110,10 @@ def send(due: DueWebhook, settings: Settings) -> int:
     return post(due.record["callback_url"], body, headers, settings)
 
 
-def message(prediction: Prediction) -> bytes:
-    """What a receiver is told."""
+def message(prediction: Prediction, root: str) -> bytes:
+    """What a receiver is told; its links start with `root`."""
     kind, at = f"prediction.{prediction.state.value}", rfc3339(prediction.finished_at)
-    return json.dumps({"type": kind, "timestamp": at, "data": prediction.to_json()}).encode()
+    return json.dumps({"type": kind, "timestamp": at, "data": prediction.to_json(root)}).encode()
 
 
 def signed(id: str, at: int, body: bytes, secrets: str) -> Mapping[str, str]:

@@ -10,7 +10,7 @@ import re
 import sys
 from base64 import b64decode
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,9 @@ SHIPPED_MODEL = Path(__file__).parent.parent / "worker" / "model"
 STATE_DIR = Path("var")
 #: 100/second, 5000 per hour, 20/10 seconds.
 _RATE = re.compile(r"\s*(\d{1,9})\s*(?:/|per)\s*(?:(\d{1,4})\s*)?(second|minute|hour|day)s?\s*")
+#: The paths that digitq serves: a root path that starts with one of them could not be told from it.
+_OWN_PATHS = "v1|predictions|key|healthz|readyz|metrics|openapi[.]json|docs|static"
+_ROOT_PATH = re.compile(rf"(?!/(?:{_OWN_PATHS})(?:/|$))(?:/(?![.]{{1,2}}(?:/|$))[A-Za-z0-9._~-]+)*")
 _PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 
 
@@ -39,6 +42,7 @@ class Settings:
     redis_url: str = _setting("redis://127.0.0.1:6379/0", "where Redis is", env="REDIS_URL", secret=True)
     host: str = _setting("127.0.0.1", "address that the web process binds")
     port: int = _setting(8000, "port that the web process binds", low=1)
+    root_path: str = _setting("", "sub-path under which a proxy serves digitq, such as /digits")
     web_threads: int = _setting(128, "threads of a web process; small uploads and polls need none", low=4)
     batch_max_size: int = _setting(64, "pictures that a worker claims at most at once", low=1)
     batch_max_wait_ms: float = _setting(0.0, "how long a batch may wait to grow, once the last ones had company", low=0)
@@ -81,6 +85,7 @@ class Settings:
             raise SettingsError(f"unknown setting {', '.join(unknown)}; known are {', '.join(sorted(known))}")
         values = {f.name: _parse(name, env[name], f) for name, f in known.items() if env.get(name)}
         settings = cls(**values)
+        settings = replace(settings, root_path=settings.root_path.rstrip("/"))
         _check_choices(settings)
         return settings
 
@@ -164,6 +169,10 @@ def _check_choices(settings: Settings) -> None:
             raise SettingsError(f"{name} is {value!r}, expected one of {', '.join(allowed)}")
     if settings.rate_limit and not all(settings.rate()):
         raise SettingsError(f"DIGITQ_RATE_LIMIT is {settings.rate_limit!r}, expected a form such as 100/second")
+    if not _ROOT_PATH.fullmatch(settings.root_path):
+        raise SettingsError(
+            f"DIGITQ_ROOT_PATH is {settings.root_path!r}, expected a path such as /digits, not one of digitq's own"
+        )
     if not all(_is_secret(one) for one in settings.webhook_secret.split()):
         raise SettingsError("DIGITQ_WEBHOOK_SECRET is not whsec_ and the base64 of 24 to 64 bytes")
 

@@ -4,6 +4,9 @@ import { problemWords } from "./words.js";
 
 const MAX_TRIES = 40, LONGEST_PAUSE = 15, AGAIN = new Set([429, 502, 503, 504]);
 
+/** The sub-path under which a proxy serves the page, or an empty string: this module lies in its folder `static`. */
+export const ROOT = new URL("..", import.meta.url).pathname.slice(0, -1);
+
 /** Whatever went wrong, in words; `code` is the API's, or `network`. */
 export class Problem extends Error {
   constructor(body, status = 0, retryAfter = 0) {
@@ -16,11 +19,11 @@ export class Problem extends Error {
   }
 }
 
-/** One request. Throws a Problem, or an AbortError where `signal` says so. */
+/** One request, whose path is below ROOT. Throws a Problem, or an AbortError where `signal` says so. */
 export async function call(path, options = {}) {
   let response;
   try {
-    response = await fetch(path, options);
+    response = await fetch(ROOT + path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem({ code: navigator.onLine ? "network" : "offline" });

@@ -1,9 +1,9 @@
 // “That was a …”: corrections, kept in this browser, and handed out as a labelled set.
 
-import { call } from "./api.js";
+import { ROOT, call } from "./api.js";
 import { zip } from "./zip.js";
 
-const KEY = "digitq.corrections";
+const KEY = `digitq.corrections${ROOT}`;
 const FOLDER = "pictures/";
 
 const load = () => {

@@ -1,5 +1,7 @@
 // What the server tells by itself: finished pictures, and how busy it is.
 
+import { ROOT } from "./api.js";
+
 const CLOSE_HIDDEN_AFTER = 20_000, AGAIN_AFTER = 4000;
 
 /** `on` has `prediction(p)`, `status(s)`, `reset()` and `connected(bool)`. */
@@ -8,7 +10,7 @@ export function listen(on) {
 
   function open() {
     clearTimeout(again);
-    source = new EventSource("/v1/events");
+    source = new EventSource(`${ROOT}/v1/events`);
     source.addEventListener("open", () => on.connected(true));
     source.addEventListener("prediction", (event) => on.prediction(JSON.parse(event.data)));
     source.addEventListener("status", (event) => on.status(JSON.parse(event.data)));

@@ -1,0 +1,25 @@
+"""Serving under a sub-path behind a proxy (`DIGITQ_ROOT_PATH`), whether the proxy strips the sub-path or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+
+def without_root(path: str, root: str) -> str:
+    """Returns the path of a request below the root path; a path without that prefix is returned as it is."""
+    inner = path.removeprefix(root)
+    return inner or "/" if inner[:1] in ("", "/") else path
+
+
+class RootPath:
+    """WSGI middleware that moves the root path from PATH_INFO to SCRIPT_NAME (PEP 3333)."""
+
+    def __init__(self, application: Any, root: str) -> None:
+        self._application, self._root = application, root
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Answers a request with the application below the root path."""
+        environ["SCRIPT_NAME"] = self._root
+        environ["PATH_INFO"] = without_root(environ.get("PATH_INFO", ""), self._root)
+        return self._application(environ, start_response)  # type: ignore[no-any-return]
