@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -21,7 +18,7 @@ from shared.home import http_ok
 from shared.store import Store
 from tests.browser import Troubles, browser
 from tests.pictures import seven
-from tests.web import sevens
+from tests.web import free_port, sevens, web_process
 
 SITE = HOME / "deploy" / "nginx.conf"
 ROOT = "/digits"
@@ -39,12 +36,6 @@ http {{
 FOLDERS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 PATHS = " ".join(f"{name}_temp_path {{folder}}/{name};" for name in FOLDERS)
 STRIPS = "rewrite ^/digits(/.*)$ $1 break;"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def written(folder: Path, port: int, web: int, strips: bool) -> Path:
@@ -74,18 +65,17 @@ def proxied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     command = [binary, "-p", str(folder), "-e", str(folder / "log"), "-c", str(file)]
     checked = subprocess.run([*command, "-t"], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
-    keep = {name: value for name, value in os.environ.items() if not name.startswith("DIGITQ_")}
-    env = {**keep, "REDIS_URL": redis_url, "DIGITQ_PORT": str(web), "DIGITQ_ROOT_PATH": ROOT}
-    with ExitStack() as stack:
-        for arguments in ([sys.executable, "-m", "digitq", "web"], command):
-            process = subprocess.Popen(arguments, cwd=HOME, env=env)
-            stack.callback(process.wait, 20)
-            stack.callback(process.terminate)
-        end = time.monotonic() + 30
-        while not http_ok(f"http://127.0.0.1:{port}{ROOT}/healthz"):
-            assert time.monotonic() < end, "nginx or the web process did not start"
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
+    with web_process(redis_url, web, DIGITQ_ROOT_PATH=ROOT):
+        nginx = subprocess.Popen(command)
+        try:
+            end = time.monotonic() + 20
+            while not http_ok(f"http://127.0.0.1:{port}{ROOT}/healthz"):
+                assert time.monotonic() < end and nginx.poll() is None, "nginx did not start"
+                time.sleep(0.05)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            nginx.terminate()
+            nginx.wait(20)
 
 
 def test_the_api_answers_below_the_sub_path(proxied: str, store: Store) -> None:

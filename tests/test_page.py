@@ -22,6 +22,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 from tests.browser import STROKES, Troubles, browser, draw
 from tests.pictures import seven
 from tests.stack import Stack, up
+from tests.web import free_port, web_process
 
 PICTURES = [{"name": f"im{i}.png", "mimeType": "image/png", "buffer": seven(56 + 4 * i)} for i in range(3)]
 #: Longest that anything on the page may take on a busy machine, in ms.
@@ -271,6 +272,35 @@ def test_redis_gone_is_told_and_nothing_is_lost(page: Page, served: Stack) -> No
     assert digits(page) == ["7"]
     expect(page.locator("#banner")).to_have_text("")
     expect(page.locator("#live-dot")).to_have_attribute("data-state", "good")
+
+
+def test_a_server_that_is_stopped_is_told_and_found_again(chrome: Browser, redis_url: str) -> None:
+    port = free_port()
+    page = chrome.new_page()
+    dot, banner = page.locator("#live-dot"), page.locator("#banner")
+    with web_process(redis_url, port):
+        page.goto(f"http://127.0.0.1:{port}/")
+        expect(dot).to_have_attribute("data-state", "warn")  # no worker
+    expect(banner).to_contain_text("The server does not answer")
+    expect(dot).to_have_attribute("data-state", "bad")
+    with web_process(redis_url, port):
+        expect(banner).not_to_contain_text("The server does not answer")
+        expect(dot).to_have_attribute("data-state", "warn")
+    page.close()
+
+
+def test_a_server_that_falls_silent_is_told_and_found_again(chrome: Browser, redis_url: str) -> None:
+    port = free_port()
+    page = chrome.new_page()
+    with web_process(redis_url, port) as process:
+        page.goto(f"http://127.0.0.1:{port}/")
+        expect(page.locator("#live-dot")).to_have_attribute("data-state", "warn")
+        os.killpg(process.pid, signal.SIGSTOP)  # its connections stay open
+        expect(page.locator("#banner")).to_contain_text("The server does not answer")
+        os.killpg(process.pid, signal.SIGCONT)
+        expect(page.locator("#banner")).not_to_contain_text("The server does not answer")
+        expect(page.locator("#live-dot")).to_have_attribute("data-state", "warn")
+    page.close()
 
 
 def test_offline_is_told_and_what_was_handed_in_is_sent_later(page: Page, context: BrowserContext) -> None:

@@ -65,19 +65,17 @@ function showStatus(status) {
   strip.p95.textContent = redis ? ms(p95) : "–";
 }
 
-let lost;
 listen({
   prediction: (prediction) => list.ended(prediction),
   reset: () => list.lookAgain(),
   status: showStatus,
   connected(yes) {
-    clearTimeout(lost);
-    if (yes) return notice("server", ""), list.lookAgain();
-    // A server that is started again is back before this is read.
-    lost = setTimeout(() => {
-      strip.dot.dataset.state = "bad";
-      notice("server", "The server does not answer. This page tries again by itself.");
-    }, 2500);
+    notice("server", yes ? "" : "The server does not answer. This page tries again by itself.");
+    if (yes) return list.lookAgain();
+    // What it said last may no longer be so.
+    for (const name of ["redis", "workers"]) notice(name, "");
+    for (const part of [strip.queued, strip.workers, strip.rate, strip.p50, strip.p95]) part.textContent = "–";
+    strip.dot.dataset.state = "bad";
   },
 });
 
