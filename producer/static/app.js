@@ -1,5 +1,6 @@
 // The page: puts its parts together.
 
+import { MOST, entriesOf, picturesIn } from "./dropped.js";
 import { countFixes, exportFixes, onFix } from "./fixes.js";
 import { List } from "./list.js";
 import { listen } from "./live.js";
@@ -22,6 +23,25 @@ function take(files) {
   if (pictures.length > 1) say(`${plural(pictures.length, "picture")} taken.`);
 }
 
+/** Takes what was dropped, and tells what was left out of folders. */
+async function takeDropped(entries) {
+  const { files, folders, skipped, unread, more } = await picturesIn(entries);
+  take(files);
+  const told = [
+    files.length || !folders.length ? "" : "There is no picture in what you dropped.",
+    skipped ? `${plural(skipped, "file")} that ${skipped > 1 ? "are" : "is"} no picture ${skipped > 1 ? "were" : "was"} left out.` : "",
+    unread ? `${plural(unread, "file or folder", "files or folders")} could not be opened.` : "",
+    more ? `Of folders up to ${MOST} pictures are taken at once: drop the others by themselves.` : "",
+  ].filter(Boolean).join(" ");
+  if (told) passing("dropped", told);
+}
+
+/** A notice that goes by itself. */
+function passing(name, text, seconds = 8) {
+  notice(name, text);
+  setTimeout(() => notice(name, ""), seconds * 1000);
+}
+
 at("file").multiple = true;
 for (const input of [at("file"), at("camera")]) {
   input.addEventListener("change", () => {
@@ -41,7 +61,7 @@ addEventListener("drop", (event) => {
   if (!hasFiles(event)) return;
   event.preventDefault();
   dragging(0);
-  take(event.dataTransfer.files);
+  takeDropped(entriesOf(event.dataTransfer.items));
 });
 addEventListener("paste", (event) => {
   const files = [...(event.clipboardData?.files ?? [])];
@@ -107,8 +127,7 @@ exporter.addEventListener("click", async () => {
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
     say(`${plural(count, "picture")} exported.${gone ? ` ${plural(gone, "has", "have")} expired.` : ""}`);
   } catch (problem) {
-    notice("export", problem.message);
-    setTimeout(() => notice("export", ""), 5000);
+    passing("export", problem.message);
   } finally {
     showFixes();
   }
