@@ -176,6 +176,19 @@ def test_of_a_dropped_folder_the_pictures_are_taken_and_the_rest_is_told(page: P
     expect(page.locator("#banner")).to_have_text("4 files that are no picture were left out.")
 
 
+def test_what_is_told_of_a_drop_is_not_hidden_by_what_holds_anyway(
+    chrome: Browser, redis_url: str, tmp_path: Path
+) -> None:
+    page, port = chrome.new_page(), free_port()
+    (tmp_path / "empty").mkdir()
+    with web_process(redis_url, port):
+        page.goto(f"http://127.0.0.1:{port}/")
+        expect(page.locator("#banner")).to_contain_text("No worker is running")
+        drop_paths(page, tmp_path / "empty")
+        expect(page.locator("#banner")).to_contain_text("There is no picture")
+    page.close()
+
+
 def test_a_folder_without_pictures_is_told_and_of_many_a_part_is_taken(page: Page, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     drop_paths(page, tmp_path / "empty")

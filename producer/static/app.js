@@ -5,7 +5,7 @@ import { countFixes, exportFixes, onFix } from "./fixes.js";
 import { List } from "./list.js";
 import { listen } from "./live.js";
 import { Pad } from "./pad.js";
-import { notice, say } from "./say.js";
+import { notice, passing, say } from "./say.js";
 import { ms, plural } from "./words.js";
 
 const at = (id) => document.getElementById(id);
@@ -34,12 +34,6 @@ async function takeDropped(entries) {
     more ? `Of folders up to ${MOST} pictures are taken at once: drop the others by themselves.` : "",
   ].filter(Boolean).join(" ");
   if (told) passing("dropped", told);
-}
-
-/** A notice that goes by itself. */
-function passing(name, text, seconds = 8) {
-  notice(name, text);
-  setTimeout(() => notice(name, ""), seconds * 1000);
 }
 
 at("file").multiple = true;
