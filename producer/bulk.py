@@ -15,7 +15,7 @@ from producer.client import Client
 from producer.journal import Entry, Journal
 from producer.printing import Format, batch_code, confusion
 from producer.sources import Source
-from producer.table import csv_lines
+from producer.table import csv_lines, mark
 from producer.uploads import read_labels
 from shared.batch import Batch
 from shared.errors import Lost, MalformedBatch
@@ -71,7 +71,7 @@ class Bulk:
     def _print(self, batch: Batch, expected: bytes | None, seconds: float) -> None:
         rows = list(self.client.results(batch.id)) if expected is not None or self.format == "csv" else []
         if self.format == "csv":
-            click.echo("".join(csv_lines(rows)), nl=False)
+            click.echo("".join([mark(sys.stdout), *csv_lines(rows)]), nl=False)
             return
         digits = [row["digit"] for row in rows]
         found = summary(batch, digits, expected, seconds)

@@ -29,7 +29,7 @@ INTERRUPTED = 130
 
 url_option = click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Where digitq runs")
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object per line")
-csv_option = click.option("--csv", "as_csv", is_flag=True, help="CSV with a head")
+csv_option = click.option("--csv", "as_csv", is_flag=True, help="CSV with a head; in a file with a byte order mark too")
 
 
 def _client(url: str) -> Client:

@@ -279,8 +279,8 @@ def test_answers_are_corrected_filtered_exported_and_deleted(page: Page) -> None
     with page.expect_download() as download:
         page.locator("#export").click()
     with zipfile.ZipFile(download.value.path()) as archive:
-        assert archive.testzip() is None
-        [row] = csv.DictReader(io.TextIOWrapper(archive.open("index.csv"), "utf-8"))
+        assert archive.testzip() is None and archive.read("index.csv").startswith("\ufeff".encode())
+        [row] = csv.DictReader(io.TextIOWrapper(archive.open("index.csv"), "utf-8-sig"))
         assert (row["label"], row["read"], row["filename"]) == ("1", "7", "im0.png")
         assert archive.read(row["path"]) == PICTURES[0]["buffer"]
         assert "im1.png" in archive.read("not_digits.csv").decode()
