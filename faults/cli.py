@@ -24,6 +24,7 @@ from producer.client import Client
 from producer.retry import NEVER
 from shared.errors import RedisUnavailable
 from shared.home import http_ok
+from shared.settings import without_password
 from shared.store import connect
 
 BROKEN = 1
@@ -63,7 +64,7 @@ def own(workers: int, worker: str, logs: Path | None) -> Iterator[Target]:
 def deployed(url: str, redis_url: str | None) -> Iterator[Target]:
     """What runs somewhere. Raises RedisUnavailable if it does not serve."""
     if not http_ok(f"{url}/readyz"):
-        raise RedisUnavailable(f"{url}/readyz does not answer 200")
+        raise RedisUnavailable(f"{without_password(url)}/readyz does not answer 200")
     client = connect(redis_url, timeout=5) if redis_url else None
     yield Target(url, client, None)
     if client:

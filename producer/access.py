@@ -106,8 +106,8 @@ def read_keys(settings: Settings) -> Iterator[tuple[str, str]]:
         if not match:
             raise SettingsError(f"API key number {number} is neither `key` nor `name:key`")
         owner = match[1] or hashlib.sha256(match[2].encode()).hexdigest()[:16]
-        if len(match[2]) < SHORT:
-            log.warning("the API key of %s is short: it can be guessed", owner)
+        if len(match[2]) < SHORT:  # the digest of one without a name would tell it
+            log.warning("the API key of %s is short: it can be guessed", match[1] or f"number {number}")
         yield owner, match[2]
 
 

@@ -225,7 +225,7 @@ def test_dead_callbacks_of_one_owner_do_not_hold_up_anothers(
     answer_all(store)
     until(lambda: fate(client, id)[1])
     assert len(receiver.got) == PER_PARTY  # none of alice's has been answered yet
-    assert all(client.ttl(key) > 0 for key in client.scan_iter("digitq:webhooks*"))
+    assert all(client.ttl(key) > 0 for key in client.scan_iter("digitq:pa*"))
     receiver.hold.set()
     until(lambda: len({headers["webhook-id"] for headers, _, _ in receiver.got}) == 40)
 

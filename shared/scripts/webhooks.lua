@@ -4,7 +4,7 @@
 -- ARGV: 'take', lease (s), most tries, busy party, ...   -> {id, which try, {field, value, ...}, party}; empty if nothing is
 --                                                           due but what belongs to a busy party
 --       'end', id, which try, outcome, delay (s) or ''   -> 1, or 0 where another try has begun since
-local PARKED, PARTIES = 'digitq:webhooks:of:', 'digitq:webhooks:parties'
+local PARKED, PARTIES = 'digitq:parked:', 'digitq:parties'
 
 -- The key that a picture came with, or its receiver where nobody has a key: a party's callbacks wait for each other only.
 local function party_of(owner, url)
