@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -13,8 +14,11 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
+from producer import Client
+from shared.errors import TooLarge
 from shared.home import ROOT as HOME
 from shared.home import http_ok
+from shared.settings import Settings
 from shared.store import Store
 from tests.browser import Troubles, browser
 from tests.pictures import seven
@@ -46,7 +50,7 @@ def written(folder: Path, port: int, web: int, strips: bool) -> Path:
         site = site.replace(theirs, ours)
     if strips:
         assert STRIPS in site  # named in a comment
-        site = site.replace("proxy_pass ", f"{STRIPS} proxy_pass ")
+        site = site.replace("        proxy_pass ", f"        {STRIPS} proxy_pass ")
     file = folder / "nginx.conf"
     # Run by root, it would give itself up for a user who may not write here.
     user = "user root root;" if os.getuid() == 0 else ""
@@ -86,13 +90,28 @@ def test_the_api_answers_below_the_sub_path(proxied: str, store: Store) -> None:
         assert http.get(ROOT, follow_redirects=True).url.path == f"{ROOT}/"
 
 
-def test_what_is_larger_than_nginx_takes_by_itself_arrives_and_what_is_too_large_is_told_by_us(
+def test_what_is_larger_than_nginx_takes_by_itself_arrives_and_what_is_too_large_is_told_in_our_words(
     proxied: str, store: Store
 ) -> None:
     url, png = f"{proxied}{ROOT}/v1/predictions", {"Content-Type": "image/png"}
     assert httpx.post(url, content=seven() + bytes(2_000_000), headers=png).status_code == 202
     refused = httpx.post(url, content=seven() + bytes(11_000_000), headers=png)
-    assert refused.status_code == 413 and refused.json()["code"] == "too_large"
+    assert refused.headers["Content-Type"] == "application/problem+json" and refused.status_code == 413
+    told = refused.json()
+    assert (told["type"], told["title"], told["status"]) == ("urn:digitq:problem:too_large", TooLarge.title, 413)
+    images = [("file", (f"{n}.png", seven() + bytes(2_000_000), "image/png")) for n in range(6)]
+    assert httpx.post(f"{proxied}{ROOT}/v1/batches", files=images, timeout=30).status_code == 202
+
+
+def test_the_sdk_is_told_of_it_as_by_digitq(proxied: str, store: Store) -> None:
+    with Client(proxied + ROOT) as client, pytest.raises(TooLarge):
+        client.submit(seven() + bytes(11_000_000))
+
+
+def test_the_limits_are_those_of_the_settings() -> None:
+    sizes = re.findall(r"client_max_body_size (\d+)m;", SITE.read_text())
+    settings = Settings()
+    assert [int(size) << 20 for size in sizes] == [settings.max_upload_bytes, settings.batch_max_bytes]
 
 
 def test_the_page_works_below_the_sub_path_with_its_events(proxied: str, store: Store) -> None:

@@ -19,24 +19,28 @@ export function listen(on) {
     source.addEventListener("prediction", (event) => (heard(), on.prediction(JSON.parse(event.data))));
     source.addEventListener("status", (event) => (heard(), on.status(JSON.parse(event.data))));
     source.addEventListener("reset", () => on.reset());
-    source.addEventListener("error", () => {
+    source.addEventListener("error", (event) => {
       clearTimeout(silent);
       away ??= setTimeout(on.connected, AWAY_AFTER, false);
       // Refused outright (every seat is taken, a proxy's error): the browser would not come back by itself.
-      if (source.readyState === EventSource.CLOSED) again = setTimeout(open, AGAIN_AFTER * (1 + Math.random()));
+      if (event.target.readyState === EventSource.CLOSED) again = setTimeout(open, AGAIN_AFTER * (1 + Math.random()));
     });
   }
 
   function heard() {
-    clearTimeout(away);
-    away = null;
-    clearTimeout(silent);
+    forget();
     silent = setTimeout(() => (on.connected(false), open()), SILENT_AFTER);
   }
 
-  function close() {
-    clearTimeout(again);
+  function forget() {
+    clearTimeout(away);
     clearTimeout(silent);
+    away = null;
+  }
+
+  function close() {
+    forget();
+    clearTimeout(again);
     source?.close();
     source = null;
   }
