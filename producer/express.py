@@ -19,7 +19,7 @@ from producer.admission import clean_filename
 from producer.answers import Answer, Said, conditional
 from producer.api import accepted, admitted, argument, asked_wait, preferred_wait, represent
 from producer.inbox import Carrier, LoopInbox
-from producer.root_path import without_root
+from producer.root_path import below_root
 from producer.waiting import Waiters
 from producer.wsgi import HTTPProtocol, ProtocolClosed, Scope, Threads, environ, is_small
 from shared.errors import DigitqError
@@ -50,9 +50,9 @@ class Lanes:
         self._threads.pool.shutdown()
 
     async def __rsgi__(self, scope: Scope, proto: HTTPProtocol) -> None:
-        path = without_root(scope.path, self._root)
-        folder, _, id = path.rpartition("/")
-        if scope.method == "POST" and path == UPLOAD and is_small(scope):
+        scope = below_root(scope, self._root)
+        folder, _, id = scope.path.rpartition("/")
+        if scope.method == "POST" and scope.path == UPLOAD and is_small(scope):
             await self._upload(scope, proto)
         elif scope.method == "GET" and folder == UPLOAD and id and is_small(scope):
             await self._poll(scope, proto, id)

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
+
+from producer.wsgi import Scope
 
 
 def without_root(path: str, root: str) -> str:
     """Returns the path of a request below the root path; a path without that prefix is returned as it is."""
     inner = path.removeprefix(root)
     return inner or "/" if inner[:1] in ("", "/") else path
+
+
+class _Below:
+    """A request's RSGI scope with another path."""
+
+    def __init__(self, scope: Scope, path: str) -> None:
+        self._scope, self.path = scope, path
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._scope, name)
+
+
+def below_root(scope: Scope, root: str) -> Scope:
+    """Returns the RSGI scope of a request with its path below the root path."""
+    path = without_root(scope.path, root)
+    return scope if path == scope.path else cast(Scope, _Below(scope, path))
 
 
 class RootPath:
