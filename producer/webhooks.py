@@ -42,7 +42,7 @@ GONE = 410
 
 
 class Deliverer:
-    """Sends what is due, each call in a thread of its own. Any number of processes may do so."""
+    """Sends the due webhooks, each call in a thread of its own. Any number of processes may run one."""
 
     def __init__(self, store: Store, *, delays: Sequence[float] = DELAYS, lease_seconds: float = LEASE_SECONDS) -> None:
         self._store, self._delays, self._lease = store, delays, lease_seconds

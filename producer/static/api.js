@@ -34,7 +34,7 @@ export async function call(path, options = {}) {
   throw new Problem(body, response.status, Number(response.headers.get("Retry-After")) || 0);
 }
 
-/** Whether a file can still be read; of a folder, or one that has changed, the browser says only that the network failed. */
+/** Returns whether a file can be read; for a folder or a changed file `fetch` reports only that the network failed. */
 const isReadable = (blob) => blob.slice(0, 1).arrayBuffer().then(() => true, () => false);
 
 export const getJson = async (path, options) => (await call(path, options)).json();

@@ -1,17 +1,17 @@
-// Pictures out of what was dropped on the page; folders are searched.
+// Collects the pictures from files and folders that are dropped on the page.
 
 /** Most pictures that are taken out of folders at once, and most entries that are looked at for them. */
 export const MOST = 500;
 const MOST_ENTRIES = 10_000;
 const PICTURE = /\.(png|jpe?g|jfif|webp|gif|bmp|dib|tiff?|avif|hei[cf])$/i;
 
-/** What `picturesIn` takes. To be called while the event is handled: the browser forgets the items after it. */
+/** Returns the entries for `picturesIn`. Call it while the event is handled: the browser drops the items after it. */
 export const entriesOf = (items) =>
   [...items].filter((item) => item.kind === "file").map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile());
 
 /**
- * The files to send: what was dropped by itself, and of folders and those in them what is named like a picture.
- * `skipped` counts the other files, `unread` what could not be opened; `more` says that not all were looked at.
+ * Returns the files to upload: each dropped file, and from dropped folders, at any depth, each file named like a picture.
+ * `skipped` counts the other files, `unread` the entries that could not be opened; `more` is true if the search stopped early.
  */
 export async function picturesIn(entries) {
   const found = { files: [], folders: entries.filter((entry) => entry.isDirectory), skipped: 0, unread: 0, more: false };
@@ -36,7 +36,7 @@ export async function picturesIn(entries) {
   return found;
 }
 
-/** The entries of a folder in the order of their names; a browser hands them out in pieces. */
+/** Returns the entries of a folder, sorted by name; the browser reads them in blocks. */
 async function inside(folder, failed) {
   const reader = folder.createReader(), all = [];
   const piece = () => new Promise((done, fail) => reader.readEntries(done, fail));
