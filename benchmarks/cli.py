@@ -23,6 +23,7 @@ from benchmarks.machine import describe
 from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.rounds import Record, closed, measure, open_loop
 from shared.home import ROOT
+from shared.settings import without_password
 
 NAMES = tuple(name for name in TITLES if name != "url")
 Report = dict[str, Any]
@@ -71,7 +72,7 @@ def deployed(url: str, header: Sequence[str], plan: Plan) -> Report:
     server = Server("url", url.rstrip("/"), headers=tuple(header))
     first = measure(server, plan.seconds, clients=4)
     if not first["answered"]:
-        raise Broken(f"{url} gave no right answer: {first['errors']}")
+        raise Broken(f"{without_password(url)} gave no right answer: {first['errors']}")
     records = closed([server], plan, say)
     return {**_head(plan), "closed": records, "open": open_loop([server], records, plan, say)}
 

@@ -88,7 +88,7 @@ def left_out(right: NDArray[np.bool_], sources: list[str]) -> dict[str, tuple[fl
 
 def main() -> None:
     folder, *paths = map(Path, sys.argv[1:])
-    rows = list(csv.DictReader((folder / "index.csv").open()))
+    rows = list(csv.DictReader((folder / "index.csv").open(encoding="utf-8-sig")))
     files, labels = [(folder / row["path"]).read_bytes() for row in rows], [int(row["label"]) for row in rows]
     models = [Mlp.load(path) for path in [SHIPPED_MODEL, *paths]]
     digits = [read(model, files, setting) for model in models for setting in settings()]

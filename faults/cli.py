@@ -25,6 +25,7 @@ from producer.retry import NEVER
 from shared.errors import ServerUnavailable
 from shared.extras import require
 from shared.home import http_ok, server_binary
+from shared.settings import without_password
 from shared.store import connect
 
 BROKEN = 1
@@ -66,7 +67,7 @@ def own(workers: int, worker: str, logs: Path | None) -> Iterator[Target]:
 def deployed(url: str, redis_url: str | None) -> Iterator[Target]:
     """What runs somewhere. Raises ServerUnavailable if it does not serve."""
     if not http_ok(f"{url}/readyz"):
-        raise ServerUnavailable(f"{url}/readyz does not answer 200")
+        raise ServerUnavailable(f"{without_password(url)}/readyz does not answer 200")
     client = connect(redis_url, timeout=5) if redis_url else None
     yield Target(url, client, None)
     if client:

@@ -13,6 +13,7 @@ import logging
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
 
 from flask import Flask, Request
@@ -84,7 +85,19 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 def caller(request: Request, owner: str) -> Caller:
     """Who hands something in with a request of this owner's."""
-    return Caller(owner, owner or request.remote_addr or "unknown")
+    return Caller(owner, owner or client_block(request.remote_addr or "unknown"))
+
+
+@lru_cache(maxsize=1024)
+def client_block(address: str) -> str:
+    """Returns the addresses that one client is counted by: an IPv4 address, or a /64 of IPv6, all of which it has."""
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(ip, IPv6Address):
+        return str(ip.ipv4_mapped or ip_network((ip, 64), strict=False))
+    return str(ip)
 
 
 def read_keys(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -106,8 +119,8 @@ def read_keys(settings: Settings) -> Iterator[tuple[str, str]]:
         if not match:
             raise SettingsError(f"API key number {number} is neither `key` nor `name:key`")
         owner = match[1] or hashlib.sha256(match[2].encode()).hexdigest()[:16]
-        if len(match[2]) < SHORT:
-            log.warning("the API key of %s is short: it can be guessed", owner)
+        if len(match[2]) < SHORT:  # the digest of one without a name would tell it
+            log.warning("the API key of %s is short: it can be guessed", match[1] or f"number {number}")
         yield owner, match[2]
 
 

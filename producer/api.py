@@ -59,32 +59,32 @@ def settings() -> Settings:
     return store().settings
 
 
-def represent(prediction: Prediction, status: int = 200, **headers: str) -> Response:
+def represent(prediction: Prediction, root: str) -> Response:
     """A prediction, with the advice when to ask again while it has not ended."""
-    return Answer(*_said(prediction, status, **headers))
+    return Answer(*_said(prediction, 200, root))
 
 
-def _said(prediction: Prediction, status: int, **headers: str) -> Said:
+def _said(prediction: Prediction, status: int, root: str, **headers: str) -> Said:
     if not prediction.state.terminal:
         headers["Retry_After"] = "1"
-    return said(prediction.to_json(), status, **headers)
+    return said(prediction.to_json(root), status, **headers)
 
 
 @bp.post("/predictions")
 def create() -> Response:
     """Accepts one picture; waits for it where the client prefers to."""
     picture, wait = submission(request_ctx.request), preferred_wait(request_ctx.request)
-    return Answer(*accepted(picture, waiters().submit(picture, wait), wait))
+    return Answer(*accepted(picture, waiters().submit(picture, wait), wait, settings().root_path))
 
 
-def accepted(picture: Submission, prediction: Prediction, wait: float) -> Said:
+def accepted(picture: Submission, prediction: Prediction, wait: float, root: str) -> Said:
     """The answer to an upload, whose client was willing to wait so many seconds."""
     PICTURES.inc()
     log.debug("accepted", extra={"prediction_id": prediction.id, "request_id": picture.notes["request_id"]})
     applied = {"Preference_Applied": f"wait={wait:g}"} if wait else {}
     return _said(
-        prediction, 200 if prediction.state.terminal else 202, Location=f"/v1/predictions/{prediction.id}",
-        Vary="Prefer", traceresponse=picture.notes["traceparent"], **applied,
+        prediction, 200 if prediction.state.terminal else 202, root, Vary="Prefer",
+        Location=f"{root}/v1/predictions/{prediction.id}", traceresponse=picture.notes["traceparent"], **applied,
     )  # fmt: skip
 
 
@@ -168,7 +168,7 @@ def read(id: str) -> Response:
     request = request_ctx.request
     wait = asked_wait(request)
     prediction = waiters().wait(id, wait, owner=g.owner) if wait else store().fetch(id, g.owner)
-    return conditional(request, represent(prediction))
+    return conditional(request, represent(prediction, settings().root_path))
 
 
 @bp.delete("/predictions/<id>")
@@ -212,7 +212,7 @@ def history() -> Response:
     if cursor and not _CURSOR.fullmatch(cursor):
         raise BadRequest("cursor is the next_cursor of an earlier page")
     page, following = store().recent(int(limit), cursor, g.owner)
-    return answer({"predictions": [one.to_json() for one in page], "next_cursor": following})
+    return answer({"predictions": [one.to_json(settings().root_path) for one in page], "next_cursor": following})
 
 
 @bp.get("/model")

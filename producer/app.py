@@ -11,6 +11,7 @@ from threading import BoundedSemaphore
 from flask import Flask
 
 from producer import access, api, batches, docs, events, health, metrics, pages, problems, trace
+from producer.root_path import RootPath
 from producer.waiting import Waiters
 from producer.webhooks import Deliverer
 from shared.batches import Batches
@@ -46,4 +47,7 @@ def create_app(store: Store | None = None) -> Flask:
     access.init_app(app, settings)
     for room in (api, batches, docs, events, health, metrics, pages):
         app.register_blueprint(room.bp)
+    app.jinja_env.globals["root"] = settings.root_path
+    if settings.root_path:
+        app.wsgi_app = RootPath(app.wsgi_app, settings.root_path)  # type: ignore[method-assign]
     return app

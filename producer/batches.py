@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from threading import BoundedSemaphore
 
 from flask import Blueprint, Response, current_app, g, request
@@ -15,7 +16,7 @@ from producer.answers import answer, conditional
 from producer.api import asked_wait, idempotency_key, preferred_wait, settings, waiters
 from producer.intake import received
 from producer.metrics import SUBMITTED
-from producer.table import csv_lines
+from producer.table import BOM, csv_lines
 from producer.trace import trace_of
 from shared.batch import Batch
 from shared.batches import Batches
@@ -51,7 +52,7 @@ def seat() -> Iterator[bool]:
 
 def represent(batch: Batch, status: int = 200) -> Response:
     """A batch, with the advice when to ask again while it has not ended."""
-    response = answer(batch.to_json(), status)
+    response = answer(batch.to_json(settings().root_path), status)
     if not batch.state.terminal:
         response.headers["Retry-After"] = "1"
     return response
@@ -78,7 +79,7 @@ def create() -> Response:
     wait = preferred_wait(request)
     batch = waited(batch.id, wait) if wait else batch
     response = represent(batch, 200 if batch.state.terminal else 202)
-    response.headers["Location"] = f"/v1/batches/{batch.id}"
+    response.headers["Location"] = f"{settings().root_path}/v1/batches/{batch.id}"
     response.headers["Vary"] = "Prefer"
     if wait:
         response.headers["Preference-Applied"] = f"wait={wait:g}"
@@ -112,8 +113,12 @@ def results(id: str) -> Response:
     """One result for each picture, in their order, as they stand: NDJSON, or CSV for who accepts that."""
     kinds = ["application/x-ndjson", "text/csv"]
     as_csv = request.accept_mimetypes.best_match(kinds, kinds[0]) == kinds[1]
+    bom = request.args.get("bom", "0")
+    if bom not in ("0", "1") or (bom == "1" and not as_csv):
+        raise BadRequest("bom is 0 or 1, and 1 for CSV alone: send Accept: text/csv")
     rows = batches().results(id, g.owner)
-    body = in_pieces(csv_lines(rows) if as_csv else (json.dumps(row) + "\n" for row in rows))
+    lines = chain([BOM] if bom == "1" else [], csv_lines(rows))
+    body = in_pieces(lines if as_csv else (json.dumps(row) + "\n" for row in rows))
     response = Response(body, content_type="text/csv; charset=utf-8" if as_csv else kinds[0])
     response.headers["Cache-Control"] = "no-store"
     response.headers["Vary"] = "Accept"

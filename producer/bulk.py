@@ -15,7 +15,7 @@ from producer.client import Client
 from producer.journal import Entry, Journal
 from producer.printing import Format, batch_code, batch_line, confusion, show_rows
 from producer.sources import Source
-from producer.table import csv_lines
+from producer.table import csv_lines, mark
 from producer.uploads import read_labels
 from shared.batch import Batch
 from shared.errors import Lost, MalformedBatch
@@ -74,7 +74,7 @@ class Bulk:
 
     def _print(self, batch: Batch, rows: list[dict[str, Any]], expected: bytes | None, seconds: float) -> None:
         if self.format == "csv":
-            click.echo("".join(csv_lines(rows)), nl=False)
+            click.echo("".join([mark(sys.stdout), *csv_lines(rows)]), nl=False)
         elif expected is not None:
             self._print_summary(batch, [row["digit"] for row in rows], expected, seconds)
         else:

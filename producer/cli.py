@@ -30,7 +30,7 @@ INTERRUPTED = 130
 
 url_option = click.option("--url", help="Where digitq runs  [default: DIGITQ_URL, or http://127.0.0.1:8000]")
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object per line")
-csv_option = click.option("--csv", "as_csv", is_flag=True, help="CSV with a header row")
+csv_option = click.option("--csv", "as_csv", is_flag=True, help="CSV with a header row; a file begins with a BOM")
 strict_option = click.option("--strict", is_flag=True, help="Exit 1 if a digit is not accepted (review, reject)")
 
 

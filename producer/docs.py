@@ -26,13 +26,14 @@ _CODE = re.compile(r"`([^`]+)`")
 @bp.get("/openapi.json")
 def openapi() -> Response:
     """OpenAPI 3.1."""
-    return cached(json.dumps(DOCUMENT, ensure_ascii=False), "application/json")
+    served = {**DOCUMENT, "servers": [{"url": request.script_root or "/"}]}
+    return cached(json.dumps(served, ensure_ascii=False), "application/json")
 
 
 @bp.get("/docs")
 def docs() -> Response:
     """The same to read: no script, nothing from elsewhere."""
-    response = cached(page(request.host_url.rstrip("/")), "text/html; charset=utf-8")
+    response = cached(page(request.url_root.rstrip("/")), "text/html; charset=utf-8")
     response.headers["Content-Security-Policy"] = POLICY
     return response
 

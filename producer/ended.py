@@ -17,10 +17,10 @@ RESET = "event: reset\ndata: {}\n\n"
 class Ended:
     """One ended record in the ring; its event is written when the first listener reads it."""
 
-    __slots__ = ("_event", "_owner", "_record")
+    __slots__ = ("_event", "_owner", "_record", "_root")
 
-    def __init__(self, record: list[str]) -> None:
-        self._record, self._event = record, ""
+    def __init__(self, record: list[str], root: str) -> None:
+        self._record, self._event, self._root = record, "", root
         self._owner: str | None = None
 
     def _field(self, name: str) -> str:
@@ -44,7 +44,7 @@ class Ended:
         if not self._event:
             id, *flat = self._record
             record = dict(zip(flat[::2], flat[1::2], strict=True))
-            self._event = as_event(Prediction.from_hash(id, record), self.token)
+            self._event = as_event(Prediction.from_hash(id, record), self.token, self._root)
         return self._event
 
 
@@ -54,6 +54,6 @@ def token_of(prediction: Prediction) -> str:
     return f"{finished.strftime('%Y-%m-%dT%H:%M:%S.%fZ')}/{prediction.id}"
 
 
-def as_event(prediction: Prediction, token: str) -> str:
-    """A finished prediction as one event."""
-    return f"id: {token}\nevent: prediction\ndata: {json.dumps(prediction.to_json())}\n\n"
+def as_event(prediction: Prediction, token: str, root: str) -> str:
+    """A finished prediction as one event; its links start with `root`."""
+    return f"id: {token}\nevent: prediction\ndata: {json.dumps(prediction.to_json(root))}\n\n"

@@ -54,6 +54,7 @@ class Events:
     def __init__(self, store: Store, waiters: Waiters) -> None:
         self._store, self._waiters = store, waiters
         self._most = max(1, store.settings.web_threads // 4)
+        self._root = store.settings.root_path
         self._ring: deque[Ended] = deque(maxlen=RING)
         self._total = 0
         self._resets = 0
@@ -70,7 +71,7 @@ class Events:
     def heard(self, ended: list[list[str]]) -> None:
         """Keeps what has ended, and wakes those who listen."""
         with self._changed:
-            self._ring.extend(map(Ended, ended))
+            self._ring.extend(Ended(record, self._root) for record in ended)
             self._total += len(ended)
             if self._gauge:
                 self._gauge.count(ended)
@@ -174,7 +175,8 @@ class Events:
         ended = sorted(((one.finished_at, one.id, one) for one in page if one.finished_at), key=lambda row: row[:2])
         if more and (not ended or ended[0][0] > last):
             return RESET
-        return "".join(as_event(one, token_of(one)) for at, other, one in ended if at >= last and other != id)
+        new = (one for at, other, one in ended if at >= last and other != id)
+        return "".join(as_event(one, token_of(one), self._root) for one in new)
 
     def stop(self) -> None:
         """Ends all streams: the process is about to stop."""

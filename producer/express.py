@@ -19,6 +19,7 @@ from producer.admission import clean_filename
 from producer.answers import Answer, Said, conditional
 from producer.api import accepted, admitted, argument, asked_wait, preferred_wait, represent
 from producer.inbox import Carrier, LoopInbox
+from producer.root_path import below_root
 from producer.waiting import Waiters
 from producer.wsgi import HTTPProtocol, ProtocolClosed, Scope, Threads, environ, is_small
 from shared.errors import DigitqError
@@ -38,6 +39,7 @@ class Lanes:
         self._access: Access = app.extensions["digitq_access"]
         self._waiters: Waiters = app.extensions["digitq_waiters"]
         self._store: Store = app.extensions["digitq_store"]
+        self._root = self._store.settings.root_path
         self._carrier: Carrier | None = None
 
     def __rsgi_init__(self, loop: AbstractEventLoop) -> None:
@@ -48,6 +50,7 @@ class Lanes:
         self._threads.pool.shutdown()
 
     async def __rsgi__(self, scope: Scope, proto: HTTPProtocol) -> None:
+        scope = below_root(scope, self._root)
         folder, _, id = scope.path.rpartition("/")
         if scope.method == "POST" and scope.path == UPLOAD and is_small(scope):
             await self._upload(scope, proto)
@@ -76,12 +79,12 @@ class Lanes:
         owner = self._access.check(one.request)
         wait, name = preferred_wait(one.request), clean_filename(argument(one.request, "filename"))
         picture = admitted(one.request, body, name, self._store.settings, owner, one.id, one.span)
-        return accepted(picture, await self._waiters.hand_in(picture, wait, self._inbox()), wait)
+        return accepted(picture, await self._waiters.hand_in(picture, wait, self._inbox()), wait, self._root)
 
     async def _read(self, one: Visit, id: str) -> Said:
         owner = self._access.check(one.request)
         prediction = await self._waiters.read(id, asked_wait(one.request), owner, self._inbox())
-        return _said(conditional(one.request, represent(prediction)))
+        return _said(conditional(one.request, represent(prediction, self._root)))
 
     def _inbox(self) -> LoopInbox:
         assert self._carrier

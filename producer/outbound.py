@@ -11,13 +11,15 @@ import re
 import socket
 import ssl
 import threading
+import time
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from queue import Empty, SimpleQueue
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from shared.errors import CallbackRefused, WebhooksDisabled
 from shared.settings import Settings
 
-#: Seconds for one call, from the connection to the head of the answer.
+#: Seconds for one call, from the name's resolution to the head of the answer, whatever number of addresses it has.
 TIMEOUT_SECONDS = 5
 _URL = re.compile(r"[\x21-\x7e]{1,2048}")
 #: Where public IPv6 addresses are given out (RFC 4291, 2.4); what maps IPv4 lies elsewhere, tunnels are named below.
@@ -51,21 +53,32 @@ def post(url: str, body: bytes, headers: dict[str, str], settings: Settings) -> 
         host, port = str(parts.hostname), parts.port or (443 if parts.scheme == "https" else 80)
         connection = (HTTPSConnection if parts.scheme == "https" else HTTPConnection)(host, port)
         target = urlunsplit(("", "", parts.path or "/", parts.query, ""))
-        with _connected(host, port, parts.scheme, settings) as raw:
-            return _exchange(connection, raw, target, body, headers)
+        end = time.monotonic() + TIMEOUT_SECONDS
+        with _connected(host, port, parts.scheme, settings, end) as raw:
+            return _exchange(connection, raw, target, body, headers, end)
     except (OSError, HTTPException, ValueError, CallbackRefused) as error:
         raise Unreachable(f"{type(error).__name__}: {error}") from error
 
 
-def _exchange(connection: HTTPConnection, raw: socket.socket, path: str, body: bytes, headers: dict[str, str]) -> int:
+def _left(end: float) -> float:
+    """Seconds until `end`. Raises TimeoutError if it is over."""
+    left = end - time.monotonic()
+    if left <= 0:
+        raise TimeoutError(f"No answer within {TIMEOUT_SECONDS:g} s")
+    return left
+
+
+def _exchange(
+    connection: HTTPConnection, raw: socket.socket, path: str, body: bytes, headers: dict[str, str], end: float
+) -> int:
     """One request on a socket that is connected already, cut off when its time is over, however it drips."""
-    sock = raw
-    sock.settimeout(TIMEOUT_SECONDS)
+    sock, left = raw, _left(end)
+    sock.settimeout(left)
     if isinstance(connection, HTTPSConnection):
         context = ssl.create_default_context()
         sock = context.wrap_socket(raw, server_hostname=connection.host, do_handshake_on_connect=False)
     with sock:
-        cut = threading.Timer(TIMEOUT_SECONDS, socket.socket.shutdown, (sock, socket.SHUT_RDWR))
+        cut = threading.Timer(left, socket.socket.shutdown, (sock, socket.SHUT_RDWR))
         cut.daemon = True
         cut.start()
         try:
@@ -78,17 +91,37 @@ def _exchange(connection: HTTPConnection, raw: socket.socket, path: str, body: b
             cut.cancel()
 
 
-def _connected(host: str, port: int, scheme: str, settings: Settings) -> socket.socket:
+def _resolved(host: str, port: int, end: float) -> list[str]:
+    """The addresses of a name. A resolver that takes too long is left to itself, in a thread. Raises OSError."""
+    found: SimpleQueue[list[str] | Exception] = SimpleQueue()
+
+    def resolve() -> None:
+        try:
+            found.put([str(one[4][0]) for one in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)])
+        except Exception as error:
+            found.put(error)
+
+    threading.Thread(target=resolve, name="resolve", daemon=True).start()
+    try:
+        answer = found.get(timeout=_left(end))
+    except Empty:
+        raise TimeoutError("The name was not resolved in time") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _connected(host: str, port: int, scheme: str, settings: Settings, end: float) -> socket.socket:
     """A socket to one of the host's addresses. Raises CallbackRefused if any of them is off limits, OSError."""
-    addresses = [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    addresses = _resolved(host, port, end)
     if not all(_allowed(address, scheme, settings) for address in addresses):
         raise CallbackRefused("The name resolves to an address that is not public")
     for address in addresses[:-1]:
         try:
-            return socket.create_connection((address, port), TIMEOUT_SECONDS / 2)
+            return socket.create_connection((address, port), min(_left(end), TIMEOUT_SECONDS / 2))
         except OSError:
-            continue
-    return socket.create_connection((addresses[-1], port), TIMEOUT_SECONDS / 2)
+            _left(end)
+    return socket.create_connection((addresses[-1], port), min(_left(end), TIMEOUT_SECONDS / 2))
 
 
 def _split(url: str) -> SplitResult:

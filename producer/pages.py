@@ -8,7 +8,7 @@ from typing import Any
 from flask import Blueprint, Response, current_app, g, redirect, render_template, request
 
 from producer.access import COOKIE, Access
-from producer.api import PICTURES, store, submission, waiters
+from producer.api import PICTURES, settings, store, submission, waiters
 from producer.problems import challenged, from_error
 from shared.errors import DigitqError, Unauthorized
 
@@ -49,10 +49,10 @@ def key_form(wrong: bool = False) -> Response:
 def enter() -> Response:
     """Remembers a key in a cookie that no script can read; an empty one forgets it."""
     access: Access = current_app.extensions["digitq_access"]
-    response: Response = redirect("/", 303)  # type: ignore[assignment]  # werkzeug's base class
+    response: Response = redirect(f"{settings().root_path}/", 303)  # type: ignore[assignment]  # werkzeug's base class
     # What is sent by https is never sent by http again, also where a proxy in front of us has the certificate.
     options: Any = {
-        "httponly": True, "samesite": "Strict",
+        "httponly": True, "samesite": "Strict", "path": settings().root_path or "/",
         "secure": request.is_secure or request.headers.get("Origin", "").startswith("https:"),
     }  # fmt: skip
     key = request.form.get("key", "").strip()
@@ -86,7 +86,7 @@ def upload() -> tuple[str, int] | Response:
             raise
         return _form(error), error.status
     PICTURES.inc()
-    return redirect(f"/predictions/{prediction.id}", 303)  # type: ignore[return-value]  # werkzeug's base class
+    return redirect(f"{settings().root_path}/predictions/{prediction.id}", 303)  # type: ignore[return-value]  # werkzeug's base class
 
 
 @bp.get("/predictions/<id>")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import click
 
 from producer.sending import Result
-from producer.table import csv_line, csv_lines
+from producer.table import csv_line, csv_lines, mark
 from shared.batch import Batch
 from shared.errors import DigitqError
 from shared.prediction import Prediction, verdict
@@ -35,7 +36,7 @@ def code_of(result: Result, wait: bool = False, strict: bool = False) -> int:
 def head(format: Format) -> None:
     """What comes before the first result."""
     if format == "csv":
-        click.echo(csv_line([*COLUMNS, "error_message"]), nl=False)
+        click.echo(mark(sys.stdout) + csv_line([*COLUMNS, "error_message"]), nl=False)
 
 
 def show(label: str, result: Result, format: Format) -> None:

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import csv
+import os
+import stat
 from collections.abc import Iterable, Iterator
 from io import StringIO
-from typing import Any
+from typing import Any, TextIO
 
 from shared.batch import COLUMNS
 
 #: A cell that begins like this is a formula to a spreadsheet.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+#: A byte order mark, by which spreadsheets know that a file is UTF-8.
+BOM = "\ufeff"
+
+
+def mark(file: TextIO) -> str:
+    """Returns BOM where CSV is about to be written into an empty file, as UTF-8; empty for a pipe or a terminal."""
+    if file.encoding.lower() != "utf-8":
+        return ""
+    try:
+        about = os.fstat(file.fileno())
+    except (OSError, ValueError):  # no file at all
+        return ""
+    return BOM if stat.S_ISREG(about.st_mode) and not about.st_size else ""
 
 
 def csv_lines(rows: Iterable[dict[str, Any]], columns: Iterable[str] = COLUMNS) -> Iterator[str]:

@@ -20,6 +20,7 @@ from producer.retry import Retry
 from producer.wire import error_of, unreachable
 from shared.errors import DigitqError
 from shared.prediction import Prediction
+from shared.settings import without_password
 
 #: Predictions that are shown.
 LAST = 10
@@ -191,7 +192,7 @@ def screen(
     url: str, status: dict[str, Any], last: Iterable[Prediction], now: float, trouble: str = ""
 ) -> list[str]:  # fmt: skip
     """The screen's lines."""
-    lines = [f"digitq {url}  {clock(now)}  {trouble or 'Ctrl-C ends'}", ""]
+    lines = [f"digitq {without_password(url)}  {clock(now)}  {trouble or 'Ctrl-C ends'}", ""]
     if status.get("redis"):
         p50, p95 = (_known(status[name], "ms") for name in ("p50_ms", "p95_ms"))
         lines += [*load_lines(status), f"times     p50 {p50}   p95 {p95}"]

@@ -94,9 +94,9 @@ class Batch:
         }
         return cls(id, BatchState(fields["state"]), **counts, **times, source=source)  # type: ignore[arg-type]
 
-    def to_json(self) -> dict[str, Any]:
-        """The JSON object of the API."""
-        own = f"/v1/batches/{self.id}"
+    def to_json(self, root: str = "") -> dict[str, Any]:
+        """The JSON object of the API; its links start with `root`, the sub-path of a proxy."""
+        own = f"{root}/v1/batches/{self.id}"
         return {
             "id": self.id,
             "state": self.state.value,

@@ -50,7 +50,8 @@ def run(settings: Settings, host: str | None, port: int | None, workers: int) ->
         processes = subprocess.Popen(command, cwd=ROOT, env=env, preexec_fn=_die_with_parent)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: processes.terminate())
-        threading.Thread(target=_announce, args=(f"http://{host}:{port}", url, processes), daemon=True).start()
+        web = f"http://{host}:{port}{settings.root_path}"
+        threading.Thread(target=_announce, args=(web, url, processes), daemon=True).start()
         status = processes.wait()
     return 0 if status in (0, 130, 143) else status
 

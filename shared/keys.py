@@ -15,6 +15,8 @@
 | digitq:rate:{client}     | string  | when the bucket of a client that is limited will be full  | until then         |
 | digitq:events            | channel | JSON list of what has just ended: [id, field, value, …]  | is not stored      |
 | digitq:webhooks          | zset    | whose callback is due, and when (Unix s)                  | result TTL         |
+| digitq:parked:{party}    | zset    | those of a party that has as many calls as it may         | as the record      |
+| digitq:parties           | zset    | the parties that have such, and when each was served      | as the record      |
 | digitq:workers           | zset    | worker name, and until when it counts as alive (Unix s)   | 1 h after a beat   |
 | digitq:model             | string  | card of the model that the last worker to beat serves     | 1 h after a beat   |
 | digitq:flow:{slot}       | hash    | pictures that arrived and ended in these five seconds     | a minute           |

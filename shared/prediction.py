@@ -161,8 +161,9 @@ class Prediction:
             queue_position=queue_position,
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """The JSON object of the contract."""
+    def to_json(self, root: str = "") -> dict[str, Any]:
+        """The JSON object of the contract; its links start with `root`, the sub-path of a proxy."""
+        own = f"{root}/v1/predictions/{self.id}"
         position = {} if self.queue_position is None else {"queue_position": self.queue_position}
         return {
             "id": self.id,
@@ -183,7 +184,7 @@ class Prediction:
             "started_at": rfc3339(self.started_at),
             "finished_at": rfc3339(self.finished_at),
             "timings_ms": self.timings_ms,
-            "links": {"self": f"/v1/predictions/{self.id}", "image": f"/v1/predictions/{self.id}/image"},
+            "links": {"self": own, "image": f"{own}/image"},
             "error": self.error,
         }
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from shared.embedded import running_server
 from shared.errors import SettingsError
@@ -26,6 +26,13 @@ SHIPPED_MODEL = Path(__file__).parent.parent / "worker" / "model"
 STATE_DIR = Path("var")
 #: 100/second, 5000 per hour, 20/10 seconds.
 _RATE = re.compile(r"\s*(\d{1,9})\s*(?:/|per)\s*(?:(\d{1,4})\s*)?(second|minute|hour|day)s?\s*")
+#: The paths that digitq serves: a root path that starts with one of them could not be told from it.
+_OWN_PATHS = "v1|predictions|key|healthz|readyz|metrics|openapi[.]json|docs|static"
+_ROOT_PATH = re.compile(rf"(?!/(?:{_OWN_PATHS})(?:/|$))(?:/(?![.]{{1,2}}(?:/|$))[A-Za-z0-9._~-]+)*")
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
+#: Of an address, the value of an option such as `?ssl_password=`, and what stands before the last @.
+_PASSWORD_OPTION = re.compile(r"([?&][^=&]*password[^=&]*=)[^&]*", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"^([^:/@]*:(?://)?)?([^:/@]*:)?.*@", re.DOTALL)
 _PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 
 
@@ -45,6 +52,7 @@ class Settings:
     )
     host: str = _setting("127.0.0.1", "address that the web process binds")
     port: int = _setting(8000, "port that the web process binds", low=1)
+    root_path: str = _setting("", "sub-path under which a proxy serves digitq, such as /digits")
     web_threads: int = _setting(128, "threads of a web process; small uploads and polls need none", low=4)
     batch_max_size: int = _setting(64, "pictures that a worker claims at most at once", low=1)
     batch_max_wait_ms: float = _setting(0.0, "how long a batch may wait to grow, once the last ones had company", low=0)
@@ -88,6 +96,7 @@ class Settings:
             raise SettingsError(f"unknown setting {', '.join(unknown)}; known are {', '.join(sorted(known))}")
         values = {f.name: _parse(name, env[name], f) for name, f in known.items() if env.get(name)}
         settings = cls(**values)
+        settings = replace(settings, root_path=settings.root_path.rstrip("/"))
         _check_choices(settings)
         if "redis_url" not in values and (url := running_server(settings.state_dir)):
             return replace(settings, redis_url=url)
@@ -176,17 +185,41 @@ def _check_choices(settings: Settings) -> None:
         "DIGITQ_ALLOW_ANONYMOUS": (settings.allow_anonymous, ("0", "1")),
         "DIGITQ_WEBHOOK_ALLOW_PRIVATE": (settings.webhook_allow_private, ("0", "1")),
         "DIGITQ_PREPROCESSING": (settings.preprocessing, ("mnist", "seed")),
-        "REDIS_URL": (settings.redis_url.split("://")[0], ("redis", "rediss", "unix", "redis+sentinel")),
     }
     for name, (value, allowed) in choices.items():
         if value not in allowed:
             raise SettingsError(f"{name} is {value!r}, expected one of {', '.join(allowed)}")
     if settings.url and not settings.url.startswith(("http://", "https://")):
         raise SettingsError(f"DIGITQ_URL is {settings.url!r}, expected a form such as http://127.0.0.1:8000")
+    _check_redis_url(settings.redis_url)
     if settings.rate_limit and not all(settings.rate()):
         raise SettingsError(f"DIGITQ_RATE_LIMIT is {settings.rate_limit!r}, expected a form such as 100/second")
+    if not _ROOT_PATH.fullmatch(settings.root_path):
+        raise SettingsError(
+            f"DIGITQ_ROOT_PATH is {settings.root_path!r}, expected a path such as /digits, not one of digitq's own"
+        )
     if not all(_is_secret(one) for one in settings.webhook_secret.split()):
         raise SettingsError("DIGITQ_WEBHOOK_SECRET is not whsec_ and the base64 of 24 to 64 bytes")
+
+
+def _check_redis_url(url: str) -> None:
+    """Raises SettingsError, without the password or what may be one, where a URL cannot be what was meant."""
+    scheme, separator, _ = url.partition("://")
+    if not separator:
+        raise SettingsError("REDIS_URL is not of the form redis://user:password@host:port/db")
+    if scheme not in REDIS_SCHEMES:
+        raise SettingsError(f"REDIS_URL begins with another scheme, expected one of {', '.join(REDIS_SCHEMES)}")
+    if scheme in ("redis", "rediss"):
+        try:
+            authority = urlsplit(url)
+            usable = authority.port != 0 and "@" not in authority.path + authority.fragment
+        except ValueError:
+            usable = False
+        if not usable:
+            raise SettingsError(
+                f"{without_password(url)!r} is not of the form redis://user:password@host:port/db; "
+                "special characters of a password are percent-encoded (REDIS_URL)"
+            )
 
 
 def _is_secret(text: str) -> bool:
@@ -197,12 +230,7 @@ def _is_secret(text: str) -> bool:
         return False
 
 
-def without_password(url: str) -> str:
-    """A Redis URL that may be printed."""
-    parts = urlsplit(url)
-    if "password=" in parts.query:
-        parts = parts._replace(query=re.sub(r"password=[^&]*", "password=***", parts.query))
-        return urlunsplit(parts) if parts.netloc else f"{parts.scheme}://{parts.path}?{parts.query}"
-    if not parts.password:
-        return url
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}"))
+def without_password(address: str) -> str:
+    """Returns an address that may be printed: `***` for what is, or in a malformed one could be, a password."""
+    address = _PASSWORD_OPTION.sub(r"\1***", address)
+    return _CREDENTIALS.sub(r"\1\2***@", address)

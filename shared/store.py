@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
@@ -57,6 +57,8 @@ class DueWebhook:
     id: str
     tries: int
     record: dict[str, str]
+    #: Whose calls count together: `key:` and the owner, or `host:` and the receiver where nobody has a key.
+    party: str
 
 
 class Store:
@@ -217,10 +219,15 @@ class Store:
         with redis_errors():
             return cast("bytes | None", self.client.get(key))
 
-    def due_webhook(self, lease_seconds: float, most: int) -> DueWebhook | None:
-        """Takes a callback that is due, for so many seconds; None if there is none. Given up after `most` tries."""
-        reply = self.run("webhooks", [], ["take", lease_seconds, most])
-        return DueWebhook(reply[0].decode(), int(reply[1]), redis_scripts.pairs(reply[2])) if reply else None
+    def due_webhook(self, lease_seconds: float, most: int, busy: Iterable[str] = ()) -> DueWebhook | None:
+        """Takes a callback that is due, for so many seconds, of a party that is not busy; None if there is none.
+
+        Given up after `most` tries.
+        """
+        reply = self.run("webhooks", [], ["take", lease_seconds, most, *busy])
+        if not reply:
+            return None
+        return DueWebhook(reply[0].decode(), int(reply[1]), redis_scripts.pairs(reply[2]), reply[3].decode())
 
     def end_webhook(self, due: DueWebhook, outcome: str, delay_seconds: float | None = None) -> None:
         """Notes what came of a try; with a delay there will be another one."""

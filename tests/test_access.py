@@ -16,7 +16,7 @@ import pytest
 import redis
 from flask.testing import FlaskClient
 
-from producer.access import Access, cookie_for, is_local, read_keys
+from producer.access import Access, client_block, cookie_for, is_local, read_keys
 from producer.app import create_app
 from shared.batches import Batches
 from shared.errors import QueueFull, RateLimited, SettingsError
@@ -259,6 +259,30 @@ def test_a_client_hands_in_so_many_and_is_told_when_it_may_again(store: Store) -
         body = is_problem(refused, 429, "rate_limited")
         assert (body["limit"], refused.headers["Retry-After"]) == (2, "5")  # one picture each five seconds
         submitted(web, BOB)
+
+
+@pytest.mark.parametrize(
+    ("address", "counted"),
+    [
+        ("192.0.2.7", "192.0.2.7"), ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:DB8:1:2::", "2001:db8:1:2::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"), ("fe80::1%eth0", "fe80::/64"), ("::1", "::/64"),
+        ("a socket", "a socket"),
+    ],
+)  # fmt: skip
+def test_an_address_is_counted_as_the_block_that_one_client_has(address: str, counted: str) -> None:
+    assert client_block(address) == counted
+
+
+def test_without_keys_the_addresses_of_one_ipv6_network_have_one_rate(store: Store) -> None:
+    with application(store, rate_limit="2/hour") as web:
+
+        def status(address: str) -> int:
+            return web.post("/v1/predictions", environ_base={"REMOTE_ADDR": address}, **PICTURE).status_code
+
+        assert [status(f"2001:db8:1:2::{n}") for n in range(3)] == [202, 202, 429]
+        assert [status(address) for address in ("2001:db8:1:3::1", "::ffff:192.0.2.7")] == [202, 202]
+        assert [status("192.0.2.7") for _ in range(2)] == [202, 429]
 
 
 def test_it_may_again_when_it_was_told(store: Store) -> None:

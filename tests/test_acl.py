@@ -172,6 +172,7 @@ def test_those_who_watch_hear_of_it(sides: Sides, web: FlaskClient) -> None:
 def test_a_callback_is_taken_and_ended(sides: Sides) -> None:
     id = sides.producer.submit(seven(), notes={"callback_url": "https://example.org"}).id
     serve(sides.worker)
+    assert sides.producer.due_webhook(5, 3, ["host:example.org"]) is None  # it is parked
     due = sides.producer.due_webhook(5, 3)
     assert due and due.id == id
     sides.producer.end_webhook(due, "delivered")

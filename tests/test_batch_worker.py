@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import redis
-from rq import Callback, Retry
+from rq import Callback, Retry, Webhook
 from rq import Queue as RQQueue
 from rq.job import Job
 
@@ -295,6 +295,35 @@ def test_recovery_does_not_run_a_callback_off_the_list(store: Store, client: red
         worker.recover()
     assert job.get_status().value == "failed"
     assert client.get("test:never") is None
+
+
+def test_the_webhooks_of_rqs_jobs_are_not_called(
+    store: Store, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    called: list[str] = []
+    monkeypatch.setattr("rq.webhook.urlopen", lambda request, timeout: called.append(request.full_url))
+    url = "http://169.254.169.254/?token=hunter2"
+    webhooks = [Webhook(url, "finished"), Webhook(url, "failed", method="POST")]
+    client.set(keys.image("p"), b"7", ex=60)
+    calls = [(keys.JOB_FUNCTION, "p"), ("tests.jobs.double", 21), ("tests.jobs.explode",), ("tests.jobs.never", 1)]
+    jobs = [rq_queue(client).enqueue(*call, webhooks=webhooks) for call in calls]
+    burst(store)
+    assert [job.get_status().value for job in jobs] == ["failed", "finished", "failed", "failed"]
+    abandoned = rq_queue(client).enqueue("tests.jobs.double", 21, webhooks=webhooks)
+    [claim] = store.claim("dead", keys.QUEUES, 64, "n")
+    client.zadd("rq:wip:digitq", {f"{abandoned.id}:{claim.execution}": store.time() - 1})
+    with serving(store) as worker:
+        worker.recover()
+    assert abandoned.get_status().value == "failed" and called == []
+    assert caplog.text.count("webhooks of an RQ job are not called") == 5 and "hunter2" not in caplog.text
+
+
+def test_a_callback_off_the_list_is_none_whatever_asks_for_it(store: Store, client: redis.Redis) -> None:
+    never = Callback("tests.jobs.never")
+    made = rq_queue(client).enqueue("tests.jobs.double", 21, on_success=never, on_failure=never, on_stopped=never)
+    with serving(store) as worker:
+        job = worker.job_class.fetch(made.id, connection=client, serializer="json")
+    assert (job.success_callback, job.failure_callback, job.stopped_callback) == (None, None, None)
 
 
 def test_a_plain_rq_client_is_answered(store: Store, client: redis.Redis) -> None:

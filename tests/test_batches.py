@@ -532,6 +532,17 @@ def test_a_zip_is_a_batch(http: FlaskClient, store: Store) -> None:
     assert lines[3].startswith("2,'=two.png,succeeded,7,")
 
 
+def test_csv_has_a_byte_order_mark_for_who_asks_for_it(http: FlaskClient) -> None:
+    id = http.post("/v1/batches", data={"file": [(io.BytesIO(seven()), "Größe.png")]}).json["id"]
+    url, accept = f"/v1/batches/{id}/results", {"Accept": "text/csv"}
+    plain = http.get(f"{url}?bom=0", headers=accept).data
+    assert plain == http.get(url, headers=accept).data and "Größe.png".encode() in plain
+    assert http.get(f"{url}?bom=1", headers=accept).data == "\ufeff".encode() + plain
+    for query, headers in (("bom=1", {}), ("bom=yes", accept), ("bom=", accept)):
+        answer = http.get(f"{url}?{query}", headers=headers)
+        assert (answer.status_code, answer.json["code"]) == (400, "bad_request")
+
+
 def test_a_form_with_several_files_is_a_batch(http: FlaskClient, store: Store) -> None:
     parts = [(io.BytesIO(seven(28 + n)), f"{n}.png") for n in range(3)] + [(io.BytesIO(b"text"), "no.txt")]
     answer = http.post("/v1/batches", data={"file": parts, "other": "ignored"})

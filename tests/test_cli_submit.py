@@ -138,6 +138,26 @@ def test_csv_has_a_head_and_a_row_for_each_file(site: Web, worker: None, scans: 
     ]
 
 
+def test_csv_in_a_file_begins_with_a_byte_order_mark(site: Web, worker: None, tmp_path: Path) -> None:
+    picture, out = tmp_path / "Größe.png", tmp_path / "out.csv"
+    picture.write_bytes(seven())
+    submit = [*DIGITQ, "submit", str(picture), "--wait", "--csv", "--url", site.url]
+    for _ in range(2):  # what is appended has none
+        with out.open("ab") as file:
+            subprocess.run(submit, stdout=file, cwd=ROOT, check=True)
+    text = out.read_text()
+    assert text.startswith("\ufeffpath,") and text.count("\ufeff") == 1 and text.count("Größe.png") == 2
+    assert digitq(*submit[3:]).stdout.startswith("path,")
+
+
+def test_csv_of_a_batch_in_a_file_begins_with_one_too(stack: Stack, tmp_path: Path) -> None:
+    images, out = tmp_path / "images", tmp_path / "out.csv"
+    images.write_bytes(idx(2))
+    with out.open("wb") as file:
+        subprocess.run([*DIGITQ, "submit", str(images), "--wait", "--csv", "--url", stack.url], stdout=file, cwd=ROOT)
+    assert out.read_text().startswith("\ufeffindex,")
+
+
 def idx(count: int) -> bytes:
     return struct.pack(">4I", 0x803, count, 28, 28) + bytes(784 * count)
 

@@ -265,7 +265,8 @@ def test_batches(web: FlaskClient, store: Store) -> None:
     assert len(lines) == 2
     for line in lines:
         valid(json.loads(line), DOCUMENT["components"]["schemas"]["Result"])
-    check(web, "GET", f"/v1/batches/{id}/results", headers={"Accept": "text/csv"})
+    check(web, "GET", f"/v1/batches/{id}/results?bom=1", headers={"Accept": "text/csv"})
+    check(web, "GET", f"/v1/batches/{id}/results?bom=1")
     store.claim("w", keys.QUEUES, 1, "n")
     assert check(web, "DELETE", f"/v1/batches/{id}").get_json()["code"] == "still_running"
     more = {"data": {"file": (BytesIO(seven(56)), "a.png")}, "headers": {"Idempotency-Key": "k"}}

@@ -22,6 +22,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 from tests.browser import STROKES, Troubles, browser, draw
 from tests.pictures import seven
 from tests.stack import Stack, up
+from tests.web import free_port, web_process
 
 PICTURES = [{"name": f"im{i}.png", "mimeType": "image/png", "buffer": seven(56 + 4 * i)} for i in range(3)]
 #: Longest that anything on the page may take on a busy machine, in ms.
@@ -151,6 +152,81 @@ def test_pictures_can_be_dropped_and_pasted(page: Page) -> None:
     assert digits(page) == ["7", "7"]
 
 
+def drop_paths(page: Page, *paths: Path) -> None:
+    """As a file manager drops files and folders."""
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    session = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 300, "data": data})
+    session.detach()
+
+
+def test_of_a_dropped_folder_the_pictures_are_taken_and_the_rest_is_told(page: Page, tmp_path: Path) -> None:
+    scans = tmp_path / "scans"
+    (scans / "deep" / "er").mkdir(parents=True)
+    for name in ("10.png", "9.PNG", "deep/er/3.png"):
+        (scans / name).write_bytes(seven(56))
+    for name in ("notes.txt", ".DS_Store", "deep/Thumbs.db", "._9.png"):
+        (scans / name).write_bytes(b"x")
+    (tmp_path / "alone.png").write_bytes(seven(60))
+    drop_paths(page, scans, tmp_path / "alone.png")
+    has_answers(page, 4)
+    names = page.locator(".card [data-part=name]").all_text_contents()
+    assert names == ["alone.png", "9.PNG", "10.png", "3.png"]
+    expect(page.locator("#banner")).to_have_text("4 files that are no picture were left out.")
+
+
+def test_what_is_told_of_a_drop_is_not_hidden_by_what_holds_anyway(
+    chrome: Browser, redis_url: str, tmp_path: Path
+) -> None:
+    page, port = chrome.new_page(), free_port()
+    (tmp_path / "empty").mkdir()
+    with web_process(redis_url, port):
+        page.goto(f"http://127.0.0.1:{port}/")
+        expect(page.locator("#banner")).to_contain_text("No worker is running")
+        drop_paths(page, tmp_path / "empty")
+        expect(page.locator("#banner")).to_contain_text("There is no picture")
+    page.close()
+
+
+def test_a_folder_without_pictures_is_told_and_of_many_a_part_is_taken(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    drop_paths(page, tmp_path / "empty")
+    expect(page.locator("#banner")).to_have_text("There is no picture in what you dropped.")
+    assert page.locator(".card").count() == 0
+    taken = page.evaluate(
+        """async () => {
+          const { MOST, picturesIn } = await import("/static/dropped.js");
+          const entry = (n) => ({ isFile: true, name: `${n}.png`, file: (done) => done(new File([], `${n}.png`)) });
+          const reader = (pieces) => ({ readEntries: (done) => done(pieces.shift() ?? []) });
+          const full = [...Array(MOST + 1).keys()].map(entry), endless = { isDirectory: true, name: "loop" };
+          endless.createReader = () => reader([[endless]]);
+          const locked = { isDirectory: true, createReader: () => ({ readEntries: (_, fail) => fail(new Error()) }) };
+          const gone = { isFile: true, name: "gone.png", file: (_, fail) => fail(new Error()) };
+          const many = { isDirectory: true, createReader: () => reader([full.slice(0, 100), full.slice(100)]) };
+          return Promise.all([many, endless, locked, gone].map(async (one) => {
+            const { files, unread, more } = await picturesIn([one]);
+            return [files.length, unread, more];
+          }));
+        }"""
+    )
+    assert taken == [[500, 0, True], [0, 0, True], [0, 1, False], [0, 1, False]]
+
+
+def test_what_cannot_be_opened_is_told_at_once_and_not_tried_again(page: Page, tmp_path: Path) -> None:
+    tries: list[str] = []
+    page.on("request", lambda request: tries.append(request.url) if "filename=" in request.url else None)
+    file = tmp_path / "gone.png"
+    file.write_bytes(seven(56))
+    page.route("**/v1/predictions?*filename=*", lambda route: (file.unlink(), route.continue_()))  # type: ignore[func-returns-value]
+    page.set_input_files("#file", file)
+    card = page.locator(".card")
+    expect(card).to_have_attribute("data-state", "failed")
+    expect(card).to_contain_text("cannot be opened")
+    expect(card.locator("[data-part=again]")).to_be_hidden()
+    assert len(tries) == 1
+
+
 def test_every_digit_can_be_drawn(page: Page) -> None:
     read = []
     for digit, strokes in enumerate(STROKES):
@@ -203,8 +279,8 @@ def test_answers_are_corrected_filtered_exported_and_deleted(page: Page) -> None
     with page.expect_download() as download:
         page.locator("#export").click()
     with zipfile.ZipFile(download.value.path()) as archive:
-        assert archive.testzip() is None
-        [row] = csv.DictReader(io.TextIOWrapper(archive.open("index.csv"), "utf-8"))
+        assert archive.testzip() is None and archive.read("index.csv").startswith("\ufeff".encode())
+        [row] = csv.DictReader(io.TextIOWrapper(archive.open("index.csv"), "utf-8-sig"))
         assert (row["label"], row["read"], row["filename"]) == ("1", "7", "im0.png")
         assert archive.read(row["path"]) == PICTURES[0]["buffer"]
         assert "im1.png" in archive.read("not_digits.csv").decode()
@@ -243,7 +319,7 @@ def test_what_waits_tells_its_place_in_the_queue(page: Page, served: Stack) -> N
 
 def test_what_cannot_be_read_is_said_in_plain_words(page: Page) -> None:
     hand_in(page, {"name": "notes.png", "mimeType": "image/png", "buffer": b"hello"})
-    expect(page.locator(".card[data-state=failed]").first).to_contain_text("not a picture that can be read")
+    expect(page.locator(".card[data-state=failed]").first).to_contain_text("Supported")
     cut = {"name": "cut.png", "mimeType": "image/png", "buffer": seven(200)[:-60]}
     hand_in(page, cut)
     expect(page.locator(".card[data-state=failed]").first).to_contain_text("damaged or cut off")
@@ -271,6 +347,35 @@ def test_redis_gone_is_told_and_nothing_is_lost(page: Page, served: Stack) -> No
     assert digits(page) == ["7"]
     expect(page.locator("#banner")).to_have_text("")
     expect(page.locator("#live-dot")).to_have_attribute("data-state", "good")
+
+
+def test_a_server_that_is_stopped_is_told_and_found_again(chrome: Browser, redis_url: str) -> None:
+    port = free_port()
+    page = chrome.new_page()
+    dot, banner = page.locator("#live-dot"), page.locator("#banner")
+    with web_process(redis_url, port):
+        page.goto(f"http://127.0.0.1:{port}/")
+        expect(dot).to_have_attribute("data-state", "warn")  # no worker
+    expect(banner).to_contain_text("The server does not answer")
+    expect(dot).to_have_attribute("data-state", "bad")
+    with web_process(redis_url, port):
+        expect(banner).not_to_contain_text("The server does not answer")
+        expect(dot).to_have_attribute("data-state", "warn")
+    page.close()
+
+
+def test_a_server_that_falls_silent_is_told_and_found_again(chrome: Browser, redis_url: str) -> None:
+    port = free_port()
+    page = chrome.new_page()
+    with web_process(redis_url, port) as process:
+        page.goto(f"http://127.0.0.1:{port}/")
+        expect(page.locator("#live-dot")).to_have_attribute("data-state", "warn")
+        os.killpg(process.pid, signal.SIGSTOP)  # its connections stay open
+        expect(page.locator("#banner")).to_contain_text("The server does not answer")
+        os.killpg(process.pid, signal.SIGCONT)
+        expect(page.locator("#banner")).not_to_contain_text("The server does not answer")
+        expect(page.locator("#live-dot")).to_have_attribute("data-state", "warn")
+    page.close()
 
 
 def test_offline_is_told_and_what_was_handed_in_is_sent_later(page: Page, context: BrowserContext) -> None:

@@ -70,9 +70,38 @@ def test_clients_find_a_web_process_that_is_bound_to_every_address() -> None:
 def test_passwords_are_not_printed() -> None:
     table = Settings(redis_url="redis://me:secret@host:1/0").table()
     assert table["REDIS_URL"] == "redis://me:***@host:1/0"
+    assert Settings(redis_url="redis://h/0?ssl_password=s").table()["REDIS_URL"] == "redis://h/0?ssl_password=***"
     assert without_password("unix:///a/b.sock") == "unix:///a/b.sock"
     assert without_password("redis://h/0?password=secret&db=1") == "redis://h/0?password=***&db=1"
     assert without_password("unix:///a/b.sock?password=secret") == "unix:///a/b.sock?password=***"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "redis://me:hunter2@host:1/0?ssl_password=hunter2", "rediss://:hunter2@host/0?ssl_keyfile=/k&ssl_password=hunter2",
+        "redis://hunter2@host", "redis://:hun/ter2@host:1/0", "redis://:hun#ter2@host", "redis://:hun@hunter2@host",
+        "redis://:hunter2@[::1", "redis:hunter2@host", "me:hunter2@host", "hunter2@host", "unix:///s?PASSWORD=hun@ter2",
+        "redis+sentinel://me:hunter2@a:1,b:2/service", "http://me:hunter2@host/digits", "redis://:hun?ter2@host:1/0",
+    ],
+)  # fmt: skip
+def test_no_address_is_printed_with_what_could_be_its_password(address: str) -> None:
+    shown = without_password(address)
+    assert "***" in shown and not any(part in shown for part in ("hun", "ter2"))
+    try:
+        Settings.from_env({"REDIS_URL": address})
+    except SettingsError as error:
+        assert "REDIS_URL" in str(error) and not any(part in str(error) for part in ("hun", "ter2"))
+        assert error.__cause__ is None and (error.__suppress_context__ or error.__context__ is None)
+
+
+@pytest.mark.parametrize(
+    "address", ["hunter2", "redis:/hunter2", "hunter2://host", "redis://:hun/ter2@h", "redis://h:p"]
+)
+def test_a_malformed_address_is_refused_and_not_echoed(address: str) -> None:
+    with pytest.raises(SettingsError, match="REDIS_URL") as error:
+        Settings.from_env({"REDIS_URL": address})
+    assert not any(part in str(error.value) for part in ("hun", "ter2"))
 
 
 TABLE = ROOT / "deploy" / "settings.md"

@@ -30,12 +30,13 @@ from flask.testing import FlaskClient
 
 from producer import outbound
 from producer.outbound import Unreachable, check_callback, post
-from producer.webhooks import DELAYS, Deliverer
+from producer.webhooks import DELAYS, PER_PARTY, Deliverer
 from shared import keys
 from shared.errors import CallbackRefused, SettingsError, WebhooksDisabled
 from shared.home import ROOT, http_ok
 from shared.settings import Settings
 from shared.store import Store
+from shared.submission import Caller
 from tests.pictures import seven
 from tests.test_api import answer_all, application, is_problem
 
@@ -209,6 +210,45 @@ def test_the_next_try_waits_as_long_as_is_said(store: Store, sending: Store, cli
         client.zadd(keys.WEBHOOKS, {id: 0})
 
 
+def test_dead_callbacks_of_one_owner_do_not_hold_up_anothers(
+    store: Store, sending: Store, receiver: Receiver, deliverer: Deliverer, client: redis.Redis
+) -> None:
+    receiver.hold.clear()  # it takes what it is told, and does not answer
+    for _ in range(40):
+        sending.submit(seven(), notes={"callback_url": receiver.url}, caller=Caller("alice"))
+    answer_all(store)
+    until(lambda: len(receiver.got) == PER_PARTY)
+    with suppress(AssertionError):
+        until(lambda: len(receiver.got) > PER_PARTY, 0.3)
+    assert len(receiver.got) == PER_PARTY
+    id = sending.submit(seven(), notes={"callback_url": "http://127.0.0.1:1/"}, caller=Caller("bob")).id
+    answer_all(store)
+    until(lambda: fate(client, id)[1])
+    assert len(receiver.got) == PER_PARTY  # none of alice's has been answered yet
+    assert all(client.ttl(key) > 0 for key in client.scan_iter("digitq:pa*"))
+    receiver.hold.set()
+    until(lambda: len({headers["webhook-id"] for headers, _, _ in receiver.got}) == 40)
+
+
+def test_without_keys_one_receivers_callbacks_are_told_from_anothers(
+    store: Store, sending: Store, client: redis.Redis
+) -> None:
+    ids = []
+    for url in ("http://127.0.0.1:1/", "http://127.0.0.1:1?a", "http://LOCALHOST:1/x"):
+        ids.append(sending.submit(seven(), notes={"callback_url": url}).id)
+        answer_all(store)
+    first, second, other = ids
+    due = sending.due_webhook(60, 8)
+    assert due and (due.id, due.party) == (first, "host:127.0.0.1:1")
+    due = sending.due_webhook(60, 8, [due.party])
+    assert due and (due.id, due.party) == (other, "host:localhost:1")
+    assert sending.due_webhook(60, 8, ["host:127.0.0.1:1"]) is None
+    due = sending.due_webhook(60, 8)
+    assert due and due.id == second and due.tries == 1
+    assert sending.due_webhook(60, 8) is None  # each is under a lease
+    assert {id.decode() for id in client.zrange(keys.WEBHOOKS, 0, -1)} == {first, second, other}
+
+
 def test_what_is_forgotten_meanwhile_is_not_told(store: Store, sending: Store, client: redis.Redis) -> None:
     id = sending.submit(seven(), notes={"callback_url": "http://127.0.0.1:1/"}).id
     answer_all(store)
@@ -347,6 +387,31 @@ def test_a_receiver_that_drips_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> No
             post(f"http://127.0.0.1:{server.getsockname()[1]}/", b"x", {}, Settings(**SENDS))  # type: ignore[arg-type]
         assert 0.4 < time.monotonic() - start < 2
         thread.join()
+
+
+def test_a_call_is_bounded_over_all_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(address: Any, seconds: float) -> Any:
+        time.sleep(seconds)
+        raise TimeoutError("timed out")
+
+    many = [(2, 1, 6, "", (f"93.184.216.{n}", 443)) for n in range(40)]
+    monkeypatch.setattr(outbound, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(outbound.socket, "getaddrinfo", lambda *_, **__: many)
+    monkeypatch.setattr(outbound.socket, "create_connection", connect)
+    start = time.monotonic()
+    with pytest.raises(Unreachable, match="TimeoutError"):
+        post("https://many.example/", b"x", {}, Settings(webhook_secret=SECRET))
+    assert time.monotonic() - start < 3  # of six
+
+
+def test_a_resolver_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+    monkeypatch.setattr(outbound, "TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(outbound.socket, "getaddrinfo", lambda *_, **__: answered.wait(20) and [])
+    with pytest.raises(Unreachable, match="not resolved in time"):
+        post("https://slow.example/", b"x", {}, Settings(webhook_secret=SECRET))
+    assert not answered.is_set()
+    answered.set()
 
 
 def drip(server: socket.socket) -> None:

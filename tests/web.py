@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +18,7 @@ from werkzeug.serving import make_server
 from producer.app import create_app
 from shared import keys
 from shared.claims import Finish
+from shared.home import ROOT, http_ok
 from shared.store import Store
 from tests.fakes import outcome
 
@@ -65,3 +72,33 @@ def sevens(store: Store, at_once: int = 64, pause: float = 0.02) -> Iterator[Non
     yield
     stop.set()
     thread.join()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def web_process(redis_url: str, port: int, **env: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`digitq web` on that port, in a process group of its own, from when it answers."""
+    keep = {name: value for name, value in os.environ.items() if not name.startswith("DIGITQ_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "digitq", "web"], cwd=ROOT, start_new_session=True,
+        env={**keep, "REDIS_URL": redis_url, "DIGITQ_PORT": str(port), **env},
+    )  # fmt: skip
+    try:
+        end = time.monotonic() + 30
+        while not http_ok(f"http://127.0.0.1:{port}/healthz"):
+            assert time.monotonic() < end and process.poll() is None, "the web process did not start"
+            time.sleep(0.05)
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGCONT)
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise

@@ -7,14 +7,14 @@ import json
 import logging
 import zlib
 from base64 import b64encode
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from rq.exceptions import NoSuchJobError
 from rq.job import Job
 from rq.job_lifecycle import format_exc_info
 from rq.queue import Queue
-from rq.types import FailureCallbackType
+from rq.types import FailureCallbackType, SuccessCallbackType
 
 from shared import keys
 from shared.batches import batch_of
@@ -93,16 +93,29 @@ def named(id: str) -> dict[str, str]:
 
 
 def guarded(allowed: Collection[str]) -> type[Job]:
-    """RQ's Job for a worker with this allow-list.
+    """Returns RQ's Job for a worker with this allow-list: one that does not make the worker do anything else.
 
-    RQ's recovery runs the failure callback of an abandoned job by itself, and one job that it cannot parse stops it for
-    all: here a callback off the list is none, and a job that cannot be parsed counts as gone.
+    RQ's recovery runs the failure callback of an abandoned job by itself, calls whatever URL is in a job's webhooks,
+    and one job that it cannot parse stops it for all: here a callback off the list is none, webhooks are not called,
+    and a job that cannot be parsed counts as gone.
     """
 
     class GuardedJob(Job):
         @property
+        def success_callback(self) -> SuccessCallbackType | None:
+            return super().success_callback if self._success_callback_name in allowed else None
+
+        @property
         def failure_callback(self) -> FailureCallbackType | None:
             return super().failure_callback if self._failure_callback_name in allowed else None
+
+        @property
+        def stopped_callback(self) -> Callable[[Job, Any], Any] | None:
+            return super().stopped_callback if self._stopped_callback_name in allowed else None
+
+        def send_webhooks(self, status: Any, *, exc_string: str | None = None) -> None:
+            if self.webhooks:  # nobody has checked where they lead; a URL may hold a secret, so it is not logged
+                log.warning("webhooks of an RQ job are not called: use callback_url", extra=named(self.id))
 
         def restore(self, raw_data: Any) -> Any:
             try:

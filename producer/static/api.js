@@ -4,7 +4,10 @@ import { problemWords } from "./words.js";
 
 const MAX_TRIES = 40, LONGEST_PAUSE = 15, AGAIN = new Set([429, 502, 503, 504]);
 
-/** Whatever went wrong, in words; `code` is the API's, or `network`. */
+/** The sub-path under which a proxy serves the page, or an empty string: this module lies in its folder `static`. */
+export const ROOT = new URL("..", import.meta.url).pathname.slice(0, -1);
+
+/** Whatever went wrong, in words; `code` is the API's, or `network`, `offline`, `unreadable`. */
 export class Problem extends Error {
   constructor(body, status = 0, retryAfter = 0) {
     super(problemWords(body));
@@ -12,23 +15,27 @@ export class Problem extends Error {
   }
 
   get worthRetrying() {
-    return this.status === 0 || AGAIN.has(this.status);
+    return this.status === 0 ? this.code !== "unreadable" : AGAIN.has(this.status);
   }
 }
 
-/** One request. Throws a Problem, or an AbortError where `signal` says so. */
+/** One request, whose path is below ROOT. Throws a Problem, or an AbortError where `signal` says so. */
 export async function call(path, options = {}) {
   let response;
   try {
-    response = await fetch(path, options);
+    response = await fetch(ROOT + path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
+    if (options.body instanceof Blob && !(await isReadable(options.body))) throw new Problem({ code: "unreadable" });
     throw new Problem({ code: navigator.onLine ? "network" : "offline" });
   }
   if (response.ok) return response;
   const body = await response.json().catch(() => ({ title: `The server answered ${response.status}.` }));
   throw new Problem(body, response.status, Number(response.headers.get("Retry-After")) || 0);
 }
+
+/** Returns whether a file can be read; for a folder or a changed file `fetch` reports only that the network failed. */
+const isReadable = (blob) => blob.slice(0, 1).arrayBuffer().then(() => true, () => false);
 
 export const getJson = async (path, options) => (await call(path, options)).json();
 

@@ -1,10 +1,11 @@
 // The page: puts its parts together.
 
+import { MOST, entriesOf, picturesIn } from "./dropped.js";
 import { countFixes, exportFixes, onFix } from "./fixes.js";
 import { List } from "./list.js";
 import { listen } from "./live.js";
 import { Pad } from "./pad.js";
-import { notice, say } from "./say.js";
+import { notice, passing, say } from "./say.js";
 import { ms, plural } from "./words.js";
 
 const at = (id) => document.getElementById(id);
@@ -20,6 +21,19 @@ function take(files) {
   // The first one ends up on top.
   for (const file of pictures.reverse()) list.add(file, file.name || "picture");
   if (pictures.length > 1) say(`${plural(pictures.length, "picture")} taken.`);
+}
+
+/** Takes what was dropped, and tells what was left out of folders. */
+async function takeDropped(entries) {
+  const { files, folders, skipped, unread, more } = await picturesIn(entries);
+  take(files);
+  const told = [
+    files.length || !folders.length ? "" : "There is no picture in what you dropped.",
+    skipped ? `${plural(skipped, "file")} that ${skipped > 1 ? "are" : "is"} no picture ${skipped > 1 ? "were" : "was"} left out.` : "",
+    unread ? `${plural(unread, "file or folder", "files or folders")} could not be opened.` : "",
+    more ? `Of folders up to ${MOST} pictures are taken at once: drop the others by themselves.` : "",
+  ].filter(Boolean).join(" ");
+  if (told) passing("dropped", told);
 }
 
 at("file").multiple = true;
@@ -41,7 +55,7 @@ addEventListener("drop", (event) => {
   if (!hasFiles(event)) return;
   event.preventDefault();
   dragging(0);
-  take(event.dataTransfer.files);
+  takeDropped(entriesOf(event.dataTransfer.items));
 });
 addEventListener("paste", (event) => {
   const files = [...(event.clipboardData?.files ?? [])];
@@ -65,19 +79,17 @@ function showStatus(status) {
   strip.p95.textContent = redis ? ms(p95) : "–";
 }
 
-let lost;
 listen({
   prediction: (prediction) => list.ended(prediction),
   reset: () => list.lookAgain(),
   status: showStatus,
   connected(yes) {
-    clearTimeout(lost);
-    if (yes) return notice("server", ""), list.lookAgain();
-    // A server that is started again is back before this is read.
-    lost = setTimeout(() => {
-      strip.dot.dataset.state = "bad";
-      notice("server", "The server does not answer. This page tries again by itself.");
-    }, 2500);
+    notice("server", yes ? "" : "The server does not answer. This page tries again by itself.");
+    if (yes) return list.lookAgain();
+    // What it said last may no longer be so.
+    for (const name of ["redis", "workers"]) notice(name, "");
+    for (const part of [strip.queued, strip.workers, strip.rate, strip.p50, strip.p95]) part.textContent = "–";
+    strip.dot.dataset.state = "bad";
   },
 });
 
@@ -109,8 +121,7 @@ exporter.addEventListener("click", async () => {
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
     say(`${plural(count, "picture")} exported.${gone ? ` ${plural(gone, "has", "have")} expired.` : ""}`);
   } catch (problem) {
-    notice("export", problem.message);
-    setTimeout(() => notice("export", ""), 5000);
+    passing("export", problem.message);
   } finally {
     showFixes();
   }

@@ -1,6 +1,6 @@
 // One picture on the page, from the moment it is chosen until it is deleted.
 
-import { Problem, call, insist, newKey, submission } from "./api.js";
+import { Problem, ROOT, call, insist, newKey, submission } from "./api.js";
 import { makeBars, setBars } from "./bars.js";
 import { fix, fixOf } from "./fixes.js";
 import { say } from "./say.js";
@@ -100,7 +100,7 @@ export class Card {
     this.element.dataset.id = prediction.id;
     this.#title();
     if (!this.#part.picture.getAttribute("src")) this.#part.picture.src = prediction.links.image;
-    this.#part.name.href = `/predictions/${prediction.id}`;
+    this.#part.name.href = `${ROOT}/predictions/${prediction.id}`;
     if (prediction.state === "succeeded") this.#succeeded(prediction);
     else this.#state(prediction.state, this.#standing(prediction));
     this.showFix();

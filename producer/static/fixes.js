@@ -1,9 +1,9 @@
 // “That was a …”: corrections, kept in this browser, and handed out as a labelled set.
 
-import { call } from "./api.js";
+import { ROOT, call } from "./api.js";
 import { zip } from "./zip.js";
 
-const KEY = "digitq.corrections";
+const KEY = `digitq.corrections${ROOT}`;
 const FOLDER = "pictures/";
 
 const load = () => {
@@ -50,7 +50,8 @@ const cell = (value) => {
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 };
 
-const table = (rows) => new TextEncoder().encode(`${["path,label,category,read,confidence,decision,filename,id", ...rows.map((row) => row.map(cell).join(","))].join("\r\n")}\r\n`);
+/** Begins with a byte order mark, by which spreadsheets know that it is UTF-8. */
+const table = (rows) => new TextEncoder().encode(`\ufeff${["path,label,category,read,confidence,decision,filename,id", ...rows.map((row) => row.map(cell).join(","))].join("\r\n")}\r\n`);
 
 const EXTENSIONS = { "image/jpeg": "jpg", "image/svg+xml": "svg" };
 

@@ -1,6 +1,6 @@
 // The pictures on the page: new ones, the history behind them, and the filter.
 
-import { Lane, getJson } from "./api.js";
+import { Lane, ROOT, getJson } from "./api.js";
 import { Card } from "./card.js";
 import { onFix } from "./fixes.js";
 import { DRAFT } from "./pad.js";
@@ -15,7 +15,7 @@ export class List {
   #cursor = null;
   #loading = false;
   #elsewhere = new Set();
-  #tabs = new BroadcastChannel("digitq");
+  #tabs = new BroadcastChannel(`digitq${ROOT}`);
   #ui;
 
   constructor(ui) {

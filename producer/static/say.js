@@ -13,7 +13,8 @@ export function say(text) {
   }, 300);
 }
 
-const banner = document.getElementById("banner"), reasons = new Map();
+const banner = document.getElementById("banner");
+let reasons = new Map();
 
 /** A notice under a name, as long as it holds; an empty text takes it away. */
 export function notice(name, text) {
@@ -21,4 +22,11 @@ export function notice(name, text) {
   else reasons.delete(name);
   const shown = reasons.values().next().value ?? "";
   if (banner.textContent !== shown) banner.textContent = shown;
+}
+
+/** A notice that goes by itself after so many seconds, shown before those that stay. */
+export function passing(name, text, seconds = 8) {
+  reasons = new Map([[name, text], ...reasons]);
+  notice(name, text);
+  setTimeout(() => notice(name, ""), seconds * 1000);
 }

@@ -28,8 +28,8 @@ export const WARNINGS = {
 const PROBLEMS = {
   network: "The server does not answer.",
   offline: "This device is offline.",
+  unreadable: "This cannot be opened: it is a folder, or was changed, moved or deleted meanwhile.",
   no_image: "The file is empty.",
-  unsupported_type: "This is not a picture that can be read. PNG, JPEG, WebP, GIF, BMP and TIFF can.",
   undecodable_image: "The picture is damaged or cut off, so it cannot be read.",
   redis_unavailable: "The queue is out of reach.",
   queue_full: "The queue is full.",

@@ -1,21 +1,61 @@
 #!lua flags=allow-oom
 -- Who is to be told that a prediction has ended. A message that is taken comes due again when its lease ends.
 -- KEYS: none
--- ARGV: 'take', lease (s), most tries                    -> {id, which try, {field, value, ...}}; empty if nothing is due
+-- ARGV: 'take', lease (s), most tries, busy party, ...   -> {id, which try, {field, value, ...}, party}; empty if nothing is
+--                                                           due but what belongs to a busy party
 --       'end', id, which try, outcome, delay (s) or ''   -> 1, or 0 where another try has begun since
+local PARKED, PARTIES = 'digitq:parked:', 'digitq:parties'
+
+-- The key that a picture came with, or its receiver where nobody has a key: a party's callbacks wait for each other only.
+local function party_of(owner, url)
+  return owner and 'key:' .. owner or 'host:' .. string.lower(string.match(url, '^%a+://([^/?#]*)') or '')
+end
+
+-- What is due of a busy party goes to a list of its own, so that nobody has to look past it again.
+local function park(id, party, ttl)
+  redis.call('ZADD', PARKED .. party, NOW, id)
+  redis.call('ZREM', WEBHOOKS, id)
+  redis.call('ZADD', PARTIES, 'NX', 0, party)
+  for _, key in ipairs({PARKED .. party, PARTIES}) do redis.call('EXPIRE', key, ttl) end
+end
+
+-- The id that has been parked longest, of the party that was served longest ago; nil if all of them are busy.
+local function unparked(busy)
+  for _, party in ipairs(redis.call('ZRANGEBYSCORE', PARTIES, '-inf', '+inf', 'LIMIT', 0, 100)) do
+    if not busy[party] then
+      local id = redis.call('ZRANGEBYSCORE', PARKED .. party, '-inf', '+inf', 'LIMIT', 0, 1)[1]
+      if id then
+        redis.call('ZADD', WEBHOOKS, NOW, id)
+        redis.call('ZREM', PARKED .. party, id)
+        redis.call('ZADD', PARTIES, NOW, party)
+        return id
+      end
+      redis.call('ZREM', PARTIES, party)
+    end
+  end
+end
+
 if ARGV[1] == 'take' then
-  for _ = 1, 100 do
-    local id = redis.call('ZRANGEBYSCORE', WEBHOOKS, '-inf', NOW, 'LIMIT', 0, 1)[1]
+  local busy = {}
+  for i = 4, #ARGV do busy[ARGV[i]] = true end
+  for _ = 1, 1000 do
+    local id = unparked(busy) or redis.call('ZRANGEBYSCORE', WEBHOOKS, '-inf', NOW, 'LIMIT', 0, 1)[1]
     if not id then return {} end
     local key = PREDICTION .. id
+    local record = redis.call('HMGET', key, 'callback_url', 'owner')
+    local party = record[1] and party_of(record[2], record[1])
+    local ttl = math.max(1, redis.call('TTL', key))
     -- Forgotten or expired meanwhile: nobody wants to know any more.
-    if redis.call('HEXISTS', key, 'callback_url') == 0 then
+    if not record[1] then
       redis.call('ZREM', WEBHOOKS, id)
+    elseif busy[party] then
+      park(id, party, ttl)
     else
       local try = redis.call('HINCRBY', key, 'webhook_tries', 1)
       if try <= tonumber(ARGV[3]) then
         redis.call('ZADD', WEBHOOKS, NOW + ARGV[2], id)
-        return {id, try, redis.call('HGETALL', key)}
+        if redis.call('TTL', WEBHOOKS) < 0 then redis.call('EXPIRE', WEBHOOKS, ttl) end
+        return {id, try, redis.call('HGETALL', key), party}
       end
       -- The last try ended with the process that made it.
       redis.call('HSET', key, 'webhook', 'given_up')

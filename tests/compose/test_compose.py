@@ -150,7 +150,8 @@ def test_several_web_processes_behind_one_port(stack: None) -> None:
 def test_each_file_can_be_added_to_the_main_one(images: None) -> None:
     """Those whose images no registry gives us here, too."""
     for file in sorted(ROOT.glob("docker-compose.*.yml")):
-        assert compose("config", "--quiet", files=(file.name,)) == ""
+        passwords = {"REDIS_OPERATOR_PASSWORD": "o", "GRAFANA_PASSWORD": "g"}
+        assert compose("config", "--quiet", files=(file.name,), **passwords) == ""
 
 
 def test_prometheus_reads_every_replica(stack: None) -> None:
@@ -158,7 +159,7 @@ def test_prometheus_reads_every_replica(stack: None) -> None:
     here_or_skip("prom/prometheus:v3.5.0")
     try:
         compose("up", "-d", "--scale", "web=2", "--scale", "worker=2", "web", "worker", "prometheus", files=files,
-                PORT="0", PROMETHEUS_PORT=f"{port}")  # fmt: skip
+                PORT="0", PROMETHEUS_PORT=f"{port}", GRAFANA_PASSWORD="g")  # fmt: skip
         end, up = time.monotonic() + 90, []
         while len(up) != 4 and time.monotonic() < end:
             time.sleep(0.5)
@@ -167,4 +168,4 @@ def test_prometheus_reads_every_replica(stack: None) -> None:
                 up = sorted(one["labels"]["job"] for one in found if one["health"] == "up")
         assert up == ["digitq-web"] * 2 + ["digitq-worker"] * 2
     finally:
-        compose("rm", "-sf", "prometheus", files=files)
+        compose("rm", "-sf", "prometheus", files=files, GRAFANA_PASSWORD="g")

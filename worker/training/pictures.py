@@ -63,7 +63,7 @@ def from_folder(folder: Path) -> list[Picture]:
     """
     index = folder / INDEX
     try:
-        with index.open(newline="", encoding="utf-8") as file:
+        with index.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{index} cannot be read: {error}") from error

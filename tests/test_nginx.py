@@ -1,0 +1,132 @@
+"""deploy/nginx.conf in a real nginx, in front of a real web process, under a sub-path."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import expect
+
+from producer import Client
+from shared.errors import TooLarge
+from shared.home import ROOT as HOME
+from shared.home import http_ok
+from shared.settings import Settings
+from shared.store import Store
+from tests.browser import Troubles, browser
+from tests.pictures import seven
+from tests.web import free_port, sevens, web_process
+
+SITE = HOME / "deploy" / "nginx.conf"
+ROOT = "/digits"
+#: What nginx needs around a site to run as nobody in a folder of its own.
+AROUND = """
+{user}
+daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/log;
+events {{ worker_connections 64; }}
+http {{
+    access_log off; {paths}
+    types {{ }}
+    {site}
+}}
+"""
+FOLDERS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+PATHS = " ".join(f"{name}_temp_path {{folder}}/{name};" for name in FOLDERS)
+STRIPS = "rewrite ^/digits(/.*)$ $1 break;"
+
+
+def written(folder: Path, port: int, web: int, strips: bool) -> Path:
+    """The configuration with the shipped site in it, listening on a port of ours."""
+    site = SITE.read_text()
+    for theirs, ours in (("listen 8080", f"listen 127.0.0.1:{port}"), ("127.0.0.1:8000", f"127.0.0.1:{web}")):
+        assert site.count(theirs) == 1
+        site = site.replace(theirs, ours)
+    if strips:
+        assert STRIPS in site  # named in a comment
+        site = site.replace("        proxy_pass ", f"        {STRIPS} proxy_pass ")
+    file = folder / "nginx.conf"
+    # Run by root, it would give itself up for a user who may not write here.
+    user = "user root root;" if os.getuid() == 0 else ""
+    file.write_text(AROUND.format(user=user, folder=folder, paths=PATHS.format(folder=folder), site=site))
+    return file
+
+
+@pytest.fixture(scope="module", params=["kept", "stripped"])
+def proxied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[str]:
+    """The URL under which nginx serves a web process."""
+    binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if not binary:
+        pytest.skip("needs nginx (apt-get install nginx-light)")
+    folder, port, web = tmp_path_factory.mktemp("nginx"), free_port(), free_port()
+    file = written(folder, port, web, request.param == "stripped")
+    command = [binary, "-p", str(folder), "-e", str(folder / "log"), "-c", str(file)]
+    checked = subprocess.run([*command, "-t"], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
+    with web_process(redis_url, web, DIGITQ_ROOT_PATH=ROOT):
+        nginx = subprocess.Popen(command)
+        try:
+            end = time.monotonic() + 20
+            while not http_ok(f"http://127.0.0.1:{port}{ROOT}/healthz"):
+                assert time.monotonic() < end and nginx.poll() is None, "nginx did not start"
+                time.sleep(0.05)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            nginx.terminate()
+            nginx.wait(20)
+
+
+def test_the_api_answers_below_the_sub_path(proxied: str, store: Store) -> None:
+    with httpx.Client(base_url=proxied) as http:
+        answer = http.post(f"{ROOT}/v1/predictions", content=seven(), headers={"Content-Type": "image/png"})
+        assert answer.status_code == 202 and answer.headers["Location"].startswith(f"{ROOT}/v1/predictions/")
+        assert http.get(answer.headers["Location"]).json()["links"] == answer.json()["links"]
+        assert http.get(ROOT, follow_redirects=True).url.path == f"{ROOT}/"
+
+
+def test_what_is_larger_than_nginx_takes_by_itself_arrives_and_what_is_too_large_is_told_in_our_words(
+    proxied: str, store: Store
+) -> None:
+    url, png = f"{proxied}{ROOT}/v1/predictions", {"Content-Type": "image/png"}
+    assert httpx.post(url, content=seven() + bytes(2_000_000), headers=png).status_code == 202
+    refused = httpx.post(url, content=seven() + bytes(11_000_000), headers=png)
+    assert refused.headers["Content-Type"] == "application/problem+json" and refused.status_code == 413
+    told = refused.json()
+    assert (told["type"], told["title"], told["status"]) == ("urn:digitq:problem:too_large", TooLarge.title, 413)
+    images = [("file", (f"{n}.png", seven() + bytes(2_000_000), "image/png")) for n in range(6)]
+    assert httpx.post(f"{proxied}{ROOT}/v1/batches", files=images, timeout=30).status_code == 202
+
+
+def test_the_sdk_is_told_of_it_as_by_digitq(proxied: str, store: Store) -> None:
+    with Client(proxied + ROOT) as client, pytest.raises(TooLarge):
+        client.submit(seven() + bytes(11_000_000))
+
+
+def test_the_limits_are_those_of_the_settings() -> None:
+    sizes = re.findall(r"client_max_body_size (\d+)m;", SITE.read_text())
+    settings = Settings()
+    assert [int(size) << 20 for size in sizes] == [settings.max_upload_bytes, settings.batch_max_bytes]
+
+
+def test_the_page_works_below_the_sub_path_with_its_events(proxied: str, store: Store) -> None:
+    with browser() as chrome, sevens(store):
+        page, troubles = chrome.new_page(), Troubles()
+        troubles.watch(page)
+        missed: list[str] = []
+        page.on("response", lambda answer: missed.append(answer.url) if answer.status >= 400 else None)
+        with page.expect_response("**/v1/events"):
+            page.goto(f"{proxied}{ROOT}/")
+        expect(page.locator("#live-queued")).to_have_text("0")  # an event has come
+        page.set_input_files("#file", [{"name": "im.png", "mimeType": "image/png", "buffer": seven()}])
+        expect(page.locator(".card[data-state=succeeded] [data-part=digit]")).to_have_text("7")
+        page.locator(".card [data-part=name]").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("The prediction is 7")
+        page.locator("a.brand").click()
+        expect(page.locator(".card[data-state=succeeded]")).to_have_count(1)
+        assert page.url == f"{proxied}{ROOT}/" and missed == [] and troubles.unexpected() == []
