@@ -213,6 +213,41 @@ def test_a_name_that_is_pointed_at_this_machine_opens_nothing(store: Store) -> N
             assert web.get("/v1/predictions", headers={"Host": "digits.example"}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "host",
+    ["a_b.evil.example", "a_b.evil.example:8000", "evil.example", "evil.example.", "EVIL.example", "", " ", ":8000",
+     "localhost.evil.example", "localhost@evil.example", "localhost:80@evil.example", "localhost, evil.example",
+     "127.0.0.1,127.0.0.1", "evil.example:127.0.0.1", "127.0.0.1.evil.example", "[::1].evil.example", "[::1", "::1",
+     "localhost:123456", "localhost:x", "localhost/", "evil.example#.localhost", "a_b.localhost:", "1.2.3.4",
+     "[2001:db8::1]", "0.0.0.0", "\xe9vil.example", "x" * 60_000],
+)  # fmt: skip
+def test_a_host_that_is_no_name_of_this_machine_is_refused_however_it_is_written(store: Store, host: str) -> None:
+    with application(store) as web:
+        is_problem(web.get("/v1/predictions", environ_overrides={"HTTP_HOST": host}), 403, "cross_site")
+        picture = web.post("/v1/predictions", environ_overrides={"HTTP_HOST": host}, **PICTURE)
+        is_problem(picture, 403, "cross_site")
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:8000", "localhost.", "a.localhost:1", "127.0.0.1:", "127.9.9.9", "[::1]", "[::1]:80"]
+)
+def test_a_name_of_this_machine_enters_and_so_does_who_sends_no_host(store: Store, host: str) -> None:
+    with application(store) as web:
+        assert web.get("/v1/predictions", environ_overrides={"HTTP_HOST": host}).status_code == 200
+        forwarded = {"X-Forwarded-Host": "evil.example", "Forwarded": "host=evil.example"}  # nobody believes them
+        assert web.get("/v1/predictions", headers=forwarded).status_code == 200
+        evil = {"Host": "evil.example", "X-Forwarded-Host": host, "Forwarded": f"host={host}"}
+        assert web.get("/v1/predictions", headers=evil).status_code == 403
+
+
+def test_a_server_whose_name_has_an_underscore_is_one_site_like_any_other(store: Store) -> None:
+    with application(store, allow_anonymous="1") as web:
+        for origin, enters in [("http://my_host:8000", True), ("http://MY_host:8000", True), ("null", False),
+                               ("http://other_host:8000", False), ("http://", False), ("x", False)]:  # fmt: skip
+            sent = {"environ_overrides": {"HTTP_HOST": "my_host:8000"}, "headers": {"Origin": origin}}
+            assert (web.post("/v1/predictions", **sent, **PICTURE).status_code == 202) == enters, origin  # type: ignore[arg-type]
+
+
 def test_headers_that_tell_a_browser_to_be_careful(store: Store) -> None:
     with application(store) as web:
         id = web.post("/v1/predictions", **PICTURE).get_json()["id"]
