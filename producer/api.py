@@ -16,11 +16,13 @@ from PIL import Image
 from producer.access import caller
 from producer.admission import admit, clean_filename, media_type, too_large
 from producer.answers import Answer, Said, answer, conditional, said
+from producer.embedded import text_limit, unwrapped
+from producer.forms import form_file
 from producer.metrics import SUBMITTED
 from producer.outbound import check_callback
 from producer.trace import trace_of
 from producer.waiting import Waiters
-from shared.errors import BadRequest, NoImage, NotFound, NoWorker
+from shared.errors import BadRequest, NotFound, NoWorker
 from shared.ids import new_id
 from shared.keys import Priority
 from shared.prediction import Prediction
@@ -89,16 +91,15 @@ def accepted(picture: Submission, prediction: Prediction, wait: float) -> Said:
 
 
 def uploaded(request: Request) -> tuple[bytes, str]:
-    """The picture and its name: the multipart field `file`, or the raw body with `?filename=`.
+    """The body of an upload and its name: the multipart field `file`, or the raw body with `?filename=`.
 
-    Raises NoImage, TooLarge.
+    Raises NoImage, TooManyFiles, UnexpectedField, TooLarge.
     """
-    limit = settings().max_upload_bytes
     if request.mimetype == "multipart/form-data":
-        file = request.files.get("file")
-        if file is None:
-            raise NoImage("The multipart field `file` is missing")
-        return file.read(limit + 1), clean_filename(file.filename)
+        return form_file(request, settings())
+    limit = settings().max_upload_bytes
+    if request.mimetype == "application/json":
+        limit = request.max_content_length = text_limit(settings())
     if (request.content_length or 0) > limit:
         raise too_large(settings())
     return request.get_data(cache=False, parse_form_data=False), clean_filename(request.args.get("filename"))
@@ -123,6 +124,7 @@ def admitted(
     priority = argument(request, "priority", "normal")
     if priority not in PRIORITIES:
         raise BadRequest(f"priority is one of {', '.join(Priority)}")
+    data, filename = unwrapped(data, filename, settings)
     admit(data, settings)
     id, queue = new_id(), PRIORITIES[priority]
     kept = {"request_id": request_id, "traceparent": trace_of(request, span, id, queue.queue), **notes}

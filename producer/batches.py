@@ -11,7 +11,7 @@ from threading import BoundedSemaphore
 from flask import Blueprint, Response, current_app, g, request
 
 from producer.access import caller
-from producer.answers import answer, conditional
+from producer.answers import answer, conditional, preferred_type
 from producer.api import asked_wait, idempotency_key, preferred_wait, settings, waiters
 from producer.intake import received
 from producer.metrics import SUBMITTED
@@ -72,9 +72,10 @@ def create() -> Response:
         batch = batches().submit(
             upload.chunks, upload.total, priority=Priority(priority), idempotency_key=key, fingerprint=fingerprint,
             caller=caller(request, g.owner), notes={"request_id": g.request_id, "traceparent": trace},
+            skipped=lambda: upload.skipped,
         )  # fmt: skip
-    SUBMITTED.labels("batch").inc(upload.total)
-    log.debug("accepted", extra={"batch_id": batch.id, "pictures": upload.total})
+    SUBMITTED.labels("batch").inc(batch.total)
+    log.debug("accepted", extra={"batch_id": batch.id, "pictures": batch.total})
     wait = preferred_wait(request)
     batch = waited(batch.id, wait) if wait else batch
     response = represent(batch, 200 if batch.state.terminal else 202)
@@ -111,7 +112,7 @@ def delete(id: str) -> Response:
 def results(id: str) -> Response:
     """One result for each picture, in their order, as they stand: NDJSON, or CSV for who accepts that."""
     kinds = ["application/x-ndjson", "text/csv"]
-    as_csv = request.accept_mimetypes.best_match(kinds, kinds[0]) == kinds[1]
+    as_csv = preferred_type(request, kinds) == kinds[1]
     rows = batches().results(id, g.owner)
     body = in_pieces(csv_lines(rows) if as_csv else (json.dumps(row) + "\n" for row in rows))
     response = Response(body, content_type="text/csv; charset=utf-8" if as_csv else kinds[0])

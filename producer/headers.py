@@ -1,6 +1,6 @@
 """Reads width and height from the header of an image file. No decoder touches the bytes before a worker does.
 
-Every reader does work that is at most linear in the size of the file, whatever its bytes are: it runs on the event loop.
+Every reader does work that is at most linear in the size of the file, whatever its bytes are: the event loop waits.
 
 Sources: PNG 11.2.2; ITU-T T.81, B.1; RFC 9649; GIF89a, 18; TIFF 6.0, section 2; BITMAPCOREHEADER and BITMAPINFOHEADER;
 ISO/IEC 14496-12, 4.2 (boxes) and 23008-12, 6.5.3 (`ispe`) for HEIC and AVIF.

@@ -7,6 +7,14 @@ import re
 #: Bytes at the beginning of a file that are looked at.
 HEAD = 1024
 
+#: What files of the formats that are read are called.
+SUFFIXES = frozenset({
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif", ".heic",
+    ".heif",
+})  # fmt: skip
+#: Names of `kind` for what is written in letters, but draws no image.
+TEXTS = frozenset({"an HTML page", "an XML document", "JSON", "the address of an image", "text"})
+
 PNG_INSTEAD = "export it as PNG or JPEG"
 TO_BATCHES = "send it to /v1/batches"
 ZIP_INSTEAD = "send its images as a zip to /v1/batches"

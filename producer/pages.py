@@ -8,6 +8,7 @@ from typing import Any
 from flask import Blueprint, Response, current_app, g, redirect, render_template, request
 
 from producer.access import COOKIE, Access
+from producer.answers import preferred_type
 from producer.api import PICTURES, store, submission, waiters
 from producer.problems import challenged, from_error
 from shared.errors import DigitqError, Unauthorized
@@ -105,7 +106,7 @@ def show(id: str) -> tuple[str, int] | str:
 
 def wants_html() -> bool:
     """A browser gets its errors as a page; everybody else as a problem document."""
-    return request.accept_mimetypes.best_match(["application/json", "text/html"], "application/json") == "text/html"
+    return preferred_type(request, ["application/json", "text/html"]) == "text/html"
 
 
 @bp.after_request

@@ -229,7 +229,8 @@ def test_a_host_that_is_no_name_of_this_machine_is_refused_however_it_is_written
 
 
 @pytest.mark.parametrize(
-    "host", ["localhost", "LOCALHOST:8000", "localhost.", "a.localhost:1", "127.0.0.1:", "127.9.9.9", "[::1]", "[::1]:80"]
+    "host",
+    ["localhost", "LOCALHOST:8000", "localhost.", "a.localhost:1", "127.0.0.1:", "127.9.9.9", "[::1]", "[::1]:1"],
 )
 def test_a_name_of_this_machine_enters_and_so_does_who_sends_no_host(store: Store, host: str) -> None:
     with application(store) as web:
