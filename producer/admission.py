@@ -79,7 +79,7 @@ def image_format(data: bytes) -> tuple[str, str]:
         is_avif = any(brands[at : at + 4] in (b"avif", b"avis") for at in range(0, len(brands), 4))
         return BRANDS[b"avif" if is_avif and data[8:12] in (b"mif1", b"msf1") else data[8:12]]
     what, remedy = kinds.kind(data)
-    why = f"This is {what}, which is not read: {remedy}." if what else "This is no image in a known format."
+    why = f"This is {what}, which is not supported: {remedy}." if what else "This is no image in a known format."
     raise UnsupportedType(f"{why} Supported formats: {SUPPORTED}")
 
 

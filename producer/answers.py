@@ -10,7 +10,6 @@ import orjson
 from flask import Request, Response
 from werkzeug.datastructures import Headers
 
-
 #: Longest Accept header that is looked at, in characters: werkzeug's parser is quadratic. Browsers send some 150.
 MAX_ACCEPT = 1000
 

@@ -100,10 +100,10 @@ def _text(head: bytes) -> tuple[str, str]:
     if start.startswith(b"<"):
         return "an XML document", "send an image"
     if start.startswith((b"{", b"[", b'"')):
-        return "JSON", 'send an object with the image as base64 to /v1/predictions: {"image": "…"}'
+        return "JSON", 'send an object with the image as base64, {"image": "…"}, to /v1/predictions'
     if re.match(rb"https?://", start):
         return "the address of an image", "send the image itself"
-    return "text", 'send the bytes of the image, or JSON with the image as base64: {"image": "…"}'
+    return "text", "send an image, or a data URL of one"
 
 
 def is_text(head: bytes) -> bool:

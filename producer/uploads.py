@@ -15,7 +15,7 @@ from typing import IO
 from zipfile import ZipInfo
 
 from producer import archive, kinds
-from producer.admission import admit, clean_filename, too_large
+from producer.admission import admit, clean_filename, is_image, too_large
 from producer.archive import Archive
 from producer.embedded import from_data_url
 from shared.chunks import MAX_BYTES, MAX_IMAGES, Chunk, Item, packed, raw
@@ -30,6 +30,7 @@ from shared.errors import (
 )
 from shared.settings import Settings
 
+BATCH_IS = "A batch is a zip of images, or an IDX file of images, plain or gzip"
 GZIP, ZIP, IDX = b"\x1f\x8b", b"PK", b"\0\0"
 #: Unsigned bytes in three dimensions; the format is told in worker/training/idx.py.
 IMAGES, LABELS = 0x0803, 0x0801
@@ -61,7 +62,7 @@ def opened(file: IO[bytes], settings: Settings) -> Upload:
 
     Raises EmptyBatch, UnsupportedType, MalformedBatch, TooManyImages, TooManyPixels, TooLarge.
     """
-    head = file.read(4)
+    head = file.read(kinds.HEAD)
     file.seek(0)
     if not head:
         raise EmptyBatch()
@@ -69,7 +70,10 @@ def opened(file: IO[bytes], settings: Settings) -> Upload:
         return _zip(file, settings)
     if head.startswith(GZIP):
         return _idx(gzip.GzipFile(fileobj=file, mode="rb"), settings)
-    return _idx(file, settings)
+    if head.startswith(IDX) and not is_image(head):
+        return _idx(file, settings)
+    what, remedy = ("one image", "send it to /v1/predictions") if is_image(head) else kinds.kind(head)
+    raise UnsupportedType(f"{f'This is {what}: {remedy}. ' if what else ''}{BATCH_IS}")
 
 
 def pictures(files: Iterable[tuple[str, bytes]], total: int, settings: Settings) -> Upload:
@@ -111,7 +115,7 @@ def _item(name: str, data: bytes, settings: Settings) -> Item:
 def _idx(file: Readable, settings: Settings) -> Upload:
     head = _read(file, 4)
     if not head.startswith(IDX):
-        raise UnsupportedType("A batch is a zip of pictures, or an IDX file of images, plain or gzip")
+        raise UnsupportedType(BATCH_IS)
     magic = int.from_bytes(head, "big")
     if magic != IMAGES:
         raise MalformedBatch(f"Expected an IDX file of images, magic number {IMAGES}, found {magic}")

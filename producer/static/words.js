@@ -29,7 +29,6 @@ const PROBLEMS = {
   network: "The server does not answer.",
   offline: "This device is offline.",
   no_image: "The file is empty.",
-  unsupported_type: "This is not a picture that can be read. PNG, JPEG, WebP, GIF, BMP and TIFF can.",
   undecodable_image: "The picture is damaged or cut off, so it cannot be read.",
   redis_unavailable: "The queue is out of reach.",
   queue_full: "The queue is full.",
