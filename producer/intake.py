@@ -8,24 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import SpooledTemporaryFile
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from werkzeug import Request
 from werkzeug.exceptions import BadRequest as WerkzeugBadRequest
 from werkzeug.exceptions import RequestEntityTooLarge
-from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
+from werkzeug.sansio.multipart import Data
 
-from producer.admission import clean_filename
-from producer.forms import FILE, unexpected
+from producer.forms import FILE, events, filename_of, unexpected
 from producer.received import BLOCK, IN_MEMORY, Received
 from producer.uploads import batch_too_large
 from shared.errors import BadRequest, NoImage, TooManyImages
 from shared.settings import Settings
-
-#: What a form may have in front of its first part, as the head of a part, and behind its last part, in bytes.
-MAX_PART_HEAD = 16 * 1024
-#: Longest boundary; RFC 2046 allows 70.
-MAX_BOUNDARY = 200
 
 
 @contextmanager
@@ -52,30 +46,16 @@ def received(request: Request, settings: Settings) -> Iterator[Received]:
 
 def _read_form(request: Request, body: Received, settings: Settings) -> None:
     """Writes the parts, all named `file`, one after another into the file."""
-    boundary = request.mimetype_params.get("boundary", "").encode("latin-1", "replace")
-    if len(boundary) > MAX_BOUNDARY:
-        raise BadRequest(f"The boundary of the multipart body has over {MAX_BOUNDARY} bytes")
-    decoder, event = MultipartDecoder(boundary), cast(Any, None)
-    try:
-        while not isinstance(event, Epilogue):
-            event = decoder.next_event()
-            if isinstance(event, NeedData):
-                if len(decoder.buffer) > MAX_PART_HEAD:  # of a part's data nothing is left in there
-                    raise BadRequest(
-                        f"The multipart body has over {MAX_PART_HEAD} bytes before, between or after its parts"
-                    )
-                decoder.receive_data(request.stream.read(BLOCK) or None)
-            elif isinstance(event, Field | File):
-                if event.name != FILE:
-                    raise unexpected(event.name)
-                body.names.append(clean_filename(getattr(event, "filename", "")))  # a part may be without a name
-                body.ends.append(body.file.tell())
-                if len(body.names) > settings.batch_max_images:
-                    raise TooManyImages(limit=settings.batch_max_images)
-            elif isinstance(event, Data):
-                body.file.write(event.data)
-                body.ends[-1] = body.file.tell()
-    except ValueError as error:
-        raise BadRequest(f"The multipart body is malformed: {error}") from error
+    for event in events(request):
+        if isinstance(event, Data):
+            body.file.write(event.data)
+        elif event.name != FILE:
+            raise unexpected(event.name)
+        else:
+            body.names.append(filename_of(event))
+            body.ends.append(0)
+            if len(body.names) > settings.batch_max_images:
+                raise TooManyImages(limit=settings.batch_max_images)
+        body.ends[-1] = body.file.tell()
     if not body.names:
         raise NoImage(f"The multipart field `{FILE}` is missing")

@@ -18,7 +18,7 @@ import redis
 from flask.testing import FlaskClient
 
 from producer.archive import decoded
-from producer.intake import MAX_PART_HEAD
+from producer.forms import MAX_PART_HEAD
 from producer.uploads import opened
 from shared.errors import MalformedBatch, TooLarge
 from shared.settings import Settings
@@ -102,6 +102,17 @@ def test_a_data_url_in_a_batch_is_read(web: FlaskClient) -> None:
     form = multipart(("file", None, DATA_URL.encode()), ("file", "b.png", b"data:image/png,x"))
     found = rows(web, web.post("/v1/batches", **form).get_json()["id"])
     assert len(found) == 2
+
+
+@pytest.mark.parametrize("path", ["/v1/predictions", "/v1/batches"])
+def test_a_form_that_breaks_off_or_has_no_boundary_is_malformed(web: FlaskClient, path: str) -> None:
+    form = multipart(("file", "a.png", seven()))
+    for data, type in [
+        (form["data"][:-6], form["content_type"]),
+        (form["data"], "multipart/form-data"),
+        (b"x" * 99, form["content_type"]),
+    ]:
+        is_problem(web.post(path, data=data, content_type=type), 400, "bad_request")
 
 
 @pytest.mark.parametrize("what", ["preamble", "head of a part", "name", "epilogue"])

@@ -165,8 +165,6 @@ def test_an_upload(here: Served, name: str) -> None:
     is_linear(lambda size: here.ask("POST", UPLOAD, IMAGES[name](size)), BODY)
 
 
-# Werkzeug leaves the files of a form that breaks off to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("path", [UPLOAD, BATCH])
 def test_a_form(here: Served, path: str, name: str) -> None:
