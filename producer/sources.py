@@ -11,10 +11,11 @@ from pathlib import Path
 
 import click
 
-from producer.kinds import SUFFIXES
 from producer.uploads import is_batch
 from shared.errors import DataError
 
+#: What is taken from a folder; a file that is named may be called anything.
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 STDIN = "-"
 
 
@@ -95,6 +96,5 @@ def _sources(word: str) -> Iterator[Source]:
 
 
 def _is_picture(path: Path, folder: Path) -> bool:
-    """Whether a file of a folder is taken; one that is named may be called anything."""
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
     return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()

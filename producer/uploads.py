@@ -54,7 +54,8 @@ class Upload:
 
 def is_batch(head: bytes) -> bool:
     """Whether a file that begins like this is a zip, a gzip or an IDX file."""
-    return head.startswith((GZIP, ZIP, IDX))
+    # The third byte of an IDX file is a type; HEIC, AVIF and videos begin with the size of a box.
+    return head.startswith((GZIP, ZIP, IDX)) and not head.startswith(IDX + b"\0")
 
 
 def opened(file: IO[bytes], settings: Settings) -> Upload:
@@ -70,7 +71,7 @@ def opened(file: IO[bytes], settings: Settings) -> Upload:
         return _zip(file, settings)
     if head.startswith(GZIP):
         return _idx(gzip.GzipFile(fileobj=file, mode="rb"), settings)
-    if head.startswith(IDX) and not is_image(head):
+    if is_batch(head):
         return _idx(file, settings)
     what, remedy = ("one image", "send it to /v1/predictions") if is_image(head) else kinds.kind(head)
     raise UnsupportedType(f"{f'This is {what}: {remedy}. ' if what else ''}{BATCH_IS}")

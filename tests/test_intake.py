@@ -26,6 +26,7 @@ from shared.store import Store
 from tests.pictures import seven
 from tests.test_api import application, is_problem
 from tests.test_express import lanes, without_views
+from tests.test_formats import heif, ispe
 
 JSON = {"content_type": "application/json"}
 SEVEN = b64encode(seven()).decode()
@@ -102,6 +103,13 @@ def test_a_data_url_in_a_batch_is_read(web: FlaskClient) -> None:
     form = multipart(("file", None, DATA_URL.encode()), ("file", "b.png", b"data:image/png,x"))
     found = rows(web, web.post("/v1/batches", **form).get_json()["id"])
     assert len(found) == 2
+
+
+def test_one_heic_file_is_a_batch_of_one_in_a_form_and_no_batch_by_itself(web: FlaskClient) -> None:
+    picture = heif(ispe(28, 28))
+    assert web.post("/v1/batches", **multipart(("file", "a.heic", picture))).get_json()["total"] == 1
+    for data, said in ((picture, "/v1/predictions"), (seven(), "/v1/predictions"), (b"Rar!\x1a\7\0", "as a zip")):
+        assert said in is_problem(web.post("/v1/batches", data=data), 415, "unsupported_type")["detail"]
 
 
 @pytest.mark.parametrize("path", ["/v1/predictions", "/v1/batches"])
