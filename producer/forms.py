@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDeco
 from producer.admission import clean_filename
 from producer.embedded import text_limit
 from producer.received import BLOCK
-from shared.errors import BadRequest, NoImage, TooManyFiles, UnexpectedField
+from shared.errors import BadRequest, DigitqError, NoImage, TooManyFiles, UnexpectedField
 from shared.settings import Settings
 
 #: The field of an image.
@@ -22,6 +23,8 @@ FILE = "file"
 CALLBACK = "callback_url"
 #: What a form may have in front of its first part, as the head of a part, and behind its last part, in bytes.
 MAX_PART_HEAD = 16 * 1024
+#: Bytes of the rest of a form that are read before it is refused.
+MAX_REST = 16 * 1024 * 1024
 #: Longest boundary; RFC 2046 allows 70.
 MAX_BOUNDARY = 200
 
@@ -43,19 +46,33 @@ def form_of(request: Request, settings: Settings) -> Form:
     request.max_content_length = text_limit(settings)
     contents: dict[str, bytearray] = {}
     name, filename = "", ""
-    for event in events(request):
-        if isinstance(event, Data):
-            contents[name] += event.data
-            continue
-        name = event.name or ""
-        if name != FILE and not (name == CALLBACK and isinstance(event, Field)):
-            raise unexpected(name)
-        if name in contents:
-            raise TooManyFiles(f"The form has several parts `{name}`: send many images to /v1/batches")
-        contents[name], filename = bytearray(), filename_of(event) or filename
+    with read_to_the_end(request):
+        for event in events(request):
+            if isinstance(event, Data):
+                contents[name] += event.data
+                continue
+            name = event.name or ""
+            if name != FILE and not (name == CALLBACK and isinstance(event, Field)):
+                raise unexpected(name)
+            if name in contents:
+                raise TooManyFiles(f"The form has several parts `{name}`: send many images to /v1/batches")
+            contents[name], filename = bytearray(), filename_of(event) or filename
     if FILE not in contents:
         raise NoImage(f"The multipart field `{FILE}` is missing")
     return Form(bytes(contents[FILE]), filename, contents.get(CALLBACK, b"").decode("utf-8", "replace"))
+
+
+@contextmanager
+def read_to_the_end(request: Request) -> Iterator[None]:
+    """Reads the rest of a form that is refused, up to a bound: a client that is still sending may miss the answer."""
+    try:
+        yield
+    except DigitqError:
+        with suppress(Exception):
+            for _ in range(MAX_REST // BLOCK):
+                if not request.stream.read(BLOCK):
+                    break
+        raise
 
 
 def events(request: Request) -> Iterator[Field | File | Data]:

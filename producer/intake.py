@@ -15,7 +15,7 @@ from werkzeug.exceptions import BadRequest as WerkzeugBadRequest
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data
 
-from producer.forms import FILE, events, filename_of, unexpected
+from producer.forms import FILE, events, filename_of, read_to_the_end, unexpected
 from producer.received import BLOCK, IN_MEMORY, Received
 from producer.uploads import batch_too_large
 from shared.errors import BadRequest, NoImage, TooManyImages
@@ -46,16 +46,17 @@ def received(request: Request, settings: Settings) -> Iterator[Received]:
 
 def _read_form(request: Request, body: Received, settings: Settings) -> None:
     """Writes the parts, all named `file`, one after another into the file."""
-    for event in events(request):
-        if isinstance(event, Data):
-            body.file.write(event.data)
-        elif event.name != FILE:
-            raise unexpected(event.name)
-        else:
-            body.names.append(filename_of(event))
-            body.ends.append(0)
-            if len(body.names) > settings.batch_max_images:
-                raise TooManyImages(limit=settings.batch_max_images)
-        body.ends[-1] = body.file.tell()
+    with read_to_the_end(request):
+        for event in events(request):
+            if isinstance(event, Data):
+                body.file.write(event.data)
+            elif event.name != FILE:
+                raise unexpected(event.name)
+            else:
+                body.names.append(filename_of(event))
+                body.ends.append(0)
+                if len(body.names) > settings.batch_max_images:
+                    raise TooManyImages(limit=settings.batch_max_images)
+            body.ends[-1] = body.file.tell()
     if not body.names:
         raise NoImage(f"The multipart field `{FILE}` is missing")

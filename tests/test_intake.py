@@ -18,7 +18,7 @@ import redis
 from flask.testing import FlaskClient
 
 from producer.archive import decoded
-from producer.forms import MAX_PART_HEAD
+from producer.forms import MAX_PART_HEAD, MAX_REST
 from producer.uploads import opened
 from shared.errors import MalformedBatch, TooLarge
 from shared.settings import Settings
@@ -121,6 +121,24 @@ def test_a_form_that_breaks_off_or_has_no_boundary_is_malformed(web: FlaskClient
         (b"x" * 99, form["content_type"]),
     ]:
         is_problem(web.post(path, data=data, content_type=type), 400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    ("path", "size", "heard"),
+    [
+        ("/v1/predictions", 3_000_000, 3_000_000),
+        ("/v1/batches", 3_000_000, 3_000_000),
+        ("/v1/batches", 40_000_000, MAX_REST),
+    ],
+)
+def test_who_still_sends_a_form_that_is_refused_is_heard_out_up_to_a_bound(
+    web: FlaskClient, path: str, size: int, heard: int
+) -> None:
+    form = multipart(("images", "a.png", bytes(size)))
+    stream = io.BytesIO(form["data"])
+    answer = web.post(path, input_stream=stream, content_length=len(form["data"]), content_type=form["content_type"])
+    is_problem(answer, 400, "unexpected_field")
+    assert heard <= stream.tell() < heard + 1_000_000
 
 
 @pytest.mark.parametrize("what", ["preamble", "head of a part", "name", "epilogue"])
