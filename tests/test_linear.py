@@ -54,7 +54,7 @@ def is_linear(send: Callable[[int], object], size: int) -> None:
 
 @pytest.fixture
 def here(store: Store) -> Iterator[Served]:
-    with lanes(store) as (_, served):
+    with lanes(store, webhook_secret="whsec_" + "A" * 32) as (_, served):
         yield served
 
 
