@@ -57,7 +57,7 @@ class Archive:
         except Exception as error:  # a damaged zip makes zipfile raise nearly anything
             raise MalformedBatch(f"The zip cannot be read: {error}") from error
         #: Its files, without folders.
-        self.members = [info for info in self._zip.infolist() if not info.filename.endswith(("/", "\\"))]
+        self.members = [info for info in self._zip.infolist() if not _is_folder(info)]
         if sum(info.compress_size for info in self.members) > size:
             raise MalformedBatch("The zip cannot be read: its files overlap")
 
@@ -76,6 +76,11 @@ class Archive:
                 return member.read(most or info.file_size + 1)  # at its end the checksum is compared
         except Exception as error:
             raise UndecodableImage("The file is damaged within the zip") from error
+
+
+def _is_folder(info: ZipInfo) -> bool:
+    # A backslash is how some programs of Windows write a slash; in CP932 it may be half a character, too.
+    return info.filename.endswith("/") or (info.filename.endswith("\\") and not info.file_size)
 
 
 def _count(file: IO[bytes]) -> tuple[int, int]:

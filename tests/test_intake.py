@@ -267,6 +267,13 @@ def test_what_is_plainly_no_picture_in_a_zip_is_skipped_and_counted(web: FlaskCl
     assert names == ["a/3.png", "c/3.png", "c/scan.txt", "icon/4", "broken.png", "page.pdf", "empty"]
 
 
+def test_a_folder_is_no_file_whichever_slash_ends_it(web: FlaskClient) -> None:
+    data = zipped(("a/", b""), ("b\\", b""), ("b\\3.png", seven()))
+    body = web.post("/v1/batches", data=data).get_json()
+    assert (body["total"], body["skipped"]) == (1, 0)
+    assert rows(web, body["id"])[0]["filename"] == "b/3.png"
+
+
 def test_other_batches_skip_nothing(web: FlaskClient) -> None:
     form = multipart(("file", "notes.txt", b"hello"), ("file", "a.png", seven()))
     body = web.post("/v1/batches", **form).get_json()
@@ -336,7 +343,8 @@ def test_an_extra_field_that_is_slow_to_read_is_refused() -> None:
     ("name", "encoding"),
     [
         ("数字/７.png", "cp932"), ("画像.png", "cp932"), ("テスト7.png", "cp932"), ("表示.png", "cp932"),
-        ("7番.png", "cp932"), ("ソ能/表.png", "cp932"), ("Größe.png", "cp437"), ("schön.png", "cp437"),
+        ("7番.png", "cp932"), ("数字の表", "cp932"),
+        ("ソ能/表.png", "cp932"), ("Größe.png", "cp437"), ("schön.png", "cp437"),
         ("Öl.png", "cp437"),
         ("élève/âge.png", "cp437"), ("España ñ.png", "cp437"), ("größe.png", "utf-8"), ("数字.png", "utf-8"),
         ("crâne préféré.png", "cp437"), ("Äpfel/Übung für später.png", "cp437"), ("seven.png", "ascii"),
