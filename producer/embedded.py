@@ -17,6 +17,9 @@ from shared.settings import Settings
 FIELDS = ("image", "filename")
 #: What may be around the base64: the other members, the head of a data URL, spaces.
 OVERHEAD_BYTES = 64 * 1024
+#: Quotes, brackets and commas that the JSON may have: it has about ten, and each may cost a hundred bytes of memory.
+MAX_TOKENS = 1000
+STRINGS = "`image` and `filename` of the JSON object are strings"
 _BLANK = b"\xef\xbb\xbf \t\r\n"
 #: The alphabet for URLs (RFC 4648, 5), in terms of the usual one.
 _USUAL = bytes.maketrans(b"-_", b"+/")
@@ -48,6 +51,8 @@ def from_data_url(data: bytes, settings: Settings) -> bytes:
 
 
 def _from_json(data: bytes, filename: str, settings: Settings) -> tuple[bytes, str]:
+    if sum(data.count(token) for token in b'"[{,') > MAX_TOKENS:
+        raise BadRequest(f"{STRINGS}, and there is nothing else in it")
     try:
         body: dict[str, Any] = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -62,7 +67,7 @@ def _from_json(data: bytes, filename: str, settings: Settings) -> tuple[bytes, s
     if not image:
         raise NoImage("The JSON object has no `image`: the image as base64, or as a data URL")
     if not isinstance(image, str) or not isinstance(name, str | None):
-        raise BadRequest("`image` and `filename` of the JSON object are strings")
+        raise BadRequest(STRINGS)
     if image.startswith(("http://", "https://")):
         raise InvalidBase64("`image` is base64 or a data URL: addresses are not fetched")
     text = image.encode("utf-8", "replace")

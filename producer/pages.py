@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Response, current_app, g, redirect, render_template, request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from producer.access import COOKIE, Access
 from producer.answers import preferred_type
@@ -17,6 +18,8 @@ bp = Blueprint("pages", __name__)
 
 #: A page is drawn once the answer is there, or after so many seconds; then the browser asks again by itself.
 PAGE_WAIT_SECONDS = 2
+#: Bytes of the form that has a key: whoever sends it has shown none yet.
+MAX_KEY_FORM = 16 * 1024
 #: Why an answer is rejected, in plain words; a record of an older version does not say.
 REJECTED = {
     "low_confidence": "The model is too unsure about this picture",
@@ -56,7 +59,11 @@ def enter() -> Response:
         "httponly": True, "samesite": "Strict",
         "secure": request.is_secure or request.headers.get("Origin", "").startswith("https:"),
     }  # fmt: skip
-    key = request.form.get("key", "").strip()
+    request.max_content_length = MAX_KEY_FORM
+    try:
+        key = request.form.get("key", "").strip()
+    except RequestEntityTooLarge:
+        return key_form(wrong=True)
     if not key:
         response.delete_cookie(COOKIE, **options)
         return response

@@ -175,6 +175,11 @@ def test_a_browser_is_asked_for_the_key_and_remembers_it_where_no_script_can_rea
     is_problem(web.get("/v1/predictions", headers=html), 401, "unauthorized")
 
 
+def test_a_form_of_the_key_that_is_far_too_long_is_a_wrong_key(web: FlaskClient) -> None:
+    answer = web.post("/key", data=b"key=&" * 100_000, content_type="application/x-www-form-urlencoded")
+    assert answer.status_code == 401 and "not known" in answer.text
+
+
 def test_the_plain_form_works_with_the_cookie(web: FlaskClient) -> None:
     web.post("/key", data={"key": ALICE})
     sent = web.post("/", data={"file": (BytesIO(seven()), "a.png")})

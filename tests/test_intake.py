@@ -247,6 +247,19 @@ def test_the_decoded_size_counts(store: Store) -> None:
         is_problem(web.post("/v1/predictions", **chunked, **JSON), 413, "too_large")
 
 
+@pytest.mark.parametrize("pump", [b"[],", b"{},", b"1.5,", b'"ab",', b'["'])
+def test_json_of_many_parts_is_refused_before_it_takes_memory(web: FlaskClient, pump: bytes) -> None:
+    data = b'{"image":[' + pump * (5_000_000 // len(pump)) + b"0]}"
+    tracemalloc.start()
+    try:
+        answer = web.post("/v1/predictions", data=data, **JSON)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert "strings" in is_problem(answer, 400, "bad_request")["detail"]
+    assert peak < 4 * len(data)
+
+
 # ---------------------------------------------------------------------- zips
 
 
