@@ -27,13 +27,15 @@ _UTF8_FLAG, _ENCRYPTED_FLAG, _UNICODE_PATH = 0x800, 1, 0x7075
 
 #: What Windows, macOS and network drives leave behind, in lower case; and whatever begins with a dot.
 JUNK_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
-JUNK_FILES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon"})
+JUNK_FILES = frozenset({
+    "thumbs.db", "thumbs.db:encryptable", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon",
+})  # fmt: skip
 #: What lies beside images: it is skipped if its content is no image either.
 BESIDE = frozenset({
     ".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".md", ".rst", ".log", ".ini", ".cfg", ".yaml",
     ".yml", ".toml", ".db", ".lnk", ".url", ".webloc", ".html", ".htm", ".css", ".js", ".py", ".ipynb", ".sh", ".bat",
     ".exe", ".dll", ".doc", ".docx", ".xls", ".xlsx", ".ods", ".odt", ".rtf", ".nfo", ".md5", ".sha1", ".sha256",
-    ".npy", ".parquet", ".pickle", ".pkl",
+    ".npy", ".parquet", ".pickle", ".pkl", ".tmp", ".bak", ".lock",
 })  # fmt: skip
 #: Japanese in a name that CP932 can decode: a run of kana or kanji, or a digit of full width.
 _JAPANESE = re.compile("[\u3005\u3041-\u30ff\u4e00-\u9fff\uff66-\uff9f]{2}|[\uff10-\uff19]")

@@ -13,7 +13,7 @@ SUFFIXES = frozenset({
     ".heif",
 })  # fmt: skip
 #: Names of `kind` for what is written in letters, but draws no image.
-TEXTS = frozenset({"an HTML page", "an XML document", "JSON", "the address of an image", "text"})
+TEXTS = frozenset({"an HTML page", "an XML document", "JSON", "the address of an image", "a URL-encoded form", "text"})
 
 PNG_INSTEAD = "export it as PNG or JPEG"
 TO_BATCHES = "send it to /v1/batches"
@@ -66,6 +66,7 @@ SIGNATURES = (
 )  # fmt: skip
 _SVG = re.compile(rb"<(?:\w+:)?svg[\s>]", re.IGNORECASE)
 _HTML = re.compile(rb"<(?:!doctype\s{1,9}html|html|head|body)[\s>]", re.IGNORECASE)
+_URLENCODED = re.compile(rb"[\w.-]{1,50}=(?:data(?::|%3A)|%7B)", re.IGNORECASE)
 _PNM = re.compile(rb"P[1-7FfH]\s")
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 
@@ -103,6 +104,8 @@ def _text(head: bytes) -> tuple[str, str]:
         return "JSON", 'send an object with the image as base64, {"image": "…"}, to /v1/predictions'
     if re.match(rb"https?://", start):
         return "the address of an image", "send the image itself"
+    if _URLENCODED.match(start):
+        return "a URL-encoded form", 'send the image as multipart/form-data, or as JSON, {"image": "…"}'
     return "text", "send an image, or a data URL of one"
 
 

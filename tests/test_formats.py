@@ -101,6 +101,7 @@ def test_a_file_that_only_begins_like_heic_is_an_error_that_names_heic(rest: byt
         (b"<!DOCTYPE html>\n<html><body>Log in", "HTML", "image itself"),
         (b'["data:image/png;base64,"]', "JSON", "base64"),
         ("sieben, acht: äöü".encode(), "text", "data URL"),
+        (b"image=data%3Aimage%2Fpng%3Bbase64%2CiVBOR", "URL-encoded", "multipart"),
         (b"https://example.com/7.png", "address", "image itself"),
         (b"\1\2\3\4", "no image in a known format", ""),
     ],
