@@ -14,17 +14,20 @@ from typing import Any
 
 import pytest
 import redis
+from flask import Request
 from flask.testing import FlaskClient
 
 from producer.access import Access, cookie_for, is_local, read_keys
 from producer.app import create_app
+from producer.wsgi import environ
 from shared.batches import Batches
-from shared.errors import QueueFull, RateLimited, SettingsError
+from shared.errors import CrossSite, QueueFull, RateLimited, SettingsError
 from shared.home import ROOT
 from shared.settings import Settings
 from shared.store import Store
 from shared.submission import Caller
 from tests.pictures import seven
+from tests.rsgi import Headers, Scope
 from tests.test_api import answer_all, application, is_problem
 
 ALICE, BOB, BARE = "correct-horse-battery", "staple-of-all-staples", "a-key-without-a-name"
@@ -244,6 +247,13 @@ def test_a_name_of_this_machine_enters_and_so_does_who_sends_no_host(store: Stor
         assert web.get("/v1/predictions", headers=forwarded).status_code == 200
         evil = {"Host": "evil.example", "X-Forwarded-Host": host, "Forwarded": f"host={host}"}
         assert web.get("/v1/predictions", headers=evil).status_code == 403
+
+
+def test_the_host_in_the_target_of_a_request_is_the_one_that_counts() -> None:
+    headers = Headers([("Host", "127.0.0.1:8000")])
+    sent = environ(Scope("GET", "/v1/predictions", "", headers, authority="evil.example"), None)
+    with pytest.raises(CrossSite):
+        Access(Settings()).check(Request(sent))
 
 
 def test_a_server_whose_name_has_an_underscore_is_one_site_like_any_other(store: Store) -> None:
