@@ -84,7 +84,7 @@ def image_format(data: bytes) -> tuple[str, str]:
 
 
 def is_image(data: bytes) -> bool:
-    """Whether a file begins like an image that is read."""
+    """Tells whether a file begins like an image that is read."""
     return media_type(data) != "application/octet-stream"
 
 

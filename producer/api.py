@@ -91,7 +91,7 @@ def accepted(picture: Submission, prediction: Prediction, wait: float) -> Said:
 
 
 def submission(request: Request) -> Submission:
-    """What the request in hand uploads: the multipart field `file`, or the raw body with `?filename=`.
+    """Reads an upload: the multipart field `file`, or the raw body with `?filename=`.
 
     Raises what `form_of` and `admitted` raise, WebhooksDisabled and CallbackRefused.
     """

@@ -142,18 +142,18 @@ def _unicode_path(extra: bytes, raw: bytes) -> str:
 
 
 def is_junk(path: str) -> bool:
-    """Whether an operating system has left the file in a folder."""
+    """Tells whether an operating system has left the file in a folder."""
     *folders, name = path.lower().split("/")
     return name in JUNK_FILES or any(part.startswith(".") or part in JUNK_FOLDERS for part in (*folders, name))
 
 
 def is_beside(path: str) -> bool:
-    """Whether a file is no image by its name."""
+    """Tells whether a file is no image by its name."""
     return PurePosixPath(path).suffix.lower() in BESIDE
 
 
 def is_no_image(path: str, head: bytes) -> bool:
-    """Whether a file is plainly no image, by its name and its first bytes; a damaged image is one."""
+    """Tells whether a file is plainly no image, by its name and its first bytes; a damaged image is one."""
     if PurePosixPath(path).suffix.lower() in kinds.SUFFIXES or is_image(head):
         return False
     return is_beside(path) or kinds.kind(head)[0] in kinds.TEXTS

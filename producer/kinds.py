@@ -72,7 +72,7 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 
 
 def kind(data: bytes) -> tuple[str, str]:
-    """What a file is that is not read, and what to do instead; both are empty where that is not known."""
+    """Names the format of a file that is not read, and what to do instead; both are empty if it is not known."""
     for signature, name, remedy in SIGNATURES:
         if data.startswith(signature):
             return name, remedy
@@ -88,7 +88,7 @@ def kind(data: bytes) -> tuple[str, str]:
 
 
 def _text(head: bytes) -> tuple[str, str]:
-    """As `kind`, for what is written in letters."""
+    """Does what `kind` does, for text."""
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):  # UTF-16
         head = head.decode("utf-16", "replace").encode()
     if _SVG.search(head):
@@ -110,7 +110,7 @@ def _text(head: bytes) -> tuple[str, str]:
 
 
 def is_text(head: bytes) -> bool:
-    """Whether the beginning of a file is text in UTF-8."""
+    """Tells whether the beginning of a file is text in UTF-8."""
     if not head or _CONTROL.search(head):
         return False
     try:

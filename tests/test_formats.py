@@ -1,4 +1,4 @@
-"""What an upload is, by its first bytes: the size of AVIF and HEIC files, and a hint for formats that are not read."""
+"""Formats told by their first bytes: the size of AVIF and HEIC files, and a hint for those that are not read."""
 
 from __future__ import annotations
 
