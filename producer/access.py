@@ -31,6 +31,8 @@ OPEN = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 #: A shorter key can be guessed; `openssl rand -hex 24` makes a good one.
 SHORT = 16
+#: A name or an IPv4 address, or an IPv6 address in brackets, and maybe a port.
+_HOST = re.compile(r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?", re.ASCII)
 _ENTRY = re.compile(r"(?:([A-Za-z0-9_-]{1,64}):)?([\x21-\x2b\x2d-\x39\x3b-\x7e]+)")
 
 
@@ -50,8 +52,9 @@ class Access:
         """Whose a request is; empty where nobody needs a key. Raises CrossSite, Unauthorized."""
         if request.method not in READING and from_another_site(request):
             raise CrossSite()
-        if self._local and not is_local(request.host):
-            raise CrossSite(f"{request.host} is no name of this machine: DIGITQ_ALLOW_ANONYMOUS=1 would allow it")
+        host = request.environ.get("HTTP_HOST")
+        if self._local and host is not None and not is_local(host):
+            raise CrossSite(f"{host[:255]!r} is no name of this machine: DIGITQ_ALLOW_ANONYMOUS=1 would allow it")
         if not self.keyed or request.path in OPEN or request.path.startswith("/static/"):
             return ""
         owner = self._owner(request)
@@ -64,7 +67,7 @@ class Access:
         key = key.strip() if scheme.lower() == "bearer" else request.headers.get("X-API-Key", "")
         if key:
             return self._owners.get(digest(key))
-        return self._cookies.get(digest(request.cookies.get(COOKIE, "")))
+        return self._cookies.get(digest(cookie_of(request.environ.get("HTTP_COOKIE", ""))))
 
     def cookie(self, key: str) -> str | None:
         """What a browser is given for a key; None if the key is not known."""
@@ -134,17 +137,39 @@ def cookie_for(key: str) -> str:
     return hmac.new(key.encode(), b"digitq page", hashlib.sha256).hexdigest()
 
 
+def cookie_of(header: str) -> str:
+    """The value of our cookie; empty if it is not there. Linear in the header, which werkzeug's parser is not."""
+    for pair in header.split(";"):
+        name, _, value = pair.partition("=")
+        if name.strip() == COOKIE:
+            return value.strip().strip('"')
+    return ""
+
+
 def from_another_site(request: Request) -> bool:
     """Whether a page of another site sends this; who is no browser says nothing of the kind, and may."""
     site = request.environ.get("HTTP_SEC_FETCH_SITE")
     if site:
         return site not in ("same-origin", "none")
-    origin = request.environ.get("HTTP_ORIGIN")
-    return bool(origin) and str(origin).partition("://")[2] != request.host
+    origin = str(request.environ.get("HTTP_ORIGIN", ""))
+    scheme, _, name = origin.partition("://")
+    # The header as it was sent: werkzeug makes an empty name of one that it does not like, and of `null` too.
+    host = str(request.environ.get("HTTP_HOST", "")) or request.host
+    return bool(origin) and (not name or without_port(name, scheme) != without_port(host, scheme))
+
+
+def without_port(host: str, scheme: str) -> str:
+    """A host in lower case, without the port that its scheme has anyway."""
+    return host.lower().removesuffix({"http": ":80", "https": ":443"}.get(scheme, ""))
 
 
 @lru_cache(maxsize=64)
 def is_local(host: str) -> bool:
-    """Whether this machine alone is meant by a Host header."""
-    name = re.sub(r":\d*$", "", host).lower()
-    return not name or name.endswith(".localhost") or is_loopback(name)
+    """Whether a Host header, exactly as it was sent, can only mean this machine.
+
+    A page of a foreign name that resolves to this machine sends that name, whatever characters it has: what is not a
+    well-formed name of this machine is refused.
+    """
+    match = _HOST.fullmatch(host)
+    name = match[1].lower().removesuffix(".") if match else ""
+    return name.endswith(".localhost") or is_loopback(name)

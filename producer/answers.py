@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import orjson
 from flask import Request, Response
 from werkzeug.datastructures import Headers
+
+#: Longest Accept header that is looked at, in characters: werkzeug's parser is quadratic. Browsers send some 150.
+MAX_ACCEPT = 1000
+
+
+def preferred_type(request: Request, kinds: Sequence[str]) -> str:
+    """The media type that a client prefers; the first where it does not say, or says too much."""
+    accept = request.environ.get("HTTP_ACCEPT", "")
+    if not accept or len(accept) > MAX_ACCEPT:
+        return kinds[0]
+    return request.accept_mimetypes.best_match(kinds, kinds[0])
 
 
 class Answer(Response):

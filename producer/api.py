@@ -16,11 +16,13 @@ from PIL import Image
 from producer.access import caller
 from producer.admission import admit, clean_filename, media_type, too_large
 from producer.answers import Answer, Said, answer, conditional, said
+from producer.embedded import text_limit, unwrapped
+from producer.forms import Form, form_of
 from producer.metrics import SUBMITTED
 from producer.outbound import check_callback
 from producer.trace import trace_of
 from producer.waiting import Waiters
-from shared.errors import BadRequest, NoImage, NotFound, NoWorker
+from shared.errors import BadRequest, NotFound, NoWorker
 from shared.ids import new_id
 from shared.keys import Priority
 from shared.prediction import Prediction
@@ -88,31 +90,31 @@ def accepted(picture: Submission, prediction: Prediction, wait: float, root: str
     )  # fmt: skip
 
 
-def uploaded(request: Request) -> tuple[bytes, str]:
-    """The picture and its name: the multipart field `file`, or the raw body with `?filename=`.
-
-    Raises NoImage, TooLarge.
-    """
-    limit = settings().max_upload_bytes
-    if request.mimetype == "multipart/form-data":
-        file = request.files.get("file")
-        if file is None:
-            raise NoImage("The multipart field `file` is missing")
-        return file.read(limit + 1), clean_filename(file.filename)
-    if (request.content_length or 0) > limit:
-        raise too_large(settings())
-    return request.get_data(cache=False, parse_form_data=False), clean_filename(request.args.get("filename"))
-
-
 def submission(request: Request) -> Submission:
-    """What the request in hand hands in. Raises what the door raises, WebhooksDisabled and CallbackRefused."""
-    data, filename = uploaded(request)
-    callback = request.args.get("callback_url") or ""
+    """Reads an upload: the multipart field `file`, or the raw body with `?filename=`.
+
+    Raises what `form_of` and `admitted` raise, WebhooksDisabled and CallbackRefused.
+    """
     if request.mimetype == "multipart/form-data":
-        callback = callback or request.form.get("callback_url", "")
+        form = form_of(request, settings())
+    else:
+        form = Form(_body(request), clean_filename(argument(request, "filename")))
+    callback = argument(request, "callback_url") or form.callback_url
     kept = {"callback_url": check_callback(callback, settings())} if callback else {}
     g = app_ctx.g
-    return admitted(request, data, filename, settings(), g.owner, g.request_id, g.get("span"), kept)
+    return admitted(
+        request, form.image, form.filename, settings(), g.owner, g.request_id, g.get("span"), kept
+    )  # fmt: skip
+
+
+def _body(request: Request) -> bytes:
+    """The raw body. Raises TooLarge, and werkzeug's RequestEntityTooLarge."""
+    limit = settings().max_upload_bytes
+    if request.mimetype == "application/json":
+        limit = request.max_content_length = text_limit(settings())
+    if (request.content_length or 0) > limit:
+        raise too_large(settings())
+    return request.get_data(cache=False, parse_form_data=False)
 
 
 def admitted(
@@ -123,6 +125,7 @@ def admitted(
     priority = argument(request, "priority", "normal")
     if priority not in PRIORITIES:
         raise BadRequest(f"priority is one of {', '.join(Priority)}")
+    data, filename = unwrapped(data, filename, settings)
     admit(data, settings)
     id, queue = new_id(), PRIORITIES[priority]
     kept = {"request_id": request_id, "traceparent": trace_of(request, span, id, queue.queue), **notes}

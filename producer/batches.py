@@ -12,7 +12,7 @@ from threading import BoundedSemaphore
 from flask import Blueprint, Response, current_app, g, request
 
 from producer.access import caller
-from producer.answers import answer, conditional
+from producer.answers import answer, conditional, preferred_type
 from producer.api import asked_wait, idempotency_key, preferred_wait, settings, waiters
 from producer.intake import received
 from producer.metrics import SUBMITTED
@@ -73,9 +73,10 @@ def create() -> Response:
         batch = batches().submit(
             upload.chunks, upload.total, priority=Priority(priority), idempotency_key=key, fingerprint=fingerprint,
             caller=caller(request, g.owner), notes={"request_id": g.request_id, "traceparent": trace},
+            skipped=lambda: upload.skipped,
         )  # fmt: skip
-    SUBMITTED.labels("batch").inc(upload.total)
-    log.debug("accepted", extra={"batch_id": batch.id, "pictures": upload.total})
+    SUBMITTED.labels("batch").inc(batch.total)
+    log.debug("accepted", extra={"batch_id": batch.id, "pictures": batch.total})
     wait = preferred_wait(request)
     batch = waited(batch.id, wait) if wait else batch
     response = represent(batch, 200 if batch.state.terminal else 202)
@@ -112,7 +113,7 @@ def delete(id: str) -> Response:
 def results(id: str) -> Response:
     """One result for each picture, in their order, as they stand: NDJSON, or CSV for who accepts that."""
     kinds = ["application/x-ndjson", "text/csv"]
-    as_csv = request.accept_mimetypes.best_match(kinds, kinds[0]) == kinds[1]
+    as_csv = preferred_type(request, kinds) == kinds[1]
     bom = request.args.get("bom", "0")
     if bom not in ("0", "1") or (bom == "1" and not as_csv):
         raise BadRequest("bom is 0 or 1, and 1 for CSV alone: send Accept: text/csv")

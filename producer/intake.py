@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import SpooledTemporaryFile
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from werkzeug import Request
 from werkzeug.exceptions import BadRequest as WerkzeugBadRequest
 from werkzeug.exceptions import RequestEntityTooLarge
-from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
+from werkzeug.sansio.multipart import Data
 
+from producer.forms import FILE, events, filename_of, read_to_the_end, unexpected
 from producer.received import BLOCK, IN_MEMORY, Received
 from producer.uploads import batch_too_large
 from shared.errors import BadRequest, NoImage, TooManyImages
@@ -44,25 +45,18 @@ def received(request: Request, settings: Settings) -> Iterator[Received]:
 
 
 def _read_form(request: Request, body: Received, settings: Settings) -> None:
-    """The parts named `file`, one after another into the file; other fields are ignored."""
-    boundary = request.mimetype_params.get("boundary", "").encode("latin-1", "replace")
-    decoder, wanted, event = MultipartDecoder(boundary), False, cast(Any, None)
-    try:
-        while not isinstance(event, Epilogue):
-            event = decoder.next_event()
-            if isinstance(event, NeedData):
-                decoder.receive_data(request.stream.read(BLOCK) or None)
-            elif isinstance(event, Field | File):
-                wanted = event.name == "file"
-                if wanted:
-                    body.names.append(getattr(event, "filename", ""))  # a part may be without a name
-                    body.ends.append(body.file.tell())
+    """Writes the parts, all named `file`, one after another into the file."""
+    with read_to_the_end(request):
+        for event in events(request):
+            if isinstance(event, Data):
+                body.file.write(event.data)
+            elif event.name != FILE:
+                raise unexpected(event.name)
+            else:
+                body.names.append(filename_of(event))
+                body.ends.append(0)
                 if len(body.names) > settings.batch_max_images:
                     raise TooManyImages(limit=settings.batch_max_images)
-            elif isinstance(event, Data) and wanted:
-                body.file.write(event.data)
-                body.ends[-1] = body.file.tell()
-    except ValueError as error:
-        raise BadRequest(f"The multipart body is malformed: {error}") from error
+            body.ends[-1] = body.file.tell()
     if not body.names:
-        raise NoImage("The multipart field `file` is missing")
+        raise NoImage(f"The multipart field `{FILE}` is missing")

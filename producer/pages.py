@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Response, current_app, g, redirect, render_template, request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from producer.access import COOKIE, Access
+from producer.answers import preferred_type
 from producer.api import PICTURES, settings, store, submission, waiters
 from producer.problems import challenged, from_error
 from shared.errors import DigitqError, Unauthorized
@@ -16,6 +18,8 @@ bp = Blueprint("pages", __name__)
 
 #: A page is drawn once the answer is there, or after so many seconds; then the browser asks again by itself.
 PAGE_WAIT_SECONDS = 2
+#: Bytes of the form that has a key: whoever sends it has shown none yet.
+MAX_KEY_FORM = 16 * 1024
 #: Why an answer is rejected, in plain words; a record of an older version does not say.
 REJECTED = {
     "low_confidence": "The model is too unsure about this picture",
@@ -55,7 +59,11 @@ def enter() -> Response:
         "httponly": True, "samesite": "Strict", "path": settings().root_path or "/",
         "secure": request.is_secure or request.headers.get("Origin", "").startswith("https:"),
     }  # fmt: skip
-    key = request.form.get("key", "").strip()
+    request.max_content_length = MAX_KEY_FORM
+    try:
+        key = request.form.get("key", "").strip()
+    except RequestEntityTooLarge:
+        return key_form(wrong=True)
     if not key:
         response.delete_cookie(COOKIE, **options)
         return response
@@ -105,7 +113,7 @@ def show(id: str) -> tuple[str, int] | str:
 
 def wants_html() -> bool:
     """A browser gets its errors as a page; everybody else as a problem document."""
-    return request.accept_mimetypes.best_match(["application/json", "text/html"], "application/json") == "text/html"
+    return preferred_type(request, ["application/json", "text/html"]) == "text/html"
 
 
 @bp.after_request

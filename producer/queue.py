@@ -84,7 +84,7 @@ class Queue(Many):
                 upload = body.upload(self.settings)
                 return self._batches.submit(
                     upload.chunks, upload.total, priority=Priority(priority), idempotency_key=key,
-                    fingerprint=fingerprint,
+                    fingerprint=fingerprint, skipped=lambda: upload.skipped,
                 )  # fmt: skip
 
             return replace(self._retry.run(submit), source=self)

@@ -11,16 +11,13 @@ from pathlib import Path
 
 import click
 
+from producer import kinds
 from producer.uploads import is_batch
 from shared.errors import DataError
 
-#: Taken from a folder; a file that is named may be called anything. The second line is not supported by the server,
-#: which says so of each by name: a picture that is left out silently would be missed late.
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"} | {
-    ".heic", ".heif", ".avif", ".jxl",
-}  # fmt: skip
-#: HEIC, AVIF and MP4 begin with the size of their first box; the third byte of an IDX file is a type, never 0.
-BOX = b"\0\0\0"
+#: Taken from a folder; a file that is named may be called anything. JPEG XL is not read, and the server says so: a
+#: picture that is left out silently would be missed late.
+SUFFIXES = kinds.SUFFIXES | {".jxl"}
 STDIN = "-"
 
 
@@ -74,7 +71,7 @@ class Source:
             else:
                 with self.path.open("rb") as file:
                     head = file.read(4)
-            return is_batch(head) and not head.startswith(BOX)
+            return is_batch(head)
         except OSError as error:
             raise DataError(f"{self.label} cannot be read: {error.strerror}") from error
 

@@ -12,9 +12,12 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO
-from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
+from zipfile import ZipInfo
 
-from producer.admission import admit, clean_filename, too_large
+from producer import archive, kinds
+from producer.admission import admit, clean_filename, is_image, too_large
+from producer.archive import Archive
+from producer.embedded import from_data_url
 from shared.chunks import MAX_BYTES, MAX_IMAGES, Chunk, Item, packed, raw
 from shared.errors import (
     DigitqError,
@@ -23,35 +26,36 @@ from shared.errors import (
     TooLarge,
     TooManyImages,
     TooManyPixels,
-    UndecodableImage,
     UnsupportedType,
 )
 from shared.settings import Settings
 
+BATCH_IS = "A batch is a zip of images, or an IDX file of images, plain or gzip"
 GZIP, ZIP, IDX = b"\x1f\x8b", b"PK", b"\0\0"
 #: Unsigned bytes in three dimensions; the format is told in worker/training/idx.py.
 IMAGES, LABELS = 0x0803, 0x0801
-#: In front of every file in a zip's directory, at its end (APPNOTE.TXT, 4.3.12).
-_ZIP_ENTRY = b"PK\x01\x02"
-_BLOCK = 1024 * 1024
 
 Readable = IO[bytes] | gzip.GzipFile
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Upload:
     """A batch that may enter, as far as its head tells: how many pictures, and its chunks as they are read.
 
-    The chunks raise MalformedBatch, TooLarge and EmptyBatch where the rest is not what the head says.
+    The chunks raise MalformedBatch, TooLarge, TooManyImages and EmptyBatch where the rest is not what the head says.
     """
 
+    #: As its head tells; files of a zip that turn out to be no images make it less.
     total: int
     chunks: Iterable[Chunk]
+    #: Files of a zip that are no images: all of them once the chunks are read.
+    skipped: int = 0
 
 
 def is_batch(head: bytes) -> bool:
     """Whether a file that begins like this is a zip, a gzip or an IDX file."""
-    return head.startswith((GZIP, ZIP, IDX))
+    # The third byte of an IDX file is a type; HEIC, AVIF and videos begin with the size of a box.
+    return head.startswith((GZIP, ZIP, IDX)) and not head.startswith(IDX + b"\0")
 
 
 def opened(file: IO[bytes], settings: Settings) -> Upload:
@@ -59,7 +63,7 @@ def opened(file: IO[bytes], settings: Settings) -> Upload:
 
     Raises EmptyBatch, UnsupportedType, MalformedBatch, TooManyImages, TooManyPixels, TooLarge.
     """
-    head = file.read(4)
+    head = file.read(kinds.HEAD)
     file.seek(0)
     if not head:
         raise EmptyBatch()
@@ -67,13 +71,16 @@ def opened(file: IO[bytes], settings: Settings) -> Upload:
         return _zip(file, settings)
     if head.startswith(GZIP):
         return _idx(gzip.GzipFile(fileobj=file, mode="rb"), settings)
-    return _idx(file, settings)
+    if is_batch(head):
+        return _idx(file, settings)
+    what, remedy = ("one image", "send it to /v1/predictions") if is_image(head) else kinds.kind(head)
+    raise UnsupportedType(f"{f'This is {what}: {remedy}. ' if what else ''}{BATCH_IS}")
 
 
 def pictures(files: Iterable[tuple[str, bytes]], total: int, settings: Settings) -> Upload:
     """A batch of files, each with its name. A file that may not enter is refused alone. Raises as `opened`."""
     _check_total(total, settings)
-    return Upload(total, packed(_item(name, data, settings) for name, data in files))
+    return Upload(total, packed(_item(clean_filename(name), data, settings) for name, data in files))
 
 
 def batch_too_large(settings: Settings) -> TooLarge:
@@ -85,14 +92,18 @@ def batch_too_large(settings: Settings) -> TooLarge:
 def _check_total(total: int, settings: Settings) -> None:
     if not total:
         raise EmptyBatch()
+    _check_limit(total, settings)
+
+
+def _check_limit(total: int, settings: Settings) -> None:
     if total > settings.batch_max_images:
         limit = settings.batch_max_images
         raise TooManyImages(f"The batch holds {total} images; at most {limit} are allowed", limit=limit)
 
 
 def _item(name: str, data: bytes, settings: Settings) -> Item:
-    name = clean_filename(name)
     try:
+        data = from_data_url(data, settings)
         admit(data, settings)
     except DigitqError as error:
         return Item(name, b"", error)
@@ -105,7 +116,7 @@ def _item(name: str, data: bytes, settings: Settings) -> Item:
 def _idx(file: Readable, settings: Settings) -> Upload:
     head = _read(file, 4)
     if not head.startswith(IDX):
-        raise UnsupportedType("A batch is a zip of pictures, or an IDX file of images, plain or gzip")
+        raise UnsupportedType(BATCH_IS)
     magic = int.from_bytes(head, "big")
     if magic != IMAGES:
         raise MalformedBatch(f"Expected an IDX file of images, magic number {IMAGES}, found {magic}")
@@ -160,59 +171,42 @@ def read_labels(data: bytes) -> bytes:
 
 
 def _zip(file: IO[bytes], settings: Settings) -> Upload:
-    # Before ZipFile makes an object of each entry: millions fit into a few megabytes.
-    entries = _count(file, _ZIP_ENTRY)
-    if entries > 2 * settings.batch_max_images:
-        raise TooManyImages(f"The zip has {entries} entries", limit=settings.batch_max_images)
-    try:
-        archive = ZipFile(file)
-    except Exception as error:  # a damaged zip makes zipfile raise nearly anything
-        raise MalformedBatch(f"The zip cannot be read: {error}") from error
-    wanted = [info for info in archive.infolist() if _is_wanted(info)]
-    _check_total(len(wanted), settings)
-    return Upload(len(wanted), packed(_zip_items(archive, wanted, settings)))
+    zipped = Archive(file, settings)
+    named = [(info, archive.path_of(info)) for info in zipped.members]
+    wanted = [(info, path) for info, path in named if not archive.is_junk(path)]
+    if not wanted:
+        raise EmptyBatch()
+    upload = Upload(sum(not archive.is_beside(path) for _, path in wanted), (), skipped=len(named) - len(wanted))
+    _check_limit(upload.total, settings)
+    upload.chunks = packed(_zip_items(upload, zipped, wanted, settings))
+    return upload
 
 
-def _is_wanted(info: ZipInfo) -> bool:
-    """No folders, and not what a Mac adds for itself: `__MACOSX/`, `.DS_Store`, `._picture.png`."""
-    path = info.filename.split("/")  # not is_dir(): it fails where there is no name at all
-    return not info.filename.endswith("/") and path[0] != "__MACOSX" and not path[-1].startswith(".")
-
-
-def _zip_items(archive: ZipFile, wanted: Iterable[ZipInfo], settings: Settings) -> Iterator[Item]:
-    total = 0
-    for info in wanted:
-        name = clean_filename(info.filename)
-        try:
-            data = _member(archive, info, settings)
-        except DigitqError as error:
-            yield Item(name, b"", error)
-            continue
-        total += len(data)
-        if total > settings.batch_max_bytes:
+def _zip_items(
+    upload: Upload, zipped: Archive, wanted: Iterable[tuple[ZipInfo, str]], settings: Settings
+) -> Iterator[Item]:
+    count = 0
+    for info, path in wanted:
+        item = _zip_item(zipped, info, path, settings)
+        if zipped.unpacked > settings.batch_max_bytes:
             raise batch_too_large(settings)
-        yield _item(name, data, settings)
+        if item is None:
+            upload.skipped += 1
+            continue
+        count += 1
+        _check_limit(count, settings)
+        yield item
+    if not count:
+        raise EmptyBatch(f"None of the {upload.skipped} files in the zip is an image")
 
 
-def _member(archive: ZipFile, info: ZipInfo, settings: Settings) -> bytes:
-    """One file of the zip. The other methods of compression unpack without a bound, and hardly anybody uses them."""
-    if info.compress_type not in (ZIP_STORED, ZIP_DEFLATED) or info.flag_bits & 1:
-        raise UndecodableImage("The file is encrypted, or compressed with something else than deflate")
-    if info.file_size > settings.max_upload_bytes:
-        raise too_large(settings)
+def _zip_item(zipped: Archive, info: ZipInfo, path: str, settings: Settings) -> Item | None:
+    """One file of the zip; None for what is plainly no image."""
+    beside = archive.is_beside(path)
     try:
-        with archive.open(info) as member:
-            data = member.read(settings.max_upload_bytes + 1)
-    except Exception as error:
-        raise UndecodableImage("The file is damaged within the zip") from error
-    return data
-
-
-def _count(file: IO[bytes], word: bytes) -> int:
-    """How often the word is in the file; the file is then at its beginning again."""
-    found, tail = 0, b""
-    while block := file.read(_BLOCK):
-        found += (tail + block).count(word)
-        tail = block[1 - len(word) :]
-    file.seek(0)
-    return found
+        head = zipped.read(info, kinds.HEAD if beside else 0)
+        if archive.is_no_image(path, head[: kinds.HEAD]):
+            return None
+        return _item(path, zipped.read(info) if beside else head, settings)
+    except DigitqError as error:
+        return None if beside else Item(path, b"", error)

@@ -48,8 +48,8 @@ def environ(scope: Scope, body: Any) -> Environ:
     # Without a length it is read to its end; with one, werkzeug finds that the client has gone before.
     if "CONTENT_LENGTH" not in found or "HTTP_TRANSFER_ENCODING" in found:
         found["wsgi.input_terminated"] = True
-    if scope.authority is not None:  # HTTP/2 has no Host
-        found.setdefault("HTTP_HOST", scope.authority)
+    if scope.authority is not None:  # `GET http://host/path`; whatever Host says then does not count (RFC 9112, 3.2.2)
+        found["HTTP_HOST"] = scope.authority
     return found
 
 

@@ -55,6 +55,8 @@ class Batch:
     succeeded: int = 0
     failed: int = 0
     cancelled: int = 0
+    #: Files of a zip that are no pictures; they are not part of `total`.
+    skipped: int = 0
     submitted_at: float | None = None
     started_at: float | None = None
     finished_at: float | None = None
@@ -87,7 +89,7 @@ class Batch:
     @classmethod
     def from_fields(cls, id: str, fields: Mapping[str, Any], source: BatchSource | None = None) -> Batch:
         """Reads a record as `digitq:batch:{id}` holds it, or the JSON object that the API answers."""
-        counts = {name: int(fields.get(name) or 0) for name in ("total", "succeeded", "failed", "cancelled")}
+        counts = {name: int(fields.get(name) or 0) for name in ("total", "succeeded", "failed", "cancelled", "skipped")}
         times = {
             name: datetime.fromisoformat(fields[name]).timestamp() if fields.get(name) else None
             for name in ("submitted_at", "started_at", "finished_at")
@@ -104,6 +106,7 @@ class Batch:
             "succeeded": self.succeeded,
             "failed": self.failed,
             "cancelled": self.cancelled,
+            "skipped": self.skipped,
             "submitted_at": rfc3339(self.submitted_at),
             "started_at": rfc3339(self.started_at),
             "finished_at": rfc3339(self.finished_at),

@@ -81,11 +81,14 @@ class Batches:
         fingerprint: str = "",
         caller: Caller = ANYBODY,
         notes: Mapping[str, str] | None = None,
+        skipped: Callable[[], int] = lambda: 0,
     ) -> Batch:
         """Accepts a batch whole or not at all, its chunks as they come; or returns the first one under the same key.
 
         With `expected` pictures a full queue refuses before the first chunk is asked for. `notes` are kept with each
-        chunk. Raises QueueFull, RateLimited, IdempotencyMismatch, RedisUnavailable, and what the chunks raise.
+        chunk; `skipped` is asked after the last one how many files were no pictures.
+
+        Raises QueueFull, RateLimited, IdempotencyMismatch, RedisUnavailable, and what the chunks raise.
         """
         id, total, count = new_id(), 0, 0
         key = (priority, door(caller, idempotency_key, fingerprint))
@@ -97,7 +100,7 @@ class Batches:
             for chunk in chunks:
                 self._stage(f"{id}-{count}", id, total, chunk, notes or {})
                 total, count = total + chunk.count, count + 1
-            answer, first = self._commit(id, total, count, *key)
+            answer, first = self._commit(id, total, count, *key, skipped())
         except BaseException:
             self._drop(id, count + 1)
             raise
@@ -105,11 +108,13 @@ class Batches:
             self._drop(id, count)
         return self.fetch(first, caller.owner)
 
-    def _commit(self, id: str, total: int, count: int, priority: Priority, door: list[str]) -> tuple[str, str]:
+    def _commit(
+        self, id: str, total: int, count: int, priority: Priority, door: list[str], skipped: int = 0
+    ) -> tuple[str, str]:
         s = self._settings
         others = [keys.queue(name) for name in keys.QUEUES if name != priority.queue]
         args = [id, priority.queue, total, count, s.queue_max_length, s.result_ttl_seconds, keys.CHUNK_FUNCTION,
-                4 * s.job_timeout_seconds, s.max_attempts, *door, *self._store.rate]  # fmt: skip
+                4 * s.job_timeout_seconds, s.max_attempts, *door, *self._store.rate, skipped]  # fmt: skip
         reply = self._store.run_safely("submit_batch", [keys.queue(priority.queue), *others], args)
         self._store.check_entered(reply)
         answer, *first = reply

@@ -53,6 +53,24 @@ class NoImage(DigitqError):
     code, status, title = "no_image", 400, "The request carries no image"
 
 
+class TooManyFiles(DigitqError):
+    """The form has several files where one is read."""
+
+    code, status, title = "too_many_files", 400, "Only one image can be sent here"
+
+
+class UnexpectedField(DigitqError):
+    """The form or the JSON object has a field that is not known, so that its sender means something else."""
+
+    code, status, title = "unexpected_field", 400, "The request has an unknown field"
+
+
+class InvalidBase64(DigitqError):
+    """The text that should hold an image is not base64."""
+
+    code, status, title = "invalid_base64", 400, "The image is not valid base64"
+
+
 class BadRequest(DigitqError):
     """A parameter or header of the request is malformed."""
 

@@ -14,17 +14,20 @@ from typing import Any
 
 import pytest
 import redis
+from flask import Request
 from flask.testing import FlaskClient
 
 from producer.access import Access, client_block, cookie_for, is_local, read_keys
 from producer.app import create_app
+from producer.wsgi import environ
 from shared.batches import Batches
-from shared.errors import QueueFull, RateLimited, SettingsError
+from shared.errors import CrossSite, QueueFull, RateLimited, SettingsError
 from shared.home import ROOT
 from shared.settings import Settings
 from shared.store import Store
 from shared.submission import Caller
 from tests.pictures import seven
+from tests.rsgi import Headers, Scope
 from tests.test_api import answer_all, application, is_problem
 
 ALICE, BOB, BARE = "correct-horse-battery", "staple-of-all-staples", "a-key-without-a-name"
@@ -175,6 +178,11 @@ def test_a_browser_is_asked_for_the_key_and_remembers_it_where_no_script_can_rea
     is_problem(web.get("/v1/predictions", headers=html), 401, "unauthorized")
 
 
+def test_a_form_of_the_key_that_is_far_too_long_is_a_wrong_key(web: FlaskClient) -> None:
+    answer = web.post("/key", data=b"key=&" * 100_000, content_type="application/x-www-form-urlencoded")
+    assert answer.status_code == 401 and "not known" in answer.text
+
+
 def test_the_plain_form_works_with_the_cookie(web: FlaskClient) -> None:
     web.post("/key", data={"key": ALICE})
     sent = web.post("/", data={"file": (BytesIO(seven()), "a.png")})
@@ -211,6 +219,49 @@ def test_a_name_that_is_pointed_at_this_machine_opens_nothing(store: Store) -> N
     for changes in ({"allow_anonymous": "1"}, {"host": "0.0.0.0"}):
         with application(store, **changes) as web:
             assert web.get("/v1/predictions", headers={"Host": "digits.example"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["a_b.evil.example", "a_b.evil.example:8000", "evil.example", "evil.example.", "EVIL.example", "", " ", ":8000",
+     "localhost.evil.example", "localhost@evil.example", "localhost:80@evil.example", "localhost, evil.example",
+     "127.0.0.1,127.0.0.1", "evil.example:127.0.0.1", "127.0.0.1.evil.example", "[::1].evil.example", "[::1", "::1",
+     "localhost:123456", "localhost:x", "localhost/", "evil.example#.localhost", "a_b.localhost:", "1.2.3.4",
+     "[2001:db8::1]", "0.0.0.0", "\xe9vil.example", "x" * 60_000],
+)  # fmt: skip
+def test_a_host_that_is_no_name_of_this_machine_is_refused_however_it_is_written(store: Store, host: str) -> None:
+    with application(store) as web:
+        is_problem(web.get("/v1/predictions", environ_overrides={"HTTP_HOST": host}), 403, "cross_site")
+        picture = web.post("/v1/predictions", environ_overrides={"HTTP_HOST": host}, **PICTURE)
+        is_problem(picture, 403, "cross_site")
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "LOCALHOST:8000", "localhost.", "a.localhost:1", "127.0.0.1:", "127.9.9.9", "[::1]", "[::1]:1"],
+)
+def test_a_name_of_this_machine_enters_and_so_does_who_sends_no_host(store: Store, host: str) -> None:
+    with application(store) as web:
+        assert web.get("/v1/predictions", environ_overrides={"HTTP_HOST": host}).status_code == 200
+        forwarded = {"X-Forwarded-Host": "evil.example", "Forwarded": "host=evil.example"}  # nobody believes them
+        assert web.get("/v1/predictions", headers=forwarded).status_code == 200
+        evil = {"Host": "evil.example", "X-Forwarded-Host": host, "Forwarded": f"host={host}"}
+        assert web.get("/v1/predictions", headers=evil).status_code == 403
+
+
+def test_the_host_in_the_target_of_a_request_is_the_one_that_counts() -> None:
+    headers = Headers([("Host", "127.0.0.1:8000")])
+    sent = environ(Scope("GET", "/v1/predictions", "", headers, authority="evil.example"), None)
+    with pytest.raises(CrossSite):
+        Access(Settings()).check(Request(sent))
+
+
+def test_a_server_whose_name_has_an_underscore_is_one_site_like_any_other(store: Store) -> None:
+    with application(store, allow_anonymous="1") as web:
+        for origin, enters in [("http://my_host:8000", True), ("http://MY_host:8000", True), ("null", False),
+                               ("http://other_host:8000", False), ("http://", False), ("x", False)]:  # fmt: skip
+            sent = {"environ_overrides": {"HTTP_HOST": "my_host:8000"}, "headers": {"Origin": origin}}
+            assert (web.post("/v1/predictions", **sent, **PICTURE).status_code == 202) == enters, origin  # type: ignore[arg-type]
 
 
 def test_headers_that_tell_a_browser_to_be_careful(store: Store) -> None:

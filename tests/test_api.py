@@ -201,7 +201,7 @@ def test_an_idempotency_key_makes_a_retry_safe(web: FlaskClient) -> None:
 def test_uploads_are_refused_for_what_they_are(store: Store) -> None:
     with application(store, max_upload_bytes=5000, max_pixels=10_000) as web:
         is_problem(web.post("/v1/predictions", data=b"", **PICTURE), 400, "no_image")
-        form = {"data": {"other": "x"}, "content_type": "multipart/form-data"}
+        form = {"data": b"--x--\r\n", "content_type": "multipart/form-data; boundary=x"}
         is_problem(web.post("/v1/predictions", **form), 400, "no_image")
         assert is_problem(web.post("/v1/predictions", data=bytes(5001), **PICTURE), 413, "too_large")["limit"] == 5000
         is_problem(web.post("/v1/predictions", data={"file": (BytesIO(bytes(5001)), "a")}), 413, "too_large")

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from producer import headers
-from producer.admission import SIGNATURES, admit
+from producer.admission import admit, image_format
 from shared.errors import DigitqError, TooManyPixels, UndecodableImage
 from shared.settings import Settings
 from tests.hostile.bombs import (
@@ -27,12 +27,15 @@ SEEDS = seeds()
 
 @pytest.mark.parametrize("name", SEEDS)
 def test_the_size_in_the_head_is_what_pillow_finds(name: str) -> None:
-    with Image.open(BytesIO(SEEDS[name])) as image:
-        media = admit(SEEDS[name], SETTINGS)
-        assert media in {media for _, media in SIGNATURES.values()}
-        format = next(format for format, known in SIGNATURES.values() if known == media)
-        assert headers.size(SEEDS[name], format) == image.size
     assert decode(SEEDS[name], max_pixels=10**6).size
+    with Image.open(BytesIO(SEEDS[name])) as image:
+        format, media = image_format(SEEDS[name])
+        assert admit(SEEDS[name], SETTINGS) == media
+        announced = headers.size(SEEDS[name], format)
+        if format == "HEIC":  # as it is coded: whole blocks, not yet turned
+            assert max(announced) >= max(image.size) and min(announced) >= min(image.size)
+        else:
+            assert announced == image.size
 
 
 @pytest.mark.parametrize("name", SEEDS)

@@ -241,7 +241,11 @@ def test_what_is_refused(path: str, store: Store) -> None:
             form = {"data": {"file": (BytesIO(data), "a")}} if path == "/" else {"data": data, **PICTURE}
             return str(check(web, "POST", path + query, headers=headers, **form).get_json()["code"])
 
-        assert check(web, "POST", path, data={"x": "y"}, content_type="multipart/form-data").status_code == 400
+        empty = {"data": b"--x--\r\n", "content_type": "multipart/form-data; boundary=x"}
+        for form, expected in [(empty, "no_image"), ({"data": form_of(b"1", b"2")}, "too_many_files"),
+                               ({"data": {"x": (BytesIO(b"y"), "z")}}, "unexpected_field"),
+                               ({"data": {"file": (BytesIO(b"data:,"), "a")}}, "invalid_base64")]:  # fmt: skip
+            assert check(web, "POST", path, **form).get_json()["code"] == expected
         assert code(seven(), "?priority=x") == "bad_request"
         assert code(seven(), "?callback_url=https://example.com") == "webhooks_disabled"
         assert code(bytes(5001)) == "too_large"
@@ -297,7 +301,9 @@ def test_batches_that_are_refused(store: Store) -> None:
         ]:  # fmt: skip
             answer = check(web, "POST", "/v1/batches", data=body, content_type="application/octet-stream")
             assert answer.get_json()["code"] == code, body[:20]
-        assert check(web, "POST", "/v1/batches", data={"x": (BytesIO(b"y"), "z")}).get_json()["code"] == "no_image"
+        for form, code in [({"x": (BytesIO(b"y"), "z")}, "unexpected_field"), (b"--x--", "no_image")]:
+            multipart = {"data": form, "content_type": "multipart/form-data; boundary=x"}
+            assert check(web, "POST", "/v1/batches", **multipart).get_json()["code"] == code
         assert check(web, "POST", "/v1/batches?priority=x", data=idx(1)).get_json()["code"] == "bad_request"
         query = "?callback_url=https://example.com"
         assert check(web, "POST", f"/v1/batches{query}", data=idx(1)).get_json()["code"] == "bad_request"

@@ -319,7 +319,9 @@ def test_what_waits_tells_its_place_in_the_queue(page: Page, served: Stack) -> N
 
 def test_what_cannot_be_read_is_said_in_plain_words(page: Page) -> None:
     hand_in(page, {"name": "notes.png", "mimeType": "image/png", "buffer": b"hello"})
-    expect(page.locator(".card[data-state=failed]").first).to_contain_text("Supported")
+    expect(page.locator(".card[data-state=failed]").first).to_contain_text(
+        "This is text, which is not supported: send an image"
+    )
     cut = {"name": "cut.png", "mimeType": "image/png", "buffer": seven(200)[:-60]}
     hand_in(page, cut)
     expect(page.locator(".card[data-state=failed]").first).to_contain_text("damaged or cut off")

@@ -5,7 +5,7 @@
 -- KEYS: the queue to join, then the other queues, to count what waits
 -- ARGV: id, queue name, pictures, chunks (0 only asks), max queue length, result ttl (s), job function, job timeout (s),
 --       max attempts, idempotency key or '', fingerprint, owner or '', client whose rate is limited or '', its limit,
---       in so many seconds
+--       in so many seconds; and last, how many files were skipped because they are no pictures
 -- Answer: {'accepted', id, Unix seconds} | {'repeated', first id} | {'mismatch', first id} | {'lost'} |
 --         {'full', waiting, seconds until there is room} | {'limited', seconds until it may}
 local id, queue, total, chunks = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -33,7 +33,7 @@ for i = 0, chunks - 1 do
 end
 wait_for_rate(client, tonumber(ARGV[14]), tonumber(ARGV[15]), total, true)
 redis.call('HSET', key, 'owner', owner, 'state', 'queued', 'total', total, 'chunks', chunks, 'open', chunks, 'succeeded', 0,
-  'failed', 0, 'cancelled', 0, 'submitted_at', ISO)
+  'failed', 0, 'cancelled', 0, 'skipped', ARGV[#ARGV], 'submitted_at', ISO)
 redis.call('EXPIRE', key, 2 * ttl)
 for i = 0, chunks - 1 do
   local chunk = id .. '-' .. i
