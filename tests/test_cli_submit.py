@@ -104,12 +104,21 @@ def test_what_is_nowhere_is_wrong_use(site: Web, tmp_path: Path) -> None:
     assert site.calls == []
 
 
-def test_a_format_that_is_not_read_is_refused_by_name(site: Web, worker: None, scans: Path) -> None:
-    (scans / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
-    for words in ((str(scans / "phone.HEIC"),), (str(scans),)):
+@pytest.mark.parametrize(
+    ("name", "data", "told"),
+    [
+        ("page.jxl", b"\0\0\0\x0cJXL \r\n\x87\n", "unsupported_type: This is a JPEG XL image"),
+        ("phone.HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "undecodable_image: The header of the HEIC image"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused_by_the_name_of_its_format(
+    site: Web, worker: None, scans: Path, name: str, data: bytes, told: str
+) -> None:
+    (scans / name).write_bytes(data)
+    for words in ((str(scans / name),), (str(scans),)):
         done = invoked("submit", *words, "--wait", "--url", site.url)
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-        assert f"{scans}/phone.HEIC: unsupported_type: " in done.stderr and "IDX" not in done.stderr
+        assert f"{scans}/{name}: {told}" in done.stderr
     assert done.stdout.count(": 7 ") == 3
 
 
