@@ -31,8 +31,9 @@ REFUSALS = (
     redis.exceptions.AuthenticationError,
     redis.exceptions.NoScriptError,  # in a pipeline: another has just taken over, which has yet to learn it
 )
-#: Those without a class: the disk is full, replicas are away (`min-replicas-to-write`).
-REFUSED = ("MISCONF", "NOREPLICAS")
+#: Those without a class: the disk is full, replicas are away (`min-replicas-to-write`), a user of Redis lacks a right
+#: that a script needs.
+REFUSED = ("MISCONF", "NOREPLICAS", "ACL failure", "The user executing the script")
 SENTINEL = "redis+sentinel"
 #: Seconds for a sentinel to answer in: two of three may be gone, and an upload is to be refused within a second.
 SENTINEL_SECONDS = 0.15

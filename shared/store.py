@@ -1,7 +1,8 @@
 """Every command that digitq sends to Redis, in verbs. Nobody else names a key or a script.
 
 Any trouble with Redis is a RedisUnavailable. What a script changes it changes at once: a call whose answer was lost has
-done all of its work or none; repeating it is safe (a claim that was lost comes back when its lease ends).
+done all of its work or none; repeating it is safe (a claim that was lost comes back when its lease ends). Repeating a
+call that ended with an error is safe too: what a script had written by then does not count, or upkeep puts it right.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ log = logging.getLogger("digitq.redis")
 POSITION_DEPTH = 1000
 #: Seconds for which a worker counts as alive after its last heartbeat.
 WORKER_TTL_SECONDS = 15
+#: Open records and batches that one step of upkeep looks at.
+LOOKED_AT_ONCE = 100
 #: How long replicas have to confirm what is accepted; shorter than `connect` waits for an answer.
 REPLICAS_MS = 500
 #: submit.lua's for one picture.
@@ -135,11 +138,14 @@ class Store:
         return Prediction(picture.id, State.QUEUED, picture.filename or None, submitted_at=float(rest[0]))
 
     def check_entered(self, answer: Answer) -> None:
-        """Raises QueueFull or RateLimited if that is what a script that accepts something has answered."""
+        """Raises QueueFull, RateLimited or RedisUnavailable if a script that accepts something has answered so."""
         s = self.settings
         if answer[0] == b"full":
             _, waiting, seconds = answer
             raise QueueFull(f"{waiting} pictures are waiting", limit=s.queue_max_length, retry_after_seconds=seconds)
+        if answer[0] == b"failed":
+            log.error("redis: a picture was not accepted: %s", answer[1].decode())
+            raise RedisUnavailable(retry_after_seconds=1)
         if answer[0] == b"limited":
             raise RateLimited(f"At most {s.rate_limit}", limit=self.rate[0], retry_after_seconds=answer[1])
 
@@ -305,6 +311,19 @@ class Store:
         """The worker ends and says so."""
         with redis_errors():
             self.client.zrem(keys.WORKERS, worker)
+
+    def sort_out_leases(self, queues: Sequence[str]) -> int:
+        """Drops leases that ran out and stand for no job in hand. Returns how many jobs went back to their queue."""
+        return int(self.run("leases", [], queues))
+
+    def sweep(self, age_seconds: float) -> tuple[int, int]:
+        """Looks after what is open and was not looked at for so long, a bounded number of records and batches.
+
+        Returns how many it has looked at, and how many of them have ended or gone back to their queue.
+        """
+        args = [self.settings.result_ttl_seconds, LOOKED_AT_ONCE, age_seconds, *keys.QUEUES]
+        looked, repaired = self.run("sweep", [], args)
+        return int(looked), int(repaired)
 
     def recovery_turn(self, worker: str) -> bool:
         """True for one worker at a time: it looks for expired leases. A turn ends by itself after three seconds."""

@@ -25,6 +25,8 @@ from rq import Retry
 from producer.app import create_app
 from producer.load import Gauge
 from shared import keys
+from shared.batches import Batches
+from shared.chunks import Item, packed
 from shared.home import ROOT, server_binary
 from shared.settings import Settings
 from shared.store import Store, connect
@@ -196,6 +198,33 @@ def test_rqs_own_path_runs_retries_and_fails(sides: Sides) -> None:
     assert double.latest_result().return_value == 8
     assert never.get_status() == "failed"
     assert (sides.producer.fetch(bug.id).error or {})["code"] == "internal_error"
+
+
+def test_what_is_deep_in_a_queue_is_taken_back(sides: Sides) -> None:
+    store, client = sides.producer, sides.operator
+    client.rpush("rq:queue:digitq", *range(1500))
+    deep = store.submit(seven()).id
+    client.rpush("rq:queue:digitq", *range(1500))
+    store.cancel(deep)
+    client.ltrim("rq:queue:digitq", 1490, 1990)
+    last = store.submit(seven()).id
+    assert store.fetch(last).queue_position == store.load().queues["digitq"] - 1
+    serve(sides.worker)
+    assert [store.fetch(id).digit for id in (deep, last)] == [None, 7]
+
+
+def test_what_nobody_looks_at_is_repaired(sides: Sides) -> None:
+    store, client = sides.producer, sides.operator
+    deleted, lost, scheduled = (store.submit(seven()).id for _ in range(3))
+    client.delete(f"rq:job:{deleted}", "rq:queue:digitq")
+    client.hset(f"rq:job:{lost}", "status", "started")
+    client.hset(f"rq:job:{scheduled}", "status", "scheduled")
+    client.zadd("rq:scheduled:digitq", {scheduled: 1})
+    batch = Batches(store).submit(packed([Item("a.png", seven())]))
+    assert sides.worker.sweep(0)[1] > 0
+    serve(sides.worker)
+    assert [store.fetch(id).digit for id in (deleted, lost, scheduled)] == [None, 7, 7]
+    assert Batches(store).fetch(batch.id).succeeded == 1
 
 
 def test_nobody_comes_in_without_a_name_and_the_log_is_read_by_one_who_may_all(sides: Sides) -> None:

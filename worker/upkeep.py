@@ -38,6 +38,8 @@ log = logging.getLogger("digitq.worker")
 MAINTENANCE_SECONDS = 1.0
 #: Seconds between two rounds of RQ's own, slower maintenance.
 RQ_MAINTENANCE_SECONDS = 60
+#: Seconds after which an open record that nobody has looked at is looked at, and steps of this that one turn takes.
+SWEEP_AFTER_SECONDS, SWEEPS = 30.0, 5
 
 
 class Upkeep(SimpleWorker):
@@ -82,6 +84,7 @@ class Upkeep(SimpleWorker):
         if self.store.recovery_turn(self.name):
             try:
                 self.recover()
+                self.look_after()
                 if self.should_run_maintenance_tasks:
                     self.run_maintenance_tasks()
             finally:
@@ -102,6 +105,7 @@ class Upkeep(SimpleWorker):
     def recover(self) -> None:
         """RQ's recovery of expired leases, by Redis's clock; then the records follow."""
         abandoned: list[str] = []
+        self.store.sort_out_leases(self.queue_names())
         cutoff = self.store.time()
         for queue in self.queues:
             StartedJobRegistry(queue=queue, job_class=self.job_class).cleanup(
@@ -111,6 +115,15 @@ class Upkeep(SimpleWorker):
             metrics.LEASES.inc()
             log.warning("lease ran out", extra=named(id))
             self._repair(id)
+
+    def look_after(self) -> None:
+        """Ends or repairs what is open, lags behind its job and is looked at by nobody."""
+        for _ in range(SWEEPS):
+            looked, repaired = self.store.sweep(SWEEP_AFTER_SECONDS)
+            if repaired:
+                log.info("open records repaired: %d of %d", repaired, looked)
+            if repaired < looked or not looked:  # after `rq empty` there is much to do, and usually nothing
+                break
 
     def _repair(self, id: str) -> None:
         batch = batch_of(id)

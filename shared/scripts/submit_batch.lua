@@ -17,11 +17,11 @@ if redis.call('EXISTS', key) == 1 then return {'repeated', id} end
 local first = first_under(idempotency, fingerprint)
 if first then return first end
 local jobs = 0
-for _, name in ipairs(KEYS) do jobs = jobs + redis.call('LLEN', name) end
+for _, name in ipairs(KEYS) do jobs = jobs + queue_length(string.sub(name, 10)) end -- after 'rq:queue:'
 -- A count that drifted (a chunk deleted by hand that nobody asked for again) starts afresh whenever nothing waits.
 if jobs == 0 then redis.call('DEL', BULK) end
-local waiting = jobs + tonumber(redis.call('GET', BULK) or 0)
-if waiting + total > limit then return {'full', waiting, wait_for_room(waiting + total - limit)} end
+local before = jobs + tonumber(redis.call('GET', BULK) or 0)
+if before + total > limit then return {'full', before, wait_for_room(before + total - limit)} end
 local limited = wait_for_rate(client, tonumber(ARGV[14]), tonumber(ARGV[15]), total, false)
 if limited > 0 then return {'limited', limited} end
 if chunks == 0 then return {'accepted', id, STAMP} end
@@ -32,19 +32,21 @@ for i = 0, chunks - 1 do
   if counts[i] == 0 or redis.call('EXISTS', CHUNK .. id .. '-' .. i) == 0 then return {'lost'} end
 end
 wait_for_rate(client, tonumber(ARGV[14]), tonumber(ARGV[15]), total, true)
-redis.call('HSET', key, 'owner', owner, 'state', 'queued', 'total', total, 'chunks', chunks, 'open', chunks, 'succeeded', 0,
-  'failed', 0, 'cancelled', 0, 'submitted_at', ISO)
-redis.call('EXPIRE', key, 2 * ttl)
+watch({id}, ttl)
 for i = 0, chunks - 1 do
-  local chunk = id .. '-' .. i
-  redis.call('EXPIRE', CHUNK .. chunk, 2 * ttl)
-  redis.call('EXPIRE', RESULTS .. chunk, 2 * ttl)
-  -- As many deaths as its pictures would be allowed one by one; the worker stops earlier where none goes ahead.
-  enqueue(chunk, queue, func, timeout, counts[i] * attempts, ttl)
+  redis.call('EXPIRE', CHUNK .. id .. '-' .. i, 2 * ttl)
+  redis.call('EXPIRE', RESULTS .. id .. '-' .. i, 2 * ttl)
 end
 redis.call('SADD', 'rq:queues', 'rq:queue:' .. queue)
-redis.call('INCRBY', BULK, total - chunks)
-redis.call('EXPIRE', BULK, 2 * ttl)
-remember(idempotency, id, fingerprint)
+remember(idempotency, id, fingerprint, ttl)
+for i = 0, chunks - 1 do
+  -- As many deaths as its pictures would be allowed one by one; the worker stops earlier where none goes ahead.
+  enqueue(id .. '-' .. i, queue, func, timeout, counts[i] * attempts, ttl)
+end
+-- The batch comes last: without it there is nothing to run for its jobs (start_chunk).
+set_hash(key, 2 * ttl, 'owner', owner, 'state', 'queued', 'total', total, 'chunks', chunks, 'open', chunks, 'succeeded', 0,
+  'failed', 0, 'cancelled', 0, 'submitted_at', ISO)
+redis.pcall('INCRBY', BULK, total - chunks)
+redis.pcall('EXPIRE', BULK, 2 * ttl)
 tally('arrived', total)
 return {'accepted', id, STAMP}

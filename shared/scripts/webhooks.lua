@@ -8,8 +8,9 @@ if ARGV[1] == 'take' then
     local id = redis.call('ZRANGEBYSCORE', WEBHOOKS, '-inf', NOW, 'LIMIT', 0, 1)[1]
     if not id then return {} end
     local key = PREDICTION .. id
-    -- Forgotten or expired meanwhile: nobody wants to know any more.
-    if redis.call('HEXISTS', key, 'callback_url') == 0 then
+    local record = try('HMGET', key, 'callback_url', 'state')
+    -- Forgotten or expired meanwhile: nobody wants to know any more. Or it has not ended yet: then it comes due again.
+    if not record or not record[1] or is_open(record[2]) then
       redis.call('ZREM', WEBHOOKS, id)
     else
       local try = redis.call('HINCRBY', key, 'webhook_tries', 1)
