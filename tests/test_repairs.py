@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,6 +10,7 @@ from dataclasses import replace
 import pytest
 import redis
 from rq import Queue as RQQueue
+from rq import Retry
 from rq.job import Job
 
 from shared import keys
@@ -223,6 +225,25 @@ def test_looking_after_what_is_open_costs_the_same_however_much_has_ended(store:
         store.submit(b"7")
     assert [store.sweep(0)[0] for _ in range(3)] == [100] * 3
     assert store.sweep(30) == (0, 0)  # all were looked at just now
+
+
+# ---------------------------------------------------------------------- retries with an interval
+
+
+def test_a_retry_with_an_interval_runs_when_it_is_due(store: Store, client: redis.Redis) -> None:
+    client.set(keys.image("p"), b"7", ex=600)
+    job = rq_queue(client).enqueue(keys.JOB_FUNCTION, "p", job_id="p", retry=Retry(max=2, interval=60))
+    store.claim("dead", keys.QUEUES, 64, "n")
+    expire_leases(client)
+    with serving(store) as worker:
+        worker.recover()
+    assert job.get_status() == "scheduled"
+    burst(store)
+    assert (job.get_status(), store.fetch("p").state) == ("scheduled", State.QUEUED)
+    client.zadd("rq:scheduled:digitq", {"gone": 1, "p": int(time.time()) - 1})
+    burst(store)
+    assert (store.fetch("p").digit, job.get_status()) == (7, "finished")
+    assert not client.exists("rq:scheduled:digitq")
 
 
 # ---------------------------------------------------------------------- taking back

@@ -12,13 +12,16 @@ from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
+from redis import ResponseError
 from rq import SimpleWorker, worker_registration
+from rq.exceptions import NoSuchJobError
 from rq.rate_limit import RateLimitRegistry
 from rq.registry import (
     DeferredJobRegistry,
     FailedJobRegistry,
     FinishedJobRegistry,
     ReadyJobRegistry,
+    ScheduledJobRegistry,
     StartedJobRegistry,
 )
 from rq.utils import now
@@ -40,6 +43,8 @@ MAINTENANCE_SECONDS = 1.0
 RQ_MAINTENANCE_SECONDS = 60
 #: Seconds after which an open record that nobody has looked at is looked at, and steps of this that one turn takes.
 SWEEP_AFTER_SECONDS, SWEEPS = 30.0, 5
+#: Scheduled jobs of a queue that one turn enqueues.
+DUE_AT_ONCE = 100
 
 
 class Upkeep(SimpleWorker):
@@ -84,6 +89,7 @@ class Upkeep(SimpleWorker):
         if self.store.recovery_turn(self.name):
             try:
                 self.recover()
+                self.enqueue_due()
                 self.look_after()
                 if self.should_run_maintenance_tasks:
                     self.run_maintenance_tasks()
@@ -115,6 +121,24 @@ class Upkeep(SimpleWorker):
             metrics.LEASES.inc()
             log.warning("lease ran out", extra=named(id))
             self._repair(id)
+
+    def enqueue_due(self) -> None:
+        """Enqueues scheduled jobs that are due, as RQ's scheduler does: retries with an interval, `enqueue_in`."""
+        due = int(self.store.time())
+        for queue in self.queues:
+            registry = ScheduledJobRegistry(queue=queue, job_class=self.job_class)
+            for id in registry.get_jobs_to_schedule(due, DUE_AT_ONCE):
+                try:
+                    job = self.job_class.fetch(id, connection=self.connection, serializer=self.serializer)
+                except (NoSuchJobError, ResponseError) as error:  # gone, or damaged: the others need not wait for it
+                    log.warning("a scheduled job cannot be read: %s", error, extra=named(id))
+                    registry.remove(id)
+                    continue
+                with self.connection.pipeline() as pipeline:
+                    together = None if job.has_rate_limit else pipeline  # RQ gives those a transaction of their own
+                    queue.enqueue_job(job, pipeline=together, at_front=job.should_enqueue_at_front())
+                    registry.remove(id, pipeline=pipeline)
+                    pipeline.execute()
 
     def look_after(self) -> None:
         """Ends or repairs what is open, lags behind its job and is looked at by nobody."""
