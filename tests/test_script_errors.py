@@ -130,7 +130,7 @@ def test_an_error_at_any_command_of_a_script_loses_nothing(
         except (Exception, pytest.fail.Exception) as error:
             raise AssertionError(f"{name}.lua, command {n}: {error}") from error
         n += 1
-    assert n > 5
+    assert n > 2, "it did not run at all"
 
 
 def a_day(store: Store, ledger: Ledger) -> None:
@@ -237,9 +237,12 @@ def expire(client: redis.Redis) -> None:
 
 def turn(worker: BatchWorker) -> None:
     """What a worker does in a second, with its errors survived."""
-    for step in (worker.recover, worker.look_after):
-        with suppress(*ERRORS):
-            step()
+    with suppress(*ERRORS):
+        if worker.store.recovery_turn("w"):
+            for step in (worker.recover, worker.look_after):
+                with suppress(*ERRORS):
+                    step()
+    again(lambda: worker.store.end_recovery_turn("w"))
     for _ in range(12):
         with suppress(*ERRORS):
             claims = worker.claim()
