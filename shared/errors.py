@@ -166,6 +166,12 @@ class RedisUnavailable(DigitqError):
     code, status, title = "redis_unavailable", 503, "The queue is out of reach"
 
 
+class MemoryFull(RedisUnavailable):
+    """Redis's memory is full, and nothing that has ended is left to be deleted for it."""
+
+    title = "The queue's memory is full"
+
+
 class NoWorker(DigitqError):
     """Nobody is there who would classify."""
 

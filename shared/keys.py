@@ -9,6 +9,9 @@
 | digitq:chunk:{id}        | string  | up to 256 pictures of a batch, packed (`shared/chunks`)   | until it has ended |
 | digitq:results:{id}      | hash    | a chunk: state, names, attempt, rows of results as JSON   | as the batch       |
 | digitq:bulk              | string  | how many pictures wait in chunks, beyond one for each job | 2 x result TTL     |
+| digitq:ended             | stream  | ids in the order in which they ended, by script run       | result TTL         |
+| digitq:evicted           | string  | everything that ended until then may be gone (Unix s)     | result TTL         |
+| digitq:bytes             | hash    | bytes of pictures that have not ended, by expiry's slot   | 3 x result TTL     |
 | digitq:recent            | stream  | one entry per accepted picture, the newest 10,000         | result TTL         |
 | digitq:recent:{owner}    | stream  | the same for the pictures of one API key                  | result TTL         |
 | digitq:idempotency:{key} | hash    | id and fingerprint of what was submitted under this key   | 24 hours           |
@@ -41,7 +44,7 @@ RECENT = "digitq:recent"
 BULK = "digitq:bulk"
 WORKERS = "digitq:workers"
 MODEL = "digitq:model"
-RECOVERY = "digitq:recovery"
+EVICTED = "digitq:evicted"
 WEBHOOKS = "digitq:webhooks"
 READY = "digitq:ready"
 REFUSED = "digitq:refused"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ class Doorbell:
 
     #: Seconds after which Redis ends a wait by itself, so that no forgotten connection blocks for ever.
     SERVER_TIMEOUT = 60
+    #: Seconds between two looks where Redis's memory is full: it refuses BLMOVE then, as a command that may write.
+    POLL_SECONDS = 0.1
 
     def __init__(self, client: redis.Redis, queues: Sequence[str]) -> None:
         self._pool = client.connection_pool
@@ -50,6 +53,9 @@ class Doorbell:
                     self._listen.recv(64)
                 else:
                     self._answer(sockets[ready])
+        except redis.OutOfMemoryError:
+            self.hang_up()
+            time.sleep(min(seconds, self.POLL_SECONDS))
         except (redis.RedisError, OSError, ValueError):
             self.hang_up()
             raise

@@ -4,6 +4,8 @@ local BATCH, CHUNK, RESULTS, BULK = 'digitq:batch:', 'digitq:chunk:', 'digitq:re
 local EVENTS, RECENT, WEBHOOKS = 'digitq:events', 'digitq:recent', 'digitq:webhooks'
 local JOB = 'rq:job:'
 local FLOW, SLOT_SECONDS = 'digitq:flow:', 5
+local ENDED, EVICTED, BYTES = 'digitq:ended', 'digitq:evicted', 'digitq:bytes'
+local IDEMPOTENCY = 'digitq:idempotency:'
 
 local time = redis.call('TIME')
 -- Unix seconds with microseconds: as a number to compare, as text to store without losing digits.
@@ -40,11 +42,34 @@ local function is_open(state)
   return state == 'queued' or state == 'running'
 end
 
+-- Takes bytes that have ended out of the count of those that have not. Each sum lives as long as what it counts: a
+-- count that is gone was that of records that have expired, too.
+local function release_bytes(slots)
+  for slot, bytes in pairs(slots) do
+    if redis.call('HINCRBY', BYTES, slot, -bytes) <= 0 then redis.call('HDEL', BYTES, slot) end
+  end
+end
+
+-- Adds a record's `bytes` ("slot:bytes", nil where nothing was counted) to sums by slot.
+local function add_bytes(slots, text)
+  local slot, bytes = string.match(text or '', '^(%d+):(%d+)$')
+  if slot then slots[slot] = (slots[slot] or 0) + bytes end
+end
+
+-- Notes what has ended, in the order of the ends: evict.lua begins with the oldest. One entry for a whole script.
+local function index_ended(field, ids, ttl)
+  redis.call('XADD', ENDED, 'MINID', '~', math.max(0, tonumber(time[1]) - ttl) * 1000, '*', field, ids)
+  redis.call('EXPIRE', ENDED, ttl)
+end
+
+-- What end_record() leaves to announce(): the longest ttl, and the bytes by slot.
+local ended_ttl, ended_bytes = 1, {}
+
 -- Ends a record, once: false where it is gone or has ended before. `ended` collects the whole record for announce().
 local function end_record(id, state, ttl, ended, ...)
   local key = PREDICTION .. id
   local so_far = redis.call('HMGET', key, 'state', 'filename', 'submitted_at', 'started_at', 'attempt',
-    'callback_url', 'owner')
+    'callback_url', 'owner', 'bytes')
   if not is_open(so_far[1]) then return false end
   redis.call('HSET', key, 'state', state, 'finished_at', ISO, ...)
   redis.call('EXPIRE', key, ttl)
@@ -52,16 +77,23 @@ local function end_record(id, state, ttl, ended, ...)
     redis.call('ZADD', WEBHOOKS, NOW, id)
     redis.call('EXPIRE', WEBHOOKS, ttl)
   end
+  ended_ttl = math.max(ended_ttl, ttl)
+  add_bytes(ended_bytes, so_far[8])
   ended[#ended + 1] = {id, 'state', state, 'filename', so_far[2] or '', 'submitted_at', so_far[3] or '',
     'started_at', so_far[4] or '', 'attempt', so_far[5] or '0', 'owner', so_far[7] or '', 'finished_at', ISO, ...}
   return true
 end
 
 -- One message for all that ended in this script, with their records: those who wait need not ask for them. They are
--- counted, too.
+-- counted and indexed, too.
 local function announce(ended)
-  if #ended > 0 then tally('ended', #ended) end
-  if #ended > 0 and redis.call('PUBSUB', 'NUMSUB', EVENTS)[2] > 0 then
+  if #ended == 0 then return end
+  tally('ended', #ended)
+  local ids = {}
+  for i, record in ipairs(ended) do ids[i] = record[1] end
+  index_ended('predictions', table.concat(ids, ' '), ended_ttl)
+  release_bytes(ended_bytes)
+  if redis.call('PUBSUB', 'NUMSUB', EVENTS)[2] > 0 then
     redis.call('PUBLISH', EVENTS, cjson.encode(ended))
   end
 end
@@ -91,7 +123,7 @@ end
 -- again when what it stands for was forgotten or has expired.
 local function first_under(key, fingerprint)
   if key == '' then return nil end
-  local first = redis.call('HMGET', 'digitq:idempotency:' .. key, 'id', 'fingerprint')
+  local first = redis.call('HMGET', IDEMPOTENCY .. key, 'id', 'fingerprint')
   local state = first[1] and (redis.call('HGET', PREDICTION .. first[1], 'state')
     or redis.call('HGET', BATCH .. first[1], 'state'))
   if not state or state == 'forgotten' then return nil end
@@ -100,8 +132,8 @@ end
 
 local function remember(key, id, fingerprint)
   if key == '' then return end
-  redis.call('HSET', 'digitq:idempotency:' .. key, 'id', id, 'fingerprint', fingerprint)
-  redis.call('EXPIRE', 'digitq:idempotency:' .. key, 86400)
+  redis.call('HSET', IDEMPOTENCY .. key, 'id', id, 'fingerprint', fingerprint)
+  redis.call('EXPIRE', IDEMPOTENCY .. key, 86400)
 end
 
 -- The fence: true while the lease on a claim is valid by Redis's clock, for `margin` seconds more.

@@ -1,13 +1,14 @@
 #!lua
 -- Accepts a batch whole or not at all: its chunks, staged before, become ordinary RQ jobs. Safe to repeat with the same id.
--- Without the flag allow-oom, Redis refuses the whole script when its memory is full: nothing half-written.
+-- Without the flag allow-oom, Redis refuses the whole script when its memory is full; and all that can fail comes before
+-- the first write: nothing half-written.
 -- WITH: jobs, door
 -- KEYS: the queue to join, then the other queues, to count what waits
 -- ARGV: id, queue name, pictures, chunks (0 only asks), max queue length, result ttl (s), job function, job timeout (s),
 --       max attempts, idempotency key or '', fingerprint, owner or '', client whose rate is limited or '', its limit,
---       in so many seconds
+--       in so many seconds, max bytes that wait
 -- Answer: {'accepted', id, Unix seconds} | {'repeated', first id} | {'mismatch', first id} | {'lost'} |
---         {'full', waiting, seconds until there is room} | {'limited', seconds until it may}
+--         {'full', waiting, seconds until there is room} | {'heavy', bytes, seconds until there is room} | {'limited', seconds until it may}
 local id, queue, total, chunks = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local limit, ttl, func, timeout, attempts = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8], tonumber(ARGV[9])
 local idempotency, fingerprint, owner, client = ARGV[10], ARGV[11], ARGV[12], ARGV[13]
@@ -19,32 +20,42 @@ if first then return first end
 local jobs = 0
 for _, name in ipairs(KEYS) do jobs = jobs + redis.call('LLEN', name) end
 -- A count that drifted (a chunk deleted by hand that nobody asked for again) starts afresh whenever nothing waits.
-if jobs == 0 then redis.call('DEL', BULK) end
-local waiting = jobs + tonumber(redis.call('GET', BULK) or 0)
+local others = jobs > 0 and tonumber(redis.call('GET', BULK) or 0) or 0
+local waiting = jobs + others
 if waiting + total > limit then return {'full', waiting, wait_for_room(waiting + total - limit)} end
-local limited = wait_for_rate(client, tonumber(ARGV[14]), tonumber(ARGV[15]), total, false)
-if limited > 0 then return {'limited', limited} end
-if chunks == 0 then return {'accepted', id, STAMP} end
 
-local counts = {}
+local counts, sizes, more = {}, {}, 0
 for i = 0, chunks - 1 do
   counts[i] = tonumber(redis.call('HGET', RESULTS .. id .. '-' .. i, 'count') or 0)
-  if counts[i] == 0 or redis.call('EXISTS', CHUNK .. id .. '-' .. i) == 0 then return {'lost'} end
+  sizes[i] = redis.call('STRLEN', CHUNK .. id .. '-' .. i)
+  if counts[i] == 0 or sizes[i] == 0 then return {'lost'} end
+  more = more + sizes[i]
 end
-wait_for_rate(client, tonumber(ARGV[14]), tonumber(ARGV[15]), total, true)
+local bytes, stale = bytes_waiting()
+local heavy = too_heavy(bytes, math.max(1, more), tonumber(ARGV[16]), waiting)
+if heavy then return heavy end
+local limited = wait_for_rate(client, tonumber(ARGV[14]), tonumber(ARGV[15]), total)
+if limited > 0 then return {'limited', limited} end
+if chunks == 0 then return {'accepted', id, STAMP} end
+redis.call('SCARD', 'rq:queues') -- of another type it fails here
+
+local slot = byte_slot(ttl)
 redis.call('HSET', key, 'owner', owner, 'state', 'queued', 'total', total, 'chunks', chunks, 'open', chunks, 'succeeded', 0,
   'failed', 0, 'cancelled', 0, 'submitted_at', ISO)
+if idempotency ~= '' then redis.call('HSET', key, 'idempotency_key', idempotency) end
 redis.call('EXPIRE', key, 2 * ttl)
 for i = 0, chunks - 1 do
   local chunk = id .. '-' .. i
   redis.call('EXPIRE', CHUNK .. chunk, 2 * ttl)
+  redis.call('HSET', RESULTS .. chunk, 'bytes', slot .. ':' .. sizes[i])
   redis.call('EXPIRE', RESULTS .. chunk, 2 * ttl)
   -- As many deaths as its pictures would be allowed one by one; the worker stops earlier where none goes ahead.
   enqueue(chunk, queue, func, timeout, counts[i] * attempts, ttl)
 end
 redis.call('SADD', 'rq:queues', 'rq:queue:' .. queue)
-redis.call('INCRBY', BULK, total - chunks)
-redis.call('EXPIRE', BULK, 2 * ttl)
+redis.call('SET', BULK, others + total - chunks, 'EX', 2 * ttl)
+count_bytes(slot, more, stale, ttl)
+keep_rates()
 remember(idempotency, id, fingerprint)
 tally('arrived', total)
 return {'accepted', id, STAMP}

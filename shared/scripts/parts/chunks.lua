@@ -44,6 +44,7 @@ end
 local function end_batch(id, ttl)
   local key = BATCH .. id
   local batch = redis.call('HMGET', key, 'cancelled', 'chunks')
+  index_ended('batch', id, ttl)
   redis.call('HSET', key, 'state', batch[1] ~= '0' and 'cancelled' or 'finished', 'finished_at', ISO)
   redis.call('EXPIRE', key, ttl)
   for i = 0, tonumber(batch[2]) - 1 do
@@ -55,12 +56,14 @@ end
 -- Ends a chunk, once; its pictures without a result end as `state`, with an error where there is one.
 local function end_chunk(id, ttl, state, code, message)
   local key = RESULTS .. id
-  local chunk = redis.call('HMGET', key, 'state', 'batch', 'count', 'done')
+  local chunk, slots = redis.call('HMGET', key, 'state', 'batch', 'count', 'done', 'bytes'), {}
   if not is_open(chunk[1]) then return false end
   local rest = tonumber(chunk[3]) - tonumber(chunk[4])
   redis.call('HSET', key, 'state', 'ended', 'rest', state, 'error_code', code, 'error_message', message)
   -- What nobody will run again need not be kept.
   if rest == 0 or state ~= 'failed' then redis.call('DEL', CHUNK .. id) end
+  add_bytes(slots, chunk[5])
+  release_bytes(slots)
   if redis.call('DECRBY', BULK, chunk[3] - 1) <= 0 then redis.call('DEL', BULK) end
   local batch = BATCH .. chunk[2]
   if redis.call('EXISTS', batch) == 0 then return true end

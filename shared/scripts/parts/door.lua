@@ -1,17 +1,24 @@
 -- How much may enter, and when to come back. For scripts that say `WITH: door`.
 
+local full_at = {}
+
 -- The bucket of a client: `limit` pictures, and it fills evenly in `period` seconds (GCRA, ITU-T I.371 annex A; kept is
--- when it will be full). Takes `count` pictures from it, or only asks. Answer: 0, or seconds until there is enough in it.
--- What is more than the bucket enters when it is full, and is owed.
-local function wait_for_rate(client, limit, period, count, take)
+-- when it will be full). Takes `count` pictures from it, here; keep_rates() writes it down. Answer: 0, or seconds until
+-- there is enough in it. What is more than the bucket enters when it is full, and is owed.
+local function wait_for_rate(client, limit, period, count)
   if client == '' or limit == 0 then return 0 end
-  local key, each = 'digitq:rate:' .. client, period / limit
-  local full = math.max(NOW, tonumber(redis.call('GET', key) or 0))
+  local each = period / limit
+  local full = full_at[client] or math.max(NOW, tonumber(redis.call('GET', 'digitq:rate:' .. client) or 0))
   local early = full + math.min(count, limit) * each - NOW - period
   if early > 1e-6 then return math.ceil(early) end
-  full = full + count * each
-  if take then redis.call('SET', key, full, 'PX', math.ceil((full - NOW) * 1000)) end
+  full_at[client] = full + count * each
   return 0
+end
+
+local function keep_rates()
+  for client, full in pairs(full_at) do
+    redis.call('SET', 'digitq:rate:' .. client, full, 'PX', math.ceil((full - NOW) * 1000))
+  end
 end
 
 -- Seconds until so many pictures have ended, at the rate of the last 10 to 15 seconds.
@@ -20,4 +27,35 @@ local function wait_for_room(pictures)
   for i = slot - 2, slot do ended = ended + (tonumber(redis.call('HGET', FLOW .. i, 'ended')) or 0) end
   if ended == 0 then return 30 end -- nobody works: they have to be started first
   return math.max(1, math.min(60, math.ceil(pictures * (NOW - (slot - 2) * SLOT_SECONDS) / ended)))
+end
+
+-- Bytes of pictures that were accepted and have not ended, and the slots of which nothing can be left.
+local function bytes_waiting()
+  local sums, bytes, stale = redis.call('HGETALL', BYTES), 0, {}
+  for i = 1, #sums, 2 do
+    if tonumber(sums[i]) > NOW then bytes = bytes + sums[i + 1] else stale[#stale + 1] = sums[i] end
+  end
+  return bytes, stale
+end
+
+-- The slot for what is accepted now, named for the Unix second when all its records have expired, ended or not.
+local function byte_slot(ttl)
+  local width = math.ceil(ttl / 4)
+  return string.format('%d', (math.floor(NOW / width) + 1) * width + 2 * ttl)
+end
+
+local function count_bytes(slot, bytes, stale, ttl)
+  if #stale > 0 then redis.call('HDEL', BYTES, unpack(stale)) end
+  if bytes > 0 then
+    redis.call('HINCRBY', BYTES, slot, bytes)
+    redis.call('EXPIRE', BYTES, 3 * ttl)
+  end
+end
+
+-- The answer where so many bytes more do not fit; nil where they do. What finds nothing before it always enters: how
+-- large one upload may be is bounded elsewhere.
+local function too_heavy(bytes, more, limit, waiting)
+  if bytes == 0 or bytes + more <= limit then return nil end
+  local each = bytes / math.max(1, waiting)
+  return {'heavy', bytes, wait_for_room((bytes + more - limit) / each)}
 end
