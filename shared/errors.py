@@ -169,7 +169,8 @@ class RedisUnavailable(DigitqError):
 class MemoryFull(RedisUnavailable):
     """Redis's memory is full, and nothing that has ended is left to be deleted for it."""
 
-    title = "The queue's memory is full"
+    def __init__(self, message: str = "The queue's memory is full", **extensions: Any) -> None:
+        super().__init__(message, **extensions)
 
 
 class NoWorker(DigitqError):

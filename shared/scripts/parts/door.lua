@@ -46,10 +46,7 @@ end
 
 local function count_bytes(slot, bytes, stale, ttl)
   if #stale > 0 then redis.call('HDEL', BYTES, unpack(stale)) end
-  if bytes > 0 then
-    redis.call('HINCRBY', BYTES, slot, bytes)
-    redis.call('EXPIRE', BYTES, 3 * ttl)
-  end
+  if bytes > 0 and redis.call('HINCRBY', BYTES, slot, bytes) == bytes then redis.call('EXPIRE', BYTES, 3 * ttl) end
 end
 
 -- The answer where so many bytes more do not fit; nil where they do. What finds nothing before it always enters: how
