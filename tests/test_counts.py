@@ -27,7 +27,7 @@ BATCH = 64
 PICTURE = seven()
 #: The script; are the three queues full (3 llen), is it there already (exists), the clock; the image (set), the record
 #: and the RQ job (3 hset, 2 expire), the queue and its name (rpush, sadd), the history (xadd); how many bytes wait
-#: (hgetall, hincrby), so that nobody fills the memory; are queues and history what they should be (scard, xlen), so that
+#: (hgetall, hincrby), so that nobody fills the memory; are queues and history as they should be (scard, xlen), so that
 #: nothing is half-written; for all
 #: that come together the count of arrivals (hincrby; the first in five seconds says for how long it is kept), without
 #: which nobody knows the rates, and so how many workers are needed.

@@ -51,7 +51,7 @@ def client(small_url: str) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def store(client: redis.Redis) -> Store:
-    return Store(client, Settings(lease_seconds=1.0))
+    return Store(client, Settings(lease_seconds=60))
 
 
 @pytest.fixture
@@ -361,8 +361,9 @@ def test_what_a_full_redis_refuses_is_done_once_and_answered_as_usual(client: re
     with insistent.pipeline() as pipeline:
         pipeline.incr("n")
         pipeline.hset("h", mapping={"x": 1})
+        pipeline.hgetall("h")
         pipeline.expire("h", 60)
-        assert pipeline.execute() == [1, 1, True]
+        assert pipeline.execute() == [1, 1, {b"x": b"1"}, True]
     with insistent.pipeline(transaction=False) as pipeline, pytest.raises(redis.OutOfMemoryError):
         pipeline.incr("n").execute()
     assert client.get("n") == b"1"

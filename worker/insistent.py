@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import redis
 from redis.client import Pipeline
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import OutOfMemoryError, WatchError
 
 from shared import redis_scripts
+
+#: For how long a Redis that has refused something may be full.
+LATELY_SECONDS = 60
 
 Command = tuple[Any, ...]
 
@@ -23,7 +27,8 @@ class InsistentRedis(redis.Redis):
 
     def __init__(self, client: redis.Redis) -> None:
         super().__init__(connection_pool=client.connection_pool)
-        self.script = self.register_script(redis_scripts.source("insist"))
+        self._full_at = float("-inf")
+        self._script = self.register_script(redis_scripts.source("insist"))
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """As in redis-py."""
@@ -39,13 +44,26 @@ class InsistentRedis(redis.Redis):
         return InsistentPipeline(self, shard_hint)
 
     def insist(self, commands: Sequence[Command]) -> list[Any]:
-        """Runs the commands in one step. Returns the answers; a hash that is read comes flat."""
-        return self.read(commands, self.script(args=words(commands)))
+        """Runs the commands in one step. Returns their answers."""
+        self.note_full()
+        answers = self._script(args=[word for command in commands for word in (len(command), *command)])
+        return [self._read(command, answer) for command, answer in zip(commands, answers, strict=True)]
 
-    def read(self, commands: Sequence[Command], answers: Sequence[Any]) -> list[Any]:
-        """The script's answers as redis-py gives those of the commands."""
-        readers = [self.response_callbacks.get(command[0]) for command in commands]  # type: ignore[no-untyped-call]
-        return [read(answer) if read else answer for read, answer in zip(readers, answers, strict=True)]
+    def _read(self, command: Command, answer: Any) -> Any:
+        """The answer as redis-py gives it; a script answers with a hash as a flat list."""
+        if command[0] == "HGETALL":
+            return dict(zip(answer[::2], answer[1::2], strict=True))
+        read = self.response_callbacks.get(command[0])  # type: ignore[no-untyped-call]
+        return read(answer) if read else answer
+
+    def note_full(self) -> None:
+        """Memory is full now."""
+        self._full_at = time.monotonic()
+
+    @property
+    def lately_full(self) -> bool:
+        """Whether something was refused within the last minute."""
+        return time.monotonic() - self._full_at < LATELY_SECONDS
 
 
 class InsistentPipeline(Pipeline):
@@ -56,19 +74,20 @@ class InsistentPipeline(Pipeline):
         self._client = client
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """As in redis-py."""
-        commands = [args for args, _ in self.command_stack]
-        if commands and self.watching:
-            # Once refused, nothing would be watched any more: it is the script from the outset.
-            self._client.script_load(self._client.script.script)
-            self.command_stack = [(("EVALSHA", self._client.script.sha, 0, *words(commands)), {})]
-            return self._client.read(commands, super().execute(raise_on_error)[0])
+        """As in redis-py; after a WatchError RQ begins anew.
+
+        A full Redis does not even queue a command, and forgets what was watched. So where it has just been full, an
+        empty transaction tells whether something has changed, and the script follows at once.
+        """
+        commands, watched = [args for args, _ in self.command_stack], self.watching
+        if commands and watched and self._client.lately_full:
+            self.command_stack = []
+            super().execute()
+            return self._client.insist(commands)
         try:
             return super().execute(raise_on_error)
-        except OutOfMemoryError:
-            return self._client.insist(commands)
-
-
-def words(commands: Sequence[Command]) -> list[Any]:
-    """What insist.lua expects."""
-    return [word for command in commands for word in (len(command), *command)]
+        except OutOfMemoryError as error:
+            if not watched:
+                return self._client.insist(commands)
+            self._client.note_full()
+            raise WatchError("memory is full") from error
