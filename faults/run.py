@@ -11,9 +11,9 @@ from contextlib import closing
 import redis
 
 from faults import audit
-from faults.kinds import KINDS
 from faults.ledger import Entry, Ledger
 from faults.means import Scene
+from faults.pairs import play
 from faults.report import Injection, Report
 from faults.stack import Stack
 from faults.workload import Workload, pictures
@@ -63,14 +63,14 @@ def verify(
 def _break(
     scene: Scene, kinds: Sequence[str], start: float, seconds: float, patience: float, say: Say
 ) -> list[Injection]:
-    """Fault after fault, each kind once before any comes again, each overcome before the next."""
+    """Fault after fault or pair, each kind once before any comes again, each overcome before the next."""
     injections: list[Injection] = []
     deck: list[str] = []
     while len(injections) < len(kinds) or time.monotonic() < start + seconds:
         time.sleep(scene.dice.uniform(0.5, 1.5))
         deck = deck or scene.dice.sample(kinds, len(kinds))
         kind, at = deck.pop(), time.monotonic() - start
-        one = Injection(kind, round(at, 2), KINDS[kind][0](scene))
+        one = Injection(kind, round(at, 2), *play(kind, scene))
         injections.append(one)
         _recover(scene, one, patience)
         shown = "never" if one.next is None else f"{one.next:.2f} s"

@@ -27,11 +27,10 @@ BATCH = 64
 PICTURE = seven()
 #: The script; are the three queues full (3 llen), is it there already (exists), the clock; the image (set), the record
 #: and the RQ job (3 hset, 2 expire), the queue and its name (rpush, sadd), the history (xadd); how many bytes wait
-#: (hgetall, hincrby), so that nobody fills the memory; are queues and history as they should be (scard, xlen), so that
-#: nothing is half-written; for all
+#: (hgetall, hincrby), so that nobody fills the memory; for all
 #: that come together the count of arrivals (hincrby; the first in five seconds says for how long it is kept), without
 #: which nobody knows the rates, and so how many workers are needed.
-SUBMIT_COMMANDS = 20
+SUBMIT_COMMANDS = 17
 #: The script, the clock, the record (hgetall), the state of RQ's job (hget, hmget), the place in the queue (lpos).
 POLL_COMMANDS = 6
 #: Claim and finish. For each picture: the pop; RQ's job, execution, registries, result and worker as RQ writes them,

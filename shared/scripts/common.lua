@@ -46,7 +46,8 @@ end
 -- count that is gone was that of records that have expired, too.
 local function release_bytes(slots)
   for slot, bytes in pairs(slots) do
-    if redis.call('HINCRBY', BYTES, slot, -bytes) <= 0 then redis.call('HDEL', BYTES, slot) end
+    local left = redis.pcall('HINCRBY', BYTES, slot, -bytes)
+    if type(left) == 'number' and left <= 0 then redis.pcall('HDEL', BYTES, slot) end
   end
 end
 
@@ -56,10 +57,11 @@ local function add_bytes(slots, text)
   if slot then slots[slot] = (slots[slot] or 0) + bytes end
 end
 
--- Notes what has ended, in the order of the ends: evict.lua begins with the oldest. One entry for a whole script.
+-- Notes what has ended, in the order of the ends: evict.lua begins with the oldest. One entry for a whole script. What is
+-- not noted stays for its whole ttl: that is not worth an error.
 local function index_ended(field, ids, ttl)
-  redis.call('XADD', ENDED, 'MINID', '~', math.max(0, tonumber(time[1]) - ttl) * 1000, '*', field, ids)
-  redis.call('EXPIRE', ENDED, ttl)
+  redis.pcall('XADD', ENDED, 'MINID', '~', math.max(0, tonumber(time[1]) - ttl) * 1000, '*', field, ids)
+  redis.pcall('EXPIRE', ENDED, ttl)
 end
 
 -- What end_record() leaves to announce(): the longest ttl, and the bytes by slot.

@@ -1,7 +1,6 @@
 #!lua
 -- Accepts a batch whole or not at all: its chunks, staged before, become ordinary RQ jobs. Safe to repeat with the same id.
--- Without the flag allow-oom, Redis refuses the whole script when its memory is full; and all that can fail comes before
--- the first write: nothing half-written.
+-- Without the flag allow-oom, Redis refuses the whole script when its memory is full: nothing half-written.
 -- WITH: jobs, door
 -- KEYS: the queue to join, then the other queues, to count what waits
 -- ARGV: id, queue name, pictures, chunks (0 only asks), max queue length, result ttl (s), job function, job timeout (s),
@@ -20,42 +19,44 @@ if first then return first end
 local jobs = 0
 for _, name in ipairs(KEYS) do jobs = jobs + redis.call('LLEN', name) end
 -- A count that drifted (a chunk deleted by hand that nobody asked for again) starts afresh whenever nothing waits.
-local others = jobs > 0 and tonumber(redis.call('GET', BULK) or 0) or 0
-local waiting = jobs + others
+if jobs == 0 then redis.call('DEL', BULK) end
+local waiting = jobs + tonumber(redis.call('GET', BULK) or 0)
 if waiting + total > limit then return {'full', waiting, wait_for_room(waiting + total - limit)} end
-
-local counts, sizes, more = {}, {}, 0
+local sizes, more = {}, 0
 for i = 0, chunks - 1 do
-  counts[i] = tonumber(redis.call('HGET', RESULTS .. id .. '-' .. i, 'count') or 0)
   sizes[i] = redis.call('STRLEN', CHUNK .. id .. '-' .. i)
-  if counts[i] == 0 or sizes[i] == 0 then return {'lost'} end
   more = more + sizes[i]
 end
 local bytes, stale = bytes_waiting()
 local heavy = too_heavy(bytes, math.max(1, more), tonumber(ARGV[16]), waiting)
 if heavy then return heavy end
-local limited = wait_for_rate(client, tonumber(ARGV[14]), tonumber(ARGV[15]), total)
+local limited = wait_for_rate(client, tonumber(ARGV[14]), tonumber(ARGV[15]), total, false)
 if limited > 0 then return {'limited', limited} end
 if chunks == 0 then return {'accepted', id, STAMP} end
-redis.call('SCARD', 'rq:queues') -- of another type it fails here
 
-local slot = byte_slot(ttl)
+local counts = {}
+for i = 0, chunks - 1 do
+  counts[i] = tonumber(redis.call('HGET', RESULTS .. id .. '-' .. i, 'count') or 0)
+  if counts[i] == 0 or sizes[i] == 0 then return {'lost'} end
+end
+wait_for_rate(client, tonumber(ARGV[14]), tonumber(ARGV[15]), total, true)
 redis.call('HSET', key, 'owner', owner, 'state', 'queued', 'total', total, 'chunks', chunks, 'open', chunks, 'succeeded', 0,
   'failed', 0, 'cancelled', 0, 'submitted_at', ISO)
 if idempotency ~= '' then redis.call('HSET', key, 'idempotency_key', idempotency) end
 redis.call('EXPIRE', key, 2 * ttl)
+local slot = byte_slot(ttl)
 for i = 0, chunks - 1 do
   local chunk = id .. '-' .. i
-  redis.call('EXPIRE', CHUNK .. chunk, 2 * ttl)
   redis.call('HSET', RESULTS .. chunk, 'bytes', slot .. ':' .. sizes[i])
+  redis.call('EXPIRE', CHUNK .. chunk, 2 * ttl)
   redis.call('EXPIRE', RESULTS .. chunk, 2 * ttl)
   -- As many deaths as its pictures would be allowed one by one; the worker stops earlier where none goes ahead.
   enqueue(chunk, queue, func, timeout, counts[i] * attempts, ttl)
 end
 redis.call('SADD', 'rq:queues', 'rq:queue:' .. queue)
-redis.call('SET', BULK, others + total - chunks, 'EX', 2 * ttl)
+redis.call('INCRBY', BULK, total - chunks)
+redis.call('EXPIRE', BULK, 2 * ttl)
 count_bytes(slot, more, stale, ttl)
-keep_rates()
 remember(idempotency, id, fingerprint)
 tally('arrived', total)
 return {'accepted', id, STAMP}

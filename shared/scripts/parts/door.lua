@@ -1,24 +1,17 @@
 -- How much may enter, and when to come back. For scripts that say `WITH: door`.
 
-local full_at = {}
-
 -- The bucket of a client: `limit` pictures, and it fills evenly in `period` seconds (GCRA, ITU-T I.371 annex A; kept is
--- when it will be full). Takes `count` pictures from it, here; keep_rates() writes it down. Answer: 0, or seconds until
--- there is enough in it. What is more than the bucket enters when it is full, and is owed.
-local function wait_for_rate(client, limit, period, count)
+-- when it will be full). Takes `count` pictures from it, or only asks. Answer: 0, or seconds until there is enough in it.
+-- What is more than the bucket enters when it is full, and is owed.
+local function wait_for_rate(client, limit, period, count, take)
   if client == '' or limit == 0 then return 0 end
-  local each = period / limit
-  local full = full_at[client] or math.max(NOW, tonumber(redis.call('GET', 'digitq:rate:' .. client) or 0))
+  local key, each = 'digitq:rate:' .. client, period / limit
+  local full = math.max(NOW, tonumber(redis.call('GET', key) or 0))
   local early = full + math.min(count, limit) * each - NOW - period
   if early > 1e-6 then return math.ceil(early) end
-  full_at[client] = full + count * each
+  full = full + count * each
+  if take then redis.call('SET', key, full, 'PX', math.ceil((full - NOW) * 1000)) end
   return 0
-end
-
-local function keep_rates()
-  for client, full in pairs(full_at) do
-    redis.call('SET', 'digitq:rate:' .. client, full, 'PX', math.ceil((full - NOW) * 1000))
-  end
 end
 
 -- Seconds until so many pictures have ended, at the rate of the last 10 to 15 seconds.
