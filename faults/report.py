@@ -24,18 +24,18 @@ class Injection:
     at: float
     #: When recovery began: with a worker's death, or when Redis was back. Unix seconds.
     over: float
-    #: The same for what had been accepted: it has to end also while the second of a pair lasts that does not hinder it.
-    since: float
     #: Seconds from then until the next picture had its digit; None: it never had.
     next: float | None = None
     #: Seconds until everything handed in before had ended.
     rest: float = 0.0
+    #: When recovery began for what had been accepted, where that was earlier: the second of a pair may not hinder it.
+    since: float | None = None
 
     def measure(self, ledger: Ledger) -> None:
         """Takes the times from the books, as far as they are known."""
         served = ledger.served_after(self.over)
         self.next = None if served is None else round(served, 3)
-        self.rest = round(max(0.0, ledger.settled_after(self.since)), 3)
+        self.rest = round(max(0.0, ledger.settled_after(self.over if self.since is None else self.since)), 3)
 
     @property
     def within(self) -> bool:

@@ -70,7 +70,8 @@ def _break(
         time.sleep(scene.dice.uniform(0.5, 1.5))
         deck = deck or scene.dice.sample(kinds, len(kinds))
         kind, at = deck.pop(), time.monotonic() - start
-        one = Injection(kind, round(at, 2), *play(kind, scene))
+        over, since = play(kind, scene)
+        one = Injection(kind, round(at, 2), over, since=since)
         injections.append(one)
         _recover(scene, one, patience)
         shown = "never" if one.next is None else f"{one.next:.2f} s"

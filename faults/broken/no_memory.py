@@ -7,10 +7,10 @@ from shared.settings import Settings
 from shared.store import Store
 
 
-def plain_turn(store: Store, worker: str) -> bool:
+def plain_turn(self: Store, worker: str) -> bool:
     """True for one worker at a time, for three seconds."""
     with redis_errors():
-        return bool(store.client.set("digitq:recovery", worker, nx=True, ex=3))
+        return bool(self.client.set("digitq:recovery", worker, nx=True, ex=3))
 
 
 def main() -> None:
