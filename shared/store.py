@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from shared.ids import issued_at, new_id
 from shared.keys import Priority
 from shared.load import Load
 from shared.prediction import Prediction, State
+from shared.room import evict
 from shared.settings import Settings
 from shared.submission import ANYBODY, Caller, Submission, theirs
 
@@ -46,12 +46,6 @@ POSITION_DEPTH = 1000
 WORKER_TTL_SECONDS = 15
 #: How long replicas have to confirm what is accepted; shorter than `connect` waits for an answer.
 REPLICAS_MS = 500
-#: Shares of Redis's memory at which ended predictions are deleted, and down to which.
-FULL_SHARE, ROOM_SHARE = 0.90, 0.85
-#: Seconds for which an ended prediction is kept whatever the memory.
-FRESH_SECONDS = 10.0
-#: Predictions that one step deletes, and seconds that a call may go on with such steps.
-EVICTED_AT_ONCE, EVICTION_SECONDS = 64, 0.25
 #: Seconds after which a worker's turn to recover ends by itself.
 TURN_SECONDS = 3
 
@@ -129,14 +123,7 @@ class Store:
 
         Predictions that ended within the last seconds stay, and all that has not ended. Raises RedisUnavailable.
         """
-        args = [FULL_SHARE, ROOM_SHARE, FRESH_SECONDS, self.settings.result_ttl_seconds, EVICTED_AT_ONCE]
-        deleted, more, end = 0, True, time.monotonic() + EVICTION_SECONDS
-        while more and time.monotonic() < end:
-            now, more = self.run("evict", [], args)
-            deleted += now
-        if deleted:
-            log.warning("redis: memory is nearly full, %d ended predictions deleted before their time", deleted)
-        return deleted
+        return evict(lambda args: self.run("evict", [], args), self.settings.result_ttl_seconds)
 
     # ------------------------------------------------------------------ the producer's verbs
 

@@ -234,7 +234,7 @@ def test_nobody_may_do_more(side: str, sides: Sides) -> None:
 
 @pytest.mark.parametrize("side", ["producer", "worker"])
 def test_either_side_makes_room(side: str, sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.store.FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("shared.room.FRESH_SECONDS", 0.0)
     sides.producer.submit(seven(), idempotency_key="k", notes={"callback_url": "https://example.org"})
     sides.producer.submit(seven())
     serve(sides.worker)

@@ -12,7 +12,7 @@ import pytest
 import redis
 from rq import Queue as RQQueue
 
-import shared.store
+from producer.app import create_app
 from shared import keys
 from shared.batches import Batches
 from shared.chunks import raw
@@ -24,6 +24,7 @@ from shared.settings import Settings
 from shared.store import Store, connect
 from tests import fakes
 from tests.conftest import start_server
+from tests.pictures import seven
 from worker.batch_worker import BatchWorker
 from worker.insistent import InsistentRedis
 
@@ -57,7 +58,7 @@ def store(client: redis.Redis) -> Store:
 @pytest.fixture
 def nothing_is_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has ended may be deleted at once."""
-    monkeypatch.setattr(shared.store, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("shared.room.FRESH_SECONDS", 0.0)
 
 
 def limit(client: redis.Redis, more: int) -> None:
@@ -227,6 +228,26 @@ def test_a_key_of_another_type_does_not_stop_the_others_from_going(
     fill(client)
     assert store.make_room() == 2
     assert of(client, odd) + of(client, even) == []
+
+
+def test_over_http_a_full_memory_is_named_and_so_is_what_made_room(
+    store: Store, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = store.submit(b"7").id
+    classify_all(store)
+    fill(client)
+    app = create_app(store)
+    web = app.test_client()
+    refused = web.post("/v1/predictions", data=seven(), content_type="image/png")
+    assert (refused.status_code, refused.json["code"]) == (503, "redis_unavailable")  # type: ignore[index]
+    assert "memory is full" in refused.json["detail"]  # type: ignore[index]
+    assert int(refused.headers["Retry-After"]) > 0
+    assert web.get(f"/v1/predictions/{id}").status_code == 200
+    monkeypatch.setattr("shared.room.FRESH_SECONDS", 0.0)
+    store.make_room()
+    gone = web.get(f"/v1/predictions/{id}")
+    assert (gone.status_code, gone.json["code"]) == (410, "expired")  # type: ignore[index]
+    app.extensions["digitq_waiters"].close()
 
 
 # ---------------------------------------------------------------------- bytes that wait
