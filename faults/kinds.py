@@ -8,9 +8,13 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import NamedTuple
 
+from rq import Queue
+
 from faults.means import Scene, caught, configured, restart, stopped
+from shared import keys
 
 #: Goals of recovery, in seconds, after a process of ours has died and after Redis is back.
 AFTER_A_DEATH, AFTER_REDIS = 10.0, 5.0
@@ -18,6 +22,8 @@ AFTER_A_DEATH, AFTER_REDIS = 10.0, 5.0
 EVERYSEC_SECONDS = 2.0
 #: How long a worker that was paused may need to write what is too late; nobody judges before.
 LATE_SECONDS = 1.0
+#: How long workers stand still for pictures to gather before a malformed job, and behind it; and how long that is kept.
+GATHER_SECONDS, JUNK_TTL_SECONDS = 0.4, 60
 
 
 Fault = Callable[[Scene], float]
@@ -127,6 +133,21 @@ def disk(scene: Scene) -> float:
     return time.time()
 
 
+def junk(scene: Scene) -> float:
+    """Amid waiting pictures stands a job whose picture is a key of another type; its neighbours must not suffer."""
+    client, id = scene.stack.client, f"junk-{scene.dice.getrandbits(64):x}"
+    with ExitStack() as still:
+        for child in scene.stack.workers:
+            still.enter_context(stopped(child))
+        time.sleep(GATHER_SECONDS)
+        client.hset(keys.image(id), "no", "picture")
+        client.expire(keys.image(id), JUNK_TTL_SECONDS)
+        ttl = {"result_ttl": JUNK_TTL_SECONDS, "failure_ttl": JUNK_TTL_SECONDS}
+        Queue("digitq", connection=client, serializer="json").enqueue(keys.JOB_FUNCTION, id, job_id=id, **ttl)
+        scene.last(GATHER_SECONDS, GATHER_SECONDS)
+    return time.time()
+
+
 def storm(scene: Scene) -> float:
     """A worker with claims in its hands, a web process and the server die together."""
     caught(scene).kill()
@@ -161,6 +182,7 @@ KINDS: dict[str, Kind] = {
     "storm": Kind(storm, AFTER_A_DEATH, True),
     "web": Kind(web, AFTER_A_DEATH, True),
     "pause": Kind(pause, AFTER_A_DEATH, True),
+    "junk": Kind(junk, AFTER_A_DEATH, True),
     "clock": Kind(clock, AFTER_A_DEATH, True),
     "redis-pause": Kind(redis_pause, AFTER_REDIS, False),
     "redis-kill": Kind(redis_kill, AFTER_REDIS, False),

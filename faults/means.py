@@ -34,6 +34,8 @@ class Scene:
     stack: Stack
     ledger: Ledger
     dice: random.Random
+    #: Seconds that anything may take.
+    patience: float = 30.0
     #: In a pair: plays the second fault; the first one calls it when its harm is done.
     partner: Callable[[], None] | None = None
     #: In a pair: when the harm of the first was done, Unix seconds.
@@ -50,7 +52,7 @@ class Scene:
         elif self.hurt_at is None or hinders:
             time.sleep(self.dice.uniform(low, high))
         else:
-            end = time.monotonic() + HOLD_SECONDS
+            end = time.monotonic() + min(HOLD_SECONDS, self.patience)
             while self.ledger.waiting(self.hurt_at) and time.monotonic() < end:
                 time.sleep(0.05)
 

@@ -42,7 +42,7 @@ def verify(
     with closing(workload):
         workload.start()
         if stack and kinds:
-            injections = _break(Scene(stack, ledger, random.Random(seed + 1)), kinds, start, seconds, patience, say)
+            injections = _break(Scene(stack, ledger, random.Random(seed + 1), patience), kinds, start, seconds, say)
         time.sleep(max(0.0, start + seconds - time.monotonic()))
         workload.stop()
         say("waiting for the rest")
@@ -60,9 +60,7 @@ def verify(
     return report
 
 
-def _break(
-    scene: Scene, kinds: Sequence[str], start: float, seconds: float, patience: float, say: Say
-) -> list[Injection]:
+def _break(scene: Scene, kinds: Sequence[str], start: float, seconds: float, say: Say) -> list[Injection]:
     """Fault after fault or pair, each kind once before any comes again, each overcome before the next."""
     injections: list[Injection] = []
     deck: list[str] = []
@@ -73,20 +71,20 @@ def _break(
         over, since = play(kind, scene)
         one = Injection(kind, round(at, 2), over, since=since)
         injections.append(one)
-        _recover(scene, one, patience)
+        _recover(scene, one)
         shown = "never" if one.next is None else f"{one.next:.2f} s"
         say(f"{at:6.1f} s  {kind}: next picture after {shown}, all before it after {one.rest:.2f} s")
     return injections
 
 
-def _recover(scene: Scene, one: Injection, patience: float) -> None:
-    ledger, end = scene.ledger, time.monotonic() + patience
+def _recover(scene: Scene, one: Injection) -> None:
+    ledger, end = scene.ledger, time.monotonic() + scene.patience
     time.sleep(ANSWER_SECONDS)
     while (ledger.served_after(one.over) is None or ledger.waiting(one.over)) and time.monotonic() < end:
         time.sleep(0.05)
     one.measure(ledger)
     # The next fault shall find everything in its place: a worker takes a while to load its model.
-    scene.stack.wait_whole(patience)
+    scene.stack.wait_whole(scene.patience)
 
 
 def _settle(ledger: Ledger, workload: Workload, stack: Stack | None, patience: float) -> None:

@@ -62,7 +62,7 @@ def test_a_worker_that_writes_after_its_lease_is_caught(tmp_path: Path, cli_env:
 
 
 def test_a_recovery_that_a_full_redis_refuses_is_caught(tmp_path: Path, cli_env: dict[str, str]) -> None:
-    words = ("--worker", "faults.broken.no_memory", "--faults", "kill+redis-full", "--patience", "4")
+    words = ("--worker", "faults.broken.no_memory", "--faults", "kill+redis-full", "--patience", "12")
     code, report = verify(tmp_path, cli_env, *words)
     assert code == 1
     assert report["lost"] == 0

@@ -31,9 +31,12 @@ local function submit(id, queue, image, filename, idempotency, fingerprint, owne
   if limited > 0 then return refused(id, 'limited', limited) end
   if not redis.call('SET', IMAGE .. id, image, 'NX', 'EX', ttl) then return {'repeated', id} end
   -- The record outlives its image while it waits, so that a picture that nobody claimed in time can say so.
-  redis.call('HSET', PREDICTION .. id, 'state', 'queued', 'filename', filename, 'submitted_at', ISO,
-    'bytes', slot .. ':' .. #image, ...)
-  if idempotency ~= '' then redis.call('HSET', PREDICTION .. id, 'idempotency_key', idempotency) end
+  local fields = {'bytes', slot .. ':' .. #image, ...}
+  if idempotency ~= '' then
+    fields[#fields + 1] = 'idempotency_key'
+    fields[#fields + 1] = idempotency
+  end
+  redis.call('HSET', PREDICTION .. id, 'state', 'queued', 'filename', filename, 'submitted_at', ISO, unpack(fields))
   redis.call('EXPIRE', PREDICTION .. id, 2 * ttl)
   local history = owner == '' and RECENT or RECENT .. ':' .. owner
   redis.call('XADD', history, 'MAXLEN', '~', 10000, '*', 'id', id)
