@@ -305,10 +305,28 @@ def test_the_count_of_bytes_follows_every_end_and_no_other(store: Store, client:
 
 
 def test_the_count_of_what_nobody_saw_end_expires_with_it(store: Store, client: redis.Redis) -> None:
-    client.hset("digitq:bytes", mapping={str(int(store.time()) - 1): 10**12, str(int(store.time()) + 60): 100})
     small = Store(client, replace(store.settings, queue_max_bytes=1000))
     small.submit(b"7")
-    assert sorted(int(value) for value in client.hvals("digitq:bytes")) == [1, 100]  # type: ignore[union-attr]
+    client.hset("digitq:bytes", mapping={str(int(store.time()) - 1): 10**12, str(int(store.time()) + 60): 100})
+    small.submit(b"8")
+    assert sorted(int(value) for value in client.hvals("digitq:bytes")) == [2, 100]  # type: ignore[union-attr]
+
+
+def test_a_count_that_is_wrong_starts_afresh_once_nothing_waits(store: Store, client: redis.Redis) -> None:
+    small = Store(client, replace(store.settings, queue_max_bytes=1000))
+    id = small.submit(b"7").id
+    client.hset("digitq:bytes", str(int(store.time()) + 60), 5000)  # of pictures that an older version has ended
+    with pytest.raises(QueueFull):
+        small.submit(b"8")
+    [claim] = small.claim("w", keys.QUEUES, 64, "n")
+    with pytest.raises(QueueFull):
+        small.submit(b"8")
+    done = Finish(claim, "e30=", "", "succeeded", fakes.outcome(7))
+    small.finish("w", [done], model="m", timings_ms=(0, 0), seconds=0)
+    assert small.fetch(id).state is State.SUCCEEDED
+    small.submit(b"88")
+    assert [int(value) for value in client.hvals("digitq:bytes")] == [2]  # type: ignore[union-attr]
+    assert Batches(Store(client, replace(store.settings, queue_max_bytes=10_000))).submit([raw(bytes(784), 28, 28)])
 
 
 # ---------------------------------------------------------------------- workers in a full Redis

@@ -12,10 +12,10 @@
 --   | {'limited', seconds until it may}
 local limit, ttl, func, timeout, retries = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
 local rate, period, max_bytes = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local bytes, stale = bytes_waiting()
-local before, slot = bytes, byte_slot(ttl)
 local waiting, accepted, joined, histories, answers = 0, 0, {}, {}, {}
 for _, key in ipairs(KEYS) do waiting = waiting + redis.call('LLEN', key) end
+local bytes, stale = bytes_waiting(waiting)
+local before, slot = bytes, byte_slot(ttl)
 
 local function refused(id, ...)
   return redis.call('EXISTS', PREDICTION .. id) == 1 and {'repeated', id} or {...}

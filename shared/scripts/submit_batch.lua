@@ -27,7 +27,7 @@ for i = 0, chunks - 1 do
   sizes[i] = redis.call('STRLEN', CHUNK .. id .. '-' .. i)
   more = more + sizes[i]
 end
-local bytes, stale = bytes_waiting()
+local bytes, stale = bytes_waiting(jobs)
 local heavy = too_heavy(bytes, math.max(1, more), tonumber(ARGV[16]), waiting)
 if heavy then return heavy end
 local limited = wait_for_rate(client, tonumber(ARGV[14]), tonumber(ARGV[15]), total, false)

@@ -22,12 +22,23 @@ local function wait_for_room(pictures)
   return math.max(1, math.min(60, math.ceil(pictures * (NOW - (slot - 2) * SLOT_SECONDS) / ended)))
 end
 
--- Bytes of pictures that were accepted and have not ended, and the slots of which nothing can be left.
-local function bytes_waiting()
-  local sums, bytes, stale = redis.call('HGETALL', BYTES), 0, {}
+-- Whether no job is in a worker's hands, for scripts whose KEYS are the queues.
+local function nothing_in_hand()
+  for _, key in ipairs(KEYS) do
+    if redis.call('ZCARD', 'rq:wip:' .. string.sub(key, 10)) > 0 then return false end -- after 'rq:queue:'
+  end
+  return true
+end
+
+-- Bytes of pictures that were accepted and have not ended, where so many wait; and the slots of which nothing can be left:
+-- of all, if nothing waits or is in hand (workers of older versions do not count what they end).
+local function bytes_waiting(waiting)
+  local sums, bytes, slots, stale = redis.call('HGETALL', BYTES), 0, {}, {}
   for i = 1, #sums, 2 do
+    slots[#slots + 1] = sums[i]
     if tonumber(sums[i]) > NOW then bytes = bytes + sums[i + 1] else stale[#stale + 1] = sums[i] end
   end
+  if bytes > 0 and waiting == 0 and nothing_in_hand() then return 0, slots end
   return bytes, stale
 end
 
