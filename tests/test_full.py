@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import redis
 from rq import Queue as RQQueue
 
 from producer.app import create_app
-from shared import keys
+from shared import keys, redis_scripts
 from shared.batches import Batches
 from shared.chunks import raw
 from shared.claims import Finish
@@ -248,6 +249,48 @@ def test_over_http_a_full_memory_is_named_and_so_is_what_made_room(
     gone = web.get(f"/v1/predictions/{id}")
     assert (gone.status_code, gone.json["code"]) == (410, "expired")  # type: ignore[index]
     app.extensions["digitq_waiters"].close()
+
+
+#: Goes before a script: its `redis.call` fails once, where the count in `test:left` comes down to 0.
+FAILING = """
+local server = redis
+local redis = setmetatable({call = function(...)
+  if server.call('DECR', 'test:left') == 0 then error({err = 'ERR injected'}) end
+  return server.call(...)
+end}, {__index = server})
+"""
+
+
+def test_an_error_at_any_command_that_makes_room_leaves_each_prediction_whole_or_expired(
+    store: Store, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, nothing_is_fresh: None
+) -> None:
+    monkeypatch.setattr("shared.room.CALL_SECONDS", 0.02)
+    whole = redis_scripts.source("evict")
+    monkeypatch.setattr(redis_scripts, "source", lambda name: whole.replace("\n", f"\n{FAILING}", 1))
+    broken, left, tried = client.register_script(redis_scripts.source("evict")), 0, 0
+    args = [0.9, 0.85, 0, 1000, 64]
+    while left <= 0:
+        tried += 1
+        client.config_set("maxmemory", 0)
+        client.flushall()
+        ids = [store.submit(PICTURE, notes={"callback_url": "https://example.org"} if n else None).id for n in (0, 1)]
+        classify_all(store)
+        waiting = store.submit(b"7").id
+        fill(client)
+        client.execute_command(
+            "EVAL", "#!lua flags=allow-oom\nreturn redis.call('SET', 'test:left', ARGV[1])", 0, tried
+        )
+        with suppress(redis.ResponseError):
+            broken(args=args)
+        left = int(client.get("test:left") or 0)
+        for id in ids:
+            with suppress(Expired):  # else it is there, or what is there of it goes next time
+                assert store.fetch(id).state is State.SUCCEEDED
+        store.make_room()
+        assert of(client, ids[0]) == []
+        assert store.fetch(ids[1]).state is State.SUCCEEDED  # nobody has been called back yet
+        assert store.fetch(waiting).state is State.QUEUED
+    assert tried > 10
 
 
 # ---------------------------------------------------------------------- bytes that wait
