@@ -198,16 +198,23 @@ class Ledger:
 
     def _loss(self, entry: Entry) -> str | None:
         """Why an id without an end is a broken promise; None where it made room, or was declared lost and data was."""
-        if entry.missing == "lost" and self.exposed(entry.accepted_at, entry.end and entry.end.finished_at):
-            return None
-        if self.evicted(entry):
+        if self._lost_with_data(entry, entry.end and entry.end.finished_at) or self.evicted(entry):
             return None
         return f"answered {entry.missing}" if entry.missing else "has not ended"
+
+    def _lost_with_data(self, entry: Entry, finished_at: float | None = None) -> bool:
+        """True if an entry is gone where the server lost its data, and was answered so.
+
+        Once memory was full that is `expired`: nobody can tell any more what was lost and what had to make room.
+        """
+        later = any(end >= entry.accepted_at + KEPT_SECONDS for _, end in self._full)
+        said = entry.missing == "lost" or (entry.missing == "expired" and later)
+        return said and self.exposed(entry.accepted_at, finished_at)
 
     def _doubles(self, entries: Iterable[Entry]) -> list[Finding]:
         by_key = defaultdict(list)
         for entry in entries:
-            if not (entry.missing == "lost" and self.exposed(entry.accepted_at)) and not self.evicted(entry):
+            if not self._lost_with_data(entry) and not self.evicted(entry):
                 by_key[entry.key].append(entry.id)
         return [Finding("doubled", key, f"is {' and '.join(ids)}") for key, ids in by_key.items() if len(ids) > 1]
 

@@ -170,3 +170,15 @@ def test_a_count_of_bytes_that_nothing_accounts_for_is_found(client: redis.Redis
     client.hset("digitq:bytes", str(int(time.time()) + 60), 254)
     client.expire("digitq:bytes", 60)
     assert [(one.what, one.subject) for one in audit.leftovers(client)] == [("leftover", "digitq:bytes")]
+
+
+def test_what_was_lost_with_the_data_is_answered_as_expired_once_memory_was_full() -> None:
+    ledger, now = Ledger(), time.time()
+    for id, age in (("lost", 60), ("after", 20), ("young", 59)):
+        accepted(ledger, id).accepted_at = now - age
+    ledger.expose(now - 61, now - 58)
+    ledger.evict(now - 52, now - 50)
+    for entry in ledger.entries.values():
+        ledger.missed(entry, "expired")
+    assert found(ledger) == [("lost", "after"), ("lost", "young")]
+    assert ledger.tally()["lost_declared"] == 1
