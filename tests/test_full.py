@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -429,8 +430,18 @@ def test_rqs_own_jobs_run_in_a_full_redis(store: Store, client: redis.Redis) -> 
 
 def test_an_idle_worker_waits_in_a_full_redis(worker: BatchWorker, client: redis.Redis) -> None:
     fill(client)
+    connections = client.info("stats")["total_connections_received"]
     for _ in range(3):
         worker.bell.wait(0.01)
+    assert client.info("stats")["total_connections_received"] <= connections + 3  # one for each queue, and kept
+    client.config_set("maxmemory", 0)
+    worker.bell.wait(0)
+    ringing = threading.Timer(0.05, client.rpush, ["rq:queue:digitq", "x"])
+    ringing.start()
+    start = time.monotonic()
+    worker.bell.wait(30)
+    assert time.monotonic() - start < 20
+    ringing.join()
 
 
 def test_what_a_full_redis_refuses_is_done_once_and_answered_as_usual(client: redis.Redis) -> None:

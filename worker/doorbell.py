@@ -24,8 +24,8 @@ class Doorbell:
 
     #: Seconds after which Redis ends a wait by itself, so that no forgotten connection blocks for ever.
     SERVER_TIMEOUT = 60
-    #: Seconds between two looks where Redis's memory is full: it refuses BLMOVE then, as a command that may write.
-    POLL_SECONDS = 0.1
+    #: Seconds to wait instead where Redis's memory is full: it refuses BLMOVE then, as a command that may write.
+    POLL_SECONDS = 0.05
 
     def __init__(self, client: redis.Redis, queues: Sequence[str]) -> None:
         self._pool = client.connection_pool
@@ -53,9 +53,6 @@ class Doorbell:
                     self._listen.recv(64)
                 else:
                     self._answer(sockets[ready])
-        except redis.OutOfMemoryError:
-            self.hang_up()
-            time.sleep(min(seconds, self.POLL_SECONDS))
         except (redis.RedisError, OSError, ValueError):
             self.hang_up()
             raise
@@ -70,6 +67,8 @@ class Doorbell:
         connection = self._waiting.pop(queue)
         try:
             connection.read_response()
+        except redis.OutOfMemoryError:
+            time.sleep(self.POLL_SECONDS)
         except (redis.RedisError, OSError):
             connection.disconnect()
             raise
