@@ -11,6 +11,7 @@ from contextlib import closing
 import redis
 
 from faults import audit
+from faults.kinds import KINDS
 from faults.ledger import Entry, Ledger
 from faults.means import Scene
 from faults.pairs import play
@@ -54,6 +55,7 @@ def verify(
         findings += audit.results(direct, ledger.entries.values())
     if stack:
         findings += audit.leftovers(stack.client)
+    findings = list(dict.fromkeys(findings))
     report = Report(time.monotonic() - start, seed, rate, ledger, findings, injections, limits)
     if stack:
         report.deaths, report.orphans = stack.deaths(), stack.orphans()
@@ -68,6 +70,8 @@ def _break(scene: Scene, kinds: Sequence[str], start: float, seconds: float, say
         time.sleep(scene.dice.uniform(0.5, 1.5))
         deck = deck or scene.dice.sample(kinds, len(kinds))
         kind, at = deck.pop(), time.monotonic() - start
+        if not all(KINDS[part].hinders for part in kind.split("+")):
+            _look_while_it_is_there(scene)
         over, since = play(kind, scene)
         one = Injection(kind, round(at, 2), over, since=since)
         injections.append(one)
@@ -75,6 +79,12 @@ def _break(scene: Scene, kinds: Sequence[str], start: float, seconds: float, say
         shown = "never" if one.next is None else f"{one.next:.2f} s"
         say(f"{at:6.1f} s  {kind}: next picture after {shown}, all before it after {one.rest:.2f} s")
     return injections
+
+
+def _look_while_it_is_there(scene: Scene) -> None:
+    """Notes what was written twice: once memory is full nobody can see it any more."""
+    found = audit.results(scene.stack.client, list(scene.ledger.entries.values()))
+    scene.ledger.unexpected += [finding for finding in found if finding.what == "doubled"]
 
 
 def _recover(scene: Scene, one: Injection) -> None:
