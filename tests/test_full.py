@@ -27,6 +27,7 @@ from shared.store import Store, connect
 from tests import fakes
 from tests.conftest import start_server
 from tests.pictures import seven
+from worker import metrics
 from worker.batch_worker import BatchWorker
 from worker.insistent import InsistentRedis
 
@@ -124,6 +125,20 @@ def test_intake_goes_on_past_full_for_many_times_the_memory(
     assert client.xlen("digitq:ended") < 100
     assert client.zcard("rq:finished:digitq") < 200
     assert len(list(client.scan_iter("digitq:idempotency:*", count=1000))) < 200
+
+
+def test_workers_make_room_before_memory_is_full_and_count_what_they_delete(
+    store: Store, client: redis.Redis, worker: BatchWorker, nothing_is_fresh: None
+) -> None:
+    for _ in range(100):
+        store.submit(PICTURE)
+    classify_all(store)
+    client.config_set("maxmemory", int(client.info("memory")["used_memory"] / 0.92))
+    before = metrics.registry.get_sample_value("digitq_evicted_total") or 0
+    worker.maintain(burst=True)
+    memory = client.info("memory")
+    assert memory["used_memory"] < 0.87 * memory["maxmemory"]
+    assert (metrics.registry.get_sample_value("digitq_evicted_total") or 0) > before
 
 
 def test_what_has_just_ended_is_kept_and_what_does_not_fit_is_told_that_memory_is_full(

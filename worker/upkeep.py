@@ -83,7 +83,7 @@ class Upkeep(SimpleWorker):
         if self.store.recovery_turn(self.name):
             try:
                 self.recover()
-                self.store.make_room()
+                metrics.EVICTED.inc(self.store.make_room())
                 if self.should_run_maintenance_tasks:
                     self.run_maintenance_tasks()
             finally:
