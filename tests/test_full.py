@@ -231,7 +231,7 @@ def test_an_id_that_nobody_deleted_is_lost_and_not_expired(
     with pytest.raises(Expired, match="room"):
         store.fetch(evicted)
     with pytest.raises(Lost):
-        store.fetch(new_id(now=store.time()))
+        store.fetch(new_id(now=store.time() + 0.1))
 
 
 def test_a_key_of_another_type_does_not_stop_the_others_from_going(
