@@ -112,7 +112,8 @@ class Batches:
         s = self._settings
         others = [keys.queue(name) for name in keys.QUEUES if name != priority.queue]
         args = [id, priority.queue, total, count, s.queue_max_length, s.result_ttl_seconds, keys.CHUNK_FUNCTION,
-                4 * s.job_timeout_seconds, s.max_attempts, *door, *self._store.rate]  # fmt: skip
+                4 * s.job_timeout_seconds, s.max_attempts, *door, *self._store.rate,
+                s.queue_max_bytes]  # fmt: skip
         reply = self._store.run_safely("submit_batch", [keys.queue(priority.queue), *others], args)
         self._store.check_entered(reply)
         answer, *first = reply
@@ -125,11 +126,15 @@ class Batches:
     def _stage(self, id: str, batch: str, first: int, chunk: Chunk, notes: Mapping[str, str]) -> None:
         record = {"state": "queued", "batch": batch, "first": first, "count": chunk.count, "done": 0,
                   "names": json.dumps(chunk.names) if chunk.names else "", **notes}  # fmt: skip
-        with redis_errors(), self._client.pipeline() as pipeline:
-            pipeline.set(keys.chunk(id), chunk.data, ex=STAGED_SECONDS)
-            pipeline.hset(keys.results(id), mapping=record)  # type: ignore[arg-type]
-            pipeline.expire(keys.results(id), STAGED_SECONDS)
-            pipeline.execute()
+
+        def write() -> None:
+            with redis_errors(), self._client.pipeline() as pipeline:
+                pipeline.set(keys.chunk(id), chunk.data, ex=STAGED_SECONDS)
+                pipeline.hset(keys.results(id), mapping=record)  # type: ignore[arg-type]
+                pipeline.expire(keys.results(id), STAGED_SECONDS)
+                pipeline.execute()
+
+        self._store.with_room(write)
 
     def _drop(self, id: str, count: int) -> None:
         """What was staged goes, unless it has become a batch after all: an answer may have been lost on its way."""

@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from shared.errors import RedisUnavailable, SettingsError
+from shared.errors import MemoryFull, RedisUnavailable, SettingsError
 
 log = logging.getLogger("digitq.redis")
 
@@ -34,6 +34,8 @@ REFUSALS = (
 #: Those without a class: the disk is full, replicas are away (`min-replicas-to-write`), a user of Redis lacks a right
 #: that a script needs.
 REFUSED = ("MISCONF", "NOREPLICAS", "ACL failure", "The user executing the script")
+#: Seconds after which to try again what a full memory has refused: room is made as soon as something has ended.
+MEMORY_FULL_SECONDS = 2
 SENTINEL = "redis+sentinel"
 #: Seconds for a sentinel to answer in: two of three may be gone, and an upload is to be refused within a second.
 SENTINEL_SECONDS = 0.15
@@ -114,4 +116,6 @@ def redis_errors() -> Iterator[None]:
             raise  # our own mistake, not Redis's state
         # The cause names addresses: it is for the log, not for clients.
         log.warning("redis: %s", error)
+        if isinstance(error, redis.exceptions.OutOfMemoryError):
+            raise MemoryFull(retry_after_seconds=MEMORY_FULL_SECONDS) from error
         raise RedisUnavailable(retry_after_seconds=1) from error

@@ -83,7 +83,7 @@ class StillRunning(DigitqError):
 
 
 class Expired(DigitqError):
-    """The prediction existed and its time to live is over."""
+    """The prediction existed; its time to live is over, or it was deleted to make room where memory was full."""
 
     code, status, title = "expired", 410, "The prediction has expired"
 
@@ -155,7 +155,7 @@ class IdempotencyMismatch(DigitqError):
 
 
 class QueueFull(DigitqError):
-    """The queue holds as many pictures as it may."""
+    """The queue holds as many pictures, or as many bytes of them, as it may."""
 
     code, status, title = "queue_full", 503, "The queue is full"
 
@@ -164,6 +164,13 @@ class RedisUnavailable(DigitqError):
     """Redis does not answer, or refuses to write."""
 
     code, status, title = "redis_unavailable", 503, "The queue is out of reach"
+
+
+class MemoryFull(RedisUnavailable):
+    """Redis's memory is full, and nothing that has ended is left to be deleted for it."""
+
+    def __init__(self, message: str = "The queue's memory is full", **extensions: Any) -> None:
+        super().__init__(message, **extensions)
 
 
 class NoWorker(DigitqError):

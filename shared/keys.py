@@ -11,6 +11,9 @@
 | digitq:bulk              | string  | how many pictures wait in chunks, beyond one for each job | 2 x result TTL     |
 | digitq:open              | zset    | what has not ended, and when it was looked at (Unix s)    | 2 x result TTL     |
 | digitq:skipped:{queue}   | set     | jobs taken back that still stand deep in a long queue     | 2 x result TTL     |
+| digitq:ended             | stream  | ids in the order in which they ended, by script run       | result TTL         |
+| digitq:evicted           | string  | everything that ended until then may be gone (Unix s)     | result TTL         |
+| digitq:bytes             | hash    | bytes of pictures that have not ended, by expiry's slot   | 3 x result TTL     |
 | digitq:recent            | stream  | one entry per accepted picture, the newest 10,000         | result TTL         |
 | digitq:recent:{owner}    | stream  | the same for the pictures of one API key                  | result TTL         |
 | digitq:idempotency:{key} | hash    | id and fingerprint of what was submitted under this key   | 2 x TTL, max. 24 h |
@@ -44,7 +47,7 @@ BULK = "digitq:bulk"
 OPEN = "digitq:open"
 WORKERS = "digitq:workers"
 MODEL = "digitq:model"
-RECOVERY = "digitq:recovery"
+EVICTED = "digitq:evicted"
 WEBHOOKS = "digitq:webhooks"
 READY = "digitq:ready"
 REFUSED = "digitq:refused"

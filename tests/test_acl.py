@@ -259,3 +259,31 @@ def test_nobody_may_do_more(side: str, sides: Sides) -> None:
         with pytest.raises(redis.exceptions.NoPermissionError):
             store.client.execute_command(*words)
     sides.operator.acl_log_reset()
+
+
+@pytest.mark.parametrize("side", ["producer", "worker"])
+def test_either_side_makes_room(side: str, sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.room.FRESH_SECONDS", 0.0)
+    sides.producer.submit(seven(), idempotency_key="k", notes={"callback_url": "https://example.org"})
+    sides.producer.submit(seven())
+    serve(sides.worker)
+    try:
+        sides.operator.config_set("maxmemory", 1)
+        assert getattr(sides, side).make_room() == 1
+        due = sides.producer.due_webhook(5, 3)
+        assert due and getattr(sides, side).make_room() == 1
+    finally:
+        sides.operator.config_set("maxmemory", 0)
+    assert list(sides.operator.scan_iter("digitq:i*")) == []
+
+
+def test_a_worker_starts_and_recovers_in_a_full_redis(sides: Sides) -> None:
+    id = sides.producer.submit(seven()).id
+    [claim] = sides.worker.claim("dead", keys.QUEUES, 64, "n")
+    sides.operator.zadd("rq:wip:digitq", {f"{id}:{claim.execution}": time.time() - 9})
+    try:
+        sides.operator.config_set("maxmemory", 1)
+        serve(sides.worker)
+        assert sides.producer.fetch(id).digit == 7
+    finally:
+        sides.operator.config_set("maxmemory", 0)

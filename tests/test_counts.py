@@ -28,8 +28,9 @@ PICTURE = seven()
 #: The script; are the three queues full (3 llen), the clock; the image (set), the record and the RQ job (2 hset,
 #: expire), the queue and its name (rpush, sadd), the history (xadd, expire); for all that come together the count of
 #: arrivals (hincrby; the first in five seconds says for how long it is kept), without which nobody knows the rates, and
-#: so how many workers are needed; and that it is looked after until it has ended (zadd, expire), when nobody polls.
-SUBMIT_COMMANDS = 16
+#: so how many workers are needed; how many bytes wait (hgetall,
+#: hincrby); and that it is looked after until it has ended (zadd, expire), when nobody polls.
+SUBMIT_COMMANDS = 19
 #: The script, the clock, the record (hgetall), the state of RQ's job (hget, hmget), the place in the queue (lpos).
 POLL_COMMANDS = 6
 #: Claim and finish. For each picture: the pop; RQ's job, execution, registries, result and worker as RQ writes them,
@@ -38,7 +39,7 @@ POLL_COMMANDS = 6
 PICTURE_COMMANDS, BATCH_COMMANDS = 33, 13
 #: Of Redis for a waiting picture beyond its own: record, RQ job, id in queue, history and among what is open, keys and
 #: expiries. 880 to 930 today, by how the allocator and the sorted set's random levels happen to fall.
-WAITING_BYTES = 940
+WAITING_BYTES = 965
 #: Of its record more, when it came over HTTP: the ids of its request. 112 today, by what the allocator hands out.
 REQUEST_BYTES = 128
 NOTES = {"request_id": 24 * "x", "traceparent": f"00-{32 * 'a'}-{16 * 'b'}-01"}

@@ -32,6 +32,7 @@ from shared.errors import Expired, Lost, NotFound, RedisUnavailable
 from shared.store import Store
 from worker import metrics
 from worker.heartbeat import Heartbeat
+from worker.insistent import InsistentRedis
 from worker.jobs import guarded, named
 from worker.speed import Speed
 
@@ -63,7 +64,7 @@ class Upkeep(SimpleWorker):
         super().__init__(
             list(queues),
             name=name or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}",
-            connection=store.client,
+            connection=InsistentRedis(store.client),
             serializer="json",
             job_class=guarded(self.allowed),
             maintenance_interval=RQ_MAINTENANCE_SECONDS,
@@ -79,7 +80,7 @@ class Upkeep(SimpleWorker):
         return connection
 
     def maintain(self, burst: bool) -> None:
-        """About once a second: honour `rq suspend`, give abandoned jobs back, and now and then RQ's own rounds."""
+        """About once a second: honour `rq suspend`, recover abandoned jobs, make room, and at times RQ's rounds."""
         if time.monotonic() - self._maintained < MAINTENANCE_SECONDS:
             return
         self._maintained = time.monotonic()
@@ -91,6 +92,7 @@ class Upkeep(SimpleWorker):
                 self.recover()
                 self.enqueue_due()
                 self.look_after()
+                metrics.EVICTED.inc(self.store.make_room())
                 if self.should_run_maintenance_tasks:
                     self.run_maintenance_tasks()
             finally:

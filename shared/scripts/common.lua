@@ -5,6 +5,8 @@ local EVENTS, RECENT, WEBHOOKS = 'digitq:events', 'digitq:recent', 'digitq:webho
 local OPEN, SKIPPED = 'digitq:open', 'digitq:skipped:'
 local JOB = 'rq:job:'
 local FLOW, SLOT_SECONDS = 'digitq:flow:', 5
+local ENDED, EVICTED, BYTES = 'digitq:ended', 'digitq:evicted', 'digitq:bytes'
+local IDEMPOTENCY = 'digitq:idempotency:'
 
 local time = redis.call('TIME')
 -- Unix seconds with microseconds: as a number to compare, as text to store without losing digits.
@@ -63,12 +65,38 @@ local function is_open(state)
   return state == 'queued' or state == 'running'
 end
 
+-- Takes bytes that have ended out of the count of those that have not. Each sum lives as long as what it counts: a
+-- count that is gone was that of records that have expired, too.
+local function release_bytes(slots)
+  for slot, bytes in pairs(slots) do
+    local left = redis.pcall('HINCRBY', BYTES, slot, -bytes)
+    if type(left) == 'number' and left <= 0 then redis.pcall('HDEL', BYTES, slot) end
+  end
+end
+
+-- Adds a record's `bytes` ("slot:bytes", nil where nothing was counted) to sums by slot.
+local function add_bytes(slots, text)
+  local slot, bytes = string.match(text or '', '^(%d+):(%d+)$')
+  if slot then slots[slot] = (slots[slot] or 0) + bytes end
+end
+
+-- Notes what has ended, in the order of the ends: evict.lua begins with the oldest. One entry for a whole script. What is
+-- not noted stays for its whole ttl: that is not worth an error.
+local function index_ended(field, ids, ttl)
+  redis.pcall('XADD', ENDED, 'MINID', '~', math.max(0, tonumber(time[1]) - ttl) * 1000, '*', field, ids)
+  redis.pcall('EXPIRE', ENDED, ttl)
+end
+
+-- What end_record() leaves to announce(): the longest ttl, and the bytes by slot.
+local ended_ttl, ended_bytes = 1, {}
+
 -- Ends a record, once: false where it is gone or has ended before. `ended` collects the whole record for announce().
 -- `input` is what the model saw, or nil. The state comes last: an error before it leaves the record open, and a callback
 -- that is due for an open record is not made (webhooks.lua).
 local function end_record(id, state, ttl, ended, input, ...)
   local key = PREDICTION .. id
-  local so_far = try('HMGET', key, 'state', 'filename', 'submitted_at', 'started_at', 'attempt', 'callback_url', 'owner')
+  local so_far = try('HMGET', key, 'state', 'filename', 'submitted_at', 'started_at', 'attempt', 'callback_url', 'owner',
+    'bytes')
   if not so_far or not is_open(so_far[1]) then return false end
   if so_far[6] then
     redis.call('ZADD', WEBHOOKS, NOW, id)
@@ -77,6 +105,8 @@ local function end_record(id, state, ttl, ended, input, ...)
   if input then redis.call('SET', INPUT .. id, input, 'EX', ttl) end
   redis.pcall('EXPIRE', IMAGE .. id, ttl) -- it lives as long as what was found in it
   redis.call('HSET', key, 'state', state, 'finished_at', ISO, ...)
+  ended_ttl = math.max(ended_ttl, ttl)
+  add_bytes(ended_bytes, so_far[8])
   ended[#ended + 1] = {id, 'state', state, 'filename', so_far[2] or '', 'submitted_at', so_far[3] or '',
     'started_at', so_far[4] or '', 'attempt', so_far[5] or '0', 'owner', so_far[7] or '', 'finished_at', ISO, ...}
   redis.pcall('EXPIRE', key, ttl)
@@ -92,6 +122,8 @@ local function announce(ended)
   if listeners.err or listeners[2] > 0 then redis.pcall('PUBLISH', EVENTS, cjson.encode(ended)) end
   local ids = {}
   for i, record in ipairs(ended) do ids[i] = record[1] end
+  index_ended('predictions', table.concat(ids, ' '), ended_ttl)
+  release_bytes(ended_bytes)
   for i = 1, #ids, 1000 do redis.pcall('ZREM', OPEN, unpack(ids, i, math.min(i + 999, #ids))) end
 end
 
@@ -141,7 +173,7 @@ end
 -- again when what it stands for was forgotten, has expired, or was not accepted after all.
 local function first_under(key, fingerprint)
   if key == '' then return nil end
-  local first = redis.call('HMGET', 'digitq:idempotency:' .. key, 'id', 'fingerprint')
+  local first = redis.call('HMGET', IDEMPOTENCY .. key, 'id', 'fingerprint')
   if not first[1] then return nil end
   local state = redis.call('HGET', PREDICTION .. first[1], 'state')
   if state and not accepted_before(first[1]) then return nil end
@@ -153,7 +185,7 @@ end
 -- A key is kept as long as what it stands for waits or stays, and for a day at most.
 local function remember(key, id, fingerprint, ttl)
   if key == '' then return end
-  set_hash('digitq:idempotency:' .. key, math.min(86400, 2 * ttl), 'id', id, 'fingerprint', fingerprint)
+  set_hash(IDEMPOTENCY .. key, math.min(86400, 2 * ttl), 'id', id, 'fingerprint', fingerprint)
 end
 
 -- How many jobs wait in a queue: those that were taken back deep inside it stand there until they are skipped.

@@ -79,13 +79,14 @@ local function end_batch(id, ttl)
   redis.call('HSET', key, 'state', cancelled > 0 and 'cancelled' or 'finished', 'finished_at', ISO, 'open', 0,
     'succeeded', succeeded, 'failed', failed, 'cancelled', cancelled)
   redis.call('EXPIRE', key, ttl)
+  index_ended('batch', id, ttl)
   redis.pcall('ZREM', OPEN, id)
 end
 
 -- Ends a chunk, once; its pictures without a result end as `state`, with an error where there is one.
 local function end_chunk(id, ttl, state, code, message)
   local key = RESULTS .. id
-  local chunk = try('HMGET', key, 'state', 'batch', 'count', 'done')
+  local chunk, slots = try('HMGET', key, 'state', 'batch', 'count', 'done', 'bytes'), {}
   if not chunk or not is_open(chunk[1]) then return false end
   local rest = tonumber(chunk[3]) - tonumber(chunk[4])
   local batch = BATCH .. chunk[2]
@@ -94,6 +95,8 @@ local function end_chunk(id, ttl, state, code, message)
   redis.call('HSET', key, 'state', 'ended', 'rest', state, 'error_code', code, 'error_message', message)
   -- What nobody will run again need not be kept.
   if rest == 0 or state ~= 'failed' then redis.call('DEL', CHUNK .. id) end
+  add_bytes(slots, chunk[5])
+  release_bytes(slots)
   if not counts or not counts[1] then return true end
   local field = state == 'cancelled' and 'cancelled' or 'failed'
   redis.call('HSET', batch, 'open', counts[1] - 1, field, (field == 'failed' and counts[2] or counts[3]) + rest)
