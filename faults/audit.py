@@ -34,6 +34,8 @@ def leftovers(client: redis.Redis) -> list[Finding]:
     for name in keys.QUEUES:
         counts = {keys.queue(name): client.llen(keys.queue(name)), f"rq:wip:{name}": client.zcard(f"rq:wip:{name}")}
         found += [Finding("leftover", key, f"holds {count}") for key, count in counts.items() if count]
+    counted = sum(int(value) for value in client.hvals("digitq:bytes"))
+    found += [Finding("leftover", "digitq:bytes", f"counts {counted} bytes, and nothing waits")] if counted else []
     for raw in client.scan_iter(count=1000):
         key = raw.decode()
         if not key.startswith(WITHOUT_TTL) and client.ttl(key) == -1:

@@ -18,6 +18,7 @@ import click
 import redis
 
 from faults.kinds import KINDS
+from faults.pairs import PAIRS, named
 from faults.run import verify as run
 from faults.stack import WORKER, Stack, running
 from producer.client import Client
@@ -32,11 +33,16 @@ BROKEN = 1
 
 
 def chosen(_: click.Context, __: click.Parameter, text: str) -> list[str]:
-    """The kinds of faults that a list names."""
-    names = {"all": list(KINDS), "none": []}.get(text) or [name for name in text.split(",") if name and name != "none"]
-    if unknown := [name for name in names if name not in KINDS]:
-        raise click.BadParameter(f"{', '.join(unknown)}: known are {', '.join(KINDS)}, all and none")
-    return names
+    """The faults and pairs that a list names."""
+    groups = {"all": [*KINDS, *PAIRS], "single": [*KINDS], "pairs": [*PAIRS], "none": []}
+    names: list[str] = []
+    for name in filter(None, text.split(",")):
+        try:
+            names += groups[name] if name in groups else [named(name)]
+        except KeyError:
+            known = ", ".join([*KINDS, "two of them with a + between", *groups])
+            raise click.BadParameter(f"{name}: known are {known}") from None
+    return list(dict.fromkeys(names))
 
 
 class Target(NamedTuple):
@@ -85,14 +91,16 @@ def undisturbed_end() -> Iterator[None]:
 
 
 def explained() -> str:
-    """The faults, a line each."""
-    return "\n".join(["\b", "Faults:", *(f"  {name:<18} {kind[0].__doc__}" for name, kind in KINDS.items())])
+    """The faults and the pairs, a line each."""
+    lines = ["\b", "Faults:", *(f"  {name:<18} {kind.fault.__doc__}" for name, kind in KINDS.items())]
+    lines += ["", "\b", "Pairs: any two with a + between; the second comes before the first is mended. By itself:"]
+    return "\n".join([*lines, *(f"  {name:<18} {words}" for name, words in PAIRS.items())])
 
 
 @click.command(epilog=explained())
-@click.option("--seconds", default=60.0, show_default=True, help="How long; every fault comes at least once.")
+@click.option("--seconds", default=60.0, show_default=True, help="How long; every fault and pair comes at least once.")
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1), help="Worker processes.")
-@click.option("--faults", default="all", callback=chosen, help="all, none, or a list: kill,pause,redis-kill,…")
+@click.option("--faults", default="all", callback=chosen, help="all, single, pairs, none, or a list: kill,pause+cut,…")
 @click.option("--rate", default=20.0, show_default=True, type=click.FloatRange(0.1), help="Pictures a second.")
 @click.option("--seed", type=int, help="Of the plan; a run prints its own.")
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Write everything to this file.")

@@ -8,8 +8,13 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from rq import Queue
 
 from faults.means import Scene, caught, configured, restart, stopped
+from shared import keys
 
 #: Goals of recovery, in seconds, after a process of ours has died and after Redis is back.
 AFTER_A_DEATH, AFTER_REDIS = 10.0, 5.0
@@ -17,6 +22,8 @@ AFTER_A_DEATH, AFTER_REDIS = 10.0, 5.0
 EVERYSEC_SECONDS = 2.0
 #: How long a worker that was paused may need to write what is too late; nobody judges before.
 LATE_SECONDS = 1.0
+#: How long workers stand still for pictures to gather before a malformed job, and behind it; and how long that is kept.
+GATHER_SECONDS, JUNK_TTL_SECONDS = 0.4, 60
 
 
 Fault = Callable[[Scene], float]
@@ -26,19 +33,24 @@ def kill(scene: Scene) -> float:
     """kill -9 of a worker, if possible with claims in its hands."""
     child = caught(scene)
     child.kill()
-    return time.time()
+    at = time.time()
+    scene.last()
+    return at
 
 
 def web(scene: Scene) -> float:
     """kill -9 of one of the web's processes: the server's, or the one that supervises it."""
     scene.stack.web.kill_any(scene.dice)
-    return time.time()
+    at = time.time()
+    scene.last()
+    return at
 
 
 def pause(scene: Scene) -> float:
     """SIGSTOP of a worker, with claims in its hands, until its lease is over; what it writes then is too late."""
-    child, at = caught(scene), time.time()
-    time.sleep(scene.stack.settings.lease_seconds + scene.dice.uniform(1.5, 3))
+    child, at, lease = caught(scene), time.time(), scene.stack.settings.lease_seconds
+    scene.last(lease + 1.5, lease + 3)
+    time.sleep(max(0.0, at + lease + 1.5 - time.time()))
     child.signal(signal.SIGCONT)
     time.sleep(LATE_SECONDS)
     return at
@@ -49,14 +61,14 @@ def clock(scene: Scene) -> float:
     child = scene.stack.workers[0]
     if child in scene.stack.alive():
         child.signal(signal.SIGUSR1)
-    time.sleep(2)
+    scene.last(2, 2)
     return time.time()
 
 
 def redis_pause(scene: Scene) -> float:
     """SIGSTOP of the server for a while."""
     with stopped(scene.stack.server):
-        time.sleep(scene.dice.uniform(1, 4))
+        scene.last(1, 4)
     return time.time()
 
 
@@ -64,8 +76,10 @@ def redis_kill(scene: Scene) -> float:
     """kill -9 and restart of the server with appendfsync everysec."""
     at = time.time()
     restart(scene)
-    scene.ledger.expose(at - EVERYSEC_SECONDS, time.time())
-    return time.time()
+    over = time.time()
+    scene.ledger.expose(at - EVERYSEC_SECONDS, over)
+    scene.last()
+    return over
 
 
 def redis_kill_always(scene: Scene) -> float:
@@ -73,7 +87,9 @@ def redis_kill_always(scene: Scene) -> float:
     with configured(scene.stack, "appendfsync", "always", "everysec"):
         time.sleep(EVERYSEC_SECONDS)
         restart(scene)
-    return time.time()
+        over = time.time()
+        scene.last()
+    return over
 
 
 def redis_power(scene: Scene) -> float:
@@ -83,29 +99,24 @@ def redis_power(scene: Scene) -> float:
     time.sleep(1)
     at = time.time()
     restart(scene, cut=(log, size))
-    scene.ledger.expose(at - EVERYSEC_SECONDS, time.time())
-    return time.time()
-
-
-def redis_full(scene: Scene) -> float:
-    """The server's memory is full, with noeviction."""
-    with configured(scene.stack, "maxmemory", "1mb", "0"):
-        time.sleep(scene.dice.uniform(1, 3))
-    return time.time()
+    over = time.time()
+    scene.ledger.expose(at - EVERYSEC_SECONDS, over)
+    scene.last()
+    return over
 
 
 def cut(scene: Scene) -> float:
     """Every connection to Redis is reset, several times."""
     for _ in range(scene.dice.randint(1, 8)):
         scene.stack.proxy.cut()
-        time.sleep(scene.dice.uniform(0, 0.2))
+        scene.last(0, 0.2)
     return time.time()
 
 
 def slow(scene: Scene) -> float:
     """Every packet to and from Redis is late."""
     scene.stack.proxy.delay = scene.dice.uniform(0.05, 0.25)
-    time.sleep(3)
+    scene.last(3, 3)
     scene.stack.proxy.delay = 0.0
     return time.time()
 
@@ -118,6 +129,22 @@ def disk(scene: Scene) -> float:
             with stopped(scene.stack.server):
                 time.sleep(scene.dice.uniform(0.1, 0.4))
             time.sleep(0.05)
+        scene.last()
+    return time.time()
+
+
+def junk(scene: Scene) -> float:
+    """Amid waiting pictures stands a job whose picture is a key of another type; its neighbours must not suffer."""
+    client, id = scene.stack.client, f"junk-{scene.dice.getrandbits(64):x}"
+    with ExitStack() as still:
+        for child in scene.stack.workers:
+            still.enter_context(stopped(child))
+        time.sleep(GATHER_SECONDS)
+        client.hset(keys.image(id), "no", "picture")
+        client.expire(keys.image(id), JUNK_TTL_SECONDS)
+        ttl = {"result_ttl": JUNK_TTL_SECONDS, "failure_ttl": JUNK_TTL_SECONDS}
+        Queue("digitq", connection=client, serializer="json").enqueue(keys.JOB_FUNCTION, id, job_id=id, **ttl)
+        scene.last(GATHER_SECONDS, GATHER_SECONDS)
     return time.time()
 
 
@@ -128,19 +155,41 @@ def storm(scene: Scene) -> float:
     return redis_kill(scene)
 
 
-#: By name: the fault, the goal for its recovery, and whether what was accepted before has to end within it too.
-KINDS: dict[str, tuple[Fault, float, bool]] = {
-    "kill": (kill, AFTER_A_DEATH, True),
-    "web": (web, AFTER_A_DEATH, True),
-    "pause": (pause, AFTER_A_DEATH, True),
-    "clock": (clock, AFTER_A_DEATH, True),
-    "redis-pause": (redis_pause, AFTER_REDIS, False),
-    "redis-kill": (redis_kill, AFTER_REDIS, False),
-    "redis-kill-always": (redis_kill_always, AFTER_REDIS, False),
-    "redis-power": (redis_power, AFTER_REDIS, False),
-    "redis-full": (redis_full, AFTER_REDIS, False),
-    "cut": (cut, AFTER_REDIS, False),
-    "slow": (slow, AFTER_REDIS, False),
-    "disk": (disk, AFTER_REDIS, False),
-    "storm": (storm, AFTER_A_DEATH, True),
+def redis_full(scene: Scene) -> float:
+    """The server's memory is full, with noeviction; in a pair until all that was accepted has ended."""
+    at = time.time()
+    with configured(scene.stack, "maxmemory", "1mb", "0"):
+        scene.last(1, 3, hinders=False)
+    scene.ledger.evict(at, time.time())
+    return time.time()
+
+
+class Kind(NamedTuple):
+    """A fault, or a pair, and what has to follow it."""
+
+    fault: Fault
+    #: Seconds in which the next picture has to have its digit.
+    goal: float
+    #: Whether what was accepted before has to end in that time, too.
+    all_of_it: bool
+    #: Whether what was accepted cannot end while the fault lasts.
+    hinders: bool = True
+
+
+#: By name. Of a pair the one that stands before the other here comes first.
+KINDS: dict[str, Kind] = {
+    "kill": Kind(kill, AFTER_A_DEATH, True),
+    "storm": Kind(storm, AFTER_A_DEATH, True),
+    "web": Kind(web, AFTER_A_DEATH, True),
+    "pause": Kind(pause, AFTER_A_DEATH, True),
+    "junk": Kind(junk, AFTER_A_DEATH, True),
+    "clock": Kind(clock, AFTER_A_DEATH, True),
+    "redis-pause": Kind(redis_pause, AFTER_REDIS, False),
+    "redis-kill": Kind(redis_kill, AFTER_REDIS, False),
+    "redis-kill-always": Kind(redis_kill_always, AFTER_REDIS, False),
+    "redis-power": Kind(redis_power, AFTER_REDIS, False),
+    "cut": Kind(cut, AFTER_REDIS, False),
+    "slow": Kind(slow, AFTER_REDIS, False),
+    "disk": Kind(disk, AFTER_REDIS, False),
+    "redis-full": Kind(redis_full, AFTER_REDIS, False, hinders=False),
 }

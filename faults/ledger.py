@@ -16,6 +16,8 @@ from shared.prediction import Prediction, State
 
 #: By how much an instant of ours and one of Redis's may differ: an answer's way back.
 MARGIN_SECONDS = 0.25
+#: How long an end can be read whatever happens to the memory.
+KEPT_SECONDS = 10.0
 
 
 class End(NamedTuple):
@@ -72,6 +74,7 @@ class Ledger:
         self.counts: Counter[str] = Counter()
         self.unexpected: list[Finding] = []
         self._windows: list[tuple[float, float]] = []
+        self._full: list[tuple[float, float]] = []
         self._lock = threading.Lock()
 
     def accept(self, id: str, key: str, expected: int | str, tried_at: float, followed: bool) -> Entry:
@@ -118,6 +121,18 @@ class Ledger:
         """What was written between these instants may be gone: the server died before it was on the disk."""
         self._windows.append((start, end))
 
+    def evict(self, start: float, end: float) -> None:
+        """Between these instants memory was full: what had ended long enough before may have been deleted."""
+        self._full.append((start, end))
+
+    def evicted(self, entry: Entry) -> bool:
+        """True if an entry is gone because it had to make room. Who waited for its end must have been told it."""
+        ended_at = entry.ended_at or (None if entry.followed else entry.accepted_at)
+        latest = max((end for _, end in self._full), default=0.0)
+        return (
+            entry.missing == "expired" and ended_at is not None and ended_at + KEPT_SECONDS <= latest + MARGIN_SECONDS
+        )
+
     def exposed(self, *instants: float | None) -> bool:
         """True if one of the instants lies where data may have been lost."""
         known = [at for at in instants if at]
@@ -146,17 +161,24 @@ class Ledger:
         """Seconds until the last of those that were handed in before had ended, as far as they have."""
         with self._lock:
             entries = list(self.entries.values())
-        return max((e.ended_at - instant for e in entries if e.tried_at <= instant and e.ended_at), default=0.0)
+        return max((e.ended_at - instant for e in entries if e.accepted_at <= instant and e.ended_at), default=0.0)
 
     # ------------------------------------------------------------------ the judgement
 
     def tally(self) -> dict[str, int]:
-        """Accepted, how they ended, lost, and lost where the server could not know better."""
+        """Accepted, how they ended, deleted to make room, lost, and lost where the server could not know better."""
+        evicted = [e for e in self.entries.values() if self.evicted(e)]
         numbers = Counter(e.end.state for e in self.entries.values() if e.end and not e.missing)
-        lost = [self._loss(e) for e in self.entries.values() if not e.end or e.missing]
+        lost = [self._loss(e) for e in self.entries.values() if (not e.end or e.missing) and not self.evicted(e)]
         states = {state.value: numbers[state.value] for state in State if state.terminal}
         declared = sum(loss is None for loss in lost)
-        return {"accepted": len(self.entries), **states, "lost": len(lost) - declared, "lost_declared": declared}
+        return {
+            "accepted": len(self.entries),
+            **states,
+            "evicted": len(evicted),
+            "lost": len(lost) - declared,
+            "lost_declared": declared,
+        }
 
     def failures(self) -> dict[str, int]:
         """How many failed, by code."""
@@ -175,15 +197,24 @@ class Ledger:
         return found + self._doubles(self.entries.values())
 
     def _loss(self, entry: Entry) -> str | None:
-        """Why an id without an end is a broken promise; None where it was declared as lost, and data was."""
-        if entry.missing == "lost" and self.exposed(entry.accepted_at, entry.end and entry.end.finished_at):
+        """Why an id without an end is a broken promise; None where it made room, or was declared lost and data was."""
+        if self._lost_with_data(entry, entry.end and entry.end.finished_at) or self.evicted(entry):
             return None
         return f"answered {entry.missing}" if entry.missing else "has not ended"
+
+    def _lost_with_data(self, entry: Entry, finished_at: float | None = None) -> bool:
+        """True if an entry is gone where the server lost its data, and was answered so.
+
+        Once memory was full that is `expired`: nobody can tell any more what was lost and what had to make room.
+        """
+        later = any(end >= entry.accepted_at + KEPT_SECONDS for _, end in self._full)
+        said = entry.missing == "lost" or (entry.missing == "expired" and later)
+        return said and self.exposed(entry.accepted_at, finished_at)
 
     def _doubles(self, entries: Iterable[Entry]) -> list[Finding]:
         by_key = defaultdict(list)
         for entry in entries:
-            if not (entry.missing == "lost" and self.exposed(entry.accepted_at)):
+            if not self._lost_with_data(entry) and not self.evicted(entry):
                 by_key[entry.key].append(entry.id)
         return [Finding("doubled", key, f"is {' and '.join(ids)}") for key, ids in by_key.items() if len(ids) > 1]
 

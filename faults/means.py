@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ from faults.stack import Stack
 CATCH_SECONDS = 5.0
 #: How long what a process has sent may be on its way.
 ARRIVAL_SECONDS = 0.05
+#: How long the second fault of a pair lasts where what was accepted before does not end: longer than any goal.
+HOLD_SECONDS = 12.0
 #: How long a server may take to come back.
 RESTART_SECONDS = 20.0
 
@@ -32,6 +34,27 @@ class Scene:
     stack: Stack
     ledger: Ledger
     dice: random.Random
+    #: Seconds that anything may take.
+    patience: float = 30.0
+    #: In a pair: plays the second fault; the first one calls it when its harm is done.
+    partner: Callable[[], None] | None = None
+    #: In a pair: when the harm of the first was done, Unix seconds.
+    hurt_at: float | None = None
+
+    def last(self, low: float = 0, high: float = 0, hinders: bool = True) -> None:
+        """What the fault has done lasts for so many seconds; in a pair the first one plays the second here.
+
+        A second one that does not hinder what was accepted from ending lasts until it has ended.
+        """
+        if self.partner is not None:
+            partner, self.partner, self.hurt_at = self.partner, None, time.time()
+            partner()
+        elif self.hurt_at is None or hinders:
+            time.sleep(self.dice.uniform(low, high))
+        else:
+            end = time.monotonic() + min(HOLD_SECONDS, self.patience)
+            while self.ledger.waiting(self.hurt_at) and time.monotonic() < end:
+                time.sleep(0.05)
 
 
 def caught(scene: Scene) -> Child:

@@ -14,6 +14,7 @@ from faults import audit
 from faults.kinds import KINDS
 from faults.ledger import Entry, Ledger
 from faults.means import Scene
+from faults.pairs import play
 from faults.report import Injection, Report
 from faults.stack import Stack
 from faults.workload import Workload, pictures
@@ -42,7 +43,7 @@ def verify(
     with closing(workload):
         workload.start()
         if stack and kinds:
-            injections = _break(Scene(stack, ledger, random.Random(seed + 1)), kinds, start, seconds, patience, say)
+            injections = _break(Scene(stack, ledger, random.Random(seed + 1), patience), kinds, start, seconds, say)
         time.sleep(max(0.0, start + seconds - time.monotonic()))
         workload.stop()
         say("waiting for the rest")
@@ -54,38 +55,46 @@ def verify(
         findings += audit.results(direct, ledger.entries.values())
     if stack:
         findings += audit.leftovers(stack.client)
+    findings = list(dict.fromkeys(findings))
     report = Report(time.monotonic() - start, seed, rate, ledger, findings, injections, limits)
     if stack:
         report.deaths, report.orphans = stack.deaths(), stack.orphans()
     return report
 
 
-def _break(
-    scene: Scene, kinds: Sequence[str], start: float, seconds: float, patience: float, say: Say
-) -> list[Injection]:
-    """Fault after fault, each kind once before any comes again, each overcome before the next."""
+def _break(scene: Scene, kinds: Sequence[str], start: float, seconds: float, say: Say) -> list[Injection]:
+    """Fault after fault or pair, each kind once before any comes again, each overcome before the next."""
     injections: list[Injection] = []
     deck: list[str] = []
     while len(injections) < len(kinds) or time.monotonic() < start + seconds:
         time.sleep(scene.dice.uniform(0.5, 1.5))
         deck = deck or scene.dice.sample(kinds, len(kinds))
         kind, at = deck.pop(), time.monotonic() - start
-        one = Injection(kind, round(at, 2), KINDS[kind][0](scene))
+        if not all(KINDS[part].hinders for part in kind.split("+")):
+            _look_while_it_is_there(scene)
+        over, since = play(kind, scene)
+        one = Injection(kind, round(at, 2), over, since=since)
         injections.append(one)
-        _recover(scene, one, patience)
+        _recover(scene, one)
         shown = "never" if one.next is None else f"{one.next:.2f} s"
         say(f"{at:6.1f} s  {kind}: next picture after {shown}, all before it after {one.rest:.2f} s")
     return injections
 
 
-def _recover(scene: Scene, one: Injection, patience: float) -> None:
-    ledger, end = scene.ledger, time.monotonic() + patience
+def _look_while_it_is_there(scene: Scene) -> None:
+    """Notes what was written twice: once memory is full nobody can see it any more."""
+    found = audit.results(scene.stack.client, list(scene.ledger.entries.values()))
+    scene.ledger.unexpected += [finding for finding in found if finding.what == "doubled"]
+
+
+def _recover(scene: Scene, one: Injection) -> None:
+    ledger, end = scene.ledger, time.monotonic() + scene.patience
     time.sleep(ANSWER_SECONDS)
     while (ledger.served_after(one.over) is None or ledger.waiting(one.over)) and time.monotonic() < end:
         time.sleep(0.05)
     one.measure(ledger)
     # The next fault shall find everything in its place: a worker takes a while to load its model.
-    scene.stack.wait_whole(patience)
+    scene.stack.wait_whole(scene.patience)
 
 
 def _settle(ledger: Ledger, workload: Workload, stack: Stack | None, patience: float) -> None:

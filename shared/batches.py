@@ -11,14 +11,17 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, cast
+
+import redis
 
 from shared import keys, redis_scripts
 from shared.batch import Batch, BatchState, result
 from shared.chunks import Chunk
 from shared.claims import Claim
 from shared.connection import redis_errors
-from shared.errors import IdempotencyMismatch, NotFound, RedisUnavailable, StillRunning
+from shared.errors import Expired, IdempotencyMismatch, NotFound, RedisUnavailable, StillRunning
 from shared.ids import new_id
 from shared.keys import Priority
 from shared.store import Store
@@ -114,7 +117,8 @@ class Batches:
         s = self._settings
         others = [keys.queue(name) for name in keys.QUEUES if name != priority.queue]
         args = [id, priority.queue, total, count, s.queue_max_length, s.result_ttl_seconds, keys.CHUNK_FUNCTION,
-                4 * s.job_timeout_seconds, s.max_attempts, *door, *self._store.rate, skipped]  # fmt: skip
+                4 * s.job_timeout_seconds, s.max_attempts, *door, *self._store.rate, s.queue_max_bytes,
+                skipped]  # fmt: skip
         reply = self._store.run_safely("submit_batch", [keys.queue(priority.queue), *others], args)
         self._store.check_entered(reply)
         answer, *first = reply
@@ -127,11 +131,15 @@ class Batches:
     def _stage(self, id: str, batch: str, first: int, chunk: Chunk, notes: Mapping[str, str]) -> None:
         record = {"state": "queued", "batch": batch, "first": first, "count": chunk.count, "done": 0,
                   "names": json.dumps(chunk.names) if chunk.names else "", **notes}  # fmt: skip
-        with redis_errors(), self._client.pipeline() as pipeline:
-            pipeline.set(keys.chunk(id), chunk.data, ex=STAGED_SECONDS)
-            pipeline.hset(keys.results(id), mapping=record)  # type: ignore[arg-type]
-            pipeline.expire(keys.results(id), STAGED_SECONDS)
-            pipeline.execute()
+
+        def write() -> None:
+            with redis_errors(), self._client.pipeline() as pipeline:
+                pipeline.set(keys.chunk(id), chunk.data, ex=STAGED_SECONDS)
+                pipeline.hset(keys.results(id), mapping=record)  # type: ignore[arg-type]
+                pipeline.expire(keys.results(id), STAGED_SECONDS)
+                pipeline.execute()
+
+        self._store.with_room(write)
 
     def _drop(self, id: str, count: int) -> None:
         """What was staged goes, unless it has become a batch after all: an answer may have been lost on its way."""
@@ -174,8 +182,8 @@ class Batches:
 
     def results(self, id: str, owner: str | None = None) -> Iterator[dict[str, Any]]:
         """One result for each picture, in their order, as they stand. Raises what fetch raises, before the first."""
-        self.fetch(id, owner)
-        return (row for n in range(self._count(id)) for row in self._rows(f"{id}-{n}"))
+        total = self.fetch(id, owner).total
+        return _without_gaps((row for n in range(self._count(id)) for row in self._rows(f"{id}-{n}")), total)
 
     def _rows(self, id: str) -> list[dict[str, Any]]:
         record = self._record(id)
@@ -193,8 +201,11 @@ class Batches:
         ]
 
     def _record(self, id: str) -> dict[str, bytes]:
-        with redis_errors():
-            record: Any = self._client.hgetall(keys.results(id))
+        try:
+            with redis_errors():
+                record: Any = self._client.hgetall(keys.results(id))
+        except redis.ResponseError:
+            return {}  # of another type: as good as gone
         return {name.decode(): value for name, value in record.items()}
 
     def cancel(self, id: str, owner: str | None = None) -> None:
@@ -262,6 +273,18 @@ def batch_of(job: str) -> str | None:
     """The batch that a job is a chunk of, by its id; None for any other job."""
     match = _CHUNK.fullmatch(job)
     return match[1] if match else None
+
+
+def _without_gaps(rows: Iterable[dict[str, Any]], total: int) -> Iterator[dict[str, Any]]:
+    """The rows, and between them those of chunks whose record has expired."""
+    gone, at = Expired("The picture has expired"), 0
+    for row in chain(rows, [None]):
+        until = total if row is None else int(row["index"])
+        for index in range(at, until):
+            yield result(index, None, "failed", (gone.code, str(gone)))
+        if row is not None:
+            at = until + 1
+            yield row
 
 
 def _noted(record: dict[str, bytes]) -> Rows:

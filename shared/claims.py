@@ -36,6 +36,8 @@ class Claim:
     claimed_at: str = ""
     #: When it was submitted, RFC 3339; empty where nobody has noted it.
     submitted_at: str = ""
+    #: Why it cannot be run: a key of it holds what it should not. Empty where it can.
+    error: str = ""
 
     def asked(self) -> dict[str, str]:
         """The request that it came with, as fields of the log."""

@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from shared.errors import RedisUnavailable, SettingsError
+from shared.errors import MemoryFull, RedisUnavailable, SettingsError
 
 log = logging.getLogger("digitq.redis")
 
@@ -31,8 +31,11 @@ REFUSALS = (
     redis.exceptions.AuthenticationError,
     redis.exceptions.NoScriptError,  # in a pipeline: another has just taken over, which has yet to learn it
 )
-#: Those without a class: the disk is full, replicas are away (`min-replicas-to-write`).
-REFUSED = ("MISCONF", "NOREPLICAS")
+#: Those without a class: the disk is full, replicas are away (`min-replicas-to-write`), a user of Redis lacks a right
+#: that a script needs.
+REFUSED = ("MISCONF", "NOREPLICAS", "ACL failure", "The user executing the script")
+#: Seconds after which to try again what a full memory has refused: room is made as soon as something has ended.
+MEMORY_FULL_SECONDS = 2
 SENTINEL = "redis+sentinel"
 #: Seconds for a sentinel to answer in: two of three may be gone, and an upload is to be refused within a second.
 SENTINEL_SECONDS = 0.15
@@ -113,4 +116,6 @@ def redis_errors() -> Iterator[None]:
             raise  # our own mistake, not Redis's state
         # The cause names addresses: it is for the log, not for clients.
         log.warning("redis: %s", error)
+        if isinstance(error, redis.exceptions.OutOfMemoryError):
+            raise MemoryFull(retry_after_seconds=MEMORY_FULL_SECONDS) from error
         raise RedisUnavailable(retry_after_seconds=1) from error

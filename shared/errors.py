@@ -108,7 +108,7 @@ class StillRunning(DigitqError):
 
 
 class Expired(DigitqError):
-    """The prediction existed and its time to live is over."""
+    """The prediction existed; its time to live is over, or it was deleted to make room where memory was full."""
 
     code, status, title = "expired", 410, "The prediction has expired"
 
@@ -180,7 +180,7 @@ class IdempotencyMismatch(DigitqError):
 
 
 class QueueFull(DigitqError):
-    """The queue holds as many pictures as it may."""
+    """The queue holds as many pictures, or as many bytes of them, as it may."""
 
     code, status, title = "queue_full", 503, "The queue is full"
 
@@ -195,6 +195,13 @@ class ServerUnavailable(RedisUnavailable):
     """The web process does not answer a client. A RedisUnavailable too: callers that expect an outage catch both."""
 
     code, title = "server_unavailable", "digitq does not answer"
+
+
+class MemoryFull(RedisUnavailable):
+    """Redis's memory is full, and nothing that has ended is left to be deleted for it."""
+
+    def __init__(self, message: str = "The queue's memory is full", **extensions: Any) -> None:
+        super().__init__(message, **extensions)
 
 
 class NoWorker(DigitqError):

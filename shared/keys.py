@@ -2,16 +2,21 @@
 
 | key                      | type    | holds                                                     | lives              |
 |--------------------------|---------|-----------------------------------------------------------|--------------------|
-| digitq:image:{id}        | string  | the picture's bytes as uploaded                           | result TTL         |
+| digitq:image:{id}        | string  | the picture's bytes as uploaded                           | TTL, then 1 x TTL  |
 | digitq:prediction:{id}   | hash    | the record: state, digit, decision, reason, times, error  | 2 x, then 1 x TTL  |
 | digitq:input:{id}        | string  | the 28x28 bytes that the model saw                        | result TTL         |
 | digitq:batch:{id}        | hash    | a batch: state, total, how many succeeded, failed, times  | 2 x, then 1 x TTL  |
 | digitq:chunk:{id}        | string  | up to 256 pictures of a batch, packed (`shared/chunks`)   | until it has ended |
 | digitq:results:{id}      | hash    | a chunk: state, names, attempt, rows of results as JSON   | as the batch       |
 | digitq:bulk              | string  | how many pictures wait in chunks, beyond one for each job | 2 x result TTL     |
+| digitq:open              | zset    | what has not ended, and when it was looked at (Unix s)    | 2 x result TTL     |
+| digitq:skipped:{queue}   | set     | jobs taken back that still stand deep in a long queue     | 2 x result TTL     |
+| digitq:ended             | stream  | ids in the order in which they ended, by script run       | result TTL         |
+| digitq:evicted           | string  | everything that ended until then may be gone (Unix s)     | result TTL         |
+| digitq:bytes             | hash    | bytes of pictures that have not ended, by expiry's slot   | 3 x result TTL     |
 | digitq:recent            | stream  | one entry per accepted picture, the newest 10,000         | result TTL         |
 | digitq:recent:{owner}    | stream  | the same for the pictures of one API key                  | result TTL         |
-| digitq:idempotency:{key} | hash    | id and fingerprint of what was submitted under this key   | 24 hours           |
+| digitq:idempotency:{key} | hash    | id and fingerprint of what was submitted under this key   | 2 x TTL, max. 24 h |
 | digitq:rate:{client}     | string  | when the bucket of a client that is limited will be full  | until then         |
 | digitq:events            | channel | JSON list of what has just ended: [id, field, value, …]  | is not stored      |
 | digitq:webhooks          | zset    | whose callback is due, and when (Unix s)                  | result TTL         |
@@ -41,9 +46,10 @@ CHUNK_FUNCTION = "worker.tasks.classify_chunk"
 EVENTS = "digitq:events"
 RECENT = "digitq:recent"
 BULK = "digitq:bulk"
+OPEN = "digitq:open"
 WORKERS = "digitq:workers"
 MODEL = "digitq:model"
-RECOVERY = "digitq:recovery"
+EVICTED = "digitq:evicted"
 WEBHOOKS = "digitq:webhooks"
 READY = "digitq:ready"
 REFUSED = "digitq:refused"
@@ -77,6 +83,11 @@ def image(id: str) -> str:
 def prediction(id: str) -> str:
     """The record."""
     return f"digitq:prediction:{id}"
+
+
+def skipped(queue: str) -> str:
+    """Jobs that were taken back deep inside a queue, where they stand until a worker skips them."""
+    return f"digitq:skipped:{queue}"
 
 
 def recent(owner: str) -> str:

@@ -60,6 +60,9 @@ class Settings:
     job_timeout_seconds: int = _setting(30, "how long one batch may compute", low=1)
     max_attempts: int = _setting(3, "workers that a picture may take down before it is failed as poison", low=1)
     queue_max_length: int = _setting(200_000, "pictures that may wait; more are answered 503 queue_full", low=1)
+    queue_max_bytes: int = _setting(
+        512 * 1024 * 1024, "bytes of pictures that may wait; more are answered 503 queue_full", low=1
+    )
     replicas_ack: int = _setting(0, "replicas of Redis that must have a picture before it is accepted (WAIT)", low=0)
     latency_goal_ms: float = _setting(
         1000.0, "how soon a picture is to be answered: `digitq status` says how many workers that takes", low=1

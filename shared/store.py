@@ -1,17 +1,18 @@
 """Every command that digitq sends to Redis, in verbs. Nobody else names a key or a script.
 
 Any trouble with Redis is a RedisUnavailable. What a script changes it changes at once: a call whose answer was lost has
-done all of its work or none; repeating it is safe (a claim that was lost comes back when its lease ends).
+done all of its work or none; repeating it is safe (a claim that was lost comes back when its lease ends). Repeating a
+call that ended with an error is safe too: what a script had written by then does not count, or upkeep puts it right.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import redis
 
@@ -23,6 +24,7 @@ from shared.errors import (
     Expired,
     IdempotencyMismatch,
     Lost,
+    MemoryFull,
     NotFound,
     QueueFull,
     RateLimited,
@@ -33,6 +35,7 @@ from shared.ids import issued_at, new_id
 from shared.keys import Priority
 from shared.load import Load
 from shared.prediction import Prediction, State
+from shared.room import evict
 from shared.settings import Settings
 from shared.submission import ANYBODY, Caller, Submission, theirs
 
@@ -42,8 +45,14 @@ log = logging.getLogger("digitq.redis")
 POSITION_DEPTH = 1000
 #: Seconds for which a worker counts as alive after its last heartbeat.
 WORKER_TTL_SECONDS = 15
+#: Open records and batches that one step of upkeep looks at.
+LOOKED_AT_ONCE = 100
 #: How long replicas have to confirm what is accepted; shorter than `connect` waits for an answer.
 REPLICAS_MS = 500
+#: Seconds after which a worker's turn to recover ends by itself.
+TURN_SECONDS = 3
+
+T = TypeVar("T")
 #: submit.lua's for one picture.
 Answer = Sequence[Any]
 #: fetch.lua's for one id.
@@ -74,8 +83,12 @@ class Store:
     def run_safely(self, name: str, on: Sequence[str], args: Sequence[Any]) -> Any:
         """`run`, and only then done when as many replicas have all of it as the settings ask for.
 
-        Raises RedisUnavailable also if they have not in time: it may have been done, but nobody has our word for it.
+        Where the memory is full it makes room first. Raises RedisUnavailable also if they have not in time: it may have
+        been done, but nobody has our word for it.
         """
+        return self.with_room(lambda: self._run_acknowledged(name, on, args))
+
+    def _run_acknowledged(self, name: str, on: Sequence[str], args: Sequence[Any]) -> Any:
         wanted = self.settings.replicas_ack
         if not wanted:
             return self.run(name, on, args)
@@ -95,6 +108,27 @@ class Store:
         """Calls one of `scripts/`, whose head says what it wants and answers."""
         with redis_errors():
             return self._scripts[name](keys=keys, args=args)
+
+    # ------------------------------------------------------------------ memory
+
+    def with_room(self, call: Callable[[], T]) -> T:
+        """What the call returns; one that a full memory refuses is made again once there is room.
+
+        Raises MemoryFull where nothing can be deleted, and what the call raises. The call must do all or nothing.
+        """
+        try:
+            return call()
+        except MemoryFull:
+            if not self.make_room():
+                raise
+            return call()
+
+    def make_room(self) -> int:
+        """Where memory is nearly full, deletes what has ended, the oldest first. Returns how many were deleted.
+
+        Predictions that ended within the last seconds stay, and all that has not ended. Raises RedisUnavailable.
+        """
+        return evict(lambda args: self.run("evict", [], args), self.settings.result_ttl_seconds)
 
     # ------------------------------------------------------------------ the producer's verbs
 
@@ -121,7 +155,7 @@ class Store:
         """Hands in pictures, whole or not at all, in one round trip; `accepted` tells what became of each."""
         s = self.settings
         args = [s.queue_max_length, s.result_ttl_seconds, keys.JOB_FUNCTION, s.job_timeout_seconds, s.max_attempts - 1,
-                *self.rate]  # fmt: skip
+                *self.rate, s.queue_max_bytes]  # fmt: skip
         for picture in pictures:
             args += picture.to_args()
         return cast("list[Answer]", self.run_safely("submit", [keys.queue(name) for name in keys.QUEUES], args))
@@ -137,11 +171,17 @@ class Store:
         return Prediction(picture.id, State.QUEUED, picture.filename or None, submitted_at=float(rest[0]))
 
     def check_entered(self, answer: Answer) -> None:
-        """Raises QueueFull or RateLimited if that is what a script that accepts something has answered."""
+        """Raises QueueFull, RateLimited or RedisUnavailable if a script that accepts something has answered so."""
         s = self.settings
         if answer[0] == b"full":
             _, waiting, seconds = answer
             raise QueueFull(f"{waiting} pictures are waiting", limit=s.queue_max_length, retry_after_seconds=seconds)
+        if answer[0] == b"failed":
+            log.error("redis: a picture was not accepted: %s", answer[1].decode())
+            raise RedisUnavailable(retry_after_seconds=1)
+        if answer[0] == b"heavy":
+            _, waiting, seconds = answer
+            raise QueueFull(f"{waiting} bytes are waiting", limit=s.queue_max_bytes, retry_after_seconds=seconds)
         if answer[0] == b"limited":
             raise RateLimited(f"At most {s.rate_limit}", limit=self.rate[0], retry_after_seconds=answer[1])
 
@@ -167,12 +207,14 @@ class Store:
         return Prediction.from_hash(id, record, int(position) if position else None)
 
     def missing(self, id: str, what: str = "prediction") -> Exception:
-        """Why an id has no record: never handed out, too old, or gone with the server's data."""
+        """Why an id has no record: never handed out, too old, deleted to make room, or gone with the server's data."""
         issued = issued_at(id)
         if issued is None:
             return NotFound(f"There is no such {what}")
         if self.time() - issued > self.settings.result_ttl_seconds:
             return Expired(f"The {what} has expired")
+        if issued <= float(self.get(keys.EVICTED) or 0):
+            return Expired(f"The {what} was deleted to make room for new ones")
         return Lost(f"The {what} was lost with the server's data")
 
     def cancel(self, id: str, owner: str | None = None) -> None:
@@ -236,6 +278,9 @@ class Store:
 
     def workers(self) -> list[str]:
         """Names of the workers that are alive; raises RedisUnavailable also where Redis does not accept writes."""
+        return self.with_room(self._workers)
+
+    def _workers(self) -> list[str]:
         with redis_errors(), self.client.pipeline(transaction=False) as pipeline:
             pipeline.set(keys.READY, 1, ex=10)
             pipeline.zrangebyscore(keys.WORKERS, self.time(), "+inf")
@@ -313,13 +358,23 @@ class Store:
         with redis_errors():
             self.client.zrem(keys.WORKERS, worker)
 
+    def sort_out_leases(self, queues: Sequence[str]) -> int:
+        """Drops leases that ran out and stand for no job in hand. Returns how many jobs went back to their queue."""
+        return int(self.run("leases", [], queues))
+
+    def sweep(self, age_seconds: float) -> tuple[int, int]:
+        """Looks after what is open and was not looked at for so long, a bounded number of records and batches.
+
+        Returns how many it has looked at, and how many of them have ended or gone back to their queue.
+        """
+        args = [self.settings.result_ttl_seconds, LOOKED_AT_ONCE, age_seconds, *keys.QUEUES]
+        looked, repaired = self.run("sweep", [], args)
+        return int(looked), int(repaired)
+
     def recovery_turn(self, worker: str) -> bool:
         """True for one worker at a time: it looks for expired leases. A turn ends by itself after three seconds."""
-        with redis_errors():
-            return bool(self.client.set(keys.RECOVERY, worker, nx=True, ex=3))
+        return bool(self.run("turn", [], ["take", worker, TURN_SECONDS]))
 
     def end_recovery_turn(self, worker: str) -> None:
         """The next worker may look, if the turn is still this one's."""
-        with redis_errors():
-            if self.client.get(keys.RECOVERY) == worker.encode():
-                self.client.delete(keys.RECOVERY)
+        self.run("turn", [], ["end", worker])

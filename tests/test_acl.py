@@ -25,6 +25,8 @@ from rq import Retry
 from producer.app import create_app
 from producer.load import Gauge
 from shared import keys
+from shared.batches import Batches
+from shared.chunks import Item, packed
 from shared.home import ROOT, server_binary
 from shared.settings import Settings
 from shared.store import Store, connect
@@ -199,6 +201,33 @@ def test_rqs_own_path_runs_retries_and_fails(sides: Sides) -> None:
     assert (sides.producer.fetch(bug.id).error or {})["code"] == "internal_error"
 
 
+def test_what_is_deep_in_a_queue_is_taken_back(sides: Sides) -> None:
+    store, client = sides.producer, sides.operator
+    client.rpush("rq:queue:digitq", *range(1500))
+    deep = store.submit(seven()).id
+    client.rpush("rq:queue:digitq", *range(1500))
+    store.cancel(deep)
+    client.ltrim("rq:queue:digitq", 1490, 1990)
+    last = store.submit(seven()).id
+    assert store.fetch(last).queue_position == store.load().queues["digitq"] - 1
+    serve(sides.worker)
+    assert [store.fetch(id).digit for id in (deep, last)] == [None, 7]
+
+
+def test_what_nobody_looks_at_is_repaired(sides: Sides) -> None:
+    store, client = sides.producer, sides.operator
+    deleted, lost, scheduled = (store.submit(seven()).id for _ in range(3))
+    client.delete(f"rq:job:{deleted}", "rq:queue:digitq")
+    client.hset(f"rq:job:{lost}", "status", "started")
+    client.hset(f"rq:job:{scheduled}", "status", "scheduled")
+    client.zadd("rq:scheduled:digitq", {scheduled: 1})
+    batch = Batches(store).submit(packed([Item("a.png", seven())]))
+    assert sides.worker.sweep(0)[1] > 0
+    serve(sides.worker)
+    assert [store.fetch(id).digit for id in (deleted, lost, scheduled)] == [None, 7, 7]
+    assert Batches(store).fetch(batch.id).succeeded == 1
+
+
 def test_nobody_comes_in_without_a_name_and_the_log_is_read_by_one_who_may_all(sides: Sides) -> None:
     path = sides.operator.connection_pool.connection_kwargs["path"]
     with redis.Redis(unix_socket_path=path) as nobody, pytest.raises(redis.AuthenticationError):
@@ -231,3 +260,31 @@ def test_nobody_may_do_more(side: str, sides: Sides) -> None:
         with pytest.raises(redis.exceptions.NoPermissionError):
             store.client.execute_command(*words)
     sides.operator.acl_log_reset()
+
+
+@pytest.mark.parametrize("side", ["producer", "worker"])
+def test_either_side_makes_room(side: str, sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.room.FRESH_SECONDS", 0.0)
+    sides.producer.submit(seven(), idempotency_key="k", notes={"callback_url": "https://example.org"})
+    sides.producer.submit(seven())
+    serve(sides.worker)
+    try:
+        sides.operator.config_set("maxmemory", 1)
+        assert getattr(sides, side).make_room() == 1
+        due = sides.producer.due_webhook(5, 3)
+        assert due and getattr(sides, side).make_room() == 1
+    finally:
+        sides.operator.config_set("maxmemory", 0)
+    assert list(sides.operator.scan_iter("digitq:i*")) == []
+
+
+def test_a_worker_starts_and_recovers_in_a_full_redis(sides: Sides) -> None:
+    id = sides.producer.submit(seven()).id
+    [claim] = sides.worker.claim("dead", keys.QUEUES, 64, "n")
+    sides.operator.zadd("rq:wip:digitq", {f"{id}:{claim.execution}": time.time() - 9})
+    try:
+        sides.operator.config_set("maxmemory", 1)
+        serve(sides.worker)
+        assert sides.producer.fetch(id).digit == 7
+    finally:
+        sides.operator.config_set("maxmemory", 0)

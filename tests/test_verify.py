@@ -1,4 +1,4 @@
-"""`digitq verify` on real stacks: green on the real worker, red on the two that are broken on purpose."""
+"""`digitq verify` on real stacks: green on the real worker, red on those that are broken on purpose."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def verify(tmp_path: Path, env: dict[str, str], *words: str) -> tuple[int, dict[
 
 
 def test_the_real_worker_keeps_every_promise(tmp_path: Path, cli_env: dict[str, str]) -> None:
-    faults = "kill,pause,redis-kill,redis-full,cut"
+    faults = "kill+redis-full,pause,redis-kill,pause+cut"
     code, report = verify(tmp_path, cli_env, "--faults", faults, "--no-limits")
     assert (code, report["findings"]) == (0, [])
-    ends = [report[end] for end in ("succeeded", "failed", "cancelled", "expired", "lost_declared")]
+    ends = [report[end] for end in ("succeeded", "failed", "cancelled", "expired", "evicted", "lost_declared")]
     assert report["accepted"] == sum(ends) > 50
     assert set(report["faults"]) == set(faults.split(","))
     assert report["seen"]["refused"] > 0
@@ -59,6 +59,21 @@ def test_a_worker_that_writes_after_its_lease_is_caught(tmp_path: Path, cli_env:
     assert code == 1
     assert report["doubled"] > 0
     assert report["lost"] == 0
+
+
+def test_a_recovery_that_a_full_redis_refuses_is_caught(tmp_path: Path, cli_env: dict[str, str]) -> None:
+    words = ("--worker", "faults.broken.no_memory", "--faults", "kill+redis-full", "--patience", "12")
+    code, report = verify(tmp_path, cli_env, *words)
+    assert code == 1
+    assert report["lost"] == 0
+    assert report["faults"]["kill+redis-full"]["rest"]["max"] > 10
+
+
+def test_a_claim_that_writes_before_its_last_check_is_caught(tmp_path: Path, cli_env: dict[str, str]) -> None:
+    words = ("--worker", "faults.broken.half_claim", "--faults", "kill+redis-full", "--patience", "4")
+    code, report = verify(tmp_path, cli_env, *words)
+    assert code == 1
+    assert report["lost"] > 0
 
 
 def test_a_running_deployment_is_checked_and_not_broken(stack: Stack, tmp_path: Path, cli_env: dict[str, str]) -> None:

@@ -38,7 +38,8 @@ def test_what_ended_once_is_counted_by_its_state() -> None:
         accepted(ledger, "d", expected="undecodable_image"), ended("d", state=State.FAILED, code="undecodable_image")
     )
     assert ledger.tally() == {
-        "accepted": 4, "succeeded": 1, "failed": 2, "cancelled": 1, "expired": 0, "lost": 0, "lost_declared": 0,
+        "accepted": 4, "succeeded": 1, "failed": 2, "cancelled": 1, "expired": 0, "evicted": 0, "lost": 0,
+        "lost_declared": 0,
     }  # fmt: skip
     assert found(ledger) == []
 
@@ -142,7 +143,42 @@ def test_recovery_is_measured_from_the_books() -> None:
     ledger, now = Ledger(), time.time()
     for id, tried, end in (("before", -2.0, 6.0), ("after", 0.5, 1.5), ("later", 1.0, 9.0)):
         entry = ledger.accept(id, id, 7, now + tried, True)
+        entry.accepted_at = now + tried
         ledger.saw(entry, ended(id, at=now + end))
     one = Injection("kill", 0, now)
     one.measure(ledger)
     assert (one.next, one.rest) == (pytest.approx(1.5, abs=1e-3), pytest.approx(6, abs=1e-3))
+
+
+def test_what_ended_long_enough_before_may_be_deleted_while_memory_is_full_and_nothing_else() -> None:
+    ledger, now = Ledger(), time.time()
+    for id, at in (("old", now - 11), ("fresh", now - 5), ("lost", now - 11)):
+        ledger.saw(accepted(ledger, id), ended(id, at=at))
+    unseen = accepted(ledger, "unseen")  # somebody waits for its end, and was never told it
+    unseen.accepted_at -= 60
+    ledger.evict(now - 1, now)
+    for id, entry in ledger.entries.items():
+        ledger.missed(entry, "lost" if id == "lost" else "expired")
+    assert found(ledger) == [("lost", "fresh"), ("lost", "lost"), ("lost", "unseen")]
+    assert (ledger.tally()["evicted"], ledger.tally()["lost"]) == (1, 3)
+    again = accepted(ledger, "again", key="old")  # its key was free again
+    ledger.saw(again, ended("again"))
+    assert ("doubled", "old") not in found(ledger)
+
+
+def test_a_count_of_bytes_that_nothing_accounts_for_is_found(client: redis.Redis) -> None:
+    client.hset("digitq:bytes", str(int(time.time()) + 60), 254)
+    client.expire("digitq:bytes", 60)
+    assert [(one.what, one.subject) for one in audit.leftovers(client)] == [("leftover", "digitq:bytes")]
+
+
+def test_what_was_lost_with_the_data_is_answered_as_expired_once_memory_was_full() -> None:
+    ledger, now = Ledger(), time.time()
+    for id, age in (("lost", 60), ("after", 20), ("young", 59)):
+        accepted(ledger, id).accepted_at = now - age
+    ledger.expose(now - 61, now - 58)
+    ledger.evict(now - 52, now - 50)
+    for entry in ledger.entries.values():
+        ledger.missed(entry, "expired")
+    assert found(ledger) == [("lost", "after"), ("lost", "young")]
+    assert ledger.tally()["lost_declared"] == 1

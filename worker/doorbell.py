@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ class Doorbell:
 
     #: Seconds after which Redis ends a wait by itself, so that no forgotten connection blocks for ever.
     SERVER_TIMEOUT = 60
+    #: Seconds to wait instead where Redis's memory is full: it refuses BLMOVE then, as a command that may write.
+    POLL_SECONDS = 0.05
 
     def __init__(self, client: redis.Redis, queues: Sequence[str]) -> None:
         self._pool = client.connection_pool
@@ -64,6 +67,8 @@ class Doorbell:
         connection = self._waiting.pop(queue)
         try:
             connection.read_response()
+        except redis.OutOfMemoryError:
+            time.sleep(self.POLL_SECONDS)
         except (redis.RedisError, OSError):
             connection.disconnect()
             raise

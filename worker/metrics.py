@@ -36,6 +36,9 @@ COMPLETED = Counter("digitq_jobs_completed", "Pictures that ended here", ["outco
 QUARANTINED = Counter("digitq_quarantined", "Pictures that were given up", ["reason"], registry=registry)
 RETRIES = Counter("digitq_retries", "Jobs that were begun again", registry=registry)
 LEASES = Counter("digitq_leases_expired", "Leases that ran out, as this worker found", registry=registry)
+EVICTED = Counter(
+    "digitq_evicted", "Ended predictions that this worker deleted to make room in Redis", registry=registry
+)
 SPLITS = Counter("digitq_batch_splits", "Batches that failed as a whole and were tried one by one", registry=registry)
 MODEL = Gauge("digitq_model_info", "The model in service", ["model", "preprocessing", "device"], registry=registry)
 Gauge("digitq_build_info", "The version that runs", ["version"], registry=registry).labels(VERSION).set(1)

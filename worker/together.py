@@ -19,7 +19,7 @@ from worker.alone import GRACE_SECONDS, RunsAlone
 from worker.bulk import NotOurs
 from worker.bulk import run as run_slices
 from worker.classify import Classified, Pictures
-from worker.jobs import finish, image_id, is_chunk, log_ended, named, timeout_seconds
+from worker.jobs import UnreadableJob, finish, image_id, is_chunk, log_ended, named, timeout_seconds
 
 log = logging.getLogger("digitq.worker")
 
@@ -40,6 +40,11 @@ class RunsTogether(RunsAlone):
 
     def run(self, claims: Sequence[Claim]) -> None:
         """Pictures of ours together, then a chunk, then the others one by one."""
+        if broken := [claim for claim in claims if claim.error]:
+            self._refuse(broken)
+            claims = [claim for claim in claims if not claim.error]
+        if not claims:
+            return
         ours = [claim for claim in claims if claim.batchable and image_id(claim)]
         chunks = [claim for claim in claims if claim.chunk and is_chunk(claim)]
         known = {claim.id for claim in (*ours, *chunks)}
@@ -53,6 +58,14 @@ class RunsTogether(RunsAlone):
                 self.run_chunk(claim)
             for claim in others:
                 self.run_alone(claim)
+
+    def _refuse(self, claims: Sequence[Claim]) -> None:
+        """Fails jobs whose keys are damaged, by name."""
+        for claim in claims:
+            log.error("cannot be read: %s", claim.error, extra=named(claim.id))
+        ended = [finish(claim, UnreadableJob(f"The job cannot be read: {claim.error}.")) for claim in claims]
+        fenced, dependents = self.store.finish(self.name, ended, model="", timings_ms=(0, 0), seconds=0)
+        self._follow_up(claims, fenced, dependents)
 
     def run_batch(self, claims: Sequence[Claim]) -> Sequence[Claim]:
         """Classifies and finishes a batch: one script writes RQ's state and our records for all of them.

@@ -12,13 +12,16 @@ from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
+from redis import ResponseError
 from rq import SimpleWorker, worker_registration
+from rq.exceptions import NoSuchJobError
 from rq.rate_limit import RateLimitRegistry
 from rq.registry import (
     DeferredJobRegistry,
     FailedJobRegistry,
     FinishedJobRegistry,
     ReadyJobRegistry,
+    ScheduledJobRegistry,
     StartedJobRegistry,
 )
 from rq.utils import now
@@ -29,6 +32,7 @@ from shared.errors import Expired, Lost, NotFound, RedisUnavailable
 from shared.store import Store
 from worker import metrics
 from worker.heartbeat import Heartbeat
+from worker.insistent import InsistentRedis
 from worker.jobs import guarded, named
 from worker.speed import Speed
 
@@ -38,6 +42,10 @@ log = logging.getLogger("digitq.worker")
 MAINTENANCE_SECONDS = 1.0
 #: Seconds between two rounds of RQ's own, slower maintenance.
 RQ_MAINTENANCE_SECONDS = 60
+#: Seconds after which an open record that nobody has looked at is looked at, and steps of this that one turn takes.
+SWEEP_AFTER_SECONDS, SWEEPS = 30.0, 5
+#: Scheduled jobs of a queue that one turn enqueues.
+DUE_AT_ONCE = 100
 
 
 class Upkeep(SimpleWorker):
@@ -56,7 +64,7 @@ class Upkeep(SimpleWorker):
         super().__init__(
             list(queues),
             name=name or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}",
-            connection=store.client,
+            connection=InsistentRedis(store.client),
             serializer="json",
             job_class=guarded(self.allowed),
             maintenance_interval=RQ_MAINTENANCE_SECONDS,
@@ -72,7 +80,7 @@ class Upkeep(SimpleWorker):
         return connection
 
     def maintain(self, burst: bool) -> None:
-        """About once a second: honour `rq suspend`, give abandoned jobs back, and now and then RQ's own rounds."""
+        """About once a second: honour `rq suspend`, recover abandoned jobs, make room, and at times RQ's rounds."""
         if time.monotonic() - self._maintained < MAINTENANCE_SECONDS:
             return
         self._maintained = time.monotonic()
@@ -82,6 +90,9 @@ class Upkeep(SimpleWorker):
         if self.store.recovery_turn(self.name):
             try:
                 self.recover()
+                metrics.EVICTED.inc(self.store.make_room())
+                self.enqueue_due()
+                self.look_after()
                 if self.should_run_maintenance_tasks:
                     self.run_maintenance_tasks()
             finally:
@@ -102,6 +113,7 @@ class Upkeep(SimpleWorker):
     def recover(self) -> None:
         """RQ's recovery of expired leases, by Redis's clock; then the records follow."""
         abandoned: list[str] = []
+        self.store.sort_out_leases(self.queue_names())
         cutoff = self.store.time()
         for queue in self.queues:
             StartedJobRegistry(queue=queue, job_class=self.job_class).cleanup(
@@ -111,6 +123,33 @@ class Upkeep(SimpleWorker):
             metrics.LEASES.inc()
             log.warning("lease ran out", extra=named(id))
             self._repair(id)
+
+    def enqueue_due(self) -> None:
+        """Enqueues scheduled jobs that are due, as RQ's scheduler does: retries with an interval, `enqueue_in`."""
+        due = int(self.store.time())
+        for queue in self.queues:
+            registry = ScheduledJobRegistry(queue=queue, job_class=self.job_class)
+            for id in registry.get_jobs_to_schedule(due, DUE_AT_ONCE):
+                try:
+                    job = self.job_class.fetch(id, connection=self.connection, serializer=self.serializer)
+                except (NoSuchJobError, ResponseError) as error:  # gone, or damaged: the others need not wait for it
+                    log.warning("a scheduled job cannot be read: %s", error, extra=named(id))
+                    registry.remove(id)
+                    continue
+                with self.connection.pipeline() as pipeline:
+                    together = None if job.has_rate_limit else pipeline  # RQ gives those a transaction of their own
+                    queue.enqueue_job(job, pipeline=together, at_front=job.should_enqueue_at_front())
+                    registry.remove(id, pipeline=pipeline)
+                    pipeline.execute()
+
+    def look_after(self) -> None:
+        """Ends or repairs what is open, lags behind its job and is looked at by nobody."""
+        for _ in range(SWEEPS):
+            looked, repaired = self.store.sweep(SWEEP_AFTER_SECONDS)
+            if repaired:
+                log.info("open records repaired: %d of %d", repaired, looked)
+            if repaired < looked or not looked:  # after `rq empty` there is much to do, and usually nothing
+                break
 
     def _repair(self, id: str) -> None:
         batch = batch_of(id)

@@ -31,7 +31,6 @@ const PROBLEMS = {
   unreadable: "This cannot be opened: it is a folder, or was changed, moved or deleted meanwhile.",
   no_image: "The file is empty.",
   undecodable_image: "The picture is damaged or cut off, so it cannot be read.",
-  redis_unavailable: "The queue is out of reach.",
   queue_full: "The queue is full.",
   rate_limited: "Too many pictures at once.",
   unauthorized: "The server wants to know your key: reload the page to enter it.",

@@ -1,14 +1,15 @@
 #!lua flags=allow-oom
--- Takes a waiting picture back, or forgets one that has ended. What is running is left alone.
+-- Takes a waiting picture back, or forgets one that has ended. What is running is left alone. An error in between is
+-- repaired by whoever asks again: a cancelled job ends its record, and what is half forgotten has still ended.
 -- WITH: jobs
 -- KEYS: none
 -- ARGV: id, ttl (s) of what remains
 -- Answer: 'cancelled' | 'forgotten' | 'running' | 'missing'
 local id, ttl = ARGV[1], tonumber(ARGV[2])
 local key = PREDICTION .. id
-local state = redis.call('HGET', key, 'state')
+local state = try('HGET', key, 'state')
 if not state or state == 'forgotten' then return 'missing' end
-local origin = redis.call('HGET', JOB .. id, 'origin')
+local origin = try('HGET', JOB .. id, 'origin')
 
 if is_open(state) then
   if origin and not cancel_job(id, origin, ttl) then return 'running' end
@@ -20,8 +21,6 @@ if is_open(state) then
 end
 
 forget_job(id)
-redis.call('DEL', IMAGE .. id, INPUT .. id, key)
--- A tombstone, so that the id is answered with "not found" and not with "lost".
-redis.call('HSET', key, 'state', 'forgotten')
-redis.call('EXPIRE', key, ttl)
+redis.call('DEL', IMAGE .. id, INPUT .. id)
+leave_tombstone(key, ttl)
 return 'forgotten'

@@ -12,20 +12,14 @@ local open = is_open(ARGV[3])
 if not batch[2] or is_open(batch[1]) ~= open then return 0 end
 for i = tonumber(ARGV[4]), math.min(tonumber(ARGV[5]), batch[2] - 1) do
   local chunk = id .. '-' .. i
-  local origin = redis.call('HGET', JOB .. chunk, 'origin')
+  local origin = try('HGET', JOB .. chunk, 'origin')
   if not open then
     forget_job(chunk)
     redis.call('DEL', CHUNK .. chunk, RESULTS .. chunk)
     changed = changed + 1
-  elseif origin and cancel_job(chunk, origin, ttl) then
-    end_chunk(chunk, ttl, 'cancelled', '', '')
+  elseif origin and cancel_job(chunk, origin, ttl) and end_chunk(chunk, ttl, 'cancelled', '', '') then
     changed = changed + 1
   end
 end
--- A tombstone, so that the id is answered with "not found" and not with "lost".
-if not open and batch[2] - 1 <= tonumber(ARGV[5]) then
-  redis.call('DEL', key)
-  redis.call('HSET', key, 'state', 'forgotten')
-  redis.call('EXPIRE', key, ttl)
-end
+if not open and batch[2] - 1 <= tonumber(ARGV[5]) then leave_tombstone(key, ttl) end
 return changed

@@ -10,7 +10,7 @@
 --       job's result ttl, failure ttl, return value (base64 JSON), exception (base64 zlib) or '', working time (s)
 -- Answer: 0 where nothing was written, because the chunk is somebody else's or has ended; 1; or 2: it has dependents
 local step, id, ttl = ARGV[1], ARGV[2], tonumber(ARGV[3])
-if step == 'start' then return (start_chunk(id, ttl)) end
+if step == 'start' then return (start_chunk(id, ttl, read_chunk(id))) end
 local worker, execution, queue, margin = ARGV[10], ARGV[11], ARGV[12], tonumber(ARGV[13])
 if worker ~= '' and not held(queue, id .. ':' .. execution, margin) then return 0 end
 local noted = note_rows(id, ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9])

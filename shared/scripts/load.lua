@@ -5,12 +5,12 @@
 -- Answer: {Unix seconds, pictures in chunks beyond one for each job, created_at of the longest waiting job or '',
 --   seconds over which was counted, pictures that arrived in them, pictures that ended,
 --   {waiting jobs by queue}, {jobs in hand by queue}, {name, state or '', device or '', pictures/s or '', ... of live workers}}
-local waiting, running, workers, oldest = {}, {}, {}, ''
+local waits, running, workers, oldest = {}, {}, {}, ''
 for i, name in ipairs(ARGV) do
-  waiting[i] = redis.call('LLEN', 'rq:queue:' .. name)
+  waits[i] = queue_length(name)
   running[i] = redis.call('ZCARD', 'rq:wip:' .. name)
   local first = redis.call('LINDEX', 'rq:queue:' .. name, 0)
-  local since = first and redis.call('HGET', JOB .. first, 'created_at')
+  local since = first and try('HGET', JOB .. first, 'created_at')
   -- RFC 3339 in UTC sorts as text.
   if since and (oldest == '' or since < oldest) then oldest = since end
 end
@@ -25,4 +25,4 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', 'digitq:workers', NOW, '+inf')
   local worker = redis.call('HMGET', 'rq:worker:' .. name, 'state', 'device', 'speed')
   for _, text in ipairs({name, worker[1] or '', worker[2] or '', worker[3] or ''}) do workers[#workers + 1] = text end
 end
-return {STAMP, redis.call('GET', BULK) or '0', oldest, tostring(NOW - (slot - 2) * SLOT_SECONDS), arrived, ended, waiting, running, workers}
+return {STAMP, redis.call('GET', BULK) or '0', oldest, tostring(NOW - (slot - 2) * SLOT_SECONDS), arrived, ended, waits, running, workers}

@@ -42,11 +42,11 @@ if ARGV[1] == 'take' then
     local id = unparked(busy) or redis.call('ZRANGEBYSCORE', WEBHOOKS, '-inf', NOW, 'LIMIT', 0, 1)[1]
     if not id then return {} end
     local key = PREDICTION .. id
-    local record = redis.call('HMGET', key, 'callback_url', 'owner')
-    local party = record[1] and party_of(record[2], record[1])
+    local record = try('HMGET', key, 'callback_url', 'owner', 'state')
+    local party = record and record[1] and party_of(record[2], record[1])
     local ttl = math.max(1, redis.call('TTL', key))
-    -- Forgotten or expired meanwhile: nobody wants to know any more.
-    if not record[1] then
+    -- Forgotten or expired meanwhile: nobody wants to know any more. Or it has not ended yet: then it comes due again.
+    if not party or is_open(record[3]) then
       redis.call('ZREM', WEBHOOKS, id)
     elseif busy[party] then
       park(id, party, ttl)

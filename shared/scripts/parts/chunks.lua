@@ -1,70 +1,132 @@
 -- The one place where a chunk and its batch move. For scripts that say `WITH: chunks`.
 
--- Starts a chunk and, with its first, the batch. Returns the attempt, the request's id and trace, and when it was
--- submitted. The attempt is the fence for its results: only the last who started it may write. Whoever had it before and did not let go of it has died: in the middle of the picture
--- that is marked as its suspect, or somewhere.
-local function start_chunk(id, ttl)
+-- What start_chunk() has to know; nil where the chunk's key is of another type.
+local function read_chunk(id)
+  local chunk = try('HMGET', RESULTS .. id, 'state', 'batch', 'suspect', 'request_id', 'traceparent', 'attempt', 'stalls')
+  if not chunk or not chunk[2] then return chunk end
+  chunk.of = try('HMGET', BATCH .. chunk[2], 'state', 'submitted_at') or {}
+  chunk.deaths = chunk[3] and redis.call('HGET', RESULTS .. id, 'deaths:' .. chunk[3])
+  return chunk
+end
+
+-- Starts a chunk and, with its first, the batch. Returns the attempt ("0": there is nothing to run), the request's id
+-- and trace, and when it was submitted. The attempt is the fence for its results: only the last who started it may
+-- write. Whoever had it before and did not let go of it has died: in the middle of the picture that is marked as its
+-- suspect, or somewhere.
+local function start_chunk(id, ttl, chunk)
   local key = RESULTS .. id
-  local chunk = redis.call('HMGET', key, 'state', 'batch', 'suspect', 'request_id', 'traceparent')
-  if not is_open(chunk[1]) then return '0', '', '', '' end
-  local attempt = redis.call('HINCRBY', key, 'attempt', 1)
-  redis.call('HSET', key, 'state', 'running')
+  if not chunk or not is_open(chunk[1]) or not chunk.of[1] then return '0', '', '', '' end
+  local batch, attempt = BATCH .. chunk[2], tostring((tonumber(chunk[6]) or 0) + 1)
+  local blame = {}
   if chunk[3] then
-    redis.call('HINCRBY', key, 'deaths:' .. chunk[3], 1)
     redis.call('HDEL', key, 'suspect')
-  elseif attempt > 1 then
-    redis.call('HINCRBY', key, 'stalls', 1)
+    blame = {'deaths:' .. chunk[3], (tonumber(chunk.deaths) or 0) + 1}
+  elseif attempt ~= '1' then
+    blame = {'stalls', (tonumber(chunk[7]) or 0) + 1}
   end
-  local batch = redis.call('HMGET', BATCH .. chunk[2], 'state', 'submitted_at')
-  if batch[1] == 'queued' then
-    redis.call('HSET', BATCH .. chunk[2], 'state', 'running', 'started_at', ISO)
-  end
-  for _, name in ipairs({key, CHUNK .. id, BATCH .. chunk[2]}) do redis.call('EXPIRE', name, 2 * ttl) end
-  return tostring(attempt), chunk[4] or '', chunk[5] or '', batch[2] or ''
+  redis.call('HSET', key, 'state', 'running', 'attempt', attempt, unpack(blame))
+  if chunk.of[1] == 'queued' then redis.call('HSET', batch, 'state', 'running', 'started_at', ISO) end
+  for _, name in ipairs({key, CHUNK .. id, batch}) do redis.call('EXPIRE', name, 2 * ttl) end
+  return attempt, chunk[4] or '', chunk[5] or '', chunk.of[2] or ''
 end
 
 -- Notes the results of pictures `start` and following, and which picture is tried next ('' for none in particular).
 -- False, and nothing, for a chunk that has ended or that somebody else has started since.
 local function note_rows(id, attempt, start, rows, succeeded, failed, suspect)
   local key = RESULTS .. id
-  local chunk = redis.call('HMGET', key, 'state', 'batch', 'attempt')
-  if not is_open(chunk[1]) or chunk[3] ~= attempt then return false end
-  if rows ~= '' and redis.call('HSETNX', key, 'rows:' .. start, rows) == 1 then
-    redis.call('HINCRBY', key, 'done', succeeded + failed)
-    redis.call('HDEL', key, 'stalls')
-    redis.call('HINCRBY', BATCH .. chunk[2], 'succeeded', succeeded)
-    redis.call('HINCRBY', BATCH .. chunk[2], 'failed', failed)
+  local chunk = try('HMGET', key, 'state', 'batch', 'attempt', 'done', 'succeeded', 'failed', 'rows:' .. start)
+  if not chunk or not is_open(chunk[1]) or chunk[3] ~= attempt then return false end
+  if rows ~= '' and not chunk[7] then
+    local batch = try('HMGET', BATCH .. chunk[2], 'succeeded', 'failed')
+    -- The chunk has its own counts, with its rows; the batch's are counted again when it ends.
+    redis.call('HSET', key, 'rows:' .. start, rows, 'done', (tonumber(chunk[4]) or 0) + succeeded + failed,
+      'succeeded', (tonumber(chunk[5]) or 0) + succeeded, 'failed', (tonumber(chunk[6]) or 0) + failed, 'stalls', 0)
+    if batch and batch[1] then
+      redis.call('HSET', BATCH .. chunk[2], 'succeeded', batch[1] + succeeded, 'failed', batch[2] + failed)
+    end
     if succeeded + failed > 0 then tally('ended', succeeded + failed) end
   end
   if suspect ~= '' then redis.call('HSET', key, 'suspect', suspect) else redis.call('HDEL', key, 'suspect') end
   return true
 end
 
+-- How many pictures of a batch have succeeded, failed and were cancelled, by its chunks: what a chunk that is gone had
+-- has failed. nil where a version has noted results that did not count them in the chunk.
+local function recount(id, total, chunks)
+  local succeeded, cancelled = 0, 0
+  for i = 0, chunks - 1 do
+    local chunk = try('HMGET', RESULTS .. id .. '-' .. i, 'done', 'succeeded', 'failed', 'count', 'rest')
+    if chunk and chunk[4] then
+      local done, found = tonumber(chunk[1]) or 0, tonumber(chunk[2]) or 0
+      if found + (tonumber(chunk[3]) or 0) ~= done then return nil end
+      succeeded = succeeded + found
+      if chunk[5] == 'cancelled' then cancelled = cancelled + chunk[4] - done end
+    end
+  end
+  return succeeded, total - succeeded - cancelled, cancelled
+end
+
 -- A batch ends with its last chunk; what it holds lives for `ttl` from then.
 local function end_batch(id, ttl)
   local key = BATCH .. id
-  local batch = redis.call('HMGET', key, 'cancelled', 'chunks')
-  redis.call('HSET', key, 'state', batch[1] ~= '0' and 'cancelled' or 'finished', 'finished_at', ISO)
-  redis.call('EXPIRE', key, ttl)
+  local batch = redis.call('HMGET', key, 'cancelled', 'chunks', 'total', 'succeeded', 'failed')
+  local succeeded, failed, cancelled = recount(id, batch[3], batch[2])
+  if not succeeded then succeeded, failed, cancelled = batch[4], batch[5], tonumber(batch[1]) end
   for i = 0, tonumber(batch[2]) - 1 do
     redis.call('EXPIRE', RESULTS .. id .. '-' .. i, ttl)
     redis.call('EXPIRE', CHUNK .. id .. '-' .. i, ttl)
   end
+  redis.call('HSET', key, 'state', cancelled > 0 and 'cancelled' or 'finished', 'finished_at', ISO, 'open', 0,
+    'succeeded', succeeded, 'failed', failed, 'cancelled', cancelled)
+  redis.call('EXPIRE', key, ttl)
+  index_ended('batch', id, ttl)
+  redis.pcall('ZREM', OPEN, id)
 end
 
 -- Ends a chunk, once; its pictures without a result end as `state`, with an error where there is one.
 local function end_chunk(id, ttl, state, code, message)
   local key = RESULTS .. id
-  local chunk = redis.call('HMGET', key, 'state', 'batch', 'count', 'done')
-  if not is_open(chunk[1]) then return false end
+  local chunk, slots = try('HMGET', key, 'state', 'batch', 'count', 'done', 'bytes'), {}
+  if not chunk or not is_open(chunk[1]) then return false end
   local rest = tonumber(chunk[3]) - tonumber(chunk[4])
+  local batch = BATCH .. chunk[2]
+  local counts = try('HMGET', batch, 'open', 'failed', 'cancelled')
+  if redis.call('DECRBY', BULK, chunk[3] - 1) <= 0 then redis.call('DEL', BULK) end
   redis.call('HSET', key, 'state', 'ended', 'rest', state, 'error_code', code, 'error_message', message)
   -- What nobody will run again need not be kept.
   if rest == 0 or state ~= 'failed' then redis.call('DEL', CHUNK .. id) end
-  if redis.call('DECRBY', BULK, chunk[3] - 1) <= 0 then redis.call('DEL', BULK) end
-  local batch = BATCH .. chunk[2]
-  if redis.call('EXISTS', batch) == 0 then return true end
-  if rest > 0 then redis.call('HINCRBY', batch, state == 'cancelled' and 'cancelled' or 'failed', rest) end
-  if redis.call('HINCRBY', batch, 'open', -1) == 0 then end_batch(chunk[2], ttl) end
+  add_bytes(slots, chunk[5])
+  release_bytes(slots)
+  if not counts or not counts[1] then return true end
+  local field = state == 'cancelled' and 'cancelled' or 'failed'
+  redis.call('HSET', batch, 'open', counts[1] - 1, field, (field == 'failed' and counts[2] or counts[3]) + rest)
+  if tonumber(counts[1]) == 1 then end_batch(chunk[2], ttl) end
   return true
+end
+
+-- Repairs a batch that has not ended: chunks follow what RQ alone has done to their jobs, and the batch ends with the
+-- last of them. A chunk whose record is gone has waited for too long.
+local function repair_batch(id, ttl)
+  local chunks, open = redis.call('HGET', BATCH .. id, 'chunks'), 0
+  for i = 0, chunks - 1 do
+    local chunk = id .. '-' .. i
+    local state = try('HGET', RESULTS .. chunk, 'state')
+    if is_open(state) then
+      local job = try('HMGET', JOB .. chunk, 'status', 'origin') or {}
+      local status = job[1]
+      if not status then
+        end_chunk(chunk, ttl, 'failed', 'lost', 'The job was deleted from the queue.')
+      elseif status == 'failed' or status == 'stopped' then
+        end_chunk(chunk, ttl, 'failed', 'poison', 'Every worker that took this picture died or lost it.')
+      elseif status == 'finished' then
+        end_chunk(chunk, ttl, 'failed', 'lost', 'The job ended without an answer.')
+      elseif status == 'canceled' then
+        end_chunk(chunk, ttl, 'cancelled', '', '')
+      else
+        if status ~= 'started' and state == 'running' then redis.call('HSET', RESULTS .. chunk, 'state', 'queued') end
+        open = open + 1
+      end
+    end
+  end
+  if open == 0 and is_open(redis.call('HGET', BATCH .. id, 'state')) then end_batch(id, ttl) end
 end

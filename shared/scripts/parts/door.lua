@@ -21,3 +21,43 @@ local function wait_for_room(pictures)
   if ended == 0 then return 30 end -- nobody works: they have to be started first
   return math.max(1, math.min(60, math.ceil(pictures * (NOW - (slot - 2) * SLOT_SECONDS) / ended)))
 end
+
+-- Whether no job is in a worker's hands, for scripts whose KEYS are the queues.
+local function nothing_in_hand()
+  for _, key in ipairs(KEYS) do
+    if redis.call('ZCARD', 'rq:wip:' .. string.sub(key, 10)) > 0 then return false end -- after 'rq:queue:'
+  end
+  return true
+end
+
+-- Bytes of pictures that were accepted and have not ended, where so many wait; and the slots of which nothing can be left:
+-- of all, if nothing waits or is in hand (workers of older versions do not count what they end).
+local function bytes_waiting(waiting)
+  local sums, bytes, slots, stale = redis.call('HGETALL', BYTES), 0, {}, {}
+  for i = 1, #sums, 2 do
+    slots[#slots + 1] = sums[i]
+    if tonumber(sums[i]) > NOW then bytes = bytes + sums[i + 1] else stale[#stale + 1] = sums[i] end
+  end
+  if bytes > 0 and waiting == 0 and nothing_in_hand() then return 0, slots end
+  return bytes, stale
+end
+
+-- The slot for what is accepted now, named for the Unix second when all its records have expired, ended or not.
+local function byte_slot(ttl)
+  local width = math.ceil(ttl / 4)
+  return string.format('%d', (math.floor(NOW / width) + 1) * width + 2 * ttl)
+end
+
+-- What is counted has been accepted: a count is not worth an error.
+local function count_bytes(slot, bytes, stale, ttl)
+  if #stale > 0 then redis.pcall('HDEL', BYTES, unpack(stale)) end
+  if bytes > 0 and redis.pcall('HINCRBY', BYTES, slot, bytes) == bytes then redis.pcall('EXPIRE', BYTES, 3 * ttl) end
+end
+
+-- The answer where so many bytes more do not fit; nil where they do. What finds nothing before it always enters: how
+-- large one upload may be is bounded elsewhere.
+local function too_heavy(bytes, more, limit, waiting)
+  if bytes == 0 or bytes + more <= limit then return nil end
+  local each = bytes / math.max(1, waiting)
+  return {'heavy', bytes, wait_for_room((bytes + more - limit) / each)}
+end

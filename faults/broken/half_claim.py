@@ -1,0 +1,54 @@
+"""Broken on purpose: the real worker, but its claim takes pictures from the queue before its last check.
+
+Where that fails, because memory is full, they are started and nobody has a lease on them.
+"""
+
+from __future__ import annotations
+
+from shared import redis_scripts
+from shared.settings import Settings
+
+BEFORE = """
+local server, leases = redis, {}
+local redis = setmetatable({call = function(...)
+  local command, key = ...
+  if command ~= 'ZADD' or string.sub(key, 1, 7) ~= 'rq:wip:' then return server.call(...) end
+  leases[#leases + 1] = {...}
+  return 0
+end}, {__index = server})
+
+local function claim()
+"""
+AFTER = """
+end
+
+local claimed = claim()
+local info = redis.call('INFO', 'memory')
+local limit = tonumber(string.match(info, 'maxmemory:(%d+)'))
+if limit > 0 and tonumber(string.match(info, 'used_memory:(%d+)')) > limit then error('memory is full') end
+for _, lease in ipairs(leases) do server.call(unpack(lease)) end
+return claimed
+"""
+
+_source = redis_scripts.source
+
+
+def half_checked(name: str) -> str:
+    """The script, and the claim with its last check too late."""
+    text = _source(name)
+    if name != "claim":
+        return text
+    shebang, _, body = text.partition("\n")
+    return f"{shebang}{BEFORE}{body}{AFTER}"
+
+
+def main() -> None:
+    """Serves as `digitq worker` does."""
+    from worker.service import serve
+
+    redis_scripts.source = half_checked  # type: ignore[assignment]
+    serve(Settings.from_env())
+
+
+if __name__ == "__main__":
+    main()

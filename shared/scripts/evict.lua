@@ -1,0 +1,104 @@
+#!lua flags=allow-oom
+-- Makes room where memory is nearly full: deletes predictions and batches that have ended, the oldest ends first, with
+-- everything that is kept of them; their ids are then answered as expired. One bounded step; nothing where there is no
+-- limit of memory. What has not ended, what has just ended, and what an operator has put back is never deleted.
+-- WITH: jobs
+-- KEYS: none
+-- ARGV: share of maxmemory at which to begin, share at which to stop, how long an end is kept in any case (s),
+--       result ttl (s), most predictions at once
+-- Answer: {how many predictions and batches were deleted, 1 if there may be more to delete, else 0}
+local begin, stop, fresh, ttl, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local info = redis.call('INFO', 'memory')
+
+local function number(name)
+  return tonumber(string.match(info, '\n' .. name .. ':(%d+)') or 0)
+end
+
+local limit = number('maxmemory')
+-- Buffers for replicas and the log do not count, as they do not when Redis refuses to write.
+local used = number('used_memory') - number('mem_not_counted_for_evict')
+if limit == 0 or used < begin * limit then return {0, 0} end
+local wanted, count = used - stop * limit, 0
+local gone, registries, entries, again = {}, {}, {}, {}
+
+-- What a hash holds; nothing where somebody has put something else in its place: it is deleted all the same.
+local function fields(key, ...)
+  local values = redis.pcall('HMGET', key, ...)
+  if not values.err then return values end
+  return string.find(values.err, 'WRONGTYPE', 1, true) and {} or error(values)
+end
+
+-- The keys of an RQ job that has ended. False while RQ still has to run it, because somebody has put it back.
+local function drop_job(id, found)
+  local job = fields(JOB .. id, 'status', 'origin')
+  if job[1] and not (job[1] == 'finished' or job[1] == 'failed' or job[1] == 'canceled' or job[1] == 'stopped') then
+    return false
+  end
+  found[#found + 1] = JOB .. id
+  found[#found + 1] = 'rq:results:' .. id
+  for _, registry in ipairs(job[2] and {'finished', 'failed', 'canceled'} or {}) do
+    note(registries, 'rq:' .. registry .. ':' .. job[2], id)
+  end
+  return true
+end
+
+local function drop(found, idempotency)
+  for _, key in ipairs(found) do gone[#gone + 1] = key end
+  if idempotency then gone[#gone + 1] = IDEMPOTENCY .. idempotency end
+  count = count + 1
+end
+
+local function drop_prediction(id)
+  local record = fields(PREDICTION .. id, 'state', 'idempotency_key', 'callback_url', 'webhook_tries')
+  if is_open(record[1]) then return end
+  -- Whoever asked for a callback is to be called first, once.
+  if record[3] and not record[4] then
+    again[#again + 1] = id
+    return
+  end
+  local size = redis.pcall('STRLEN', IMAGE .. id)
+  local found = {IMAGE .. id, INPUT .. id, PREDICTION .. id}
+  if not drop_job(id, found) then return end
+  if record[3] then note(registries, WEBHOOKS, id) end
+  drop(found, record[2])
+  wanted = wanted - (tonumber(size) or 0) - 4096
+end
+
+local function drop_batch(id)
+  local batch = fields(BATCH .. id, 'state', 'chunks', 'idempotency_key')
+  if is_open(batch[1]) then return end
+  local found = {BATCH .. id}
+  for i = 0, tonumber(batch[2] or 0) - 1 do
+    local chunk = id .. '-' .. i
+    if not drop_job(chunk, found) then return end
+    found[#found + 1] = CHUNK .. chunk
+    found[#found + 1] = RESULTS .. chunk
+  end
+  drop(found, batch[3])
+  wanted = wanted - 4096 * #found
+end
+
+local from, newest = '-', string.format('%d', (NOW - fresh) * 1000)
+while wanted > 0 and count < most and #entries < most do
+  local entry = redis.call('XRANGE', ENDED, from, newest, 'COUNT', 1)[1]
+  if not entry then break end
+  entries[#entries + 1] = entry[1]
+  from = '(' .. entry[1]
+  if entry[2][1] == 'batch' then
+    drop_batch(entry[2][2])
+  else
+    for id in string.gmatch(entry[2][2], '%S+') do drop_prediction(id) end
+  end
+end
+if #entries == 0 then return {0, 0} end
+
+if count > 0 then
+  -- From now on an id that was handed out before the last of these ends, and of which nothing is left, has expired.
+  local milliseconds = string.match(entries[#entries], '^%d+')
+  redis.call('SET', EVICTED, string.format('%d.%03d', milliseconds / 1000, milliseconds % 1000), 'EX', ttl)
+end
+in_slices(gone, function(...) redis.call('DEL', ...) end)
+for_each('ZREM', registries)
+if #again > 0 then index_ended('predictions', table.concat(again, ' '), ttl) end
+in_slices(entries, function(...) redis.call('XDEL', ENDED, ...) end)
+return {count, 1}

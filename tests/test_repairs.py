@@ -1,0 +1,359 @@
+"""What damaged keys, RQ's tools and half-finished recoveries leave behind is put right, also when nobody looks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import redis
+from rq import Queue as RQQueue
+from rq import Retry
+from rq.job import Job
+
+from shared import keys
+from shared.batch import BatchState
+from shared.batches import Batches
+from shared.chunks import Item, packed
+from shared.errors import Lost, NotFound, QueueFull, RedisUnavailable
+from shared.prediction import State
+from shared.settings import Settings
+from shared.store import Store, connect
+from tests import fakes
+from worker import upkeep
+from worker.batch_worker import BatchWorker
+
+CALLBACK = {"callback_url": "https://example.org"}
+
+
+@contextmanager
+def serving(store: Store, allowed: Sequence[str] = ()) -> Iterator[BatchWorker]:
+    worker = BatchWorker(store, fakes.classify, card={"version": "m"}, allowed=allowed)
+    yield worker
+    worker.bell.close()
+
+
+def burst(store: Store) -> None:
+    with serving(store) as worker:
+        worker.work(burst=True)
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is open is looked after in each turn of upkeep."""
+    monkeypatch.setattr(upkeep, "SWEEP_AFTER_SECONDS", 0)
+
+
+def rq_queue(client: redis.Redis) -> RQQueue:
+    return RQQueue("digitq", connection=client, serializer="json")
+
+
+def expire_leases(client: redis.Redis) -> None:
+    for key in client.scan_iter("rq:wip:*"):
+        client.zadd(key, dict.fromkeys(client.zrange(key, 0, -1), 1))
+
+
+# ---------------------------------------------------------------------- damaged keys, missing rights, full memory
+
+
+@pytest.mark.parametrize(
+    ("key", "code"),
+    [
+        ("digitq:image:{}", "unreadable_job"),
+        ("digitq:prediction:{}", ""),
+        ("rq:job:{}", "lost"),
+        ("rq:executions:{}", "unreadable_job"),
+        ("rq:results:{}", None),
+        ("digitq:input:{}", None),
+    ],
+)
+def test_a_key_of_another_type_fails_its_picture_alone(
+    key: str, code: str | None, store: Store, client: redis.Redis
+) -> None:
+    ids = [store.submit(str(digit).encode()).id for digit in range(3)]
+    client.delete(key.format(ids[1]))
+    client.rpush(key.format(ids[1]), "x")
+    burst(store)
+    assert [store.fetch(id).digit for id in (ids[0], ids[2])] == [0, 2]
+    if code == "":
+        with pytest.raises(Lost):
+            store.fetch(ids[1])
+        assert Job.fetch(ids[1], connection=client, serializer="json").is_failed
+    else:
+        found = store.fetch(ids[1])
+        assert ((found.error or {}).get("code"), found.digit) == (code, None if code else 1)
+    assert not client.exists("rq:wip:digitq", "rq:queue:digitq")
+
+
+def test_a_record_that_makes_no_sense_fails_its_picture_alone(store: Store, client: redis.Redis) -> None:
+    ids = [store.submit(str(digit).encode()).id for digit in range(3)]
+    client.hset(keys.prediction(ids[1]), "attempt", "many")
+    burst(store)
+    assert client.hget(keys.prediction(ids[1]), "error_code") == b"unreadable_job"
+    assert [store.fetch(id).digit for id in (ids[0], ids[2])] == [0, 2]
+
+
+@pytest.mark.parametrize("key", ["digitq:results:{}-0", "digitq:chunk:{}-0", "rq:job:{}-0", "rq:executions:{}-0"])
+@pytest.mark.usefixtures("at_once")
+def test_a_key_of_another_type_fails_its_chunk_alone(key: str, store: Store, client: redis.Redis) -> None:
+    batches, single = Batches(store), store.submit(b"7").id
+    chunks = [one for digit in (b"1", b"2") for one in packed([Item("a.png", digit)] * 2)]
+    id = batches.submit(chunks).id
+    client.delete(key.format(id))
+    client.rpush(key.format(id), "x")
+    burst(store)
+    found = batches.fetch(id)
+    assert (found.state, found.succeeded, found.failed) == (BatchState.FINISHED, 2, 2)
+    rows = list(batches.results(id))
+    assert [(row["index"], row["digit"]) for row in rows] == [(0, None), (1, None), (2, 2), (3, 2)]
+    assert all(row["error"] for row in rows[:2])
+    assert store.fetch(single).digit == 7
+
+
+def test_a_worker_without_a_right_loses_nothing_and_costs_no_attempt(
+    store: Store, client: redis.Redis, settings: Settings
+) -> None:
+    once = Store(client, replace(settings, max_attempts=1))
+    ids = [once.submit(b"7").id for _ in range(3)]
+    job = rq_queue(client).enqueue(keys.JOB_FUNCTION, once.submit(b"7").id)
+    for missing in ("hset", "ltrim", "zadd", "sadd", "expire"):
+        rights = ["+@all", f"-{missing}"]
+        client.acl_setuser("poor", enabled=True, nopass=True, keys=["*"], channels=["*"], commands=rights)
+        poor = connect(settings.redis_url.replace("unix://", "unix://poor:x@"))
+        with pytest.raises(RedisUnavailable):
+            Store(poor, once.settings).claim("w", keys.QUEUES, 64, missing)
+        poor.close()
+        expire_leases(client)
+        with serving(once) as worker:
+            worker.recover()
+    client.acl_deluser("poor")
+    burst(once)
+    assert [(one.digit, one.attempt) for one in map(once.fetch, ids)] == [(7, 1)] * 3
+    assert job.get_status() == "finished"
+
+
+def test_a_full_memory_ends_what_was_accepted(store: Store, client: redis.Redis) -> None:
+    ids = [store.submit(b"7", notes=CALLBACK).id for _ in range(3)]
+    batch = Batches(store).submit(packed([Item("a.png", b"7")]))
+    client.config_set("maxmemory", 1)
+    try:
+        with serving(store) as worker:
+            while claims := worker.claim():
+                worker.run(claims)
+    finally:
+        client.config_set("maxmemory", 0)
+    assert [store.fetch(id).digit for id in ids] == [7] * 3
+    assert Batches(store).fetch(batch.id).succeeded == 1
+
+
+# ---------------------------------------------------------------------- what nobody looks at
+
+
+@pytest.mark.usefixtures("at_once")
+def test_after_rq_empty_records_end_and_callbacks_are_made_when_nobody_polls(store: Store, client: redis.Redis) -> None:
+    id = store.submit(b"7", notes=CALLBACK).id
+    batch = Batches(store).submit(packed([Item("a.png", b"7")])).id
+    for name in keys.QUEUES:
+        RQQueue(name, connection=client, serializer="json").empty()
+    burst(store)
+    due = store.due_webhook(5, 3)
+    assert due and (due.id, due.record["state"], due.record["error_code"]) == (id, "failed", "lost")
+    assert client.hget(keys.batch(batch), "state") == b"finished"
+    assert not client.exists(keys.OPEN, keys.BULK)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_stock_workers_recovery_is_followed_when_nobody_polls(store: Store, client: redis.Redis) -> None:
+    once = Store(client, replace(store.settings, max_attempts=1))
+    id = once.submit(b"7", notes=CALLBACK).id
+    once.claim("dead", keys.QUEUES, 64, "n")
+    expire_leases(client)
+    assert rq_queue(client).started_job_registry.count == 0  # RQ cleans up when it counts
+    burst(once)
+    due = once.due_webhook(5, 3)
+    assert due and (due.id, due.record["error_code"]) == (id, "poison")
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("status", ["started", "scheduled", "queued"])
+def test_a_job_that_is_not_where_its_status_says_runs_again(status: str, store: Store, client: redis.Redis) -> None:
+    id = store.submit(b"7").id
+    batch = Batches(store).submit(packed([Item("a.png", b"7")])).id
+    for job, queue in ((id, "digitq"), (f"{batch}-0", "digitq-low")):
+        client.lrem(keys.queue(queue), 1, job)
+        client.hset(f"rq:job:{job}", "status", status)
+    burst(store)
+    assert store.fetch(id).digit == 7
+    assert Batches(store).fetch(batch).succeeded == 1
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_job_of_somebody_elses_that_is_started_without_a_lease_runs_again(store: Store, client: redis.Redis) -> None:
+    job = rq_queue(client).enqueue("tests.jobs.double", 21)
+    store.claim("dead", keys.QUEUES, 64, "n")
+    client.delete("rq:wip:digitq")
+    with serving(store, allowed=["tests.jobs.double"]) as worker:
+        worker.work(burst=True)
+    assert (job.return_value(), job.get_status()) == (42, "finished")
+    assert store.sweep(0)[0] <= 1
+    assert not client.exists(keys.OPEN)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_job_in_hand_is_left_alone(store: Store, client: redis.Redis) -> None:
+    id = store.submit(b"7").id
+    store.claim("w", keys.QUEUES, 64, "n")
+    burst(store)
+    assert store.fetch(id).state is State.RUNNING
+
+
+def test_looking_after_what_is_open_costs_the_same_however_much_has_ended(store: Store, client: redis.Redis) -> None:
+    def cost() -> int:
+        client.config_resetstat()
+        store.sweep(0)
+        return sum(stat["calls"] for name, stat in client.info("commandstats").items() if "config" not in name)  # type: ignore[union-attr]
+
+    store.sweep(0)
+    before = cost()
+    for _ in range(200):
+        store.submit(b"7")
+    burst(store)
+    assert cost() == before
+    for _ in range(300):
+        store.submit(b"7")
+    assert [store.sweep(0)[0] for _ in range(3)] == [100] * 3
+    assert store.sweep(30) == (0, 0)  # all were looked at just now
+
+
+# ---------------------------------------------------------------------- retries with an interval
+
+
+def test_a_retry_with_an_interval_runs_when_it_is_due(store: Store, client: redis.Redis) -> None:
+    client.set(keys.image("p"), b"7", ex=600)
+    job = rq_queue(client).enqueue(keys.JOB_FUNCTION, "p", job_id="p", retry=Retry(max=2, interval=60))
+    store.claim("dead", keys.QUEUES, 64, "n")
+    expire_leases(client)
+    with serving(store) as worker:
+        worker.recover()
+    assert job.get_status() == "scheduled"
+    burst(store)
+    assert (job.get_status(), store.fetch("p").state) == ("scheduled", State.QUEUED)
+    client.zadd("rq:scheduled:digitq", {"gone": 1, "p": int(time.time()) - 1})
+    burst(store)
+    assert (store.fetch("p").digit, job.get_status()) == (7, "finished")
+    assert not client.exists("rq:scheduled:digitq")
+
+
+# ---------------------------------------------------------------------- taking back
+
+
+def deep(store: Store, client: redis.Redis) -> str:
+    """A picture in the middle of a long queue."""
+    others = [store.submit(b"1").id for _ in range(3)]
+    client.rpush("rq:queue:digitq", *(f"front-{n}" for n in range(1500)))
+    id = store.submit(b"7").id
+    client.rpush("rq:queue:digitq", *(f"back-{n}" for n in range(1500)))
+    assert len(others) == 3
+    return id
+
+
+def test_taking_back_from_a_long_queue_does_not_search_it(store: Store, client: redis.Redis) -> None:
+    id = deep(store, client)
+    last = store.submit(b"2").id
+    before = store.load().queued
+    client.config_resetstat()
+    store.cancel(id)
+    store.cancel(last)  # near the end: found from there
+    assert client.info("commandstats")["cmdstat_lrem"]["calls"] == 1
+    assert store.load().queued == before - 2
+    assert store.fetch(id).state is State.CANCELLED
+    assert Job.fetch(id, connection=client, serializer="json").is_canceled
+    assert rq_queue(client).canceled_job_registry.get_job_ids() == [id, last]
+
+
+def test_what_was_taken_back_is_not_run_and_takes_no_room(store: Store, client: redis.Redis) -> None:
+    id = deep(store, client)
+    small = Store(client, replace(store.settings, queue_max_length=store.load().queued))
+    with pytest.raises(QueueFull):
+        small.submit(b"3")
+    small.cancel(id)
+    behind = small.submit(b"3").id
+    with pytest.raises(QueueFull):
+        small.submit(b"3")
+    client.ltrim("rq:queue:digitq", 1500, -1)
+    gone = client.lpos("rq:queue:digitq", id)
+    client.ltrim("rq:queue:digitq", gone, gone)
+    client.rpush("rq:queue:digitq", behind)
+    assert store.fetch(behind).queue_position == 0
+    burst(store)
+    assert (store.fetch(id).state, store.fetch(behind).digit) == (State.CANCELLED, 3)
+    assert store.load().queued == 0
+    assert not client.exists(keys.skipped("digitq"))
+
+
+# ---------------------------------------------------------------------- how long things live
+
+
+@pytest.mark.parametrize(("ttl", "lives"), [(600, 1200), (86_400, 86_400)])
+def test_an_idempotency_key_lives_no_longer_than_its_prediction(
+    ttl: int, lives: int, store: Store, client: redis.Redis
+) -> None:
+    short = Store(client, replace(store.settings, result_ttl_seconds=ttl))
+    short.submit(b"7", idempotency_key="k")
+    Batches(short).submit(packed([Item("a.png", b"7")]), idempotency_key="b")
+    assert [client.ttl(f"digitq:idempotency:{key}") for key in "kb"] == [pytest.approx(lives, abs=2)] * 2
+
+
+def test_what_was_forgotten_does_not_come_back(store: Store) -> None:
+    id = store.submit(b"7").id
+    burst(store)
+    store.cancel(id)
+    store.start_record(id)
+    with pytest.raises(NotFound):
+        store.fetch(id)
+
+
+def test_a_picture_lives_as_long_as_what_was_found_in_it(store: Store, client: redis.Redis) -> None:
+    id = store.submit(b"7").id
+    client.expire(keys.image(id), 60)  # it has waited for so long
+    burst(store)
+    assert client.ttl(keys.image(id)) == pytest.approx(client.ttl(keys.prediction(id)), abs=2)
+
+
+def test_a_batch_whose_chunks_have_expired_ends(store: Store, client: redis.Redis) -> None:
+    batches = Batches(store)
+    chunks = [one for digit in (b"1", b"2", b"3") for one in packed([Item("a.png", digit)] * 2)]
+    id = batches.submit(chunks).id
+    with serving(store) as worker:
+        worker.run(worker.claim())
+        for n in (1, 2):
+            client.delete(keys.results(f"{id}-{n}"), keys.chunk(f"{id}-{n}"))
+        found = batches.fetch(id)
+        assert (found.state, found.succeeded, found.failed) == (BatchState.FINISHED, 2, 4)
+        rows = list(batches.results(id))
+        assert [row["index"] for row in rows] == list(range(6))
+        assert [(row["state"], (row["error"] or {}).get("code")) for row in rows[2:]] == [("failed", "expired")] * 4
+        while claims := worker.claim():
+            worker.run(claims)
+    assert batches.fetch(id) == found
+
+
+def test_a_batch_that_waits_keeps_what_it_needs_to_end(store: Store, client: redis.Redis) -> None:
+    id = Batches(store).submit(packed([Item("a.png", b"7")])).id
+    for key in (keys.batch(id), keys.results(f"{id}-0")):
+        client.expire(key, 5)
+    store.sweep(0)
+    assert min(client.ttl(key) for key in (keys.batch(id), keys.results(f"{id}-0"))) > 60
+
+
+def test_a_batch_that_an_older_worker_has_begun_ends_with_the_right_counts(store: Store, client: redis.Redis) -> None:
+    batches = Batches(store)
+    id = batches.submit([one for digit in (b"1", b"2") for one in packed([Item("a.png", digit)] * 2)]).id
+    with serving(store) as worker:
+        worker.run(worker.claim())
+        client.hdel(keys.results(f"{id}-0"), "succeeded", "failed")  # it counted in the batch alone
+        worker.run(worker.claim())
+    found = batches.fetch(id)
+    assert (found.state, found.succeeded, found.failed) == (BatchState.FINISHED, 4, 0)
