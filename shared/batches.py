@@ -18,7 +18,7 @@ from shared.batch import Batch, BatchState, result
 from shared.chunks import Chunk
 from shared.claims import Claim
 from shared.connection import redis_errors
-from shared.errors import IdempotencyMismatch, NotFound, RedisUnavailable, StillRunning
+from shared.errors import Expired, IdempotencyMismatch, NotFound, RedisUnavailable, StillRunning
 from shared.ids import new_id
 from shared.keys import Priority
 from shared.store import Store
@@ -169,13 +169,22 @@ class Batches:
 
     def results(self, id: str, owner: str | None = None) -> Iterator[dict[str, Any]]:
         """One result for each picture, in their order, as they stand. Raises what fetch raises, before the first."""
-        self.fetch(id, owner)
-        return (row for n in range(self._count(id)) for row in self._rows(f"{id}-{n}"))
+        return self.results_of(self.fetch(id, owner))
+
+    def results_of(self, batch: Batch) -> Iterator[dict[str, Any]]:
+        """As many results as the batch has pictures. Raises RedisUnavailable; Expired where some are gone meanwhile."""
+        given = 0
+        for n in range(self._count(batch.id)):
+            for row in self._rows(f"{batch.id}-{n}"):
+                given += 1
+                yield row
+        if given < batch.total:
+            raise Expired(f"Only {given} of the {batch.total} results are still there")
 
     def _rows(self, id: str) -> list[dict[str, Any]]:
         record = self._record(id)
         if not record:
-            return []
+            raise Expired("Some of the results have expired")
         count, first, rows = int(record["count"]), int(record["first"]), _noted(record)
         names = json.loads(record["names"] or "[]") or [None] * count
         state, error = record["state"].decode(), record.get("error_code", b"").decode()
