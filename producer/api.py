@@ -6,6 +6,8 @@ import logging
 import re
 from collections.abc import Mapping
 from io import BytesIO
+from itertools import chain
+from threading import BoundedSemaphore
 from types import MappingProxyType
 from typing import Any
 
@@ -16,11 +18,13 @@ from PIL import Image
 from producer.access import caller
 from producer.admission import admit, clean_filename, media_type, too_large
 from producer.answers import Answer, Said, answer, conditional, said
+from producer.inbox import Client
 from producer.metrics import SUBMITTED
 from producer.outbound import check_callback
 from producer.trace import trace_of
 from producer.waiting import Waiters
-from shared.errors import BadRequest, NoImage, NotFound, NoWorker
+from producer.wsgi import SMALL, connection_of
+from shared.errors import BadRequest, NoImage, NotFound, NoWorker, TooManyDownloads
 from shared.ids import new_id
 from shared.keys import Priority
 from shared.prediction import Prediction
@@ -36,6 +40,8 @@ bp = Blueprint("api", __name__, url_prefix="/v1")
 MAX_WAIT_SECONDS = 30
 PICTURES = SUBMITTED.labels("picture")
 PRIORITIES = {priority.value: priority for priority in Priority}
+#: Results and large pictures that one web process sends at a time; each has buffers of some 300 KB.
+MAX_DOWNLOADS = 128
 #: Most predictions on one page of the history.
 MAX_PAGE = 100
 _PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?([0-9]{1,18})\"?(?=$|[,;\s])", re.IGNORECASE)
@@ -74,7 +80,7 @@ def _said(prediction: Prediction, status: int, **headers: str) -> Said:
 def create() -> Response:
     """Accepts one picture; waits for it where the client prefers to."""
     picture, wait = submission(request_ctx.request), preferred_wait(request_ctx.request)
-    return Answer(*accepted(picture, waiters().submit(picture, wait), wait))
+    return Answer(*accepted(picture, waiters().submit(picture, wait, client_of(request_ctx.request)), wait))
 
 
 def accepted(picture: Submission, prediction: Prediction, wait: float) -> Said:
@@ -86,6 +92,11 @@ def accepted(picture: Submission, prediction: Prediction, wait: float) -> Said:
         prediction, 200 if prediction.state.terminal else 202, Location=f"/v1/predictions/{prediction.id}",
         Vary="Prefer", traceresponse=picture.notes["traceparent"], **applied,
     )  # fmt: skip
+
+
+def client_of(request: Request) -> Client | None:
+    """Who waits for the answer, if the server can tell that they have gone."""
+    return connection_of(request.environ)
 
 
 def uploaded(request: Request) -> tuple[bytes, str]:
@@ -167,7 +178,8 @@ def read(id: str) -> Response:
     """A prediction in whatever state it is; with `?wait=` as soon as it ends."""
     request = request_ctx.request
     wait = asked_wait(request)
-    prediction = waiters().wait(id, wait, owner=g.owner) if wait else store().fetch(id, g.owner)
+    client = client_of(request)
+    prediction = waiters().wait(id, wait, g.owner, client) if wait else store().fetch(id, g.owner)
     return conditional(request, represent(prediction))
 
 
@@ -187,14 +199,38 @@ def picture(id: str) -> Response:
     if stage not in ("upload", "input"):
         raise BadRequest("stage is upload or input")
     store().fetch(id, g.owner)
-    data = store().image(id) if stage == "upload" else store().model_input(id)
-    if data is None:
-        raise NotFound("There is no such picture")
-    kind = media_type(data) if stage == "upload" else "image/png"
-    response = Response(data if stage == "upload" else _png(data), content_type=kind)
+    response = _uploaded(id) if stage == "upload" else _seen(id)
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     response.headers["Cache-Control"] = "private, max-age=3600, immutable"
     return conditional(request, response, f"{id}-{stage}")
+
+
+def _uploaded(id: str) -> Response:
+    """The picture as it came, streamed: a large one is in memory piece by piece, however slowly it is read."""
+    size, pieces = store().image_pieces(id)
+    if not size:
+        raise NotFound("There is no such picture")
+    first = next(pieces)
+    response = Response(chain((first,), pieces), content_type=media_type(first))
+    response.content_length = size
+    if size > SMALL:
+        take_download(response)
+    return response
+
+
+def take_download(response: Response) -> None:
+    """Counts a download until its response is closed. Raises TooManyDownloads."""
+    room: BoundedSemaphore = current_app.extensions["digitq_downloads"]
+    if not room.acquire(blocking=False):
+        raise TooManyDownloads(f"At most {MAX_DOWNLOADS} may run at a time", limit=MAX_DOWNLOADS, retry_after_seconds=5)
+    response.call_on_close(room.release)
+
+
+def _seen(id: str) -> Response:
+    pixels = store().model_input(id)
+    if pixels is None:
+        raise NotFound("There is no such picture")
+    return Response(_png(pixels), content_type="image/png")
 
 
 def _png(pixels: bytes) -> bytes:

@@ -6,13 +6,14 @@ import json
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from threading import BoundedSemaphore
 
 from flask import Blueprint, Response, current_app, g, request
 
 from producer.access import caller
 from producer.answers import answer, conditional
-from producer.api import asked_wait, idempotency_key, preferred_wait, settings, waiters
+from producer.api import asked_wait, client_of, idempotency_key, preferred_wait, settings, take_download, waiters
 from producer.intake import received
 from producer.metrics import SUBMITTED
 from producer.table import csv_lines
@@ -28,6 +29,8 @@ bp = Blueprint("batches", __name__, url_prefix="/v1/batches")
 
 #: Requests of one web process that may wait for the end of a batch; past that they are answered at once, and poll.
 MAX_WAITING = 16
+#: The header that says how many results follow.
+TOTAL = "X-Total-Count"
 #: Answers in pieces of about this many results.
 RESULTS_AT_ONCE = 256
 
@@ -87,8 +90,12 @@ def create() -> Response:
 
 def waited(id: str, seconds: float) -> Batch:
     """The batch as soon as it has ended, or as it stands after so many seconds, or at once where too many wait."""
+    client, closed = client_of(request), waiters()._closed
     with seat() as free:
-        return batches().wait(id, seconds if free else 0, waiters()._closed.is_set, g.owner)
+        if client:
+            client.watch(lambda: None)
+        stopped = lambda: closed.is_set() or bool(client and client.gone)  # noqa: E731
+        return batches().wait(id, seconds if free else 0, stopped, g.owner)
 
 
 @bp.get("/<id>")
@@ -112,9 +119,13 @@ def results(id: str) -> Response:
     """One result for each picture, in their order, as they stand: NDJSON, or CSV for who accepts that."""
     kinds = ["application/x-ndjson", "text/csv"]
     as_csv = request.accept_mimetypes.best_match(kinds, kinds[0]) == kinds[1]
-    rows = batches().results(id, g.owner)
-    body = in_pieces(csv_lines(rows) if as_csv else (json.dumps(row) + "\n" for row in rows))
+    batch = batches().fetch(id, g.owner)
+    rows = batches().results_of(batch)
+    pieces = in_pieces(csv_lines(rows) if as_csv else (json.dumps(row) + "\n" for row in rows))
+    body = chain((next(pieces),), pieces)  # what fails before the first piece is a problem document
     response = Response(body, content_type="text/csv; charset=utf-8" if as_csv else kinds[0])
+    take_download(response)
+    response.headers[TOTAL] = str(batch.total)
     response.headers["Cache-Control"] = "no-store"
     response.headers["Vary"] = "Accept"
     if as_csv:

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Blueprint, Response, current_app, g, redirect, render_template, request
 
 from producer.access import COOKIE, Access
-from producer.api import PICTURES, store, submission, waiters
+from producer.api import PICTURES, client_of, store, submission, waiters
 from producer.problems import challenged, from_error
 from shared.errors import DigitqError, Unauthorized
 
@@ -93,7 +93,7 @@ def upload() -> tuple[str, int] | Response:
 def show(id: str) -> tuple[str, int] | str:
     """The state, and once it is there the digit with its probabilities."""
     try:
-        prediction = waiters().wait(id, PAGE_WAIT_SECONDS, owner=g.owner)
+        prediction = waiters().wait(id, PAGE_WAIT_SECONDS, g.owner, client_of(request))
     except DigitqError as error:
         if not wants_html():
             raise

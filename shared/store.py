@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
@@ -44,6 +44,8 @@ POSITION_DEPTH = 1000
 WORKER_TTL_SECONDS = 15
 #: How long replicas have to confirm what is accepted; shorter than `connect` waits for an answer.
 REPLICAS_MS = 500
+#: Bytes of a picture that are read at once, to be sent on.
+PIECE_BYTES = 64 * 1024
 #: submit.lua's for one picture.
 Answer = Sequence[Any]
 #: fetch.lua's for one id.
@@ -198,6 +200,22 @@ class Store:
     def image(self, id: str) -> bytes | None:
         """The picture as uploaded; None where it is gone."""
         return self.get(keys.image(id))
+
+    def image_pieces(self, id: str) -> tuple[int, Iterator[bytes]]:
+        """The picture as uploaded, piece by piece, and how many bytes it has; 0 where it is gone.
+
+        Each piece is read when it is asked for. Raises Expired where the picture goes meanwhile.
+        """
+        with redis_errors():
+            size = self.client.strlen(keys.image(id))
+        return size, (self._piece(id, start) for start in range(0, size, PIECE_BYTES))
+
+    def _piece(self, id: str, start: int) -> bytes:
+        with redis_errors():
+            piece = cast(bytes, self.client.getrange(keys.image(id), start, start + PIECE_BYTES - 1))
+        if not piece:
+            raise Expired("The picture has expired")
+        return piece
 
     def model_input(self, id: str) -> bytes | None:
         """The 784 bytes that the model saw; None before it saw them."""
