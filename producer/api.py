@@ -6,8 +6,6 @@ import logging
 import re
 from collections.abc import Mapping
 from io import BytesIO
-from itertools import chain
-from threading import BoundedSemaphore
 from types import MappingProxyType
 from typing import Any
 
@@ -16,15 +14,16 @@ from flask.globals import app_ctx, request_ctx
 from PIL import Image
 
 from producer.access import caller
-from producer.admission import admit, clean_filename, media_type, too_large
+from producer.admission import admit, clean_filename, too_large
 from producer.answers import Answer, Said, answer, conditional, said
+from producer.downloads import uploaded_picture
 from producer.inbox import Client
 from producer.metrics import SUBMITTED
 from producer.outbound import check_callback
 from producer.trace import trace_of
 from producer.waiting import Waiters
-from producer.wsgi import SMALL, connection_of
-from shared.errors import BadRequest, NoImage, NotFound, NoWorker, TooManyDownloads
+from producer.wsgi import connection_of
+from shared.errors import BadRequest, NoImage, NotFound, NoWorker
 from shared.ids import new_id
 from shared.keys import Priority
 from shared.prediction import Prediction
@@ -40,8 +39,6 @@ bp = Blueprint("api", __name__, url_prefix="/v1")
 MAX_WAIT_SECONDS = 30
 PICTURES = SUBMITTED.labels("picture")
 PRIORITIES = {priority.value: priority for priority in Priority}
-#: Results and large pictures that one web process sends at a time; each has buffers of some 300 KB.
-MAX_DOWNLOADS = 128
 #: Most predictions on one page of the history.
 MAX_PAGE = 100
 _PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?([0-9]{1,18})\"?(?=$|[,;\s])", re.IGNORECASE)
@@ -199,31 +196,10 @@ def picture(id: str) -> Response:
     if stage not in ("upload", "input"):
         raise BadRequest("stage is upload or input")
     store().fetch(id, g.owner)
-    response = _uploaded(id) if stage == "upload" else _seen(id)
+    response = uploaded_picture(store(), id) if stage == "upload" else _seen(id)
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     response.headers["Cache-Control"] = "private, max-age=3600, immutable"
     return conditional(request, response, f"{id}-{stage}")
-
-
-def _uploaded(id: str) -> Response:
-    """The picture as it came, streamed: a large one is in memory piece by piece, however slowly it is read."""
-    size, pieces = store().image_pieces(id)
-    if not size:
-        raise NotFound("There is no such picture")
-    first = next(pieces)
-    response = Response(chain((first,), pieces), content_type=media_type(first))
-    response.content_length = size
-    if size > SMALL:
-        take_download(response)
-    return response
-
-
-def take_download(response: Response) -> None:
-    """Counts a download until its response is closed. Raises TooManyDownloads."""
-    room: BoundedSemaphore = current_app.extensions["digitq_downloads"]
-    if not room.acquire(blocking=False):
-        raise TooManyDownloads(f"At most {MAX_DOWNLOADS} may run at a time", limit=MAX_DOWNLOADS, retry_after_seconds=5)
-    response.call_on_close(room.release)
 
 
 def _seen(id: str) -> Response:

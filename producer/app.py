@@ -10,7 +10,7 @@ from threading import BoundedSemaphore
 
 from flask import Flask
 
-from producer import access, api, batches, docs, events, health, metrics, pages, problems, trace
+from producer import access, api, batches, docs, downloads, events, health, metrics, pages, problems, trace
 from producer.waiting import Waiters
 from producer.webhooks import Deliverer
 from shared.batches import Batches
@@ -42,7 +42,7 @@ def create_app(store: Store | None = None) -> Flask:
     app.extensions["digitq_webhooks"] = Deliverer(store)  # started by the server
     app.extensions["digitq_batches"] = Batches(store)
     app.extensions["digitq_batch_room"] = BoundedSemaphore(batches.MAX_WAITING)
-    app.extensions["digitq_downloads"] = BoundedSemaphore(api.MAX_DOWNLOADS)
+    app.extensions["digitq_downloads"] = BoundedSemaphore(downloads.MAX_DOWNLOADS)
     metrics.init_app(app, store)
     problems.init_app(app, settings)
     trace.init_app(app)

@@ -13,7 +13,8 @@ from flask import Blueprint, Response, current_app, g, request
 
 from producer.access import caller
 from producer.answers import answer, conditional
-from producer.api import asked_wait, client_of, idempotency_key, preferred_wait, settings, take_download, waiters
+from producer.api import asked_wait, client_of, idempotency_key, preferred_wait, settings, waiters
+from producer.downloads import take_download
 from producer.intake import received
 from producer.metrics import SUBMITTED
 from producer.table import csv_lines

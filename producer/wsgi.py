@@ -12,7 +12,6 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from typing import IO, Any
 
@@ -110,17 +109,24 @@ class Threads:
         asked[CONNECTION] = connection
         try:
             stream = await loop.run_in_executor(self.pool, self._answer, asked, proto)
+            if stream:
+                await self._send(stream, scope, proto, connection)
         finally:
             connection.unwatch()
-        if stream:
-            try:
-                await send_stream(proto, scope.client, stream.status, stream.headers, partial(self._next, stream))
-            finally:
-                await loop.run_in_executor(self.pool, stream.close)
 
-    async def _next(self, stream: Stream) -> bytes | None:
-        """The next piece; the thread that makes it is free while it is on its way."""
-        return await asyncio.get_running_loop().run_in_executor(self.pool, next, stream.pieces, None)
+    async def _send(self, stream: Stream, scope: Scope, proto: HTTPProtocol, connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        connection.watch()
+
+        async def piece() -> bytes | None:
+            # The thread that makes it is free while it is on its way.
+            made = await loop.run_in_executor(self.pool, next, stream.pieces, None)
+            return None if connection.gone else made
+
+        try:
+            await send_stream(proto, scope.client, stream.status, stream.headers, piece)
+        finally:
+            await loop.run_in_executor(self.pool, stream.close)
 
     def _answer(self, environ: Environ, proto: HTTPProtocol) -> Stream | None:
         """Sends the answer, or returns it if it is a stream, or large."""

@@ -165,6 +165,26 @@ def test_silent_and_half_sent_connections_keep_nobody_waiting(server: Server) ->
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def test_listeners_that_leave_give_their_seats_back(server: Server) -> None:
+    def statuses(count: int, open_: ExitStack) -> list[bytes]:
+        found = []
+        for _ in range(count):
+            one = open_.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20))
+            one.sendall(b"GET /v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            found.append(one.recv(12)[9:])
+        return found
+
+    seats = Settings().web_threads // 4
+    with ExitStack() as open_:
+        assert statuses(seats + 1, open_) == [b"200"] * seats + [b"503"]
+    end, free = time.monotonic() + 30, False
+    while not free:
+        with ExitStack() as open_:
+            free = statuses(1, open_) == [b"200"]
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def test_broken_chunks_are_no_upload(server: Server) -> None:
     head = b"POST /v1/predictions HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as one:
