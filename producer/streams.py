@@ -63,7 +63,11 @@ class Pipe:
         self.path = Path(tempfile.gettempdir(), f"digitq-{token_hex(16)}")
         os.mkfifo(self.path, 0o600)
         # With a reader and a writer of our own neither side waits for the other in `open`.
-        self._fd = os.open(self.path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            self.path.unlink()
+            raise
         self._begun = False
 
     def __enter__(self) -> Pipe:
