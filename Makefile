@@ -9,7 +9,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 REQUIREMENTS := requirements.txt $(wildcard */requirements.txt */*/requirements.txt) pyproject.toml
 
-.PHONY: up test lint train bench compose-test hostile clean
+.PHONY: up test lint train bench compose-test hostile hostile-clients clean
 
 up: $(INSTALLED)
 	@exec $(BIN)/digitq up --port $(PORT) --workers $(WORKERS)
@@ -39,6 +39,10 @@ compose-test: $(INSTALLED)
 # 20,000 damaged uploads through a live stack; ARGS="100000 7" are more of them, and other dice.
 hostile: $(INSTALLED)
 	$(BIN)/python -m tests.hostile.run $(ARGS)
+
+# Thousands of silent, slow and vanished clients; ARGS="0.1 silent" is a tenth of one kind.
+hostile-clients: $(INSTALLED)
+	$(BIN)/python -m tests.hostile.clients $(ARGS)
 
 $(INSTALLED): $(REQUIREMENTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "digitq needs Python 3.11 or newer")'

@@ -14,14 +14,17 @@ from flask.globals import app_ctx, request_ctx
 from PIL import Image
 
 from producer.access import caller
-from producer.admission import admit, clean_filename, media_type, too_large
+from producer.admission import admit, clean_filename, too_large
 from producer.answers import Answer, Said, answer, conditional, said
+from producer.downloads import uploaded_picture
 from producer.embedded import text_limit, unwrapped
 from producer.forms import Form, form_of
+from producer.inbox import Client
 from producer.metrics import SUBMITTED
 from producer.outbound import check_callback
 from producer.trace import trace_of
 from producer.waiting import Waiters
+from producer.wsgi import connection_of
 from shared.errors import BadRequest, NotFound, NoWorker
 from shared.ids import new_id
 from shared.keys import Priority
@@ -76,7 +79,8 @@ def _said(prediction: Prediction, status: int, root: str, **headers: str) -> Sai
 def create() -> Response:
     """Accepts one picture; waits for it where the client prefers to."""
     picture, wait = submission(request_ctx.request), preferred_wait(request_ctx.request)
-    return Answer(*accepted(picture, waiters().submit(picture, wait), wait, settings().root_path))
+    found = waiters().submit(picture, wait, client_of(request_ctx.request))
+    return Answer(*accepted(picture, found, wait, settings().root_path))
 
 
 def accepted(picture: Submission, prediction: Prediction, wait: float, root: str) -> Said:
@@ -88,6 +92,11 @@ def accepted(picture: Submission, prediction: Prediction, wait: float, root: str
         prediction, 200 if prediction.state.terminal else 202, root, Vary="Prefer",
         Location=f"{root}/v1/predictions/{prediction.id}", traceresponse=picture.notes["traceparent"], **applied,
     )  # fmt: skip
+
+
+def client_of(request: Request) -> Client | None:
+    """Who waits for the answer, if the server can tell that they have gone."""
+    return connection_of(request.environ)
 
 
 def submission(request: Request) -> Submission:
@@ -170,7 +179,8 @@ def read(id: str) -> Response:
     """A prediction in whatever state it is; with `?wait=` as soon as it ends."""
     request = request_ctx.request
     wait = asked_wait(request)
-    prediction = waiters().wait(id, wait, owner=g.owner) if wait else store().fetch(id, g.owner)
+    client = client_of(request)
+    prediction = waiters().wait(id, wait, g.owner, client) if wait else store().fetch(id, g.owner)
     return conditional(request, represent(prediction, settings().root_path))
 
 
@@ -190,14 +200,17 @@ def picture(id: str) -> Response:
     if stage not in ("upload", "input"):
         raise BadRequest("stage is upload or input")
     store().fetch(id, g.owner)
-    data = store().image(id) if stage == "upload" else store().model_input(id)
-    if data is None:
-        raise NotFound("There is no such picture")
-    kind = media_type(data) if stage == "upload" else "image/png"
-    response = Response(data if stage == "upload" else _png(data), content_type=kind)
+    response = uploaded_picture(store(), id) if stage == "upload" else _seen(id)
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     response.headers["Cache-Control"] = "private, max-age=3600, immutable"
     return conditional(request, response, f"{id}-{stage}")
+
+
+def _seen(id: str) -> Response:
+    pixels = store().model_input(id)
+    if pixels is None:
+        raise NotFound("There is no such picture")
+    return Response(_png(pixels), content_type="image/png")
 
 
 def _png(pixels: bytes) -> bytes:

@@ -10,7 +10,7 @@ from threading import BoundedSemaphore
 
 from flask import Flask
 
-from producer import access, api, batches, docs, events, health, metrics, pages, problems, trace
+from producer import access, api, batches, docs, downloads, events, health, metrics, pages, problems, trace
 from producer.root_path import RootPath
 from producer.waiting import Waiters
 from producer.webhooks import Deliverer
@@ -22,13 +22,15 @@ from shared.store import Store, connect
 FORM_OVERHEAD_BYTES = 64 * 1024
 #: Threads that are never given to waiting requests, so that uploads and polls always find one.
 FREE_THREADS = 4
+#: Connections to Redis beyond one for each thread: those that wait for events, coalesce calls and deliver webhooks.
+SPARE_CONNECTIONS = 32
 
 
 def create_app(store: Store | None = None) -> Flask:
     """The application; tests pass a store of their own."""
     if store is None:
         settings = Settings.from_env()
-        store = Store(connect(settings.redis_url), settings)
+        store = Store(connect(settings.redis_url, connections=settings.web_threads + SPARE_CONNECTIONS), settings)
     settings = store.settings
     app = Flask(__name__)
     app.url_map.merge_slashes = False  # it would redirect, with a page
@@ -41,6 +43,7 @@ def create_app(store: Store | None = None) -> Flask:
     app.extensions["digitq_webhooks"] = Deliverer(store)  # started by the server
     app.extensions["digitq_batches"] = Batches(store)
     app.extensions["digitq_batch_room"] = BoundedSemaphore(batches.MAX_WAITING)
+    app.extensions["digitq_downloads"] = BoundedSemaphore(downloads.MAX_DOWNLOADS)
     metrics.init_app(app, store)
     problems.init_app(app, settings)
     trace.init_app(app)

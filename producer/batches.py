@@ -13,7 +13,8 @@ from flask import Blueprint, Response, current_app, g, request
 
 from producer.access import caller
 from producer.answers import answer, conditional, preferred_type
-from producer.api import asked_wait, idempotency_key, preferred_wait, settings, waiters
+from producer.api import asked_wait, client_of, idempotency_key, preferred_wait, settings, waiters
+from producer.downloads import take_download
 from producer.intake import received
 from producer.metrics import SUBMITTED
 from producer.table import BOM, csv_lines
@@ -29,6 +30,8 @@ bp = Blueprint("batches", __name__, url_prefix="/v1/batches")
 
 #: Requests of one web process that may wait for the end of a batch; past that they are answered at once, and poll.
 MAX_WAITING = 16
+#: The header that says how many results follow.
+TOTAL = "X-Total-Count"
 #: Answers in pieces of about this many results.
 RESULTS_AT_ONCE = 256
 
@@ -89,8 +92,12 @@ def create() -> Response:
 
 def waited(id: str, seconds: float) -> Batch:
     """The batch as soon as it has ended, or as it stands after so many seconds, or at once where too many wait."""
+    client, closed = client_of(request), waiters()._closed
     with seat() as free:
-        return batches().wait(id, seconds if free else 0, waiters()._closed.is_set, g.owner)
+        if client:
+            client.watch(lambda: None)
+        stopped = lambda: closed.is_set() or bool(client and client.gone)  # noqa: E731
+        return batches().wait(id, seconds if free else 0, stopped, g.owner)
 
 
 @bp.get("/<id>")
@@ -117,10 +124,14 @@ def results(id: str) -> Response:
     bom = request.args.get("bom", "0")
     if bom not in ("0", "1") or (bom == "1" and not as_csv):
         raise BadRequest("bom is 0 or 1, and 1 for CSV alone: send Accept: text/csv")
-    rows = batches().results(id, g.owner)
+    batch = batches().fetch(id, g.owner)
+    rows = batches().results_of(batch)
     lines = chain([BOM] if bom == "1" else [], csv_lines(rows))
-    body = in_pieces(lines if as_csv else (json.dumps(row) + "\n" for row in rows))
+    pieces = in_pieces(lines if as_csv else (json.dumps(row) + "\n" for row in rows))
+    body = chain((next(pieces),), pieces)  # what fails before the first piece is a problem document
     response = Response(body, content_type="text/csv; charset=utf-8" if as_csv else kinds[0])
+    take_download(response)
+    response.headers[TOTAL] = str(batch.total)
     response.headers["Cache-Control"] = "no-store"
     response.headers["Vary"] = "Accept"
     if as_csv:

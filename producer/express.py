@@ -16,18 +16,21 @@ from flask import Flask, Request, Response
 from producer import metrics, problems, trace
 from producer.access import Access
 from producer.admission import clean_filename
-from producer.answers import Answer, Said, conditional
+from producer.answers import Answer, Said, conditional, said
 from producer.api import accepted, admitted, argument, asked_wait, preferred_wait, represent
+from producer.bodies import Spool, read_body
 from producer.inbox import Carrier, LoopInbox
 from producer.root_path import below_root
 from producer.waiting import Waiters
-from producer.wsgi import HTTPProtocol, ProtocolClosed, Scope, Threads, environ, is_small
+from producer.wsgi import SMALL, Connection, HTTPProtocol, ProtocolClosed, Scope, Threads, environ, is_small, length_of
 from shared.errors import DigitqError
 from shared.store import Store
 
-UPLOAD = "/v1/predictions"
+UPLOAD, BATCH, HEALTH = "/v1/predictions", "/v1/batches", "/healthz"
 #: As the metrics name it.
 READ = f"{UPLOAD}/<id>"
+#: How many of the largest batches the temporary files of one process hold.
+SPOOLED_BATCHES = 4
 
 
 class Lanes:
@@ -35,12 +38,15 @@ class Lanes:
 
     def __init__(self, app: Flask, threads: int) -> None:
         self.app = app
-        self._threads = Threads(app, threads)
         self._access: Access = app.extensions["digitq_access"]
         self._waiters: Waiters = app.extensions["digitq_waiters"]
         self._store: Store = app.extensions["digitq_store"]
         self._root = self._store.settings.root_path
         self._carrier: Carrier | None = None
+        self._largest: int = app.config["MAX_CONTENT_LENGTH"]
+        limits = self._store.settings
+        self._spool = Spool(SPOOLED_BATCHES * max(limits.batch_max_bytes, limits.max_upload_bytes))
+        self._threads = Threads(app, threads)
 
     def __rsgi_init__(self, loop: AbstractEventLoop) -> None:
         self._carrier = Carrier(loop, self._threads.pool)
@@ -52,43 +58,81 @@ class Lanes:
     async def __rsgi__(self, scope: Scope, proto: HTTPProtocol) -> None:
         scope = below_root(scope, self._root)
         folder, _, id = scope.path.rpartition("/")
-        if scope.method == "POST" and scope.path == UPLOAD and is_small(scope):
-            await self._upload(scope, proto)
+        if scope.method == "POST":
+            await self._post(scope, proto)
         elif scope.method == "GET" and folder == UPLOAD and id and is_small(scope):
-            await self._poll(scope, proto, id)
+            one = Visit(Request(environ(scope, None)), READ)
+            send(proto, await one.answered(self._read(one, id, Connection(proto, self._loop()))))
+        elif scope.method == "GET" and scope.path == HEALTH:
+            one = Visit(Request(environ(scope, None)), HEALTH)
+            send(proto, await one.answered(self._alive(one)))
         else:
             await self._threads.answer(scope, proto)
 
-    async def _upload(self, scope: Scope, proto: HTTPProtocol) -> None:
+    async def _post(self, scope: Scope, proto: HTTPProtocol) -> None:
+        """Reads what is uploaded, however slowly it comes; only then a view gets a thread for it."""
+        request, length = Request(environ(scope, None)), length_of(scope)
+        most = self._most(request, scope)
+        if most < (length or 0):  # the view refuses it unread
+            await self._threads.answer(scope, proto)
+            return
         try:
-            body = await proto()
+            body = await read_body(proto, length, most, self._spool)
         except ProtocolClosed:  # the client has gone
             return
-        request = Request(environ(scope, None))
-        if is_form(request) or "callback_url" in request.args:
-            await self._threads.answer(scope, proto, body)
-        else:
-            one = Visit(request, UPLOAD)
-            send(proto, await one.answered(self._create(one, body)))
+        except DigitqError as error:
+            await self._refuse(scope, proto, request, error)
+            return
+        try:
+            if scope.path == UPLOAD and is_small(scope) and not is_form(request) and "callback_url" not in request.args:
+                one = Visit(request, UPLOAD)
+                client = Connection(proto, self._loop())
+                send(proto, await one.answered(self._create(one, body.file.read(), client)))
+            else:
+                await self._threads.answer(scope, proto, body.file)
+        finally:
+            body.close()
 
-    async def _poll(self, scope: Scope, proto: HTTPProtocol, id: str) -> None:
-        one = Visit(Request(environ(scope, None)), READ)
-        send(proto, await one.answered(self._read(one, id)))
+    async def _refuse(self, scope: Scope, proto: HTTPProtocol, request: Request, error: DigitqError) -> None:
+        one = Visit(request, scope.path if scope.path in (UPLOAD, BATCH) else "none")
+        answer = await one.answered(_failed(error))
+        if error.status == 408 or scope.path == "/":  # the page is never kept
+            answer.headers["Cache-Control"] = "no-store"
+        send(proto, answer)
 
-    async def _create(self, one: Visit, body: bytes) -> Said:
+    def _most(self, request: Request, scope: Scope) -> int:
+        """Bytes that are read of a body; -1 where the request is refused anyway."""
+        if scope.path != BATCH and is_small(scope):
+            return SMALL
+        try:
+            self._access.check(request)
+        except DigitqError:
+            return -1
+        return self._store.settings.batch_max_bytes if scope.path == BATCH else self._largest
+
+    async def _alive(self, one: Visit) -> Said:
+        self._access.check(one.request)
+        return said({"status": "ok"})
+
+    async def _create(self, one: Visit, body: bytes, client: Connection) -> Said:
         owner = self._access.check(one.request)
         wait, name = preferred_wait(one.request), clean_filename(argument(one.request, "filename"))
         picture = admitted(one.request, body, name, self._store.settings, owner, one.id, one.span)
-        return accepted(picture, await self._waiters.hand_in(picture, wait, self._inbox()), wait, self._root)
+        found = await self._waiters.hand_in(picture, wait, self._inbox(client))
+        return accepted(picture, found, wait, self._root)
 
-    async def _read(self, one: Visit, id: str) -> Said:
+    async def _read(self, one: Visit, id: str, client: Connection) -> Said:
         owner = self._access.check(one.request)
-        prediction = await self._waiters.read(id, asked_wait(one.request), owner, self._inbox())
+        prediction = await self._waiters.read(id, asked_wait(one.request), owner, self._inbox(client))
         return _said(conditional(one.request, represent(prediction, self._root)))
 
-    def _inbox(self) -> LoopInbox:
+    def _inbox(self, client: Connection) -> LoopInbox:
         assert self._carrier
-        return LoopInbox(self._carrier)
+        return LoopInbox(self._carrier, client)
+
+    def _loop(self) -> AbstractEventLoop:
+        assert self._carrier
+        return self._carrier.loop
 
 
 class Visit:
@@ -111,6 +155,10 @@ class Visit:
         metrics.count(self.request, self.route, answer.status, self.began)
         answer.headers.update({"X-Request-ID": self.id, **problems.EVERYWHERE})
         return answer
+
+
+async def _failed(error: DigitqError) -> Said:
+    raise error
 
 
 def is_form(request: Request) -> bool:

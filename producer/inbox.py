@@ -19,11 +19,25 @@ T = TypeVar("T")
 Item = dict[str, str] | None
 
 
+class Client(Protocol):
+    """The client of a request that waits (see producer/wsgi.py)."""
+
+    gone: bool
+
+    def watch(self, leave: Callable[[], None]) -> None:
+        """Has `leave` called once the client has gone."""
+
+    def unwatch(self) -> None:
+        """Ends that."""
+
+
 class Inbox(Protocol):
     """Where one request is told something."""
 
     #: How many of the server's threads the one who waits keeps.
     threads: int
+    #: Who waits for the answer; None if that is not a request.
+    client: Client | None
 
     def put(self, item: Item) -> None:
         """From any thread; never waits."""
@@ -43,7 +57,8 @@ class ThreadInbox:
 
     threads = 1
 
-    def __init__(self) -> None:
+    def __init__(self, client: Client | None = None) -> None:
+        self.client = client
         self._items: SimpleQueue[Item] = SimpleQueue()
         self.put = self._items.put
 
@@ -74,8 +89,8 @@ class LoopInbox:
 
     threads = 0
 
-    def __init__(self, carrier: Carrier) -> None:
-        self._carrier = carrier
+    def __init__(self, carrier: Carrier, client: Client | None = None) -> None:
+        self._carrier, self.client = carrier, client
         self._items: deque[Item] = deque()
         self._waits: Future[None] | None = None
 

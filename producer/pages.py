@@ -10,7 +10,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from producer.access import COOKIE, Access
 from producer.answers import preferred_type
-from producer.api import PICTURES, settings, store, submission, waiters
+from producer.api import PICTURES, client_of, settings, store, submission, waiters
 from producer.problems import challenged, from_error
 from shared.errors import DigitqError, Unauthorized
 
@@ -101,7 +101,7 @@ def upload() -> tuple[str, int] | Response:
 def show(id: str) -> tuple[str, int] | str:
     """The state, and once it is there the digit with its probabilities."""
     try:
-        prediction = waiters().wait(id, PAGE_WAIT_SECONDS, owner=g.owner)
+        prediction = waiters().wait(id, PAGE_WAIT_SECONDS, g.owner, client_of(request))
     except DigitqError as error:
         if not wants_html():
             raise

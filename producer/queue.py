@@ -48,7 +48,7 @@ class Queue(Many):
         settings = settings or Settings.from_env()
         self.settings = replace(settings, redis_url=url) if url else settings
         self._retry = retry
-        self._store = Store(connect(self.settings.redis_url), self.settings)
+        self._store = Store(connect(self.settings.redis_url, connections=MAX_WAITING + 32), self.settings)
         self._batches = Batches(self._store)
         self._waiters = Waiters(self._store, MAX_WAITING)
 

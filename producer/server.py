@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import resource
 import signal
 import threading
 from asyncio import AbstractEventLoop
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from flask import Flask
-from granian.constants import Interfaces, Loops
+from granian.constants import HTTPModes, Interfaces, Loops
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import Server
 
@@ -20,10 +24,20 @@ from producer.trace import request_id
 from shared import collector, logs, tracing
 from shared.settings import Settings
 
+log = logging.getLogger("digitq.web")
+
 #: Seconds that requests in hand get when the process is told to stop; long polls would take thirty.
 STOP_SECONDS = 3
-#: Connections that a process has at a time; more wait to be accepted.
-CONNECTIONS = 1024
+#: Connections that a process has at most at a time; more wait to be accepted.
+CONNECTIONS = 8192
+#: Descriptors for all but connections; each of those may need a second one, for its body or its stream.
+DESCRIPTORS = 512
+#: What macOS allows at least, whatever its limit says.
+MACOS_DESCRIPTORS = 10_240
+#: Seconds for the head of a request, from the connection's first or the last answer's end; silence is closed after it.
+HEAD_SECONDS = 10
+#: Bytes that are kept of what a connection has sent or is to get.
+BUFFER_BYTES = 16 * 1024
 #: How often a process looks whether the one that started it is still there.
 ORPHAN_SECONDS = 1.0
 
@@ -67,10 +81,32 @@ def application() -> Process:
     return Process(create_app(), settings.web_threads)
 
 
+def raise_descriptors() -> int:
+    """How many files this process may open, once it may open as many as it needs, or as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for wanted in (2 * CONNECTIONS + DESCRIPTORS, MACOS_DESCRIPTORS):
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        if soft == resource.RLIM_INFINITY or soft >= most:
+            break
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            return most
+    return 2 * CONNECTIONS + DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+
+
+def connections_of(descriptors: int) -> int:
+    """How many connections a process with so many descriptors may have: a server out of them answers nobody."""
+    return max(64, min(CONNECTIONS, (descriptors - DESCRIPTORS) // 2))
+
+
 def serve(settings: Settings) -> None:
     """Serves until told to stop. A process that dies is started again by granian itself. Raises SettingsError."""
     settings.check_exposed()
     list(read_keys(settings))  # a mistake in them is found before a process is started
+    descriptors = raise_descriptors()
+    connections = connections_of(descriptors)
+    if connections < CONNECTIONS:
+        log.warning("%d open files are allowed (ulimit -Hn): %d connections at a time", descriptors, connections)
     Server(
         "producer.server:application",
         factory=True,
@@ -79,7 +115,10 @@ def serve(settings: Settings) -> None:
         interface=Interfaces.RSGI,
         loop=Loops.asyncio,
         workers=1,
-        backpressure=CONNECTIONS,
+        http=HTTPModes.http1,  # HTTP/2 has no limit on silence, and joins headers without end
+        http1_settings=HTTP1Settings(header_read_timeout=HEAD_SECONDS * 1000, max_buffer_size=BUFFER_BYTES),
+        backlog=connections,
+        backpressure=connections,
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_SECONDS,
         websockets=False,

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from producer.inbox import Inbox, ThreadInbox, run
+from producer.inbox import Client, Inbox, ThreadInbox, run
 from producer.together import Errand, Together
 from shared import keys
 from shared.prediction import Prediction
@@ -26,6 +26,8 @@ log = logging.getLogger("digitq.web")
 
 #: A waiting request looks again by itself this often, should a message be lost with a connection.
 LOOK_AGAIN_SECONDS = 2.0
+#: After so long it is worth while to learn whether the client of a request that waits has gone.
+WATCH_SECONDS = 0.5
 #: Past its time a request waits on only for a picture that is still being handed in.
 SHORTEST_WAIT_SECONDS = 0.01
 
@@ -56,9 +58,9 @@ class Waiters:
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def submit(self, picture: Submission, seconds: float = 0) -> Prediction:
+    def submit(self, picture: Submission, seconds: float = 0, client: Client | None = None) -> Prediction:
         """Hands in a picture and waits for its end as `wait` does. Raises what Store.submit raises."""
-        return run(self.hand_in(picture, seconds, ThreadInbox()))
+        return run(self.hand_in(picture, seconds, ThreadInbox(client)))
 
     async def hand_in(self, picture: Submission, seconds: float, inbox: Inbox) -> Prediction:
         """`submit` for one who waits in their own way."""
@@ -69,13 +71,13 @@ class Waiters:
         await inbox.get()
         return await self._accepted(upload, inbox)
 
-    def wait(self, id: str, seconds: float, owner: str | None = None) -> Prediction:
-        """The prediction once it has ended, or as it stands after `seconds` or when the process stops.
+    def wait(self, id: str, seconds: float, owner: str | None = None, client: Client | None = None) -> Prediction:
+        """The prediction once it has ended, or as it stands after `seconds`, when the process stops or the client goes.
 
         Past the bound on waiting requests it answers at once: the client polls. Raises what Store.fetch raises, also
         where it is not the owner's.
         """
-        return run(self.read(id, seconds, owner, ThreadInbox()))
+        return run(self.read(id, seconds, owner, ThreadInbox(client)))
 
     async def read(self, id: str, seconds: float, owner: str | None, inbox: Inbox) -> Prediction:
         """`wait` for one who waits in their own way."""
@@ -102,13 +104,18 @@ class Waiters:
     async def _ended(
         self, id: str, inbox: Inbox, seconds: float, upload: Errand[Submission, Answer] | None = None
     ) -> Prediction:
-        end = time.monotonic() + seconds
+        end, client, watches = time.monotonic() + seconds, inbox.client, False
         while True:
             left = end - time.monotonic()
+            longest = LOOK_AGAIN_SECONDS if watches or not client else WATCH_SECONDS
             try:
-                record = await inbox.get(min(max(left, SHORTEST_WAIT_SECONDS), LOOK_AGAIN_SECONDS))
+                record = await inbox.get(min(max(left, SHORTEST_WAIT_SECONDS), longest))
             except TimeoutError:
                 record = None
+                if client and not watches and left > WATCH_SECONDS:
+                    watches = True
+                    client.watch(lambda: inbox.put(None))
+                    continue
             if record:
                 return Prediction.from_hash(id, record)
             if upload:
@@ -119,7 +126,8 @@ class Waiters:
                 if first.id != id:  # repeated: the first one under the same key
                     return await self.read(first.id, end - time.monotonic(), None, inbox)
             prediction = await self._look(id, None, inbox)
-            if prediction.state.terminal or left <= 0 or self._closed.is_set():
+            gone = client is not None and client.gone
+            if prediction.state.terminal or left <= 0 or gone or self._closed.is_set():
                 return prediction
 
     @contextmanager
@@ -137,6 +145,8 @@ class Waiters:
         try:
             yield True
         finally:
+            if inbox.client:
+                inbox.client.unwatch()
             with self._lock:
                 self._count -= inbox.threads
                 self._inboxes[id].discard(inbox)

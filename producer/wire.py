@@ -19,7 +19,7 @@ import httpx
 from producer.received import BLOCK, Received
 from producer.retry import Retry
 from shared import errors
-from shared.errors import DigitqError, ServerUnavailable, SettingsError
+from shared.errors import DigitqError, Incomplete, ServerUnavailable, SettingsError
 from shared.keys import Priority
 from shared.settings import Settings
 
@@ -114,9 +114,12 @@ def status(retry: Retry) -> Steps[Json]:
 
 
 def results(id: str, retry: Retry) -> Steps[Iterator[Json]]:
-    """The results of a batch."""
+    """The results of a batch, all of them. Raises Incomplete, and RedisUnavailable where the answer breaks off."""
     answer = yield from answered(Call("GET", f"/v1/batches/{id}/results", slow=BATCH_SECONDS), retry)
-    return map(json.loads, answer.text.splitlines())
+    lines, total = answer.text.splitlines(), answer.headers.get("X-Total-Count")  # an older server does not say
+    if total is not None and len(lines) != int(total):
+        raise Incomplete(f"{len(lines)} of {total} results have arrived")
+    return map(json.loads, lines)
 
 
 def delete(path: str, retry: Retry) -> Steps[None]:

@@ -9,21 +9,25 @@ import asyncio
 import io
 import sys
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import IO, Any
 
 from granian.rsgi import HTTPProtocol as HTTPProtocol  # type: ignore[attr-defined]  # documented, and not exported
 from granian.rsgi import ProtocolClosed as ProtocolClosed  # type: ignore[attr-defined]
 from granian.rsgi import Scope as Scope
 
+from producer.streams import Headers, send_stream
+
 Environ = dict[str, Any]
+#: Under this name an environment has its Connection.
+CONNECTION = "digitq.connection"
 Application = Callable[[Environ, Any], Iterable[bytes]]
 
-#: A body up to this many bytes is all here before it gets a thread; of a larger one the thread reads piece by piece.
-IN_MEMORY = 256 * 1024
+#: A body up to this many bytes is small.
+SMALL = 256 * 1024
 _ALWAYS: Environ = {
     "SCRIPT_NAME": "", "wsgi.version": (1, 0), "wsgi.errors": sys.stderr, "wsgi.multithread": True,
     "wsgi.multiprocess": True, "wsgi.run_once": False,
@@ -58,7 +62,36 @@ def is_small(scope: Scope) -> bool:
     length = scope.headers.get("content-length")
     if length is None:
         return scope.method in ("GET", "HEAD") and "transfer-encoding" not in scope.headers
-    return length.isdigit() and int(length) <= IN_MEMORY
+    return length.isdigit() and int(length) <= SMALL
+
+
+def length_of(scope: Scope) -> int | None:
+    """The length of the body, as far as the request says it."""
+    length = scope.headers.get("content-length")
+    return int(length) if length is not None and length.isdigit() else None
+
+
+class Connection:
+    """The connection of a request, for a view that waits on a thread: tells that the client has gone."""
+
+    def __init__(self, proto: HTTPProtocol, loop: AbstractEventLoop) -> None:
+        self._proto, self._loop = proto, loop
+        self._watching: list[Future[None]] = []
+        self.gone = False
+
+    def watch(self, leave: Callable[[], None] = lambda: None) -> None:
+        """Has `leave` called once the client has gone; costs more than most waits, so that it is for the long ones."""
+        self._watching.append(asyncio.run_coroutine_threadsafe(self._watch(leave), self._loop))
+
+    async def _watch(self, leave: Callable[[], None]) -> None:
+        await self._proto.client_disconnect()
+        self.gone = True
+        leave()
+
+    def unwatch(self) -> None:
+        """Ends it. One who went on watching would hear in place of the connection's next request."""
+        for one in self._watching:
+            one.cancel()
 
 
 class Threads:
@@ -68,62 +101,67 @@ class Threads:
         self._application = application
         self.pool = ThreadPoolExecutor(most, "web")
 
-    async def answer(self, scope: Scope, proto: HTTPProtocol, body: bytes | None = None) -> None:
-        """Answers one request, whose body may have been read."""
+    async def answer(self, scope: Scope, proto: HTTPProtocol, file: IO[bytes] | None = None) -> None:
+        """Answers one request, with the body in a file."""
         loop = asyncio.get_running_loop()
-        with suppress(ProtocolClosed):  # the client has gone
-            if body is None and is_small(scope):
-                body = await proto()
-            file = io.BufferedReader(Body(proto, loop)) if body is None else io.BytesIO(body)
-            await loop.run_in_executor(self.pool, self._answer, environ(scope, file), proto, loop)
+        connection = Connection(proto, loop)
+        asked = environ(scope, file or io.BytesIO())
+        asked[CONNECTION] = connection
+        try:
+            stream = await loop.run_in_executor(self.pool, self._answer, asked, proto)
+            if stream:
+                await self._send(stream, scope, proto, connection)
+        finally:
+            connection.unwatch()
 
-    def _answer(self, environ: Environ, proto: HTTPProtocol, loop: AbstractEventLoop) -> None:
-        head: list[tuple[int, list[tuple[str, str]]]] = []
+    async def _send(self, stream: Stream, scope: Scope, proto: HTTPProtocol, connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        connection.watch()
 
-        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
+        async def piece() -> bytes | None:
+            # The thread that makes it is free while it is on its way.
+            made = await loop.run_in_executor(self.pool, next, stream.pieces, None)
+            return None if connection.gone else made
+
+        try:
+            await send_stream(proto, scope.client, stream.status, stream.headers, piece)
+        finally:
+            await loop.run_in_executor(self.pool, stream.close)
+
+    def _answer(self, environ: Environ, proto: HTTPProtocol) -> Stream | None:
+        """Sends the answer, or returns it if it is a stream, or large."""
+        head: list[tuple[int, Headers]] = []
+
+        def start(status: str, headers: Headers, exc_info: Any = None) -> None:
             head[:] = [(int(status[:3]), [(name.lower(), value) for name, value in headers])]
 
         chunks = self._application(environ, start)
+        close = getattr(chunks, "close", lambda: None)
         try:
-            rest = iter(chunks)
+            rest = filter(None, chunks)
             first = next(rest, b"")  # an application may start with its first chunk
             [(status, headers)] = head
-            if environ["REQUEST_METHOD"] == "HEAD" or any(name == "content-length" for name, _ in headers):
-                proto.response_bytes(status, headers, b"".join((first, *rest)))
-                return
-            stream = proto.response_stream(status, headers)
-
-            async def send(chunk: bytes) -> None:
-                await stream.send_bytes(chunk)
-
-            for chunk in chain((first,), rest):
-                asyncio.run_coroutine_threadsafe(send(chunk), loop).result()
+            length = next((int(value) for name, value in headers if name == "content-length"), None)
+            if first and environ["REQUEST_METHOD"] != "HEAD" and (length is None or length > SMALL):
+                stream = Stream(status, headers, chain((first,), rest), close)
+                close = lambda: None  # noqa: E731
+                return stream
+            proto.response_bytes(status, headers, b"".join((first, *rest)))
+            return None
         finally:
-            if close := getattr(chunks, "close", None):
-                close()
+            close()
 
 
-class Body(io.RawIOBase):
-    """The body of a request as a file, for another thread than the loop's: no more of it is here than was read."""
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An answer whose pieces are made as they are read."""
 
-    def __init__(self, proto: HTTPProtocol, loop: AbstractEventLoop) -> None:
-        self._chunks, self._loop = proto.__aiter__(), loop
-        self._chunk = memoryview(b"")
+    status: int
+    headers: Headers
+    pieces: Iterator[bytes]
+    close: Callable[[], None]
 
-    def readable(self) -> bool:  # noqa: D102
-        return True
 
-    def readinto(self, buffer: Any) -> int:  # noqa: D102
-        if not self._chunk:
-            self._chunk = memoryview(asyncio.run_coroutine_threadsafe(self._next(), self._loop).result())
-        size = min(len(buffer), len(self._chunk))
-        buffer[:size], self._chunk = self._chunk[:size], self._chunk[size:]
-        return size
-
-    async def _next(self) -> bytes:
-        # Not `async for`: the server gives its iterator away once.
-        with suppress(StopAsyncIteration):
-            while True:
-                if chunk := await self._chunks.__anext__():
-                    return bytes(chunk)
-        return b""
+def connection_of(environ: Environ) -> Connection | None:
+    """That of a request; None behind another server."""
+    return environ.get(CONNECTION)

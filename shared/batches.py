@@ -11,7 +11,6 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any, cast
 
 import redis
@@ -182,13 +181,32 @@ class Batches:
 
     def results(self, id: str, owner: str | None = None) -> Iterator[dict[str, Any]]:
         """One result for each picture, in their order, as they stand. Raises what fetch raises, before the first."""
-        total = self.fetch(id, owner).total
-        return _without_gaps((row for n in range(self._count(id)) for row in self._rows(f"{id}-{n}")), total)
+        return self.results_of(self.fetch(id, owner))
+
+    def results_of(self, batch: Batch) -> Iterator[dict[str, Any]]:
+        """As many results as the batch has pictures; those whose record has expired say so.
+
+        Raises RedisUnavailable; Expired where the batch itself is gone meanwhile.
+        """
+        at = 0
+        for n in range(self._count(batch.id)):
+            for row in self._rows(f"{batch.id}-{n}"):
+                yield from self._expired(batch.id, at, row["index"])
+                at = row["index"] + 1
+                yield row
+        yield from self._expired(batch.id, at, batch.total)
+
+    def _expired(self, id: str, start: int, end: int) -> Iterator[dict[str, Any]]:
+        """Results for pictures of which nothing is kept any more. Raises Expired if the batch is gone, too."""
+        if start < end and self._state(id) in (None, b"forgotten"):
+            raise Expired("The batch has expired, or was deleted, while its results were read")
+        for index in range(start, end):
+            yield result(index, None, "failed", (Expired.code, "The picture has expired"))
 
     def _rows(self, id: str) -> list[dict[str, Any]]:
         record = self._record(id)
         if not record:
-            return []
+            raise Expired("Some of the results have expired")
         count, first, rows = int(record["count"]), int(record["first"]), _noted(record)
         names = json.loads(record["names"] or "[]") or [None] * count
         state, error = record["state"].decode(), record.get("error_code", b"").decode()
@@ -273,18 +291,6 @@ def batch_of(job: str) -> str | None:
     """The batch that a job is a chunk of, by its id; None for any other job."""
     match = _CHUNK.fullmatch(job)
     return match[1] if match else None
-
-
-def _without_gaps(rows: Iterable[dict[str, Any]], total: int) -> Iterator[dict[str, Any]]:
-    """The rows, and between them those of chunks whose record has expired."""
-    gone, at = Expired("The picture has expired"), 0
-    for row in chain(rows, [None]):
-        until = total if row is None else int(row["index"])
-        for index in range(at, until):
-            yield result(index, None, "failed", (gone.code, str(gone)))
-        if row is not None:
-            at = until + 1
-            yield row
 
 
 def _noted(record: dict[str, bytes]) -> Rows:

@@ -78,13 +78,14 @@ class Service:
         return Sentinel(self.sentinels, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
 
 
-def connect(url: str, *, timeout: float | None = 0.7) -> redis.Redis:
-    """A client whose calls end within `timeout` seconds (None: a call may block).
+def connect(url: str, *, timeout: float | None = 0.7, connections: int = 100) -> redis.Redis:
+    """A client whose calls end within `timeout` seconds (None: a call may block), on up to so many connections at once.
 
     One repetition at once, on a fresh connection: what a restarted server leaves behind in the pool is no outage.
     """
     options: dict[str, Any] = {
         "socket_timeout": timeout, "socket_connect_timeout": 0.7, "health_check_interval": 0,
+        "max_connections": connections,
         "retry": Retry(NoBackoff(), 1, supported_errors=(redis.exceptions.ConnectionError,)),
     }  # fmt: skip
     if not url.startswith("unix:"):

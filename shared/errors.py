@@ -125,6 +125,30 @@ class TooLarge(DigitqError):
     code, status, title = "too_large", 413, "The upload is too large"
 
 
+class BodyTooSlow(DigitqError):
+    """The body of the request did not arrive in time."""
+
+    code, status, title = "body_too_slow", 408, "The request body did not arrive in time"
+
+
+class Incomplete(DigitqError):
+    """An answer of the server holds fewer results than it announced."""
+
+    code, status, title = "incomplete", 503, "The answer of the server is incomplete"
+
+
+class TooManyUploads(DigitqError):
+    """The bodies that are arriving fill what the server keeps of them on disk."""
+
+    code, status, title = "too_many_uploads", 503, "Too many large uploads are arriving at once"
+
+
+class TooManyDownloads(DigitqError):
+    """As many results and large pictures are being downloaded as may be."""
+
+    code, status, title = "too_many_downloads", 503, "Too many downloads at once"
+
+
 class UnsupportedType(DigitqError):
     """The content, whatever its name says, is not an image format that we read."""
 

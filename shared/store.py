@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -51,6 +51,8 @@ LOOKED_AT_ONCE = 100
 REPLICAS_MS = 500
 #: Seconds after which a worker's turn to recover ends by itself.
 TURN_SECONDS = 3
+#: Bytes of a picture that are read at once, to be sent on.
+PIECE_BYTES = 64 * 1024
 
 T = TypeVar("T")
 #: submit.lua's for one picture.
@@ -242,6 +244,22 @@ class Store:
     def image(self, id: str) -> bytes | None:
         """The picture as uploaded; None where it is gone."""
         return self.get(keys.image(id))
+
+    def image_pieces(self, id: str) -> tuple[int, Iterator[bytes]]:
+        """The picture as uploaded, piece by piece, and how many bytes it has; 0 where it is gone.
+
+        Each piece is read when it is asked for. Raises Expired where the picture goes meanwhile.
+        """
+        with redis_errors():
+            size = self.client.strlen(keys.image(id))
+        return size, (self._piece(id, start) for start in range(0, size, PIECE_BYTES))
+
+    def _piece(self, id: str, start: int) -> bytes:
+        with redis_errors():
+            piece = cast(bytes, self.client.getrange(keys.image(id), start, start + PIECE_BYTES - 1))
+        if not piece:
+            raise Expired("The picture has expired")
+        return piece
 
     def model_input(self, id: str) -> bytes | None:
         """The 784 bytes that the model saw; None before it saw them."""

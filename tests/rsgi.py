@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # documented, and not exported
@@ -50,45 +52,62 @@ class Scope:
 class Pieces:
     """A body; what goes through it asks for its iterator once, or granian says that this is no way to speak."""
 
-    def __init__(self, pieces: list[bytes]) -> None:
-        self._pieces = iter(pieces)
+    def __init__(self, pieces: list[bytes], stalls: bool) -> None:
+        self._pieces, self._stalls = iter(pieces), stalls
 
     async def __anext__(self) -> bytes:
         for piece in self._pieces:
             return piece
+        if self._stalls:
+            await asyncio.Event().wait()
         raise StopAsyncIteration
 
 
 @dataclass
 class Proto:
-    """The connection; its client goes away after `reads` pieces of the answer, or before the end of what it sends."""
+    """The connection; its client goes away after `reads` bytes of a stream, or before the end of what it sends."""
 
     pieces: list[bytes]
     reads: int | None = None
     gone: bool = False
+    #: Seconds for which it does not read on, after the first byte of a stream.
+    pauses: float = 0
+    #: The end of the body never comes.
+    stalls: bool = False
     status: int = 0
     headers: Pairs = field(default_factory=list)
     sent: list[bytes] = field(default_factory=list)
+    #: Seconds after which the client leaves.
+    leaves: float | None = None
+    reader: threading.Thread | None = None
 
     async def __call__(self) -> bytes:
         if self.gone:
             raise ProtocolClosed
+        if self.stalls:
+            await asyncio.Event().wait()
         return b"".join(self.pieces)
 
     def __aiter__(self) -> Pieces:
-        return Pieces(self.pieces)
+        return Pieces(self.pieces, self.stalls)
 
     def response_bytes(self, status: int, headers: Pairs, body: bytes) -> None:
         self.status, self.headers, self.sent = status, headers, [body]
 
-    def response_stream(self, status: int, headers: Pairs) -> Proto:
+    def response_file(self, status: int, headers: Pairs, file: str) -> None:
         self.status, self.headers = status, headers
-        return self
+        self.reader = threading.Thread(target=self._read, args=(file,))
+        self.reader.start()
 
-    async def send_bytes(self, data: bytes) -> None:
-        if self.reads == len(self.sent):
-            raise ProtocolClosed
-        self.sent.append(data)
+    def _read(self, name: str) -> None:
+        with Path(name).open("rb", buffering=0) as file:
+            self.sent.append(file.read(1))
+            time.sleep(self.pauses)
+            while (self.reads is None or len(self.body()) < self.reads) and (piece := file.read(self.reads or 65536)):
+                self.sent.append(piece)
+
+    async def client_disconnect(self) -> None:
+        await asyncio.sleep(3600 if self.leaves is None else self.leaves)
 
     def body(self) -> bytes:
         return b"".join(self.sent)
@@ -103,7 +122,7 @@ class Served:
 
     async def asked(
         self, method: str, path: str, data: bytes = b"", headers: dict[str, str] | Sequence[tuple[str, str]] = (),
-        query: str = "", pieces: list[bytes] | None = None, **proto: Any,
+        query: str = "", pieces: list[bytes] | None = None, client: str = "127.0.0.1:50000", **proto: Any,
     ) -> Proto:  # fmt: skip
         """The connection, after the end of the answer; a body in pieces comes without its length."""
         named = list(headers.items()) if isinstance(headers, dict) else headers
@@ -111,7 +130,11 @@ class Served:
         how = [] if "Content-Length" in dict(named) or method == "GET" else how
         one = Proto([data] if pieces is None else pieces, **proto)
         host = [] if "Host" in dict(named) else [("Host", "127.0.0.1:8000")]
-        await self._answer(Scope(method, path, query, Headers([*host, *named, *how])), one)
+        scope = Scope(method, path, query, Headers([*host, *named, *how]))
+        scope.client = client
+        await self._answer(scope, one)
+        if one.reader:
+            await asyncio.to_thread(one.reader.join)
         return one
 
     def begin(self, *args: Any, **named: Any) -> Future[Proto]:

@@ -24,6 +24,7 @@ from shared.ids import new_id
 from shared.store import Store
 from tests.pictures import png_header, seven
 from tests.rsgi import Served, served
+from tests.test_cli_submit import idx
 from tests.test_counts import answer_one
 from tests.web import sevens
 
@@ -35,6 +36,7 @@ WAITS = {"Prefer": "wait=20"}
 def lanes(store: Store, **changes: Any) -> Iterator[tuple[Flask, Served]]:
     app = create_app(Store(store.client, replace(store.settings, **changes)))
     express = Lanes(app, threads=8)
+    app.extensions["test_threads"] = express._threads.pool
 
     def made(loop: AbstractEventLoop) -> Any:
         express.__rsgi_init__(loop)
@@ -104,6 +106,59 @@ def test_it_answers_as_the_view_does(
         express = here.ask("POST", PATH, body, headers, query)
     assert express.status == status
     assert plain(express.status, express.headers, express.body()) == plain(view.status_code, view.headers, view.data)
+
+
+@pytest.mark.parametrize("headers", [{}, {"Host": "evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
+def test_it_says_that_it_lives_as_the_view_does(both: tuple[Flask, Served], headers: dict[str, str]) -> None:
+    app, here = both
+    view = app.test_client().get("/healthz", headers={"Host": "127.0.0.1:8000", **headers})
+    with without_views(app):
+        express = here.ask("GET", "/healthz", headers=headers)
+    assert plain(express.status, express.headers, express.body()) == plain(view.status_code, view.headers, view.data)
+
+
+def test_it_lives_and_takes_large_bodies_while_all_threads_are_taken(store: Store) -> None:
+    with lanes(store) as (app, here):
+        free = threading.Event()
+        threads = app.extensions["test_threads"]
+        for _ in range(8):
+            threads.submit(free.wait, 20)
+        slow = [here.begin("POST", path, pieces=[bytes(100_000)], stalls=True) for path in (PATH, "/v1/batches") * 8]
+        assert here.ask("GET", "/healthz").status == 200
+        assert here.ask("POST", PATH, seven() + bytes(100_000)).status == 202
+        assert not any(one.done() for one in slow)
+        free.set()
+        for one in slow:
+            one.cancel()
+
+
+def test_a_body_that_may_not_come_is_not_waited_for(store: Store) -> None:
+    key = "k" * 24
+    with lanes(store, api_keys=f"me:{key}", batch_max_bytes=2_000_000) as (_, here):
+        assert here.ask("POST", PATH, pieces=[], stalls=True).status == 401
+        for path in (PATH, "/v1/batches"):
+            much = {"X-API-Key": key, "Content-Length": "99999999"}
+            assert here.ask("POST", path, pieces=[], stalls=True, headers=much).status == 413
+            unsaid = here.ask("POST", path, pieces=[bytes(1_000_000)] * 12, stalls=True, headers={"X-API-Key": key})
+            assert unsaid.status == 413  # as soon as it is too long
+
+
+def test_a_client_that_leaves_is_not_waited_for(both: tuple[Flask, Served], store: Store) -> None:
+    app, here = both
+    id = json.loads(here.ask("POST", PATH, seven()).body())["id"]
+    batch = json.loads(here.ask("POST", "/v1/batches", idx(1)).body())["id"]
+    form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="7"\r\n\r\n' + seven() + b"\r\n--x--\r\n"
+    ways: list[tuple[Any, ...]] = [
+        ("GET", f"{PATH}/{id}", b"", {}, "wait=30"),
+        ("POST", PATH, seven(), {"Prefer": "wait=30"}),
+        ("POST", PATH, form, {"Prefer": "wait=30", "Content-Type": "multipart/form-data; boundary=x"}),
+        ("GET", f"/v1/batches/{batch}", b"", {}, "wait=30"),
+    ]
+    began = time.monotonic()
+    waiting = [here.begin(*way, leaves=0.6) for way in ways]
+    assert [one.result(20).status for one in waiting] == [200, 202, 202, 200]
+    assert time.monotonic() - began < 20
+    assert not app.extensions["digitq_waiters"]._inboxes
 
 
 def test_it_asks_for_keys_as_the_view_does(store: Store) -> None:

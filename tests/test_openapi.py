@@ -17,8 +17,9 @@ from openapi_spec_validator import validate
 from werkzeug.routing import Rule
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import TestResponse
+from werkzeug.wrappers import Response
 
-from producer import events
+from producer import bodies, events, express
 from producer.docs import DOCUMENT, METHODS, resolve
 from producer.problems import CAREFUL
 from shared import VERSION, keys
@@ -30,6 +31,7 @@ from shared.store import Store, connect
 from tests.browser import Troubles, browser
 from tests.pictures import png_header, seven
 from tests.test_api import answer_all, application
+from tests.test_express import lanes
 from tests.web import sevens
 
 PICTURE = {"content_type": "image/png"}
@@ -57,6 +59,12 @@ def valid(instance: Any, schema: dict[str, Any]) -> None:
 def check(client: FlaskClient, method: str, url: str, **sent: Any) -> TestResponse:
     """Sends a request and holds the answer against what the document says about it."""
     answer = client.open(url, method=method, **sent)
+    hold(client, method, url, answer)
+    return answer
+
+
+def hold(client: FlaskClient, method: str, url: str, answer: Response) -> None:
+    """Holds an answer against what the document says about it."""
     path, operation = operation_of(client, method, url)
     status = str(answer.status_code)
     assert status in operation["responses"], f"{method} {path} answers {status}: {answer.text[:200]}"
@@ -76,7 +84,6 @@ def check(client: FlaskClient, method: str, url: str, **sent: Any) -> TestRespon
             code = body.get("code", "")
             assert not code or code in media["examples"], f"{method} {path} {status} {code} is not documented"
     SEEN[path, method, status].add(code)
-    return answer
 
 
 @pytest.fixture
@@ -325,6 +332,32 @@ def test_the_events_and_a_seat_too_few(web: FlaskClient, monkeypatch: pytest.Mon
     assert check(web, "GET", "/v1/events").text.startswith("retry: 2000")
     monkeypatch.setattr(events.Waiters, "seat", lambda *_: False)
     assert check(web, "GET", "/v1/events").get_json()["code"] == "too_many_listeners"
+
+
+def test_a_body_that_comes_too_slowly_or_finds_no_room(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.01)
+    monkeypatch.setattr(bodies, "SWEEP_SECONDS", 0.02)
+    monkeypatch.setattr(express, "SPOOLED_BATCHES", 0)
+    with lanes(store) as (app, here):
+        for path in ("/v1/predictions", "/v1/batches", "/", "/key"):
+            for length in ({}, {"Content-Length": "9"}):
+                slow = here.ask("POST", path, pieces=[], stalls=True, headers=length)
+                assert slow.status == 408
+                hold(app.test_client(), "POST", path, Response(slow.body(), slow.status, slow.headers))
+            full = here.ask("POST", path, bytes(70_000))
+            if path != "/key":
+                hold(app.test_client(), "POST", path, Response(full.body(), full.status, full.headers))
+
+
+def test_a_download_too_many(web: FlaskClient, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    id = check(web, "POST", "/v1/batches", data=form_of(seven(), seven())).get_json()["id"]
+    web.application.extensions["digitq_downloads"] = threading.BoundedSemaphore(1)
+    with web.get(f"/v1/batches/{id}/results", buffered=False):
+        busy = check(web, "GET", f"/v1/batches/{id}/results")
+        assert busy.get_json()["code"] == "too_many_downloads"
+        large = web.post("/v1/predictions", data=seven() + bytes(300_000)).get_json()["links"]["image"]
+        assert check(web, "GET", large).get_json()["code"] == "too_many_downloads"
+    assert check(web, "GET", f"/v1/batches/{id}/results").headers["X-Total-Count"] == "2"
 
 
 def test_the_form(web: FlaskClient) -> None:
