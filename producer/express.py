@@ -19,6 +19,7 @@ from producer.admission import clean_filename
 from producer.answers import Answer, Said, conditional, said
 from producer.api import accepted, admitted, argument, asked_wait, preferred_wait, represent
 from producer.bodies import Spool, read_body
+from producer.embedded import text_limit
 from producer.inbox import Carrier, LoopInbox
 from producer.root_path import below_root
 from producer.waiting import Waiters
@@ -108,7 +109,9 @@ class Lanes:
             self._access.check(request)
         except DigitqError:
             return -1
-        return self._store.settings.batch_max_bytes if scope.path == BATCH else self._largest
+        if scope.path == BATCH:
+            return self._store.settings.batch_max_bytes
+        return max(self._largest, text_limit(self._store.settings)) if is_json(request) else self._largest
 
     async def _alive(self, one: Visit) -> Said:
         self._access.check(one.request)
@@ -159,6 +162,11 @@ class Visit:
 
 async def _failed(error: DigitqError) -> Said:
     raise error
+
+
+def is_json(request: Request) -> bool:
+    """Whether the body says that it is JSON: its picture is written longer than it is."""
+    return request.mimetype == "application/json"
 
 
 def is_form(request: Request) -> bool:

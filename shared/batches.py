@@ -206,7 +206,7 @@ class Batches:
     def _rows(self, id: str) -> list[dict[str, Any]]:
         record = self._record(id)
         if not record:
-            raise Expired("Some of the results have expired")
+            return []
         count, first, rows = int(record["count"]), int(record["first"]), _noted(record)
         names = json.loads(record["names"] or "[]") or [None] * count
         state, error = record["state"].decode(), record.get("error_code", b"").decode()

@@ -25,7 +25,7 @@ from producer.retry import NEVER
 from producer.server import CONNECTIONS, connections_of
 from shared import keys
 from shared.batches import Batches
-from shared.errors import Incomplete, RedisUnavailable
+from shared.errors import Expired, Incomplete, RedisUnavailable
 from shared.home import ROOT, http_ok
 from shared.settings import Settings
 from shared.store import Store
@@ -46,11 +46,11 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def batch(self, damaged: bool) -> str:
-        """One of COUNT pictures; the last results of a damaged one are gone."""
+        """One of COUNT pictures; the last results of a damaged one cannot be read."""
         with Client(self.url) as client:
             id = client.submit_batch(idx(COUNT)).id
         if damaged:
-            self.store.client.delete(keys.results(f"{id}-{(COUNT - 1) // 256}"))
+            self.store.client.hset(keys.results(f"{id}-{(COUNT - 1) // 256}"), "rows:0", "{")
         return id
 
 
@@ -143,11 +143,15 @@ def test_a_large_picture_is_sent_with_its_length(server: Server) -> None:
         assert http_client.get("/healthz").status_code == 200  # by the same connection
 
 
-def test_results_straight_from_redis_are_all_or_an_error(store: Store, server: Server) -> None:
+def test_results_of_a_batch_that_goes_while_they_are_read_are_an_error(store: Store, server: Server) -> None:
     batches = Batches(store)
     assert len(list(batches.results(server.batch(False)))) == COUNT
-    with pytest.raises(Exception, match="expired"):
-        list(batches.results(server.batch(True)))
+    id = server.batch(False)
+    rows = batches.results(id)
+    next(rows)
+    store.client.delete(keys.batch(id), *(keys.results(f"{id}-{n}") for n in range(1, 12)))
+    with pytest.raises(Expired):
+        list(rows)
 
 
 def test_silent_and_half_sent_connections_keep_nobody_waiting(server: Server) -> None:
