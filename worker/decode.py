@@ -12,9 +12,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
 
 from shared.errors import TooManyPixels, UndecodableImage
+from worker import heif
 from worker.bounds import silenced
+from worker.ground import on_ground
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", *heif.FORMATS)
+
+#: Formats of several frames or pages, of which the first may be blank; so many are looked at, and no level of a blank
+#: one is so far from another. (Of a HEIF the primary picture counts, whatever else is in it.)
+SERIES, MAX_FRAMES, BLANK = ("GIF", "WEBP", "PNG", "AVIF", "TIFF"), 16, 10
 
 #: A JPEG is decoded at 1/2, 1/4 or 1/8 of its size while both sides keep this many pixels: libjpeg then computes
 #: only the low frequencies of each 8x8 block, and a digit still covers several times the 20x20 box it ends in.
@@ -39,7 +45,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def decode(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
-    """Read a PNG, JPEG, WebP, GIF, BMP or TIFF (the first frame) as grey levels, upright, transparency filled in.
+    """Read a picture of `FORMATS` (the first frame with ink) as grey levels, upright, transparency filled in.
 
     Returns uint8 [H, W], 0 black to 255 white, Rec. 601 luma; a large JPEG comes at 1/2, 1/4 or 1/8 of its size.
     Raises `TooManyPixels` if the header announces more than `max_pixels`, before anything is decoded, and
@@ -56,6 +62,8 @@ def decode(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
             image = Image.open(BytesIO(_without_detail(data)), formats=FORMATS)
         image.draft("L" if _is_stored_as_rgb(image) else "YCbCr", (DRAFT_SIDE, DRAFT_SIDE))
         with silenced() if image.format == "TIFF" else nullcontext():
+            if image.format in SERIES and getattr(image, "is_animated", False):
+                _turn_to_ink(image, data, max_pixels)
             ImageOps.exif_transpose(image, in_place=True)
             return np.asarray(_grey(image))
     except (TooManyPixels, UndecodableImage):
@@ -63,7 +71,7 @@ def decode(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
     except Image.DecompressionBombError:
         raise TooManyPixels(f"The picture has more than {max_pixels} pixels", limit=max_pixels) from None
     except UnidentifiedImageError:
-        raise UndecodableImage("The content is not a PNG, JPEG, WebP, GIF, BMP or TIFF picture") from None
+        raise UndecodableImage("The content is not a PNG, JPEG, WebP, AVIF, HEIC, GIF, BMP or TIFF picture") from None
     except Exception:  # damaged bytes make Pillow raise nearly anything: struct.error, IndexError, MemoryError
         raise UndecodableImage("The picture is damaged or incomplete") from None
 
@@ -84,14 +92,38 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
 
 
 def _check_effort(image: Image.Image, data: bytes, max_pixels: int) -> None:
-    """Refuses what makes much work of few pixels: tiles larger than any picture, and scans without end."""
+    """Refuses what makes much work of few pixels: tiles larger than any picture, a large picture of which little is
+    shown, and scans without end.
+    """
     if image.format == "TIFF":
         width, height = (image.tag_v2.get(tag, 0) for tag in (322, 323))  # type: ignore[attr-defined]
         if width * height > max_pixels:
             message = f"The picture has tiles of {width} x {height} pixels; at most {max_pixels} are allowed"
             raise TooManyPixels(message, limit=max_pixels)
+    elif image.format in heif.FORMATS:
+        if coded := next((size for size in heif.coded_sizes(data) if size[0] * size[1] > max_pixels), None):
+            message = f"The picture is cut from {coded[0]} x {coded[1]} pixels; at most {max_pixels} are allowed"
+            raise TooManyPixels(message, limit=max_pixels)
     elif data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
         raise UndecodableImage("The picture has too many scans")
+
+
+def _turn_to_ink(image: Image.Image, data: bytes, max_pixels: int) -> None:
+    """Seeks the first frame that is not blank, in no more pixels than one picture may have; the first if all are."""
+    left = max_pixels
+    for frame in range(MAX_FRAMES):
+        try:
+            image.seek(frame)
+        except EOFError:
+            break
+        _check_size(image, max_pixels)
+        _check_effort(image, data, max_pixels)
+        left -= image.width * image.height
+        if left < 0:
+            break
+        if np.ptp(np.asarray(_grey(image))) > BLANK:
+            return
+    image.seek(0)
 
 
 def _without_detail(data: bytes) -> bytes:
@@ -175,22 +207,9 @@ def _finite(levels: NDArray[np.generic]) -> NDArray[np.float64]:
 
 
 def _composite(image: Image.Image) -> Image.Image:
-    """RGBA -> "L" on the background that the visible pixels ask for.
-
-    A visible part that is large and holds light and dark is a picture on its own paper (say, with rounded corners): the
-    rest is filled with its median. Otherwise the visible part is the ink, and gets black or white to contrast with it.
-    """
-    grey, alpha = image.convert("L"), image.getchannel("A")
-    opacity = np.flatnonzero(alpha.histogram())
-    if opacity[0] == 255:
-        return grey
-    visible = alpha.point([255 * bool(2 * a >= opacity[-1]) for a in range(256)])
-    counts = np.array(grey.histogram(visible), dtype=np.float64)
-    share, levels = counts / counts.sum(), np.arange(256)
-    mean = share @ levels
-    spread = (share @ (levels - mean) ** 2) ** 0.5
-    if spread > 25 and 2 * counts.sum() > image.width * image.height:
-        background = int(np.searchsorted(share.cumsum(), 0.5))
-    else:
-        background = 255 if mean < 128 else 0
-    return Image.composite(grey, Image.new("L", image.size, background), alpha)
+    """RGBA -> "L". An alpha of 0 everywhere hides nothing: programs that know no alpha leave it so (the clipboard)."""
+    alpha = image.getchannel("A")
+    least, most = alpha.getextrema()
+    if least == 255 or most == 0:
+        return _grey(image.convert("RGB"))
+    return on_ground(image.convert("L"), alpha)
