@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from producer import headers
-from producer.admission import SIGNATURES, admit
+from producer.admission import SIGNATURES, admit, media_type
 from shared.errors import DigitqError, TooManyPixels, UndecodableImage
 from shared.settings import Settings
 from tests.hostile.bombs import (
@@ -27,12 +27,14 @@ SEEDS = seeds()
 
 @pytest.mark.parametrize("name", SEEDS)
 def test_the_size_in_the_head_is_what_pillow_finds(name: str) -> None:
+    assert decode(SEEDS[name], max_pixels=10**6).size
+    if media_type(SEEDS[name]) == "application/octet-stream":
+        pytest.skip("the door does not know this format")
     with Image.open(BytesIO(SEEDS[name])) as image:
         media = admit(SEEDS[name], SETTINGS)
         assert media in {media for _, media in SIGNATURES.values()}
         format = next(format for format, known in SIGNATURES.values() if known == media)
         assert headers.size(SEEDS[name], format) == image.size
-    assert decode(SEEDS[name], max_pixels=10**6).size
 
 
 @pytest.mark.parametrize("name", SEEDS)

@@ -34,7 +34,8 @@ def _small(grey: Image.Image, alpha: Image.Image) -> tuple[Levels, Mask]:
     factor = max(1, max(grey.size) // LOOK_SIDE)
     lit = ImageChops.multiply(grey, alpha)
     weighed, opacity = (np.asarray(one.reduce(factor) if factor > 1 else one, np.float32) for one in (lit, alpha))
-    return np.float32(255) * weighed / np.maximum(opacity, 1), 2 * opacity >= opacity.max()
+    levels: Levels = np.divide(255 * weighed, np.maximum(opacity, 1), dtype=np.float32)
+    return levels, 2 * opacity >= opacity.max()
 
 
 def _ground(levels: Levels, shown: Mask) -> int:
