@@ -31,12 +31,15 @@ LUMA = np.array([0.299, 0.587, 0.114])
 #: Each scan of a JPEG goes over all of its blocks: with 10 MB of scans, 50 megapixels would take five minutes. Encoders
 #: write a dozen; libjpeg-turbo's own fuzzers stop here. (A film behind the picture has one by chance in 65,536 bytes.)
 MAX_SCANS = 500
+#: With more than these a JPEG is never read in all its detail.
+FEW_SCANS = 32
 #: Colour is looked at in a picture about as large as this; the projection that tells more replaces luma if it has this
 #: many times its contrast (independent noise in the channels alone gives 1.5), and a standard deviation of so many
 #: levels, below which the colours of a JPEG are noise.
 COLOUR_SIDE, COLOUR_GAIN, MIN_COLOUR = 128, 2.0, 3.0
 #: Rows of a deep picture that are scaled at once.
 BAND_ROWS = 64
+_SCAN = b"\xff\xda"
 #: The next marker of a JPEG that is no part of coded data.
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
@@ -44,10 +47,11 @@ _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def decode(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
+def decode(data: bytes, *, max_pixels: int, whole: bool = False) -> NDArray[np.uint8]:
     """Read a picture of `FORMATS` (the first frame with ink) as grey levels, upright, transparency filled in.
 
-    Returns uint8 [H, W], 0 black to 255 white, Rec. 601 luma; a large JPEG comes at 1/2, 1/4 or 1/8 of its size.
+    Returns uint8 [H, W], 0 black to 255 white, Rec. 601 luma; a large JPEG comes at 1/2, 1/4 or 1/8 of its size,
+    unless `whole`.
     Raises `TooManyPixels` if the header announces more than `max_pixels`, before anything is decoded, and
     `UndecodableImage` for whatever else is wrong with the bytes; nothing else.
     """
@@ -58,9 +62,11 @@ def decode(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
         image = Image.open(BytesIO(data), formats=FORMATS)
         _check_size(image, max_pixels)
         _check_effort(image, data, max_pixels)
-        if image.format == "JPEG" and min(image.size) >= 4 * DRAFT_SIDE:
+        whole = whole and data.count(_SCAN) <= FEW_SCANS
+        if image.format == "JPEG" and min(image.size) >= 4 * DRAFT_SIDE and not whole:
             image = Image.open(BytesIO(_without_detail(data)), formats=FORMATS)
-        image.draft("L" if _is_stored_as_rgb(image) else "YCbCr", (DRAFT_SIDE, DRAFT_SIDE))
+        size = image.size if whole else (DRAFT_SIDE, DRAFT_SIDE)
+        image.draft("L" if _is_stored_as_rgb(image) else "YCbCr", size)
         with silenced() if image.format == "TIFF" else nullcontext():
             if image.format in SERIES and getattr(image, "is_animated", False):
                 _turn_to_ink(image, data, max_pixels)
@@ -104,7 +110,7 @@ def _check_effort(image: Image.Image, data: bytes, max_pixels: int) -> None:
         if coded := next((size for size in heif.coded_sizes(data) if size[0] * size[1] > max_pixels), None):
             message = f"The picture is cut from {coded[0]} x {coded[1]} pixels; at most {max_pixels} are allowed"
             raise TooManyPixels(message, limit=max_pixels)
-    elif data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
+    elif data.startswith(b"\xff\xd8") and data.count(_SCAN) > MAX_SCANS:
         raise UndecodableImage("The picture has too many scans")
 
 
