@@ -314,6 +314,23 @@ def test_a_gap_that_antialiasing_has_closed_is_no_ink_on_paper() -> None:
     assert read(encoded(image, transparency=255))[0, 0] == 255
 
 
+def test_strokes_that_meet_at_an_acute_angle_are_no_ink_on_paper() -> None:
+    cover = Image.new("L", (90, 90))
+    ImageDraw.Draw(cover).line([(18, 72), (72, 45), (18, 50)], fill=255, width=7)
+    light = cover.filter(ImageFilter.GaussianBlur(1.5)).point([level if level >= 20 else 0 for level in range(256)])
+    assert read(encoded(light, transparency=0))[0, 0] <= 20
+
+
+@pytest.mark.parametrize("ink", [20, 150])
+def test_a_card_of_grainy_paper_lies_on_paper_of_its_own_colour_however_pale_its_ink(ink: int) -> None:
+    levels = 220 - np.asarray(soft(), np.float64) / 255 * (220 - ink)
+    levels += np.random.default_rng(0).normal(0, 8, levels.shape)
+    card = Image.fromarray(levels.clip(0, 255).astype(np.uint8)).convert("RGBA")
+    whole = Image.new("RGBA", (240, 240))
+    whole.paste(card, (60, 60))
+    assert 205 < read(encoded(whole))[0, 0] < 235
+
+
 def test_an_opaque_picture_with_alpha_tells_ink_by_its_colour_too() -> None:
     image = bar((255, 240, 80), (255, 255, 255), "RGB", (160, 120))
     with_alpha = image.copy()
@@ -512,6 +529,20 @@ def test_a_truncated_file_is_whole_enough_or_undecodable(data: bytes) -> None:
 def test_half_a_file_is_undecodable(data: bytes) -> None:
     with pytest.raises(UndecodableImage):
         read(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize("format", ["AVIF", "HEIF"])
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+def test_a_phones_picture_that_is_cut_short_is_said_to_be_damaged(format: str, part: float) -> None:
+    data = encoded(bar(size=(300, 200)), format)
+    with pytest.raises(UndecodableImage, match="damaged or incomplete"):
+        read(data[: int(part * len(data))])
+
+
+@pytest.mark.parametrize("brand", [b"mp42", b"isom", b"qt  "])
+def test_a_film_is_no_picture(brand: bytes) -> None:
+    with pytest.raises(UndecodableImage, match="not a PNG"):
+        read(b"\0\0\0\x18ftyp" + brand + bytes(40))
 
 
 def test_a_flipped_bit_in_a_png_is_noticed() -> None:

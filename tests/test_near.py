@@ -135,6 +135,13 @@ def test_a_small_digit_among_others_is_told_to_be_too_small_and_not_accepted() -
     assert "too_small" in found.warnings and found.decision != "accept"
 
 
+def test_a_small_digit_in_a_small_picture_is_not_told_to_be_too_small() -> None:
+    image = page(8).crop((470, 870, 570, 970))
+    [found] = Classifier(Sure(), 10**8)([np.asarray(image)]).results
+    assert not isinstance(found, Exception)
+    assert "too_small" not in found.warnings
+
+
 def jpeg(image: Image.Image) -> bytes:
     out = BytesIO()
     image.save(out, "JPEG", quality=90)

@@ -14,6 +14,7 @@ from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
 from shared.errors import TooManyPixels, UndecodableImage
 from worker import heif
 from worker.bounds import silenced
+from worker.deep import eight_bits
 from worker.ground import on_ground
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", *heif.FORMATS)
@@ -21,6 +22,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", *heif.FORMATS)
 #: Formats of several frames or pages, of which the first may be blank; so many are looked at, and no level of a blank
 #: one is so far from another. (Of a HEIF the primary picture counts, whatever else is in it.)
 SERIES, MAX_FRAMES, BLANK = ("GIF", "WEBP", "PNG", "AVIF", "TIFF"), 16, 10
+
+DAMAGED = "The picture is damaged or incomplete"
 
 #: A JPEG is decoded at 1/2, 1/4 or 1/8 of its size while both sides keep this many pixels: libjpeg then computes
 #: only the low frequencies of each 8x8 block, and a digit still covers several times the 20x20 box it ends in.
@@ -37,8 +40,6 @@ FEW_SCANS = 32
 #: many times its contrast (independent noise in the channels alone gives 1.5), and a standard deviation of so many
 #: levels, below which the colours of a JPEG are noise.
 COLOUR_SIDE, COLOUR_GAIN, MIN_COLOUR = 128, 2.0, 3.0
-#: Rows of a deep picture that are scaled at once.
-BAND_ROWS = 64
 _SCAN = b"\xff\xda"
 #: The next marker of a JPEG that is no part of coded data.
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
@@ -77,9 +78,11 @@ def decode(data: bytes, *, max_pixels: int, whole: bool = False) -> NDArray[np.u
     except Image.DecompressionBombError:
         raise TooManyPixels(f"The picture has more than {max_pixels} pixels", limit=max_pixels) from None
     except UnidentifiedImageError:
+        if heif.claims_to_be(data):  # Pillow wants to see all of such a file before it knows it
+            raise UndecodableImage(DAMAGED) from None
         raise UndecodableImage("The content is not a PNG, JPEG, WebP, AVIF, HEIC, GIF, BMP or TIFF picture") from None
     except Exception:  # damaged bytes make Pillow raise nearly anything: struct.error, IndexError, MemoryError
-        raise UndecodableImage("The picture is damaged or incomplete") from None
+        raise UndecodableImage(DAMAGED) from None
 
 
 def _is_stored_as_rgb(image: Image.Image) -> bool:
@@ -161,7 +164,7 @@ def _grey(image: Image.Image) -> Image.Image:
     if image.mode == "L" and not image.has_transparency_data:
         return image
     if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_eight_bits(np.asarray(image)))
+        return Image.fromarray(eight_bits(np.asarray(image)))
     if image.has_transparency_data:
         return _composite(image.convert("RGBA"))
     if image.mode == "LAB":
@@ -193,23 +196,6 @@ def _telling_weights(image: Image.Image) -> tuple[float, float, float, float] | 
         return None
     red, green, blue = weights.tolist()
     return red, green, blue, -255 * float(np.minimum(weights, 0).sum())
-
-
-def _eight_bits(levels: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Deep grey -> uint8. White is 1 for floats in [0, 1], else the largest value of the fewest bits, 8 or more, that
-    hold the picture, since a TIFF may keep 10 or 12 bits in 16; what is negative or not finite is black.
-    """
-    bands = [levels[at : at + BAND_ROWS] for at in range(0, len(levels), BAND_ROWS)]
-    top = max(_finite(band).max() for band in bands)
-    white = 1.0 if levels.dtype.kind == "f" and top <= 1 else 2.0 ** max(8, int(top).bit_length()) - 1
-    grey = np.empty(levels.shape, np.uint8)
-    for at, band in enumerate(bands):  # doubles of a whole picture would take a gigabyte
-        grey[at * BAND_ROWS : (at + 1) * BAND_ROWS] = np.rint(_finite(band) * (255 / white)).clip(0, 255)
-    return grey
-
-
-def _finite(levels: NDArray[np.generic]) -> NDArray[np.float64]:
-    return np.nan_to_num(levels.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0).clip(0)
 
 
 def _composite(image: Image.Image) -> Image.Image:

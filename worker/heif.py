@@ -23,8 +23,16 @@ else:
     pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
     FORMATS += ("HEIF",)
 
+#: How such files begin, after the size of their first box: "ftyp", and the brand.
+_BEGINNING = re.compile(rb"....ftyp(avi[fs]|he[iv][cxms]|m[is]f1)", re.DOTALL)
 #: Image spatial extents (ISO/IEC 23008-12, 6.5.3): version and flags, width, height.
 _EXTENT = re.compile(rb"ispe....(.{8})", re.DOTALL)
+
+
+def claims_to_be(data: bytes) -> bool:
+    """Whether the file begins as an AVIF or HEIC that could be read here if it were whole."""
+    brand = _BEGINNING.match(data)
+    return brand is not None and ("HEIF" in FORMATS or brand[1].startswith(b"avi"))
 
 
 def coded_sizes(data: bytes) -> Iterator[tuple[int, int]]:
