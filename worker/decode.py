@@ -80,7 +80,9 @@ def decode(data: bytes, *, max_pixels: int, whole: bool = False) -> NDArray[np.u
     except UnidentifiedImageError:
         if heif.claims_to_be(data):  # Pillow wants to see all of such a file before it knows it
             raise UndecodableImage(DAMAGED) from None
-        raise UndecodableImage("The content is not a PNG, JPEG, WebP, AVIF, HEIC, GIF, BMP or TIFF picture") from None
+        heic = "HEIC, " * ("HEIF" in FORMATS)
+        message = f"The content is not a PNG, JPEG, WebP, AVIF, {heic}GIF, BMP or TIFF picture"
+        raise UndecodableImage(message) from None
     except Exception:  # damaged bytes make Pillow raise nearly anything: struct.error, IndexError, MemoryError
         raise UndecodableImage(DAMAGED) from None
 
