@@ -466,10 +466,11 @@ def sized(data: bytes, side: int) -> bytes:
 
 @pytest.mark.parametrize("format", bombs())
 def test_a_bomb_is_refused_by_its_header(format: str) -> None:
-    start = time.perf_counter()
+    bomb = bombs()[format]
+    start = time.process_time()  # others may have the processor
     with pytest.raises(TooManyPixels):
-        read(bombs()[format])
-    assert time.perf_counter() - start < 0.1
+        read(bomb)
+    assert time.process_time() - start < 0.1
 
 
 def test_a_large_heif_of_which_a_small_part_is_shown_is_refused_by_its_header() -> None:
