@@ -29,8 +29,6 @@ WORK_SIDE = 320
 MIN_CONTRAST, LOW_CONTRAST = 10, 48
 #: The same in standard deviations: cut in the middle, normal noise makes classes 2.65 apart and an even slope 3.46.
 MIN_DISTANCE = 3.6
-#: A digit of so few pixels in a picture of so many is seen from too far.
-SMALL, LARGE = 10, 160
 #: What `Seen` may warn of.
 WARNINGS = (
     "no_ink",  # nothing stands out from the background; the pixels are all 0, and no other warning is given
@@ -44,6 +42,8 @@ WARNINGS = (
     "too_small",  # fewer pixels than the model's box has, or a small part of a large picture that shows more than that
     "uneven_light",  # shadows: paper and ink were told apart from place to place
 )
+#: A digit of so few pixels in a picture of so many is seen from too far.
+SMALL, LARGE = 10, 160
 
 
 class Seen(NamedTuple):
