@@ -22,8 +22,8 @@ LOOK_SIDE = 320
 #: What stands out by less than this part of what the darkest does is grain, or ruling; thin ink shares its pixels with
 #: paper, and stands out by a third.
 STRONG = 0.1
-#: More pieces of rows are a page of text or a texture.
-MOST_RUNS = 2000
+#: With more pixels of it than this on the copy it is a large digit, a page of text or a texture: cheap to tell.
+MOST = 4 * BOX**2
 #: Around the largest part, in its own sizes: what is no further belongs to it, and so much is cut out beside it.
 REACH, MARGIN = 0.6, 1.0
 #: Anything else with this part of its ink is no speck, so that it does not stand alone; or with less, as a thin 1 has
@@ -64,6 +64,8 @@ def _ink(small: Grey) -> Levels:
     rise = small - ground
     if -int(rise.min()) > int(rise.max()):
         rise = -rise
+    if np.count_nonzero(2 * rise > rise.max()) > MOST:
+        return np.zeros_like(rise)
     mask: Mask = rise > STRONG * int(rise.max())
     lines = ruling(mask)
     return np.where(mask if lines is None else mask & ~grown(lines), rise, 0)
@@ -72,7 +74,7 @@ def _ink(small: Grey) -> Levels:
 def _alone(ink: Levels) -> tuple[Labels, Labels] | None:
     """The corners of the box around the only ink, each [row, column]; None if it is large, or not alone, or none."""
     mask = ink > 0
-    if not mask.any() or np.count_nonzero(mask[:, 1:] != mask[:, :-1]) > 2 * MOST_RUNS:
+    if not 0 < np.count_nonzero(mask) <= MOST:
         return None
     labels, count = components(mask)
     low, high = _boxes(labels, count)
