@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(600)
 
 #: What fits the schema may be no picture, or name a webhook where there are none; what is empty counts as not given.
 NOT_TOLD_BY_A_SCHEMA = ("positive_data_acceptance", "negative_data_rejection")
-FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "HEIF")
 
 
 def truncated() -> Iterator[bytes]:

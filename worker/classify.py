@@ -16,6 +16,7 @@ from worker.decode import decode
 from worker.fast import all_seen
 from worker.ink import Grey
 from worker.mlp import CLASSES, Reading
+from worker.near import near
 from worker.png import plain
 from worker.preprocess import METHODS, PREPROCESSING_VERSION, Seen, evened
 
@@ -129,13 +130,20 @@ class Classifier:
 
     def _see(self, image: bytes | Grey, look: Callable[[Grey], Seen]) -> Seen | Exception:
         try:
-            return look(decode(image, max_pixels=self.max_pixels) if isinstance(image, bytes) else image)
+            if self.method != "mnist":
+                return look(self._grey(image))
+            part = near(self._grey(image), lambda: self._grey(image, whole=True))
+            seen = look(part.grey)
+            return seen.warned_of("too_small") if part.too_small else seen
         except DigitqError as error:
             return error
         except MemoryError:  # the process has reached its bound: see `BatchWorker.work`
             raise
         except Exception as error:  # one picture that meets a bug of ours must not fail the others
             return error
+
+    def _grey(self, image: bytes | Grey, whole: bool = False) -> Grey:
+        return decode(image, max_pixels=self.max_pixels, whole=whole) if isinstance(image, bytes) else image
 
     def _outcomes(self, seen: Sequence[Seen], pixels: NDArray[np.float32], reading: Reading) -> list[Outcome]:
         probabilities = reading.probabilities
@@ -169,4 +177,5 @@ def decide(
         return "reject", "not_a_digit"
     if confidence < thresholds["reject"]:
         return "reject", "low_confidence"
-    return ("accept", None) if confidence >= thresholds["accept"] else ("review", "low_confidence")
+    sure = confidence >= thresholds["accept"] and "too_small" not in warnings
+    return ("accept", None) if sure else ("review", "low_confidence")

@@ -12,9 +12,18 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
 
 from shared.errors import TooManyPixels, UndecodableImage
+from worker import heif
 from worker.bounds import silenced
+from worker.deep import eight_bits
+from worker.ground import on_ground
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", *heif.FORMATS)
+
+#: Formats of several frames or pages, of which the first may be blank; so many are looked at, and no level of a blank
+#: one is so far from another. (Of a HEIF the primary picture counts, whatever else is in it.)
+SERIES, MAX_FRAMES, BLANK = ("GIF", "WEBP", "PNG", "AVIF", "TIFF"), 16, 10
+
+DAMAGED = "The picture is damaged or incomplete"
 
 #: A JPEG is decoded at 1/2, 1/4 or 1/8 of its size while both sides keep this many pixels: libjpeg then computes
 #: only the low frequencies of each 8x8 block, and a digit still covers several times the 20x20 box it ends in.
@@ -25,12 +34,13 @@ LUMA = np.array([0.299, 0.587, 0.114])
 #: Each scan of a JPEG goes over all of its blocks: with 10 MB of scans, 50 megapixels would take five minutes. Encoders
 #: write a dozen; libjpeg-turbo's own fuzzers stop here. (A film behind the picture has one by chance in 65,536 bytes.)
 MAX_SCANS = 500
+#: With more than these a JPEG is never read in all its detail.
+FEW_SCANS = 32
 #: Colour is looked at in a picture about as large as this; the projection that tells more replaces luma if it has this
 #: many times its contrast (independent noise in the channels alone gives 1.5), and a standard deviation of so many
 #: levels, below which the colours of a JPEG are noise.
 COLOUR_SIDE, COLOUR_GAIN, MIN_COLOUR = 128, 2.0, 3.0
-#: Rows of a deep picture that are scaled at once.
-BAND_ROWS = 64
+_SCAN = b"\xff\xda"
 #: The next marker of a JPEG that is no part of coded data.
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
@@ -38,10 +48,11 @@ _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def decode(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
-    """Read a PNG, JPEG, WebP, GIF, BMP or TIFF (the first frame) as grey levels, upright, transparency filled in.
+def decode(data: bytes, *, max_pixels: int, whole: bool = False) -> NDArray[np.uint8]:
+    """Read a picture of `FORMATS` (the first frame with ink) as grey levels, upright, transparency filled in.
 
-    Returns uint8 [H, W], 0 black to 255 white, Rec. 601 luma; a large JPEG comes at 1/2, 1/4 or 1/8 of its size.
+    Returns uint8 [H, W], 0 black to 255 white, Rec. 601 luma; a large JPEG comes at 1/2, 1/4 or 1/8 of its size,
+    unless `whole`.
     Raises `TooManyPixels` if the header announces more than `max_pixels`, before anything is decoded, and
     `UndecodableImage` for whatever else is wrong with the bytes; nothing else.
     """
@@ -52,10 +63,14 @@ def decode(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
         image = Image.open(BytesIO(data), formats=FORMATS)
         _check_size(image, max_pixels)
         _check_effort(image, data, max_pixels)
-        if image.format == "JPEG" and min(image.size) >= 4 * DRAFT_SIDE:
+        whole = whole and data.count(_SCAN) <= FEW_SCANS
+        if image.format == "JPEG" and min(image.size) >= 4 * DRAFT_SIDE and not whole:
             image = Image.open(BytesIO(_without_detail(data)), formats=FORMATS)
-        image.draft("L" if _is_stored_as_rgb(image) else "YCbCr", (DRAFT_SIDE, DRAFT_SIDE))
+        size = image.size if whole else (DRAFT_SIDE, DRAFT_SIDE)
+        image.draft("L" if _is_stored_as_rgb(image) else "YCbCr", size)
         with silenced() if image.format == "TIFF" else nullcontext():
+            if image.format in SERIES and getattr(image, "is_animated", False):
+                _turn_to_ink(image, data, max_pixels)
             ImageOps.exif_transpose(image, in_place=True)
             return np.asarray(_grey(image))
     except (TooManyPixels, UndecodableImage):
@@ -63,9 +78,13 @@ def decode(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
     except Image.DecompressionBombError:
         raise TooManyPixels(f"The picture has more than {max_pixels} pixels", limit=max_pixels) from None
     except UnidentifiedImageError:
-        raise UndecodableImage("The content is not a PNG, JPEG, WebP, GIF, BMP or TIFF picture") from None
+        if heif.claims_to_be(data):  # Pillow wants to see all of such a file before it knows it
+            raise UndecodableImage(DAMAGED) from None
+        heic = "HEIC, " * ("HEIF" in FORMATS)
+        message = f"The content is not a PNG, JPEG, WebP, AVIF, {heic}GIF, BMP or TIFF picture"
+        raise UndecodableImage(message) from None
     except Exception:  # damaged bytes make Pillow raise nearly anything: struct.error, IndexError, MemoryError
-        raise UndecodableImage("The picture is damaged or incomplete") from None
+        raise UndecodableImage(DAMAGED) from None
 
 
 def _is_stored_as_rgb(image: Image.Image) -> bool:
@@ -84,14 +103,38 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
 
 
 def _check_effort(image: Image.Image, data: bytes, max_pixels: int) -> None:
-    """Refuses what makes much work of few pixels: tiles larger than any picture, and scans without end."""
+    """Refuses what makes much work of few pixels: tiles larger than any picture, a large picture of which little is
+    shown, and scans without end.
+    """
     if image.format == "TIFF":
         width, height = (image.tag_v2.get(tag, 0) for tag in (322, 323))  # type: ignore[attr-defined]
         if width * height > max_pixels:
             message = f"The picture has tiles of {width} x {height} pixels; at most {max_pixels} are allowed"
             raise TooManyPixels(message, limit=max_pixels)
-    elif data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
+    elif image.format in heif.FORMATS:
+        if coded := next((size for size in heif.coded_sizes(data) if size[0] * size[1] > max_pixels), None):
+            message = f"The picture is cut from {coded[0]} x {coded[1]} pixels; at most {max_pixels} are allowed"
+            raise TooManyPixels(message, limit=max_pixels)
+    elif data.startswith(b"\xff\xd8") and data.count(_SCAN) > MAX_SCANS:
         raise UndecodableImage("The picture has too many scans")
+
+
+def _turn_to_ink(image: Image.Image, data: bytes, max_pixels: int) -> None:
+    """Seeks the first frame that is not blank, in no more pixels than one picture may have; the first if all are."""
+    left = max_pixels
+    for frame in range(MAX_FRAMES):
+        try:
+            image.seek(frame)
+        except EOFError:
+            break
+        _check_size(image, max_pixels)
+        _check_effort(image, data, max_pixels)
+        left -= image.width * image.height
+        if left < 0:
+            break
+        if np.ptp(np.asarray(_grey(image))) > BLANK:
+            return
+    image.seek(0)
 
 
 def _without_detail(data: bytes) -> bytes:
@@ -123,7 +166,7 @@ def _grey(image: Image.Image) -> Image.Image:
     if image.mode == "L" and not image.has_transparency_data:
         return image
     if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_eight_bits(np.asarray(image)))
+        return Image.fromarray(eight_bits(np.asarray(image)))
     if image.has_transparency_data:
         return _composite(image.convert("RGBA"))
     if image.mode == "LAB":
@@ -157,40 +200,10 @@ def _telling_weights(image: Image.Image) -> tuple[float, float, float, float] | 
     return red, green, blue, -255 * float(np.minimum(weights, 0).sum())
 
 
-def _eight_bits(levels: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Deep grey -> uint8. White is 1 for floats in [0, 1], else the largest value of the fewest bits, 8 or more, that
-    hold the picture, since a TIFF may keep 10 or 12 bits in 16; what is negative or not finite is black.
-    """
-    bands = [levels[at : at + BAND_ROWS] for at in range(0, len(levels), BAND_ROWS)]
-    top = max(_finite(band).max() for band in bands)
-    white = 1.0 if levels.dtype.kind == "f" and top <= 1 else 2.0 ** max(8, int(top).bit_length()) - 1
-    grey = np.empty(levels.shape, np.uint8)
-    for at, band in enumerate(bands):  # doubles of a whole picture would take a gigabyte
-        grey[at * BAND_ROWS : (at + 1) * BAND_ROWS] = np.rint(_finite(band) * (255 / white)).clip(0, 255)
-    return grey
-
-
-def _finite(levels: NDArray[np.generic]) -> NDArray[np.float64]:
-    return np.nan_to_num(levels.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0).clip(0)
-
-
 def _composite(image: Image.Image) -> Image.Image:
-    """RGBA -> "L" on the background that the visible pixels ask for.
-
-    A visible part that is large and holds light and dark is a picture on its own paper (say, with rounded corners): the
-    rest is filled with its median. Otherwise the visible part is the ink, and gets black or white to contrast with it.
-    """
-    grey, alpha = image.convert("L"), image.getchannel("A")
-    opacity = np.flatnonzero(alpha.histogram())
-    if opacity[0] == 255:
-        return grey
-    visible = alpha.point([255 * bool(2 * a >= opacity[-1]) for a in range(256)])
-    counts = np.array(grey.histogram(visible), dtype=np.float64)
-    share, levels = counts / counts.sum(), np.arange(256)
-    mean = share @ levels
-    spread = (share @ (levels - mean) ** 2) ** 0.5
-    if spread > 25 and 2 * counts.sum() > image.width * image.height:
-        background = int(np.searchsorted(share.cumsum(), 0.5))
-    else:
-        background = 255 if mean < 128 else 0
-    return Image.composite(grey, Image.new("L", image.size, background), alpha)
+    """RGBA -> "L". An alpha of 0 everywhere hides nothing: programs that know no alpha leave it so (the clipboard)."""
+    alpha = image.getchannel("A")
+    least, most = alpha.getextrema()
+    if least == 255 or most == 0:
+        return _grey(image.convert("RGB"))
+    return on_ground(image.convert("L"), alpha)

@@ -18,6 +18,7 @@ from worker.classify import Classifier
 from worker.decode import FORMATS, decode
 from worker.fit import BOX, SIDE
 from worker.ink import Grey
+from worker.near import near
 from worker.preprocess import Look, evened, normalise
 
 #: In pixels: eight square panels in rows of four, their headings above them.
@@ -52,6 +53,8 @@ def explain(data: bytes, name: str, classifier: Classifier) -> tuple[Outcome, Im
         raise outcome
     grey = decode(data, max_pixels=classifier.max_pixels)
     upload = _upload(data)
+    if classifier.method == "mnist":
+        grey = near(grey, lambda: decode(data, max_pixels=classifier.max_pixels, whole=True)).grey
     look = evened if "uneven_light" in outcome.warnings else normalise
     steps = dict(stages(grey, look)) if classifier.method == "mnist" else {}
     sheet = Image.new("RGB", (WIDTH, HEIGHT), PAPER)

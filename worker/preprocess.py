@@ -39,8 +39,11 @@ WARNINGS = (
     "too_thin",  # a hairline, thickened to be seen
     "lines_removed",  # ruling or squares
     "noisy",  # salt and pepper or a grainy sensor, smoothed
+    "too_small",  # fewer pixels than the model's box has, or a small part of a large picture that shows more than that
     "uneven_light",  # shadows: paper and ink were told apart from place to place
 )
+#: A digit of so few pixels in a picture of so many is seen from too far.
+SMALL, LARGE = 10, 160
 
 
 class Seen(NamedTuple):
@@ -50,6 +53,11 @@ class Seen(NamedTuple):
     pixels: Pixels
     #: Of `WARNINGS`.
     warnings: tuple[str, ...]
+
+    def warned_of(self, warning: str) -> Seen:
+        """The same with one more of `WARNINGS`; a blank one as it is."""
+        names = {*self.warnings, warning} if "no_ink" not in self.warnings else self.warnings
+        return self._replace(warnings=tuple(name for name in WARNINGS if name in names))
 
 
 def preprocess(data: bytes, *, max_pixels: int, method: str = "mnist") -> Seen:
@@ -140,8 +148,15 @@ def _seen(bright: Grey, mask: Mask, paper: int, noticed: dict[str, bool], watch:
     watch("ink", ink)
     pixels, thickened = inked(placed(ink, mask))
     noticed["touches_border"] = bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
+    noticed["too_small"] = max(bright.shape) >= LARGE and _side(mask) < SMALL
     noticed["too_thin"] = thickened and width(mask) < HAIRLINE
     return Seen(pixels, tuple(name for name in WARNINGS if noticed.get(name)))
+
+
+def _side(mask: Mask) -> int:
+    """The longer side of what is in it, in pixels."""
+    spans = span(np.logical_or.reduce(mask, axis=1)), span(np.logical_or.reduce(mask, axis=0))
+    return max(last - first for first, last in spans)
 
 
 def _blank() -> Seen:

@@ -22,6 +22,7 @@ export const WARNINGS = {
   too_thin: "very thin strokes",
   lines_removed: "ruled lines were removed",
   noisy: "speckles were removed",
+  too_small: "a very small digit: cut it out, come nearer, or scan it finer",
   uneven_light: "shadows were evened out",
 };
 

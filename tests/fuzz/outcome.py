@@ -8,6 +8,7 @@ An empty corpus is filled with `tests/hostile/seeds.py`. What crashes, hangs or 
 from __future__ import annotations
 
 import random
+import re
 import sys
 import time
 import traceback
@@ -19,6 +20,7 @@ import atheris
 with atheris.instrument_imports(include=["PIL", "worker", "shared"]):
     import numpy as np
     from PIL import (  # noqa: F401  # noqa: F401
+        AvifImagePlugin,
         BmpImagePlugin,
         GifImagePlugin,
         JpegImagePlugin,
@@ -82,7 +84,7 @@ def check(data: bytes) -> None:
         raise result
     if cause := result.__context__:  # what the decoder has hidden behind "damaged"
         frames = traceback.extract_tb(cause.__traceback__)
-        if "/PIL/" not in "".join(frame.filename for frame in frames):
+        if not re.search("/(PIL|pillow_heif)/", "".join(frame.filename for frame in frames)):
             raise cause
 
 

@@ -65,6 +65,13 @@ def jpeg_with_segments(kind: int, count: int) -> bytes:
     return picture[:2] + bytes((0xFF, kind, 0, 2)) * count + picture[2:]
 
 
+def lying(format: str, coded: int, said: int) -> bytes:
+    """An AVIF or HEIF of coded x coded pixels that says to have another side."""
+    data = encoded(Image.new("L", (coded, coded)), format)
+    at = data.index(b"ispe") + 8
+    return data[:at] + struct.pack(">II", said, said) + data[at + 8 :]
+
+
 def _all() -> Iterator[tuple[str, bytes]]:
     for width, height in ((50_000, 50_000), (2**31 - 1, 2**31 - 1), (0, 0), (60_000, 1_000), (1, 2**31 - 1)):
         yield f"png {width} x {height}", png_header(width, height)
@@ -77,6 +84,11 @@ def _all() -> Iterator[tuple[str, bytes]]:
     yield "jpeg segments", jpeg_with_segments(0xE1, 200_000)
     yield "jpeg comments", jpeg_with_segments(0xFE, 9_000)
     yield "jpeg fill bytes", b"\xff\xd8" + b"\xff" * 900_000 + encoded(drawn(), "JPEG")[2:]
+    for format in ("AVIF", "HEIF"):
+        yield f"{format}, larger than it says", lying(format, 5_000, 28)
+        yield f"{format}, smaller than it says", lying(format, 64, 7_000)
+        yield f"{format}, much smaller than it says", lying(format, 64, 65_000)
+        yield f"{format} of 36 million pixels", encoded(Image.new("RGBA", (6_000, 6_000)), format)
     yield "webp", encoded(Image.new("RGB", (16_383, 16_383)), "WEBP", lossless=True, method=0)
     yield "png text", PNG_28 + png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**6))) * 500 + PNG_END
     yield "png profile", PNG_28 + png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(10**8))) + PNG_END

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ Mutation = Callable[[bytes, random.Random], bytes]
 #: Sizes, offsets and counts at which arithmetic goes wrong.
 ODD = (0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 PNG = b"\x89PNG\r\n\x1a\n"
+_BOX = re.compile(rb"meta|iloc|iinf|infe|iref|dimg|iprp|ipco|ipma|ispe|irot|clap|hvcC|av1C|pitm|mdat|moov|stsz|stco")
 
 
 def mutated(data: bytes, dice: random.Random, others: Sequence[bytes]) -> bytes:
@@ -101,4 +103,15 @@ def _rows(data: bytes, dice: random.Random) -> bytes:
     return data[: at - 4] + len(packed).to_bytes(4, "big") + b"IDAT" + packed + data[end:]
 
 
-MUTATIONS: tuple[Mutation, ...] = (_flip, _flip, _number, _number, _number, _cut, _drop, _repeat, _insert, _move, _rows)
+def _box(data: bytes, dice: random.Random) -> bytes:
+    """An AVIF or HEIF with another number in one of its boxes: its size, a place, a width, a turn."""
+    boxes = [found.start() for found in _BOX.finditer(data)]
+    if not boxes:
+        return data
+    at = dice.choice(boxes) + dice.choice((-4, 4, 8, 12, 16, 20))
+    return data[:at] + (dice.choice(ODD) % 2**32).to_bytes(4, "big") + data[at + 4 :]
+
+
+MUTATIONS: tuple[Mutation, ...] = (
+    _flip, _flip, _number, _number, _number, _cut, _drop, _repeat, _insert, _move, _rows, _box,
+)  # fmt: skip

@@ -9,8 +9,9 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 
+import worker.heif  # noqa: F401  # tells Pillow of HEIF
 from tests.pictures import png_chunk, seven
 
 SIZE = 40
@@ -18,7 +19,7 @@ SIZE = 40
 
 def seeds() -> dict[str, bytes]:
     """Name -> file, each read by a worker without complaint; a few kilobytes at most."""
-    return dict([*_png(), *_jpeg(), *_gif(), *_webp(), *_bmp(), *_tiff()])
+    return dict([*_png(), *_jpeg(), *_gif(), *_webp(), *_bmp(), *_tiff(), *_avif(), *_heif()])
 
 
 def drawn(mode: str = "L", size: tuple[int, int] = (SIZE, SIZE)) -> Image.Image:
@@ -115,6 +116,27 @@ def _bmp() -> Iterator[tuple[str, bytes]]:
     rows = b"\x1f\xf8" * SIZE * SIZE
     head = struct.pack("<IiiHHIIiiII3I", 40, SIZE, -SIZE, 1, 16, 3, len(rows), 0, 0, 0, 0, 0xF800, 0x7E0, 0x1F)
     yield "bmp-fields", b"BM" + struct.pack("<IHHI", 66 + len(rows), 0, 0, 66) + head + rows
+
+
+def _avif() -> Iterator[tuple[str, bytes]]:
+    for mode in ("L", "RGB", "RGBA"):
+        yield f"avif-{mode}", encoded(drawn(mode), "AVIF", speed=10)
+    yield "avif-exif-icc", encoded(drawn("RGB"), "AVIF", speed=10, exif=_exif(), icc_profile=_profile())
+    yield "avif-animated", _animated("AVIF", speed=10)
+
+
+def _heif() -> Iterator[tuple[str, bytes]]:
+    for mode in ("L", "LA", "RGB", "RGBA", "I;16"):
+        yield f"heif-{mode}", encoded(drawn(mode), "HEIF")
+    yield "heif-lossless", encoded(drawn("RGB"), "HEIF", quality=-1, chroma=444)
+    yield "heif-exif-icc", encoded(drawn("RGB"), "HEIF", exif=_exif().tobytes(), icc_profile=_profile())
+    yield "heif-thumbnail", encoded(drawn("RGB", (128, 128)), "HEIF", thumbnails=[64])
+    yield "heif-several", _animated("HEIF", primary_index=1)
+    yield "heif-tiles", encoded(drawn("RGB", (160, 130)), "HEIF", grid_tile_size=64)
+
+
+def _profile() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def _tiff() -> Iterator[tuple[str, bytes]]:
