@@ -11,8 +11,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from rq import Queue
-
 from faults.means import Scene, caught, configured, restart, stopped
 from shared import keys
 
@@ -135,6 +133,8 @@ def disk(scene: Scene) -> float:
 
 def junk(scene: Scene) -> float:
     """Amid waiting pictures stands a job whose picture is a key of another type; its neighbours must not suffer."""
+    from rq import Queue  # here: `verify --url` runs without the worker's part
+
     client, id = scene.stack.client, f"junk-{scene.dice.getrandbits(64):x}"
     with ExitStack() as still:
         for child in scene.stack.workers:

@@ -106,9 +106,8 @@ def test_every_block_is_run_or_excluded_on_purpose() -> None:
 
 @pytest.mark.parametrize("line", [line for line in OTHERS if line.startswith("make ")])
 def test_what_make_would_run_is_there(line: str) -> None:
-    plan = subprocess.run(
-        ["make", "-n", *line.split()[1:]], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
+    command = ["make", "--no-print-directory", "-n", *line.split()[1:]]  # these tests may be run by make themselves
+    plan = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     words = plan.splitlines()[-1].removeprefix("exec ").split()
     if words[0] == ".venv/bin/digitq":
         help_text = subprocess.run([sys.executable, "-m", "digitq", words[1], "--help"], cwd=ROOT, capture_output=True,
