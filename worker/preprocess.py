@@ -25,6 +25,8 @@ PREPROCESSING_VERSION = "mnist-4"
 
 #: Pictures are averaged down to this: a digit a fifteenth as high still has more than the 20 pixels that it ends in.
 WORK_SIDE = 320
+#: A picture more than so many times as long as high is a row of things: see `_reduced`.
+LONGEST = 4
 #: Background and ink nearer than this, in grey levels, hold no ink; nearer than the second, faint ink.
 MIN_CONTRAST, LOW_CONTRAST = 10, 48
 #: The same in standard deviations: cut in the middle, normal noise makes classes 2.65 apart and an even slope 3.46.
@@ -164,7 +166,9 @@ def _unruled(bright: Grey) -> tuple[Grey, Split, Mask | None]:
 
 
 def _reduced(grey: Grey) -> Grey:
-    factor = -(-max(grey.shape) // WORK_SIDE)
+    """A long row of digits is reduced by its shorter side, as long as it has no more pixels for that."""
+    longer = min(max(grey.shape), LONGEST * min(grey.shape))
+    factor = -(-max(longer, max(grey.shape) // LONGEST) // WORK_SIDE)
     return np.asarray(Image.fromarray(grey).reduce(factor)) if factor > 1 else grey
 
 

@@ -1,0 +1,51 @@
+"""What lies along the sides of a picture: the lines of the cell or form that it was cut from, and no digit."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
+
+#: A line lies within this part of the picture from its side, since a cell is cut out with some of its neighbours ...
+BAND = 0.25
+#: ... it is no thicker than this: the stroke of a 1 that is cut tightly is as wide as its picture ...
+THICKEST = 0.16
+#: ... it leans by at most this much (7 degrees), since a person holds paper and camera nearly straight ...
+LEAN = 0.12
+#: ... it is as straight as this part of the picture's side, give or take: the side of a round 0 is not ...
+STRAIGHT = 0.03
+#: ... and it runs from one end to the other but for this part, where it fades or meets another line.
+MISSING = 0.15
+#: What is left of a part without its lines is no digit if it is less than this share of it.
+LEFT = 0.25
+
+
+def is_edging(part: Mask) -> bool:
+    """Whether a part of a picture, bool [H, W], is nothing but straight lines along the sides of the picture."""
+    rest = part.copy()
+    for turns in range(4):
+        _peel(np.rot90(part, turns), np.rot90(rest, turns))
+    return bool(np.count_nonzero(rest) < LEFT * np.count_nonzero(part))
+
+
+def _peel(part: Mask, rest: Mask) -> None:
+    """Removes from `rest`, in place, the line that `part` has along the left side; both are bool [H, W]."""
+    height, width = part.shape
+    band = part[:, : max(3, round(BAND * width))]
+    rows = np.flatnonzero(band.any(axis=1))
+    if len(rows) < (1 - MISSING) * height:
+        return
+    first = band[rows].argmax(axis=1)
+    ends = np.concatenate([~part[rows], np.ones((len(rows), 1), np.bool_)], axis=1)
+    lengths = (ends & (np.arange(width + 1) >= first[:, None])).argmax(axis=1) - first
+    thin = lengths <= max(2, THICKEST * width)  # elsewhere another line crosses it
+    if np.count_nonzero(thin) < (1 - 2 * MISSING) * height:
+        return
+    along, middle = rows[thin], first[thin] + (lengths[thin] - 1) / 2
+    lean, start = np.polyfit(along, middle, 1)
+    off = np.abs(middle - start - lean * along)
+    if abs(lean) > LEAN or np.quantile(off, 0.9) > STRAIGHT * width + 0.5:
+        return
+    for row, left, length in zip(along, first[thin], lengths[thin], strict=True):
+        rest[row, left : left + length] = False
