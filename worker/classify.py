@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from shared.errors import DigitqError
 from shared.prediction import Outcome
 from worker.decode import decode
+from worker.doubts import ruled
 from worker.fast import all_seen
 from worker.ink import Grey
 from worker.mlp import CLASSES, Reading
@@ -100,7 +101,7 @@ class Classifier:
             return found
         again = self._read([self._see(images[at], evened) for at in doubtful], start)
         for at, one in zip(doubtful, again.results, strict=True):
-            if isinstance(one, Outcome) and one.decision != "reject":
+            if isinstance(one, Outcome) and (one.decision != "reject" or _is_truer(one, found.results[at])):
                 found.results[at] = one
         spent = found.preprocess_ms + again.preprocess_ms, found.inference_ms + again.inference_ms
         return Classified(found.results, *spent)
@@ -144,15 +145,30 @@ class Classifier:
         thresholds = {**DEFAULT_THRESHOLDS, **self.model.card.get("thresholds", {})}
         inputs = np.rint(pixels * 255).astype(np.uint8)
         digits, digitness = probabilities.argmax(axis=1).tolist(), reading.digitness.tolist()
+        slashes = self._slashes(seen, pixels, digits)
         outcomes = []
-        for one, digit, row, is_digit, input in zip(
-            seen, digits, probabilities.tolist(), digitness, inputs, strict=True
+        for at, (one, digit, row, is_digit, input) in enumerate(
+            zip(seen, digits, probabilities.tolist(), digitness, inputs, strict=True)
         ):
             decision, reason = decide(row[digit], is_digit, one.warnings, thresholds)
+            if decision == "accept" and at in slashes:
+                decision, reason = "review", "low_confidence"
             outcomes.append(
                 Outcome(digit, row[digit], tuple(row), decision, one.warnings, input.tobytes(), reason, is_digit)
             )
         return outcomes
+
+    @staticmethod
+    def _slashes(seen: Sequence[Seen], pixels: NDArray[np.float32], digits: Sequence[int]) -> set[int]:
+        """The positions of what is read as a 1 and may be a slash: MNIST's own, which are none, are not looked at."""
+        ones = [at for at, (one, digit) in enumerate(zip(seen, digits, strict=True)) if digit == 1 and not one.usual]
+        return {at for at, is_ruled in zip(ones, ruled(pixels[ones]), strict=True) if is_ruled} if ones else set()
+
+
+def _is_truer(again: Outcome, first: Outcome | Exception) -> bool:
+    """Whether a second look has a better reason to reject: clear ink, where the first saw none for shadows or lines."""
+    blank = isinstance(first, Outcome) and first.reason == "no_ink"
+    return blank and not {"no_ink", "low_contrast"} & set(again.warnings)
 
 
 def decide(

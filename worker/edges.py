@@ -10,7 +10,7 @@ Mask = NDArray[np.bool_]
 #: A line lies within this part of the picture from its side, since a cell is cut out with some of its neighbours ...
 BAND = 0.25
 #: ... it is no thicker than this: the stroke of a 1 that is cut tightly is as wide as its picture ...
-THICKEST = 0.16
+THICKEST = 0.3
 #: ... it leans by at most this much (7 degrees), since a person holds paper and camera nearly straight ...
 LEAN = 0.12
 #: ... it is as straight as this part of the picture's side, give or take: the side of a round 0 is not ...
@@ -19,6 +19,9 @@ STRAIGHT = 0.03
 MISSING = 0.15
 #: What is left of a part without its lines is no digit if it is less than this share of it.
 LEFT = 0.25
+#: A piece of a line lies wholly within this part of the picture from its side. It touches the side, or other lines were
+#: seen and it is so many times as long as thick.
+MARGIN, LONG = 0.15, 2
 
 
 def is_edging(part: Mask) -> bool:
@@ -27,6 +30,24 @@ def is_edging(part: Mask) -> bool:
     for turns in range(4):
         _peel(np.rot90(part, turns), np.rot90(rest, turns))
     return bool(np.count_nonzero(rest) < LEFT * np.count_nonzero(part))
+
+
+def are_pieces(
+    low: NDArray[np.intp], high: NDArray[np.intp], shape: tuple[int, ...], lined: bool
+) -> NDArray[np.bool_]:
+    """Which boxes [2, n] hold no more than a piece of a line along a side of a picture of this shape.
+
+    `lined` says whether the picture has other lines.
+    """
+    found = np.zeros(low.shape[1], np.bool_)
+    size = high - low
+    for axis, other in ((0, 1), (1, 0)):
+        length, margin = shape[axis], MARGIN * shape[axis]
+        within = (high[axis] <= margin) | (low[axis] >= length - margin)
+        touching = (low[axis] == 0) | (high[axis] == length)
+        long = size[other] >= LONG * size[axis]
+        found |= within & (touching | (lined & long))
+    return found
 
 
 def _peel(part: Mask, rest: Mask) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.edges import is_edging
+from worker.edges import are_pieces, is_edging
 
 Mask = NDArray[np.bool_]
 Labels = NDArray[np.intp]
@@ -20,9 +20,9 @@ INKED = 0.1
 FLAT = 4
 
 
-def digit(mask: Mask) -> tuple[Mask, bool]:
+def digit(mask: Mask, lined: bool = False) -> tuple[Mask, bool]:
     """The part of `mask` that is the digit, without specks, frames and what hangs on the border; all False if none.
-    And whether another digit stands beside it.
+    And whether another digit stands anywhere else. `lined` says whether ruling was taken out of the mask.
 
     Parts are told apart on at most 64x64 cells, which closes small gaps, and in a long row or column of digits on so
     many times as many; a cell counts from half a hairline's ink.
@@ -36,7 +36,7 @@ def digit(mask: Mask) -> tuple[Mask, bool]:
         cells = blocks.sum(axis=(1, 3)) > side / 2
     roomy = min(mask.shape) >= ROOM
     if roomy:
-        cells = _without_edging(cells)
+        cells = _without_edging(cells, lined)
     if not cells.any():
         return np.zeros_like(mask), False
     kept, several = _main_parts(cells, roomy)
@@ -56,18 +56,21 @@ def grown(mask: Mask) -> Mask:
     return high
 
 
-def _without_edging(cells: Mask) -> Mask:
-    """The cells without the lines along the sides of the picture, all of which touch a side."""
+def _without_edging(cells: Mask, lined: bool) -> Mask:
+    """The cells without the lines along the sides of the picture; where there were any, without what is left of them.
+
+    A cut cell has lines on more sides than one, and of the paler ones no more than pieces may have been seen.
+    """
     sides = np.zeros_like(cells)
     sides[0] = sides[-1] = sides[:, 0] = sides[:, -1] = True
-    if not (cells & sides).any():
+    if not lined and not (cells & sides).any():
         return cells
-    labels, _ = components(cells)
+    labels, count = components(cells)
     touching = np.unique(labels[cells & sides])
     every = np.isin(labels, touching)
-    if is_edging(every):  # a line may be in pieces
-        return cells & ~every
-    lines = [part for part in touching if is_edging(labels == part)]
+    lines = touching if is_edging(every) else [part for part in touching if is_edging(labels == part)]
+    pieces = are_pieces(*_boxes(labels, count), cells.shape, lined or len(lines) > 0)
+    lines = [*lines, *np.flatnonzero(pieces) + 1]
     return cells & ~np.isin(labels, lines)
 
 
@@ -121,7 +124,8 @@ def _beside(low: Labels, high: Labels, main: int, keep: Mask) -> Mask:
 
 def _gaps(low: Labels, high: Labels, main: int) -> Labels:
     """How far each span [n] is from the main one; negative where they overlap."""
-    return np.maximum(low, low[main]) - np.minimum(high, high[main])
+    gaps: Labels = np.maximum(low, low[main]) - np.minimum(high, high[main])
+    return gaps
 
 
 def _depths(shape: tuple[int, ...]) -> Labels:

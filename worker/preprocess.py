@@ -29,13 +29,16 @@ WORK_SIDE = 320
 LONGEST = 4
 #: Background and ink nearer than this, in grey levels, hold no ink; nearer than the second, faint ink.
 MIN_CONTRAST, LOW_CONTRAST = 10, 48
+#: At a second look ink is faint whose edges are lower than so many 255ths of the light: those of a printed sheet in the
+#: shade are at 38 and more, those of grain and folds in empty paper below, but for one in fifty.
+CLEAR_EDGE = 36
 #: The same in standard deviations: cut in the middle, normal noise makes classes 2.65 apart and an even slope 3.46.
 MIN_DISTANCE = 3.6
 #: What `Seen` may warn of.
 WARNINGS = (
     "no_ink",  # nothing stands out from the background; the pixels are all 0, and no other warning is given
     "inverted",  # the ink was darker than its background
-    "low_contrast",  # pencil, pale ink: fewer than LOW_CONTRAST grey levels
+    "low_contrast",  # pencil, pale ink: fewer than LOW_CONTRAST grey levels, or edges lower than CLEAR_EDGE
     "touches_border",  # the digit may be cut
     "several_digits",  # two or more side by side; the pixels show them, or the largest
     "too_thin",  # a hairline, thickened to be seen
@@ -52,6 +55,8 @@ class Seen(NamedTuple):
     pixels: Pixels
     #: Of `WARNINGS`.
     warnings: tuple[str, ...]
+    #: Whether the picture was like MNIST's already and passed unchanged.
+    usual: bool = False
 
 
 def preprocess(data: bytes, *, max_pixels: int, method: str = "mnist") -> Seen:
@@ -69,13 +74,15 @@ def seed(grey: Grey) -> Seen:
     return Seen(pixels, () if pixels.any() else ("no_ink",))
 
 
-def _unwatched(stage: str, levels: NDArray[Any]) -> None: ...
+def unwatched(stage: str, levels: NDArray[Any]) -> None:
+    """Shows nobody what there is on the way."""
+
 
 
 Watch = Callable[[str, NDArray[Any]], None]
 
 
-def normalise(grey: Grey, watch: Watch = _unwatched) -> Seen:
+def normalise(grey: Grey, watch: Watch = unwatched) -> Seen:
     """Uint8 [H, W], ink darker or brighter than its background -> `Seen` as in MNIST; all 0, `no_ink`, if blank.
 
     `watch` is shown what there is on the way: "bright" uint8 [h, w], "lines" bool [h, w] where there was ruling, "mask"
@@ -85,12 +92,12 @@ def normalise(grey: Grey, watch: Watch = _unwatched) -> Seen:
     bright, inverted = bright_ink(unframed(grey))
     watch("bright", bright)
     if _is_like_mnist(bright):
-        return Seen(np.divide(bright, 255, dtype=np.float32), ("inverted",) * inverted)
+        return Seen(np.divide(bright, 255, dtype=np.float32), ("inverted",) * inverted, usual=True)
     bright, split, lines = _unruled(bright)
     if lines is not None:
         watch("lines", lines)
     drawn = split.contrast >= MIN_CONTRAST and split.distance >= MIN_DISTANCE
-    mask, several = digit(bright > split.threshold) if drawn else (np.zeros((1, 1), np.bool_), False)
+    mask, several = digit(bright > split.threshold, lines is not None) if drawn else (np.zeros((1, 1), np.bool_), False)
     noticed = {
         "inverted": inverted,
         "low_contrast": split.contrast < LOW_CONTRAST,
@@ -101,7 +108,7 @@ def normalise(grey: Grey, watch: Watch = _unwatched) -> Seen:
     return _seen(bright, mask, split.paper, noticed, watch)
 
 
-def evened(grey: Grey, watch: Watch = _unwatched) -> Seen:
+def evened(grey: Grey, watch: Watch = unwatched) -> Seen:
     """A second look at a picture of which `normalise` made no digit: paper and ink told apart from place to place.
 
     It costs milliseconds, and on clean paper it sees less; a small picture has no room for shadows, so that it sees
@@ -118,13 +125,13 @@ def evened(grey: Grey, watch: Watch = _unwatched) -> Seen:
     if lines is not None:
         watch("lines", lines)
         mask &= ~grown(lines)
-    mask, several = digit(mask)
+    mask, several = digit(mask, lines is not None)
     contrast = int(np.median(bright[mask])) - paper if mask.any() else 0
     if contrast < MIN_CONTRAST:
         mask = np.zeros((1, 1), np.bool_)
     noticed = {
         "inverted": inverted,
-        "low_contrast": contrast < LOW_CONTRAST,
+        "low_contrast": threshold < CLEAR_EDGE,
         "several_digits": several,
         "lines_removed": lines is not None,
         "noisy": noisy,
