@@ -61,7 +61,8 @@ def empty_cell(_: Images, rng: np.random.Generator) -> Case:
     lines = Image.new("L", (side * 2, side * 2))
     draw = ImageDraw.Draw(lines)
     for corner in np.flatnonzero(rng.random(4) < rng.choice([0.3, 0.6, 1.0])):
-        at, wide, lean = 2 * side * rng.uniform(0, 0.08), max(2, int(2 * side * rng.uniform(0.02, 0.1))), rng.normal(0, 0.01)
+        at, lean = 2 * side * rng.uniform(0, 0.08), rng.normal(0, 0.01)
+        wide = max(2, int(2 * side * rng.uniform(0.02, 0.1)))
         at = at if corner % 2 else 2 * side - at
         ends = (at - lean * side, -9, at + lean * side, 2 * side + 9)
         draw.line(ends if corner < 2 else (*ends[1::-1], *ends[:1:-1]), int(rng.integers(90, 256)), wide)
@@ -166,7 +167,9 @@ def _line(name: str, labels: list[int], found: list[Outcome | Exception]) -> Non
     wrong = sum(one.decision == "accept" and one.digit != label for label, one in outcomes)
     accepted = sum(one.decision == "accept" for _, one in outcomes)
     rejected = sum(one.decision == "reject" for _, one in outcomes)
-    click.echo(f"{name:16} {len(labels):5} pictures, accepted {accepted:5}, of these wrong {wrong:4}, rejected {rejected:5}")
+    click.echo(
+        f"{name:15} {len(labels):5} read, accepted {accepted:5}, wrong of these {wrong:4}, rejected {rejected:5}"
+    )
 
 
 if __name__ == "__main__":

@@ -22,11 +22,15 @@ from worker.preprocess import METHODS, PREPROCESSING_VERSION, Seen, evened
 
 #: Confidences from which an answer is taken, and below which it is none; the digitness below which the picture shows no
 #: digit. The model's card may say otherwise.
-DEFAULT_THRESHOLDS = {"accept": 0.9, "reject": 0.5, "digit": 0.0}
+#: A picture that is not like MNIST's may be anything: it needs the digitness `picture`, and `unclear` where ink and
+#: ground are hardly apart.
+DEFAULT_THRESHOLDS = {"accept": 0.9, "reject": 0.5, "digit": 0.0, "picture": 0.0, "unclear": 0.0}
 #: Warnings of the preprocessing that reject a picture whatever the model says: there is nothing to read, or too much.
 REJECTING = ("no_ink", "several_digits")
 #: Reasons of a rejection that may lie in the light: such a picture is looked at again.
 DOUBTFUL = ("no_ink", "not_a_digit", "low_confidence")
+#: Warnings with which a straight upright bar may be the line of a form that was cut, or a shadow's edge, and no 1.
+FORM = {"touches_border", "lines_removed", "uneven_light"}
 #: What the outside reads when the fault is ours; the log has the rest.
 NOT_CLASSIFIED = "The picture could not be classified."
 
@@ -71,7 +75,7 @@ class Classifier:
 
     @property
     def preprocessing(self) -> str:
-        """The version of what is done to a picture, such as "mnist-4"."""
+        """The version of what is done to a picture, such as "mnist-5"."""
         return PREPROCESSING_VERSION if self.method == "mnist" else self.method
 
     def __call__(self, images: Pictures) -> Classified:
@@ -145,12 +149,16 @@ class Classifier:
         thresholds = {**DEFAULT_THRESHOLDS, **self.model.card.get("thresholds", {})}
         inputs = np.rint(pixels * 255).astype(np.uint8)
         digits, digitness = probabilities.argmax(axis=1).tolist(), reading.digitness.tolist()
+        in_picture, if_unclear = (
+            {**thresholds, "digit": max(thresholds["digit"], thresholds[name])} for name in ("picture", "unclear")
+        )
         slashes = self._slashes(seen, pixels, digits)
         outcomes = []
         for at, (one, digit, row, is_digit, input) in enumerate(
             zip(seen, digits, probabilities.tolist(), digitness, inputs, strict=True)
         ):
-            decision, reason = decide(row[digit], is_digit, one.warnings, thresholds)
+            needed = thresholds if one.usual else in_picture if one.clear else if_unclear
+            decision, reason = decide(row[digit], is_digit, one.warnings, needed)
             if decision == "accept" and at in slashes:
                 decision, reason = "review", "low_confidence"
             outcomes.append(
@@ -160,9 +168,15 @@ class Classifier:
 
     @staticmethod
     def _slashes(seen: Sequence[Seen], pixels: NDArray[np.float32], digits: Sequence[int]) -> set[int]:
-        """The positions of what is read as a 1 and may be a slash: MNIST's own, which are none, are not looked at."""
+        """The positions of what is read as a 1 and may be a slash, or a line of a form where there are signs of one.
+
+        MNIST's own digits are not looked at: there are no slashes among them.
+        """
         ones = [at for at, (one, digit) in enumerate(zip(seen, digits, strict=True)) if digit == 1 and not one.usual]
-        return {at for at, is_ruled in zip(ones, ruled(pixels[ones]), strict=True) if is_ruled} if ones else set()
+        if not ones:
+            return set()
+        upright = np.array([bool(FORM & set(seen[at].warnings)) for at in ones])
+        return {at for at, is_ruled in zip(ones, ruled(pixels[ones], upright), strict=True) if is_ruled}
 
 
 def _is_truer(again: Outcome, first: Outcome | Exception) -> bool:

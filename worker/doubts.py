@@ -12,14 +12,18 @@ ENDS = 0.4
 #: The middles of the rows of a printed bar are off a straight line by at most so many pixels, as the root of the mean
 #: square, and its widths vary by this part: of MNIST's leaning 1s one in two hundred is as straight.
 STRAIGHT, EVEN = 0.1, 0.13
-#: A slash leans by more columns than this for each row (8.5 degrees); an upright bar may as well be a 1.
-LEANING = 0.15
+#: A slash leans by more columns than this for each row (8.5 degrees), a backslash by more than the second (5 degrees);
+#: people's 1s seldom lean backwards. A bar that is more upright may as well be a 1.
+LEANING, BACKWARDS = 0.15, 0.09
 
 _AT = np.arange(SIDE, dtype=np.float32)
 
 
-def ruled(pixels: Pixels) -> NDArray[np.bool_]:
-    """Which of the images float32 [n, 28, 28] are a leaning stroke as straight and even as print: a slash, or a 1."""
+def ruled(pixels: Pixels, upright: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of the images float32 [n, 28, 28] are a leaning stroke as straight and even as print: a slash, or a 1.
+
+    Where `upright` [n] is set, one that does not lean counts too: it may be a line of a form.
+    """
     ink = pixels.sum(axis=2)
     used = ink > ENDS * ink.max(axis=1, keepdims=True)
     used[:, 1:-1] &= used[:, :-2] & used[:, 2:]
@@ -33,5 +37,6 @@ def ruled(pixels: Pixels) -> NDArray[np.bool_]:
     uneven = np.where(used, ink - mean, 0)
     straight = (off * off).sum(axis=1) <= STRAIGHT**2 * rows[:, 0]
     even = (uneven * uneven).sum(axis=1) <= (EVEN * mean[:, 0]) ** 2 * rows[:, 0]
-    found: NDArray[np.bool_] = straight & even & (np.abs(slope[:, 0]) > LEANING)
+    leaning = (slope[:, 0] < -LEANING) | (slope[:, 0] > BACKWARDS)
+    found: NDArray[np.bool_] = straight & even & (leaning | upright)
     return found

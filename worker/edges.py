@@ -19,9 +19,9 @@ STRAIGHT = 0.03
 MISSING = 0.15
 #: What is left of a part without its lines is no digit if it is less than this share of it.
 LEFT = 0.25
-#: A piece of a line lies wholly within this part of the picture from its side. It touches the side, or other lines were
-#: seen and it is so many times as long as thick.
-MARGIN, LONG = 0.15, 2
+#: A piece of a line lies wholly within this part of the picture from its side. It touches the side; or it is so many
+#: times as long as thick, and other lines were seen or it runs along so much of the side: a 1 stands further inside.
+MARGIN, LONG, MUCH = 0.15, 2, 0.4
 
 
 def is_edging(part: Mask) -> bool:
@@ -32,9 +32,7 @@ def is_edging(part: Mask) -> bool:
     return bool(np.count_nonzero(rest) < LEFT * np.count_nonzero(part))
 
 
-def are_pieces(
-    low: NDArray[np.intp], high: NDArray[np.intp], shape: tuple[int, ...], lined: bool
-) -> NDArray[np.bool_]:
+def are_pieces(low: NDArray[np.intp], high: NDArray[np.intp], shape: tuple[int, ...], lined: bool) -> NDArray[np.bool_]:
     """Which boxes [2, n] hold no more than a piece of a line along a side of a picture of this shape.
 
     `lined` says whether the picture has other lines.
@@ -46,7 +44,8 @@ def are_pieces(
         within = (high[axis] <= margin) | (low[axis] >= length - margin)
         touching = (low[axis] == 0) | (high[axis] == length)
         long = size[other] >= LONG * size[axis]
-        found |= within & (touching | (lined & long))
+        much = size[other] >= (0 if lined else MUCH * shape[other])
+        found |= within & (touching | (long & much))
     return found
 
 

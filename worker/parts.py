@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.edges import are_pieces, is_edging
+from worker.edges import MARGIN, are_pieces, is_edging
 
 Mask = NDArray[np.bool_]
 Labels = NDArray[np.intp]
@@ -61,14 +63,15 @@ def _without_edging(cells: Mask, lined: bool) -> Mask:
 
     A cut cell has lines on more sides than one, and of the paler ones no more than pieces may have been seen.
     """
-    sides = np.zeros_like(cells)
-    sides[0] = sides[-1] = sides[:, 0] = sides[:, -1] = True
-    if not lined and not (cells & sides).any():
+    rows, columns = (math.ceil(MARGIN * length) for length in cells.shape)
+    if not (cells[:rows].any() or cells[-rows:].any() or cells[:, :columns].any() or cells[:, -columns:].any()):
         return cells
     labels, count = components(cells)
-    touching = np.unique(labels[cells & sides])
+    border = labels[[0, -1]].ravel(), labels[:, [0, -1]].ravel()
+    touching = np.unique(np.concatenate(border))
+    touching = touching[touching > 0]
     every = np.isin(labels, touching)
-    lines = touching if is_edging(every) else [part for part in touching if is_edging(labels == part)]
+    lines = touching if len(touching) and is_edging(every) else [part for part in touching if is_edging(labels == part)]
     pieces = are_pieces(*_boxes(labels, count), cells.shape, lined or len(lines) > 0)
     lines = [*lines, *np.flatnonzero(pieces) + 1]
     return cells & ~np.isin(labels, lines)

@@ -7,6 +7,7 @@ reduce -> polarity and background -> threshold -> the digit's parts -> crop, sca
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from worker.lines import LEAST_SIDE, calmed, ruling, unframed
 from worker.parts import Mask, digit, grown
 from worker.shadows import risen
 
-PREPROCESSING_VERSION = "mnist-4"
+PREPROCESSING_VERSION = "mnist-5"
 
 #: Pictures are averaged down to this: a digit a fifteenth as high still has more than the 20 pixels that it ends in.
 WORK_SIDE = 320
@@ -34,13 +35,15 @@ MIN_CONTRAST, LOW_CONTRAST = 10, 48
 CLEAR_EDGE = 36
 #: The same in standard deviations: cut in the middle, normal noise makes classes 2.65 apart and an even slope 3.46.
 MIN_DISTANCE = 3.6
+#: At a second look they are clearly apart from here on: shaded digits are 6 and more, three in four scenes are less.
+CLEAR_DISTANCE = 5.0
 #: What `Seen` may warn of.
 WARNINGS = (
     "no_ink",  # nothing stands out from the background; the pixels are all 0, and no other warning is given
     "inverted",  # the ink was darker than its background
     "low_contrast",  # pencil, pale ink: fewer than LOW_CONTRAST grey levels, or edges lower than CLEAR_EDGE
     "touches_border",  # the digit may be cut
-    "several_digits",  # two or more side by side; the pixels show them, or the largest
+    "several_digits",  # two or more, wherever they stand; the pixels show them, or the largest
     "too_thin",  # a hairline, thickened to be seen
     "lines_removed",  # ruling or squares
     "noisy",  # salt and pepper or a grainy sensor, smoothed
@@ -57,6 +60,8 @@ class Seen(NamedTuple):
     warnings: tuple[str, ...]
     #: Whether the picture was like MNIST's already and passed unchanged.
     usual: bool = False
+    #: Whether ink and ground are clearly apart: a second look sees ink in clouds and leaves too.
+    clear: bool = True
 
 
 def preprocess(data: bytes, *, max_pixels: int, method: str = "mnist") -> Seen:
@@ -74,15 +79,14 @@ def seed(grey: Grey) -> Seen:
     return Seen(pixels, () if pixels.any() else ("no_ink",))
 
 
-def unwatched(stage: str, levels: NDArray[Any]) -> None:
+def _unwatched(stage: str, levels: NDArray[Any]) -> None:
     """Shows nobody what there is on the way."""
-
 
 
 Watch = Callable[[str, NDArray[Any]], None]
 
 
-def normalise(grey: Grey, watch: Watch = unwatched) -> Seen:
+def normalise(grey: Grey, watch: Watch = _unwatched) -> Seen:
     """Uint8 [H, W], ink darker or brighter than its background -> `Seen` as in MNIST; all 0, `no_ink`, if blank.
 
     `watch` is shown what there is on the way: "bright" uint8 [h, w], "lines" bool [h, w] where there was ruling, "mask"
@@ -108,7 +112,7 @@ def normalise(grey: Grey, watch: Watch = unwatched) -> Seen:
     return _seen(bright, mask, split.paper, noticed, watch)
 
 
-def evened(grey: Grey, watch: Watch = unwatched) -> Seen:
+def evened(grey: Grey, watch: Watch = _unwatched) -> Seen:
     """A second look at a picture of which `normalise` made no digit: paper and ink told apart from place to place.
 
     It costs milliseconds, and on clean paper it sees less; a small picture has no room for shadows, so that it sees
@@ -122,6 +126,7 @@ def evened(grey: Grey, watch: Watch = unwatched) -> Seen:
     paper = int(np.median(bright))
     lines = ruling(bright > (paper + threshold + 1) // 2)
     mask = rise > threshold
+    clear = _distance(rise, mask) >= CLEAR_DISTANCE
     if lines is not None:
         watch("lines", lines)
         mask &= ~grown(lines)
@@ -137,7 +142,16 @@ def evened(grey: Grey, watch: Watch = unwatched) -> Seen:
         "noisy": noisy,
         "uneven_light": True,
     }
-    return _seen(bright, mask, paper, noticed, watch)
+    return _seen(bright, mask, paper, noticed, watch)._replace(clear=clear)
+
+
+def _distance(levels: NDArray[np.int16], mask: Mask) -> float:
+    """Between the means of ink and ground, in standard deviations within them; 0 where one of them is missing."""
+    if not mask.any() or mask.all():
+        return 0.0
+    ink, ground = levels[mask], levels[~mask]
+    within = (float(ink.var()) * ink.size + float(ground.var()) * ground.size) / levels.size
+    return (float(ink.mean()) - float(ground.mean())) / math.sqrt(max(within, 1.0))
 
 
 def _seen(bright: Grey, mask: Mask, paper: int, noticed: dict[str, bool], watch: Watch) -> Seen:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.preprocess import Look, normalise, unwatched
+from worker.preprocess import normalise
 from worker.training.idx import SIDE
 
 Picture = NDArray[np.uint8]
@@ -20,14 +20,14 @@ SIDES = (28, 96)
 ROTATION, STRETCH = 27.0, 2.2
 
 
-def seen(ink: Picture, rng: np.random.Generator, look: Look = normalise) -> Picture:
+def seen(ink: Picture, rng: np.random.Generator) -> Picture:
     """uint8 [n, n], ink 255 on 0 -> what serving makes of a picture of it: uint8 [28, 28], in MNIST's place and size.
 
-    `look` is the first look at a picture or the second. If serving loses the digit in the picture, or part of it, then what it makes of the plain digit.
+    If serving loses the digit in the picture, or part of it, then what it makes of the plain digit.
     """
     ink = _posed(ink, rng)
     plain = normalise(_placed(ink, max(ink.shape), rng)).pixels
-    found = look(photographed(penned(ink, rng), rng), unwatched).pixels
+    found = normalise(photographed(penned(ink, rng), rng)).pixels
     # A part of a digit may be another digit: learning it under the old label would teach nonsense.
     return np.rint((found if _alike(plain, found) else plain) * 255).astype(np.uint8)
 
