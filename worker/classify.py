@@ -31,6 +31,9 @@ REJECTING = ("no_ink", "several_digits")
 DOUBTFUL = ("no_ink", "not_a_digit", "low_confidence")
 #: Warnings with which a straight upright bar may be the line of a form that was cut, or a shadow's edge, and no 1.
 FORM = {"touches_border", "lines_removed", "uneven_light"}
+#: Warnings with which a part of a stroke may be lost or a shadow be taken for one: the digit has to be as plain as where
+#: ink and ground are hardly apart, or somebody has a look.
+FAINT = {"low_contrast", "uneven_light"}
 #: What the outside reads when the fault is ours; the log has the rest.
 NOT_CLASSIFIED = "The picture could not be classified."
 
@@ -159,7 +162,8 @@ class Classifier:
         ):
             needed = thresholds if one.usual else in_picture if one.clear else if_unclear
             decision, reason = decide(row[digit], is_digit, one.warnings, needed)
-            if decision == "accept" and at in slashes:
+            faint = is_digit < thresholds["unclear"] and FAINT.intersection(one.warnings)
+            if decision == "accept" and (faint or at in slashes):
                 decision, reason = "review", "low_confidence"
             outcomes.append(
                 Outcome(digit, row[digit], tuple(row), decision, one.warnings, input.tobytes(), reason, is_digit)

@@ -10,8 +10,8 @@ from worker.fit import SIDE, Pixels
 #: Rows with less ink than this part of the row with the most are the ends of a stroke.
 ENDS = 0.4
 #: The middles of the rows of a printed bar are off a straight line by at most so many pixels, as the root of the mean
-#: square, and its widths vary by this part: of MNIST's leaning 1s one in two hundred is as straight.
-STRAIGHT, EVEN = 0.1, 0.13
+#: square, and its widths vary by this part: of MNIST's 1s one in twenty is as straight and leans.
+STRAIGHT, EVEN = 0.12, 0.15
 #: A slash leans by more columns than this for each row (8.5 degrees), a backslash by more than the second (5 degrees);
 #: people's 1s seldom lean backwards. A bar that is more upright may as well be a 1.
 LEANING, BACKWARDS = 0.15, 0.09

@@ -25,7 +25,18 @@ MARGIN, LONG, MUCH = 0.15, 2, 0.4
 
 
 def is_edging(part: Mask) -> bool:
-    """Whether a part of a picture, bool [H, W], is nothing but straight lines along the sides of the picture."""
+    """Whether a part of a picture, bool [H, W], is nothing but straight lines along the sides of the picture, or a corner
+    of such lines, which may fade: it leaves the middle and one side free, which no digit does that fills its picture.
+    """
+    rows, columns = (slice(round(BAND * length), round((1 - BAND) * length)) for length in part.shape)
+    met = (
+        part[: rows.start, columns],
+        part[rows.stop :, columns],
+        part[rows, : columns.start],
+        part[rows, columns.stop :],
+    )
+    if not part[rows, columns].any() and not all(side.any() for side in met):
+        return True
     rest = part.copy()
     for turns in range(4):
         _peel(np.rot90(part, turns), np.rot90(rest, turns))

@@ -18,6 +18,10 @@ ROOM = 24
 LARGE = 0.4
 #: ... and has so much of the digit's ink: a thin 1 beside a thick 0 has a tenth, a line that is left of squares less.
 INKED = 0.1
+#: What is so many times as high as wide, and in so much of its rows has two strokes or more, is a column of digits.
+CHAIN, LOOPED = 3, 0.25
+#: Two things one above the other are two digits if they are together so many times as high as wide.
+STACK = 1.9
 #: A part this many times as wide as high is a dash or a line under the digit.
 FLAT = 4
 
@@ -42,9 +46,11 @@ def digit(mask: Mask, lined: bool = False) -> tuple[Mask, bool]:
     if not cells.any():
         return np.zeros_like(mask), False
     kept, several = _main_parts(cells, roomy)
+    several = several or (roomy and _is_chain(kept))
     if side > 1:
         kept = grown(kept).repeat(side, 0).repeat(side, 1)[:height, :width]
-    return mask & kept, several
+    kept &= mask
+    return kept, several or (roomy and _is_stack(kept))
 
 
 def grown(mask: Mask) -> Mask:
@@ -108,6 +114,37 @@ def _main_parts(cells: Mask, roomy: bool) -> tuple[Mask, bool]:
     return kept, bool(((apart | beside) & (~cut | cut[main])).any())
 
 
+def _is_chain(kept: Mask) -> bool:
+    """Whether this is a column of digits that touch: too long for a digit but a 1, and a 1 has no loops and bays."""
+    rows, columns = np.flatnonzero(kept.any(axis=1)), np.flatnonzero(kept.any(axis=0))
+    if len(rows) < 12 or rows[-1] - rows[0] + 1 < CHAIN * (columns[-1] - columns[0] + 1):
+        return False
+    starts = kept[rows, 0].astype(np.intp) + np.count_nonzero(kept[rows, 1:] & ~kept[rows, :-1], axis=1)
+    return bool(np.count_nonzero(starts > 1) >= LOOPED * len(rows))
+
+
+def _is_stack(kept: Mask) -> bool:
+    """Whether an empty row, of pixels, parts two digits: both upright, about as high, and one above or beyond the other.
+
+    A digit whose stroke is broken half way is not twice as high as wide, unless it is a 1, whose halves are narrow.
+    """
+    filled = np.flatnonzero(kept.any(axis=1))
+    if not len(filled):
+        return False
+    first, last = int(filled[0]), int(filled[-1])
+    gaps = np.flatnonzero(np.diff(filled) > 1)
+    for top, bottom in ((kept[first : filled[at] + 1], kept[filled[at + 1] : last + 1]) for at in gaps):
+        heights = len(top), len(bottom)
+        spans = [np.flatnonzero(half.any(axis=0)) for half in (top, bottom)]
+        widths = [int(span[-1] - span[0]) + 1 for span in spans]
+        if min(heights) < 0.65 * max(heights) or any(h < 0.8 * w for h, w in zip(heights, widths, strict=True)):
+            continue
+        beyond = spans[0][0] > spans[1][-1] or spans[1][0] > spans[0][-1]
+        if beyond or (sum(heights) >= STACK * max(widths) and max(widths) >= 0.3 * max(heights)):
+            return True
+    return False
+
+
 def _beside(low: Labels, high: Labels, main: int, keep: Mask) -> Mask:
     """Which boxes [2, n] stand at the side of the main one, or above or below it, about as high, with a gap between.
 
@@ -117,9 +154,7 @@ def _beside(low: Labels, high: Labels, main: int, keep: Mask) -> Mask:
     shared, gap = -_gaps(low[0], high[0], main), _gaps(low[1], high[1], main)
     upright = (height >= 0.8 * width) & (height[main] >= 0.8 * width[main])
     alike = upright & (np.minimum(height, height[main]) >= 0.65 * np.maximum(height, height[main]))
-    side = (shared >= 0.6 * np.minimum(height, height[main])) & (gap >= 0.08 * height[main])
-    stacked = -shared >= 0.15 * height[main]
-    found: Mask = alike & (side | stacked)
+    found: Mask = alike & ((gap >= 0.08 * height[main]) | (-shared >= 0.15 * height[main]))
     pieces = keep & (height < 0.65 * height[main])
     broken = pieces & ((low[0] < low[0, main] - 0.1 * height[main]) | (high[0] > high[0, main] + 0.1 * height[main]))
     return found if not broken.any() else np.zeros_like(found)
