@@ -29,10 +29,10 @@ DEFAULT_THRESHOLDS = {"accept": 0.9, "reject": 0.5, "digit": 0.0, "picture": 0.0
 REJECTING = ("no_ink", "several_digits")
 #: Reasons of a rejection that may lie in the light: such a picture is looked at again.
 DOUBTFUL = ("no_ink", "not_a_digit", "low_confidence")
-#: Warnings with which a straight upright bar may be the line of a form that was cut, or a shadow's edge, and no 1.
+#: Warnings with which a straight upright bar may be the line of a cut form or a shadow's edge, and no 1.
 FORM = {"touches_border", "lines_removed", "uneven_light"}
-#: Warnings with which a part of a stroke may be lost or a shadow be taken for one: the digit has to be as plain as where
-#: ink and ground are hardly apart, or somebody has a look.
+#: Warnings with which a part of a stroke may be lost or a shadow be taken for one: the digit has to be as plain as
+#: where ink and ground are hardly apart, or somebody has a look.
 FAINT = {"low_contrast", "uneven_light"}
 #: What the outside reads when the fault is ours; the log has the rest.
 NOT_CLASSIFIED = "The picture could not be classified."

@@ -25,8 +25,8 @@ MARGIN, LONG, MUCH = 0.15, 2, 0.4
 
 
 def is_edging(part: Mask) -> bool:
-    """Whether a part of a picture, bool [H, W], is nothing but straight lines along the sides of the picture, or a corner
-    of such lines, which may fade: it leaves the middle and one side free, which no digit does that fills its picture.
+    """Whether a part of a picture, bool [H, W], is nothing but straight lines along the sides of the picture, or a
+    corner of such lines, which may fade: the middle and one side are free, as with no digit that fills its picture.
     """
     rows, columns = (slice(round(BAND * length), round((1 - BAND) * length)) for length in part.shape)
     met = (

@@ -8,20 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.edges import MARGIN, are_pieces, is_edging
+from worker.several import is_chain, is_stack
 
 Mask = NDArray[np.bool_]
 Labels = NDArray[np.intp]
 
 #: In a picture lower or narrower than this, in pixels, pieces that stand side by side are no two digits.
 ROOM = 24
+#: In fewer cells a piece of a line that does not touch the side is no longer than a digit.
+WIDE = 32
 #: Something else in the picture is no speck if it is so large, measured by the diagonal of the digit's box ...
 LARGE = 0.4
 #: ... and has so much of the digit's ink: a thin 1 beside a thick 0 has a tenth, a line that is left of squares less.
 INKED = 0.1
-#: What is so many times as high as wide, and in so much of its rows has two strokes or more, is a column of digits.
-CHAIN, LOOPED = 3, 0.25
-#: Two things one above the other are two digits if they are together so many times as high as wide.
-STACK = 1.9
 #: A part this many times as wide as high is a dash or a line under the digit.
 FLAT = 4
 
@@ -46,11 +45,11 @@ def digit(mask: Mask, lined: bool = False) -> tuple[Mask, bool]:
     if not cells.any():
         return np.zeros_like(mask), False
     kept, several = _main_parts(cells, roomy)
-    several = several or (roomy and _is_chain(kept))
+    several = several or (roomy and is_chain(kept))
     if side > 1:
         kept = grown(kept).repeat(side, 0).repeat(side, 1)[:height, :width]
     kept &= mask
-    return kept, several or (roomy and _is_stack(kept))
+    return kept, several or (side > 1 and is_stack(kept))
 
 
 def grown(mask: Mask) -> Mask:
@@ -69,10 +68,12 @@ def _without_edging(cells: Mask, lined: bool) -> Mask:
 
     A cut cell has lines on more sides than one, and of the paler ones no more than pieces may have been seen.
     """
-    rows, columns = (math.ceil(MARGIN * length) for length in cells.shape)
+    rows, columns = (math.ceil(MARGIN * length) if min(cells.shape) >= WIDE else 1 for length in cells.shape)
     if not (cells[:rows].any() or cells[-rows:].any() or cells[:, :columns].any() or cells[:, -columns:].any()):
         return cells
     labels, count = components(cells)
+    if count == 1 and min(cells.shape) < WIDE:
+        return np.zeros_like(cells) if is_edging(cells) else cells
     border = labels[[0, -1]].ravel(), labels[:, [0, -1]].ravel()
     touching = np.unique(np.concatenate(border))
     touching = touching[touching > 0]
@@ -112,37 +113,6 @@ def _main_parts(cells: Mask, roomy: bool) -> tuple[Mask, bool]:
     apart = ~keep & ~frames & (size >= LARGE * size[main]) & (area >= INKED * area[main]) & (width < FLAT * height)
     beside = (area >= 0.2 * area[main]) & (area <= 5 * area[main]) & _beside(low, high, main, keep)
     return kept, bool(((apart | beside) & (~cut | cut[main])).any())
-
-
-def _is_chain(kept: Mask) -> bool:
-    """Whether this is a column of digits that touch: too long for a digit but a 1, and a 1 has no loops and bays."""
-    rows, columns = np.flatnonzero(kept.any(axis=1)), np.flatnonzero(kept.any(axis=0))
-    if len(rows) < 12 or rows[-1] - rows[0] + 1 < CHAIN * (columns[-1] - columns[0] + 1):
-        return False
-    starts = kept[rows, 0].astype(np.intp) + np.count_nonzero(kept[rows, 1:] & ~kept[rows, :-1], axis=1)
-    return bool(np.count_nonzero(starts > 1) >= LOOPED * len(rows))
-
-
-def _is_stack(kept: Mask) -> bool:
-    """Whether an empty row, of pixels, parts two digits: both upright, about as high, and one above or beyond the other.
-
-    A digit whose stroke is broken half way is not twice as high as wide, unless it is a 1, whose halves are narrow.
-    """
-    filled = np.flatnonzero(kept.any(axis=1))
-    if not len(filled):
-        return False
-    first, last = int(filled[0]), int(filled[-1])
-    gaps = np.flatnonzero(np.diff(filled) > 1)
-    for top, bottom in ((kept[first : filled[at] + 1], kept[filled[at + 1] : last + 1]) for at in gaps):
-        heights = len(top), len(bottom)
-        spans = [np.flatnonzero(half.any(axis=0)) for half in (top, bottom)]
-        widths = [int(span[-1] - span[0]) + 1 for span in spans]
-        if min(heights) < 0.65 * max(heights) or any(h < 0.8 * w for h, w in zip(heights, widths, strict=True)):
-            continue
-        beyond = spans[0][0] > spans[1][-1] or spans[1][0] > spans[0][-1]
-        if beyond or (sum(heights) >= STACK * max(widths) and max(widths) >= 0.3 * max(heights)):
-            return True
-    return False
 
 
 def _beside(low: Labels, high: Labels, main: int, keep: Mask) -> Mask:

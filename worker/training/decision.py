@@ -18,7 +18,7 @@ WRONG = 0.5
 REFUSED = 0.025
 #: The same where it is not like MNIST's, and where besides ink and ground are hardly apart: what people photograph is
 #: easier to read than what is drawn here, and what is no digit comes as such pictures.
-REFUSED_PICTURES, REFUSED_UNCLEAR = 0.05, 0.17
+REFUSED_PICTURES, REFUSED_UNCLEAR = 0.048, 0.17
 #: The digitness of a picture that may as well be one as not.
 EVEN = 0.5
 #: A confidence that no answer reaches.
