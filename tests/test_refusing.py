@@ -84,6 +84,13 @@ def test_a_narrow_8_and_a_broken_digit_are_no_column() -> None:
         assert not is_stack(mask)
 
 
+def test_two_wide_digits_one_above_the_other_are_not_clearly_one() -> None:
+    ink = placed([8, 4], "column", 1.2, 80)
+    wide = np.asarray(Image.fromarray(ink.astype(np.float32)).resize((2 * ink.shape[1], ink.shape[0])))
+    assert not normalise(black_on_white(wide)).clear
+    assert normalise(black_on_white(drawn(8))).clear
+
+
 def cell(sides: str, wide: int = 5, inset: int = 0, lean: int = 0, until: float = 1.0, side: int = 64) -> Grey:
     """The lines of an empty cell: ink along the sides l, t, r, b, a bit within the picture, aslant, or fading."""
     ink = Image.new("L", (side, side))

@@ -20,6 +20,7 @@ from worker.fit import BOX, CENTRE, HAIRLINE, SIDE, Pixels, centre, ink_of, inke
 from worker.ink import Grey, Split, bright_ink, otsu
 from worker.lines import LEAST_SIDE, calmed, ruling, unframed
 from worker.parts import Mask, digit, grown
+from worker.several import is_parted
 from worker.shadows import risen
 
 PREPROCESSING_VERSION = "mnist-5"
@@ -60,7 +61,8 @@ class Seen(NamedTuple):
     warnings: tuple[str, ...]
     #: Whether the picture was like MNIST's already and passed unchanged.
     usual: bool = False
-    #: Whether ink and ground are clearly apart: a second look sees ink in clouds and leaves too.
+    #: Whether it is one thing that is clearly apart from its ground: not broken half way, and not as a second look sees
+    #: ink in clouds and leaves.
     clear: bool = True
 
 
@@ -142,7 +144,8 @@ def evened(grey: Grey, watch: Watch = _unwatched) -> Seen:
         "noisy": noisy,
         "uneven_light": True,
     }
-    return _seen(bright, mask, paper, noticed, watch)._replace(clear=clear)
+    seen = _seen(bright, mask, paper, noticed, watch)
+    return seen._replace(clear=seen.clear and clear)
 
 
 def _distance(levels: NDArray[np.int16], mask: Mask) -> float:
@@ -164,7 +167,7 @@ def _seen(bright: Grey, mask: Mask, paper: int, noticed: dict[str, bool], watch:
     pixels, thickened = inked(placed(ink, mask))
     noticed["touches_border"] = bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
     noticed["too_thin"] = thickened and width(mask) < HAIRLINE
-    return Seen(pixels, tuple(name for name in WARNINGS if noticed.get(name)))
+    return Seen(pixels, tuple(name for name in WARNINGS if noticed.get(name)), clear=not is_parted(mask))
 
 
 def _blank() -> Seen:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,18 +29,27 @@ def is_stack(kept: Mask) -> bool:
 
     A digit whose stroke is broken half way is not twice as high as wide, unless it is a 1, whose halves are narrow.
     """
-    filled = np.flatnonzero(kept.any(axis=1))
-    if not len(filled):
-        return False
-    first, last = int(filled[0]), int(filled[-1])
-    gaps = np.flatnonzero(np.diff(filled) > 1)
-    for top, bottom in ((kept[first : filled[at] + 1], kept[filled[at + 1] : last + 1]) for at in gaps):
+    for top, bottom in _halves(kept):
         heights = len(top), len(bottom)
         spans = [np.flatnonzero(half.any(axis=0)) for half in (top, bottom)]
         widths = [int(span[-1] - span[0]) + 1 for span in spans]
-        if min(heights) < 0.65 * max(heights) or any(h < 0.8 * w for h, w in zip(heights, widths, strict=True)):
+        if any(height < 0.8 * width for height, width in zip(heights, widths, strict=True)):
             continue
         beyond = spans[0][0] > spans[1][-1] or spans[1][0] > spans[0][-1]
         if beyond or (sum(heights) >= STACK * max(widths) and max(widths) >= 0.3 * max(heights)):
             return True
     return False
+
+
+def is_parted(kept: Mask) -> bool:
+    """Whether an empty row parts it half way: a digit whose stroke is broken, or two wide ones."""
+    return any(True for _ in _halves(kept))
+
+
+def _halves(kept: Mask) -> Iterator[tuple[Mask, Mask]]:
+    """What is above and below each gap of empty rows, if both are about as high."""
+    filled = np.flatnonzero(kept.any(axis=1))
+    for at in np.flatnonzero(np.diff(filled) > 1):
+        top, bottom = kept[filled[0] : filled[at] + 1], kept[filled[at + 1] : filled[-1] + 1]
+        if min(len(top), len(bottom)) >= 0.65 * max(len(top), len(bottom)):
+            yield top, bottom
