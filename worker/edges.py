@@ -35,12 +35,15 @@ def is_edging(part: Mask) -> bool:
         part[rows, : columns.start],
         part[rows, columns.stop :],
     )
-    if not part[rows, columns].any() and not all(side.any() for side in met):
+    middle, area = np.count_nonzero(part[rows, columns]), np.count_nonzero(part)
+    if middle == 0 and not all(side.any() for side in met):
         return True
+    if middle > 2 * LEFT * area:  # a thick line reaches into the middle, though not with half of its ink
+        return False
     rest = part.copy()
     for turns in range(4):
         _peel(np.rot90(part, turns), np.rot90(rest, turns))
-    return bool(np.count_nonzero(rest) < LEFT * np.count_nonzero(part))
+    return bool(np.count_nonzero(rest) < LEFT * area)
 
 
 def are_pieces(low: NDArray[np.intp], high: NDArray[np.intp], shape: tuple[int, ...], lined: bool) -> NDArray[np.bool_]:

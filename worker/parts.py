@@ -39,12 +39,12 @@ def digit(mask: Mask, lined: bool = False) -> tuple[Mask, bool]:
         padded = np.pad(mask, ((0, -height % side), (0, -width % side)))
         blocks = padded.reshape(padded.shape[0] // side, side, padded.shape[1] // side, side)
         cells = blocks.sum(axis=(1, 3)) > side / 2
-    roomy = min(mask.shape) >= ROOM
+    roomy, found = min(mask.shape) >= ROOM, None
     if roomy:
-        cells = _without_edging(cells, lined)
+        cells, found = _without_edging(cells, lined)
     if not cells.any():
         return np.zeros_like(mask), False
-    kept, several = _main_parts(cells, roomy)
+    kept, several = _main_parts(cells, roomy, found or components(cells))
     several = several or (roomy and is_chain(kept))
     if side > 1:
         kept = grown(kept).repeat(side, 0).repeat(side, 1)[:height, :width]
@@ -63,17 +63,18 @@ def grown(mask: Mask) -> Mask:
     return high
 
 
-def _without_edging(cells: Mask, lined: bool) -> Mask:
+def _without_edging(cells: Mask, lined: bool) -> tuple[Mask, tuple[Labels, int] | None]:
     """The cells without the lines along the sides of the picture; where there were any, without what is left of them.
 
-    A cut cell has lines on more sides than one, and of the paler ones no more than pieces may have been seen.
+    And the components, where they were found and have not changed. A cut cell has lines on more sides than one, and of
+    the paler ones no more than pieces may have been seen.
     """
     rows, columns = (math.ceil(MARGIN * length) if min(cells.shape) >= WIDE else 1 for length in cells.shape)
     if not (cells[:rows].any() or cells[-rows:].any() or cells[:, :columns].any() or cells[:, -columns:].any()):
-        return cells
+        return cells, None
     labels, count = components(cells)
     if count == 1 and min(cells.shape) < WIDE:
-        return np.zeros_like(cells) if is_edging(cells) else cells
+        return (np.zeros_like(cells), None) if is_edging(cells) else (cells, (labels, count))
     border = labels[[0, -1]].ravel(), labels[:, [0, -1]].ravel()
     touching = np.unique(np.concatenate(border))
     touching = touching[touching > 0]
@@ -81,14 +82,14 @@ def _without_edging(cells: Mask, lined: bool) -> Mask:
     lines = touching if len(touching) and is_edging(every) else [part for part in touching if is_edging(labels == part)]
     pieces = are_pieces(*_boxes(labels, count), cells.shape, lined or len(lines) > 0)
     lines = [*lines, *np.flatnonzero(pieces) + 1]
-    return cells & ~np.isin(labels, lines)
+    return (cells & ~np.isin(labels, lines), None) if lines else (cells, (labels, count))
 
 
-def _main_parts(cells: Mask, roomy: bool) -> tuple[Mask, bool]:
-    """The largest part, those at the border counting less, and what is near it; if it frames another, that one.
-    And whether there is another part like it, anywhere in the picture.
+def _main_parts(cells: Mask, roomy: bool, found: tuple[Labels, int]) -> tuple[Mask, bool]:
+    """Of the components found the largest part, those at the border counting less, and what is near it; if it frames
+    another, that one. And whether there is another part like it, anywhere in the picture.
     """
-    labels, count = components(cells)
+    labels, count = found
     if count == 1:
         return cells, False
     low, high = _boxes(labels, count)
