@@ -73,6 +73,21 @@ def test_a_speck_a_dash_or_what_is_left_of_a_line_is_no_second_digit(
     assert "several_digits" not in warned(ink)
 
 
+@pytest.mark.parametrize("box", [(260, 150, 274, 164), (200, 180, 290, 190)], ids=["speck", "dash"])
+def test_a_speck_or_a_dash_beside_a_thin_digit_is_no_second_one(box: tuple[int, int, int, int]) -> None:
+    ink = drawn(4, 300, 240, 100, (30, 30), pen=0.04)
+    left, top, right, bottom = box
+    ink[top:bottom, left:right] = 1
+    assert "several_digits" not in warned(ink)
+
+
+def test_three_rings_that_touch_are_a_column() -> None:
+    rings = Image.new("1", (60, 180))
+    for top in (0, 58, 116):
+        ImageDraw.Draw(rings).ellipse((5, top, 55, top + 62), outline=1, width=8)
+    assert is_chain(np.asarray(rings))
+
+
 def test_a_narrow_8_and_a_broken_digit_are_no_column() -> None:
     eight = np.asarray(Image.fromarray(drawn(8, pen=0.1) > 0.5).resize((110, 200))).astype(bool)
     broken = drawn(8) > 0.5
