@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from shared.errors import DigitqError
 from shared.prediction import Outcome
 from worker.decode import decode
+from worker.doubts import ruled
 from worker.fast import all_seen
 from worker.ink import Grey
 from worker.mlp import CLASSES, Reading
@@ -22,11 +23,18 @@ from worker.preprocess import METHODS, PREPROCESSING_VERSION, Seen, evened
 
 #: Confidences from which an answer is taken, and below which it is none; the digitness below which the picture shows no
 #: digit. The model's card may say otherwise.
-DEFAULT_THRESHOLDS = {"accept": 0.9, "reject": 0.5, "digit": 0.0}
+#: A picture that is not like MNIST's may be anything: it needs the digitness `picture`, and `unclear` where ink and
+#: ground are hardly apart.
+DEFAULT_THRESHOLDS = {"accept": 0.9, "reject": 0.5, "digit": 0.0, "picture": 0.0, "unclear": 0.0}
 #: Warnings of the preprocessing that reject a picture whatever the model says: there is nothing to read, or too much.
 REJECTING = ("no_ink", "several_digits")
 #: Reasons of a rejection that may lie in the light: such a picture is looked at again.
 DOUBTFUL = ("no_ink", "not_a_digit", "low_confidence")
+#: Warnings with which a straight upright bar may be the line of a cut form or a shadow's edge, and no 1.
+FORM = {"touches_border", "lines_removed", "uneven_light"}
+#: Warnings with which a part of a stroke may be lost or a shadow be taken for one: the digit has to be as plain as
+#: where ink and ground are hardly apart, or somebody has a look.
+FAINT = {"low_contrast", "uneven_light"}
 #: What the outside reads when the fault is ours; the log has the rest.
 NOT_CLASSIFIED = "The picture could not be classified."
 
@@ -71,7 +79,7 @@ class Classifier:
 
     @property
     def preprocessing(self) -> str:
-        """The version of what is done to a picture, such as "mnist-4"."""
+        """The version of what is done to a picture, such as "mnist-5"."""
         return PREPROCESSING_VERSION if self.method == "mnist" else self.method
 
     def __call__(self, images: Pictures) -> Classified:
@@ -101,7 +109,7 @@ class Classifier:
             return found
         again = self._read([self._see(images[at], evened) for at in doubtful], start)
         for at, one in zip(doubtful, again.results, strict=True):
-            if isinstance(one, Outcome) and one.decision != "reject":
+            if isinstance(one, Outcome) and (one.decision != "reject" or _is_truer(one, found.results[at])):
                 found.results[at] = one
         spent = found.preprocess_ms + again.preprocess_ms, found.inference_ms + again.inference_ms
         return Classified(found.results, *spent)
@@ -152,15 +160,41 @@ class Classifier:
         thresholds = {**DEFAULT_THRESHOLDS, **self.model.card.get("thresholds", {})}
         inputs = np.rint(pixels * 255).astype(np.uint8)
         digits, digitness = probabilities.argmax(axis=1).tolist(), reading.digitness.tolist()
+        in_picture, if_unclear = (
+            {**thresholds, "digit": max(thresholds["digit"], thresholds[name])} for name in ("picture", "unclear")
+        )
+        slashes = self._slashes(seen, pixels, digits)
         outcomes = []
-        for one, digit, row, is_digit, input in zip(
-            seen, digits, probabilities.tolist(), digitness, inputs, strict=True
+        for at, (one, digit, row, is_digit, input) in enumerate(
+            zip(seen, digits, probabilities.tolist(), digitness, inputs, strict=True)
         ):
-            decision, reason = decide(row[digit], is_digit, one.warnings, thresholds)
+            needed = thresholds if one.usual else in_picture if one.clear else if_unclear
+            decision, reason = decide(row[digit], is_digit, one.warnings, needed)
+            faint = is_digit < thresholds["unclear"] and FAINT.intersection(one.warnings)
+            if decision == "accept" and (faint or at in slashes):
+                decision, reason = "review", "low_confidence"
             outcomes.append(
                 Outcome(digit, row[digit], tuple(row), decision, one.warnings, input.tobytes(), reason, is_digit)
             )
         return outcomes
+
+    @staticmethod
+    def _slashes(seen: Sequence[Seen], pixels: NDArray[np.float32], digits: Sequence[int]) -> set[int]:
+        """The positions of what is read as a 1 and may be a slash, or a line of a form where there are signs of one.
+
+        MNIST's own digits are not looked at: there are no slashes among them.
+        """
+        ones = [at for at, (one, digit) in enumerate(zip(seen, digits, strict=True)) if digit == 1 and not one.usual]
+        if not ones:
+            return set()
+        upright = np.array([bool(FORM & set(seen[at].warnings)) for at in ones])
+        return {at for at, is_ruled in zip(ones, ruled(pixels[ones], upright), strict=True) if is_ruled}
+
+
+def _is_truer(again: Outcome, first: Outcome | Exception) -> bool:
+    """Whether a second look has a better reason to reject: clear ink, where the first saw none for shadows or lines."""
+    blank = isinstance(first, Outcome) and first.reason == "no_ink"
+    return blank and not {"no_ink", "low_contrast"} & set(again.warnings)
 
 
 def decide(

@@ -32,7 +32,7 @@ def all_seen(greys: NDArray[np.uint8]) -> dict[int, Seen]:
     like &= _has_even_border(greys) & _is_clearly_bright(greys)
     found = np.flatnonzero(like)
     pixels = np.divide(greys[found], 255, dtype=np.float32)
-    return {at: Seen(one, ()) for at, one in zip(found.tolist(), pixels, strict=True)}
+    return {at: Seen(one, (), usual=True) for at, one in zip(found.tolist(), pixels, strict=True)}
 
 
 def _is_placed(rows: NDArray[np.uint64], columns: NDArray[np.uint64]) -> Bools:

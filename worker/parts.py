@@ -2,35 +2,54 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
+
+from worker.edges import MARGIN, are_pieces, is_edging
+from worker.several import is_chain, is_stack
 
 Mask = NDArray[np.bool_]
 Labels = NDArray[np.intp]
 
 #: In a picture lower or narrower than this, in pixels, pieces that stand side by side are no two digits.
 ROOM = 24
+#: In fewer cells a piece of a line that does not touch the side is no longer than a digit.
+WIDE = 32
+#: Something else in the picture is no speck if it is so large, measured by the diagonal of the digit's box ...
+LARGE = 0.4
+#: ... and has so much of the digit's ink: a thin 1 beside a thick 0 has a tenth, a line that is left of squares less.
+INKED = 0.1
+#: A part this many times as wide as high is a dash or a line under the digit.
+FLAT = 4
 
 
-def digit(mask: Mask) -> tuple[Mask, bool]:
+def digit(mask: Mask, lined: bool = False) -> tuple[Mask, bool]:
     """The part of `mask` that is the digit, without specks, frames and what hangs on the border; all False if none.
-    And whether another digit stands beside it.
+    And whether another digit stands anywhere else. `lined` says whether ruling was taken out of the mask.
 
-    Parts are told apart on at most 64x64 cells, which closes small gaps; a cell counts from half a hairline's ink.
+    Parts are told apart on at most 64x64 cells, which closes small gaps, and in a long row or column of digits on so
+    many times as many; a cell counts from half a hairline's ink.
     """
     height, width = mask.shape
-    side = -(-max(height, width) // 64)
+    side = -(-min(max(height, width), 2 * min(height, width)) // 64)
     cells = mask
     if side > 1:
         padded = np.pad(mask, ((0, -height % side), (0, -width % side)))
         blocks = padded.reshape(padded.shape[0] // side, side, padded.shape[1] // side, side)
         cells = blocks.sum(axis=(1, 3)) > side / 2
+    roomy, found = min(mask.shape) >= ROOM, None
+    if roomy:
+        cells, found = _without_edging(cells, lined)
     if not cells.any():
         return np.zeros_like(mask), False
-    kept, several = _main_parts(cells)
+    kept, several = _main_parts(cells, roomy, found or components(cells))
+    several = several or (roomy and is_chain(kept))
     if side > 1:
         kept = grown(kept).repeat(side, 0).repeat(side, 1)[:height, :width]
-    return mask & kept, several
+    kept &= mask
+    return kept, several or (side > 1 and is_stack(kept))
 
 
 def grown(mask: Mask) -> Mask:
@@ -44,11 +63,33 @@ def grown(mask: Mask) -> Mask:
     return high
 
 
-def _main_parts(cells: Mask) -> tuple[Mask, bool]:
-    """The largest part, those at the border counting less, and what is near it; if it frames another, that one.
-    And whether there is another part like it at its side.
+def _without_edging(cells: Mask, lined: bool) -> tuple[Mask, tuple[Labels, int] | None]:
+    """The cells without the lines along the sides of the picture; where there were any, without what is left of them.
+
+    And the components, where they were found and have not changed. A cut cell has lines on more sides than one, and of
+    the paler ones no more than pieces may have been seen.
     """
+    rows, columns = (math.ceil(MARGIN * length) if min(cells.shape) >= WIDE else 1 for length in cells.shape)
+    if not (cells[:rows].any() or cells[-rows:].any() or cells[:, :columns].any() or cells[:, -columns:].any()):
+        return cells, None
     labels, count = components(cells)
+    if count == 1 and min(cells.shape) < WIDE:
+        return (np.zeros_like(cells), None) if is_edging(cells) else (cells, (labels, count))
+    border = labels[[0, -1]].ravel(), labels[:, [0, -1]].ravel()
+    touching = np.unique(np.concatenate(border))
+    touching = touching[touching > 0]
+    every = np.isin(labels, touching)
+    lines = touching if len(touching) and is_edging(every) else [part for part in touching if is_edging(labels == part)]
+    pieces = are_pieces(*_boxes(labels, count), cells.shape, lined or len(lines) > 0)
+    lines = [*lines, *np.flatnonzero(pieces) + 1]
+    return (cells & ~np.isin(labels, lines), None) if lines else (cells, (labels, count))
+
+
+def _main_parts(cells: Mask, roomy: bool, found: tuple[Labels, int]) -> tuple[Mask, bool]:
+    """Of the components found the largest part, those at the border counting less, and what is near it; if it frames
+    another, that one. And whether there is another part like it, anywhere in the picture.
+    """
+    labels, count = found
     if count == 1:
         return cells, False
     low, high = _boxes(labels, count)
@@ -57,34 +98,43 @@ def _main_parts(cells: Mask) -> tuple[Mask, bool]:
     area = np.bincount(labels.ravel())[1:]
     depth = np.bincount(labels.ravel(), _depths(cells.shape).ravel())[1:] / area
     order = np.argsort(-np.where(cut, np.minimum(0.4 * size, 3 * depth), size))
-    main = order[0]
+    main, frames = order[0], np.zeros(count, np.bool_)
     for part in order[1:]:
         least = 0.1 if _is_box(labels == main + 1, low[:, main], high[:, main]) else 0.3
         if size[part] >= least * size[main] and _frames(labels == main + 1, low[:, part], high[:, part]):
+            frames[main] = True
             main = part
     margin = 0.4 * size[main]
     near = ((low < high[:, [main]] + margin) & (high > low[:, [main]] - margin)).all(axis=0)
     keep = near & (area >= 0.1 * area[main]) & (size <= size[main]) & (~cut | cut[main])
     kept: Mask = np.concatenate([[False], keep])[labels]
-    like = (area >= 0.2 * area[main]) & (area <= 5 * area[main]) & (~cut | cut[main])
-    roomy = min(cells.shape) >= ROOM
-    return kept, bool(roomy and (like & _beside(low, high, main, keep)).any())
+    if not roomy:
+        return kept, False
+    height, width = high - low
+    apart = ~keep & ~frames & (size >= LARGE * size[main]) & (area >= INKED * area[main]) & (width < FLAT * height)
+    beside = (area >= 0.2 * area[main]) & (area <= 5 * area[main]) & _beside(low, high, main, keep)
+    return kept, bool(((apart | beside) & (~cut | cut[main])).any())
 
 
 def _beside(low: Labels, high: Labels, main: int, keep: Mask) -> Mask:
-    """Which boxes [2, n] stand at the side of the main one, about as high and on the same line, with a gap between.
+    """Which boxes [2, n] stand at the side of the main one, or above or below it, about as high, with a gap between.
 
     None if these are pieces of one digit: its halves meet, or lie flat, or shorter pieces are kept above or below.
     """
     height, width = high - low
-    shared = np.minimum(high[0], high[0, main]) - np.maximum(low[0], low[0, main])
-    gap = np.maximum(low[1], low[1, main]) - np.minimum(high[1], high[1, main])
+    shared, gap = -_gaps(low[0], high[0], main), _gaps(low[1], high[1], main)
     upright = (height >= 0.8 * width) & (height[main] >= 0.8 * width[main])
     alike = upright & (np.minimum(height, height[main]) >= 0.65 * np.maximum(height, height[main]))
-    found: Mask = alike & (shared >= 0.6 * np.minimum(height, height[main])) & (gap >= 0.08 * height[main])
+    found: Mask = alike & ((gap >= 0.08 * height[main]) | (-shared >= 0.15 * height[main]))
     pieces = keep & (height < 0.65 * height[main])
     broken = pieces & ((low[0] < low[0, main] - 0.1 * height[main]) | (high[0] > high[0, main] + 0.1 * height[main]))
     return found if not broken.any() else np.zeros_like(found)
+
+
+def _gaps(low: Labels, high: Labels, main: int) -> Labels:
+    """How far each span [n] is from the main one; negative where they overlap."""
+    gaps: Labels = np.maximum(low, low[main]) - np.minimum(high, high[main])
+    return gaps
 
 
 def _depths(shape: tuple[int, ...]) -> Labels:

@@ -188,9 +188,9 @@ def nondigit(kinds: dict[str, nondigits.Kind], images: Images, rng: np.random.Ge
     odds = np.array([OFTEN.get(kind, 1) for kind in kinds], np.float64)
     while True:
         draw = kinds[str(rng.choice(list(kinds), p=odds / odds.sum()))]
-        pixels, warnings = normalise(draw(images, rng))
-        if not REFUSED & set(warnings):
-            return np.rint(pixels * 255).astype(np.uint8)
+        seen = normalise(draw(images, rng))
+        if not REFUSED & set(seen.warnings):
+            return np.rint(seen.pixels * 255).astype(np.uint8)
 
 
 def _answers(path: Path, teacher: str) -> Path:

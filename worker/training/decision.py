@@ -16,6 +16,9 @@ WRONG = 0.5
 #: The share of pictures of digits that may be refused as none. The pictures drawn for training are harder to read than
 #: people's: where this many of them are refused, hardly one in two hundred of MNIST's held-out digits is.
 REFUSED = 0.025
+#: The same where it is not like MNIST's, and where besides ink and ground are hardly apart: what people photograph is
+#: easier to read than what is drawn here, and what is no digit comes as such pictures.
+REFUSED_PICTURES, REFUSED_UNCLEAR = 0.048, 0.17
 #: The digitness of a picture that may as well be one as not.
 EVEN = 0.5
 #: A confidence that no answer reaches.
@@ -27,14 +30,20 @@ Floats = NDArray[np.floating]
 def thresholds(
     confidences: Floats, right: Bools, digitness: Floats, nondigits: Floats | None = None
 ) -> dict[str, float]:
-    """What a card has: `accept`, `reject` and `digit`, as `worker.classify.decide` reads them.
+    """What a card has: `accept`, `reject`, `digit`, `picture` and `unclear`, as `worker.classify.decide` reads them.
 
     `confidences` [n] and whether the answer was `right` [n]; the `digitness` [m] of pictures of digits, and that of
     pictures of none, `nondigits` [k], if there are any.
     """
     reject = reject_below(confidences, right)
     accept = max(accept_from(confidences, right), reject)
-    return {"accept": accept, "reject": reject, "digit": digit_from(digitness, nondigits)}
+    return {
+        "accept": accept,
+        "reject": reject,
+        "digit": digit_from(digitness, nondigits),
+        "picture": digit_from(digitness, nondigits, REFUSED_PICTURES),
+        "unclear": digit_from(digitness, nondigits, REFUSED_UNCLEAR),
+    }
 
 
 def accept_from(confidences: Floats, right: Bools, risk: float = RISK) -> float:

@@ -96,8 +96,8 @@ def export(
     model = Mlp(tf.saved_model.load(str(part)), card)
     golden.record(Classifier(model, max_pixels=SIDE * SIDE), held_out.digits, held_out.labels, part)
     card["sha256"] = digest(part)
-    chosen = {"calibration": temperatures, **_chosen(model, held_out)}
-    about = {**card, **chosen, **_card(checkpoint, mnist), "test_set": " ".join(filter(None, (TEST_SET, remark)))}
+    choice = {"calibration": temperatures, **chosen(model, held_out)}
+    about = {**card, **choice, **_card(checkpoint, mnist), "test_set": " ".join(filter(None, (TEST_SET, remark)))}
     (part / CARD).write_text(json.dumps(about, indent=2) + "\n")
     return put(part, out)
 
@@ -146,7 +146,7 @@ def _logits(checkpoint: Checkpoint, images: Images) -> Any:
     return forward(checkpoint.averages, pixels(images)).numpy()
 
 
-def _chosen(model: Mlp, held_out: HeldOut) -> dict[str, Any]:
+def chosen(model: Mlp, held_out: HeldOut) -> dict[str, Any]:
     """The thresholds, and the curve that shows what others would give: triples of coverage, risk and threshold."""
     reading = model.read(pixels(held_out.digits))
     confidences = reading.probabilities.max(axis=1).astype(np.float64)

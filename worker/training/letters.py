@@ -133,12 +133,12 @@ def fonts(held_out: bool) -> tuple[Font, ...]:
 
     A family is held out by its name, so that no weight of it and no other machine has it on the other side.
     """
-    found = [_font(path) for path in _files() if _is_held_out(path) == held_out]
+    found = [_font(path) for path in font_files() if _is_held_out(path) == held_out]
     own = [] if held_out else [ImageFont.load_default(SIZE)]
     return (*own, *(font for font in found if font))
 
 
-def _files() -> list[Path]:
+def font_files() -> list[Path]:
     """TrueType files of the system and of matplotlib, one for each name, in order of their names."""
     spec = find_spec("matplotlib")
     inside = [str(Path(spec.origin).parent / "mpl-data" / "fonts")] if spec and spec.origin else []
