@@ -178,6 +178,21 @@ def test_a_picture_unlike_mnist_needs_more_digitness() -> None:
     assert read(black_on_white(drawn(7)), Sure(0.99, 0.99, digit=0.9, picture=0.98)).decision == "accept"
 
 
+@pytest.mark.parametrize(
+    ("ink", "confidence", "decision"),
+    [
+        (drawn(4, 260)[:, 70:], 0.999, "review"),
+        (drawn(4)[50:], 0.95, "review"),
+        (drawn(4)[50:], 0.98, "accept"),
+        (drawn(4)[50:-20], 0.95, "accept"),
+        (drawn(4)[40:-40, 35:-35], 0.95, "accept"),
+    ],
+    ids=["much is cut off", "something may be cut off", "it is sure enough", "hardly any room", "cropped tightly"],
+)
+def test_what_runs_off_the_picture_beside_room_is_not_accepted(ink: Grey, confidence: float, decision: str) -> None:
+    assert read(black_on_white(ink), Sure(confidence)).decision == decision
+
+
 def test_faint_ink_has_to_be_plain_or_somebody_has_a_look() -> None:
     faint = on(230, drawn(7), depth=0.15, noise=2)
     for digitness, decision in ((0.99, "review"), (0.999, "accept")):

@@ -35,6 +35,8 @@ FORM = {"touches_border", "lines_removed", "uneven_light"}
 #: Warnings with which a part of a stroke may be lost or a shadow be taken for one: the digit has to be as plain as
 #: where ink and ground are hardly apart, or somebody has a look.
 FAINT = {"low_contrast", "uneven_light"}
+#: `Seen.cut` from which only a part is shown, and from which that may be so.
+CUT_OFF, CUT_MAYBE = 0.5, 0.2
 #: What the outside reads when the fault is ours; the log has the rest.
 NOT_CLASSIFIED = "The picture could not be classified."
 
@@ -171,7 +173,7 @@ class Classifier:
             needed = thresholds if one.usual else in_picture if one.clear else if_unclear
             decision, reason = decide(row[digit], is_digit, one.warnings, needed)
             faint = is_digit < thresholds["unclear"] and FAINT.intersection(one.warnings)
-            if decision == "accept" and (faint or at in slashes):
+            if decision == "accept" and (faint or at in slashes or not _is_whole(one.cut, row[digit], thresholds)):
                 decision, reason = "review", "low_confidence"
             outcomes.append(
                 Outcome(digit, row[digit], tuple(row), decision, one.warnings, input.tobytes(), reason, is_digit)
@@ -189,6 +191,13 @@ class Classifier:
             return set()
         upright = np.array([bool(FORM & set(seen[at].warnings)) for at in ones])
         return {at for at, is_ruled in zip(ones, ruled(pixels[ones], upright), strict=True) if is_ruled}
+
+
+def _is_whole(cut: float, confidence: float, thresholds: Mapping[str, float]) -> bool:
+    """Whether what may run off its picture (`Seen.cut`) is sure enough: what is left of an 8 may be a fine 6."""
+    if cut > CUT_OFF:
+        return False
+    return cut <= CUT_MAYBE or 1 - confidence <= (1 - thresholds["accept"]) / 4
 
 
 def _is_truer(again: Outcome, first: Outcome | Exception) -> bool:

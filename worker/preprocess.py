@@ -67,6 +67,9 @@ class Seen(NamedTuple):
     #: Whether it is one thing that is clearly apart from its ground: not broken half way, and not as a second look sees
     #: ink in clouds and leaves.
     clear: bool = True
+    #: Where the ink ends at a side of the picture, the room that it leaves on the other, in its own size; else 0. Who
+    #: crops a digit tightly does so on both sides: with much room, it is a part of something.
+    cut: float = 0.0
 
     def warned_of(self, warning: str) -> Seen:
         """The same with one more of `WARNINGS`; a blank one as it is."""
@@ -176,13 +179,27 @@ def _seen(bright: Grey, mask: Mask, paper: int, noticed: dict[str, bool], watch:
     noticed["touches_border"] = bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
     noticed["too_small"] = max(bright.shape) >= LARGE and _side(mask) < SMALL
     noticed["too_thin"] = thickened and width(mask) < HAIRLINE
-    return Seen(pixels, tuple(name for name in WARNINGS if noticed.get(name)), clear=not is_parted(mask))
+    warnings = tuple(name for name in WARNINGS if noticed.get(name))
+    return Seen(pixels, warnings, clear=not is_parted(mask), cut=_cut(mask))
+
+
+def _spans(mask: Mask) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The rows and the columns of what is in it, each the first and one past the last."""
+    return span(np.logical_or.reduce(mask, axis=1)), span(np.logical_or.reduce(mask, axis=0))
 
 
 def _side(mask: Mask) -> int:
     """The longer side of what is in it, in pixels."""
-    spans = span(np.logical_or.reduce(mask, axis=1)), span(np.logical_or.reduce(mask, axis=0))
-    return max(last - first for first, last in spans)
+    return max(last - first for first, last in _spans(mask))
+
+
+def _cut(mask: Mask) -> float:
+    """The most room beside what is in it, in its own size, that lies across from a side at which it ends."""
+    rooms = [
+        max(first * (last == size), (size - last) * (first == 0))
+        for (first, last), size in zip(_spans(mask), mask.shape, strict=True)
+    ]
+    return max(rooms) / _side(mask)
 
 
 def _blank() -> Seen:
