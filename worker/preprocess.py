@@ -180,7 +180,7 @@ def _seen(bright: Grey, mask: Mask, paper: int, noticed: dict[str, bool], watch:
     noticed["too_small"] = max(bright.shape) >= LARGE and _side(mask) < SMALL
     noticed["too_thin"] = thickened and width(mask) < HAIRLINE
     warnings = tuple(name for name in WARNINGS if noticed.get(name))
-    return Seen(pixels, warnings, clear=not is_parted(mask), cut=_cut(mask))
+    return Seen(pixels, warnings, clear=not is_parted(mask), cut=_cut(mask) if noticed["touches_border"] else 0.0)
 
 
 def _spans(mask: Mask) -> tuple[tuple[int, int], tuple[int, int]]:
