@@ -452,6 +452,16 @@ def test_a_small_phone_never_scrolls_sideways(chrome: Browser, page: Page) -> No
     phone.close()
 
 
+@pytest.mark.parametrize("width", [1280, 1100, 960, 320])
+def test_an_answer_stays_within_its_card(page: Page, width: int) -> None:
+    hand_in(page, {"name": "7.png", "mimeType": "image/png", "buffer": seven(200)})
+    has_answers(page, 1)
+    page.set_viewport_size({"width": width, "height": 900})
+    assert page.evaluate(
+        "[...document.querySelectorAll('.card .row')].every((row) => row.scrollWidth <= row.clientWidth)"
+    )
+
+
 def test_the_keyboard_is_enough(page: Page) -> None:
     def tab_to(what: str) -> None:
         for _ in range(40):
