@@ -38,7 +38,7 @@ MACOS_DESCRIPTORS = 10_240
 HEAD_SECONDS = 10
 #: Bytes that are kept of what a connection has sent or is to get.
 BUFFER_BYTES = 16 * 1024
-#: How often a process looks whether the one that started it is still there.
+#: How often a process looks whether the one that started it is still there, and whether a signal was missed.
 ORPHAN_SECONDS = 1.0
 
 
@@ -99,6 +99,19 @@ def connections_of(descriptors: int) -> int:
     return max(64, min(CONNECTIONS, (descriptors - DESCRIPTORS) // 2))
 
 
+class Interrupt(threading.Event):
+    """An event whose waiter also notices signals that the kernel gives to another thread, as after SIGSTOP and SIGCONT.
+
+    Python runs their handlers on the main thread alone, and only once that is awake.
+    """
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Waits until the event is set, or for so many seconds; returns whether it is set."""
+        while timeout is None and not super().wait(ORPHAN_SECONDS):
+            pass
+        return super().wait(timeout)
+
+
 def serve(settings: Settings) -> None:
     """Serves until told to stop. A process that dies is started again by granian itself. Raises SettingsError."""
     settings.check_exposed()
@@ -107,7 +120,7 @@ def serve(settings: Settings) -> None:
     connections = connections_of(descriptors)
     if connections < CONNECTIONS:
         log.warning("%d open files are allowed (ulimit -Hn): %d connections at a time", descriptors, connections)
-    Server(
+    server = Server(
         "producer.server:application",
         factory=True,
         address=settings.host,
@@ -123,4 +136,6 @@ def serve(settings: Settings) -> None:
         workers_kill_timeout=STOP_SECONDS,
         websockets=False,
         log_level=LogLevels.error,
-    ).serve()
+    )
+    server.main_loop_interrupt = Interrupt()
+    server.serve()

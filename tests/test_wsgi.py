@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from flask import Flask, Response, request
 
 from producer import streams
 from producer.bodies import Spool, read_body
+from producer.server import Interrupt
 from producer.wsgi import ProtocolClosed, Threads, length_of
 from shared.errors import BadRequest
 from tests.rsgi import Served, served
@@ -173,3 +175,16 @@ def test_a_stream_that_fails_breaks_off_the_connection(here: Served) -> None:
 def test_a_client_that_goes_before_its_request_is_here_disturbs_nobody(here: Served) -> None:
     assert here.ask("POST", "/x", b"body", gone=True).status == 0
     assert here.ask("GET", "/x").status == 200
+
+
+def test_a_signal_that_another_thread_gets_ends_the_wait_of_the_main_thread() -> None:
+    told = Interrupt()
+    before = signal.signal(signal.SIGUSR1, lambda *_: told.set())
+    other = threading.Thread(target=told.wait, args=(30,))
+    other.start()
+    try:
+        threading.Timer(0.1, signal.pthread_kill, (other.ident, signal.SIGUSR1)).start()
+        assert told.wait()
+    finally:
+        other.join()
+        signal.signal(signal.SIGUSR1, before)

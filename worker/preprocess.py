@@ -199,7 +199,7 @@ def _cut(mask: Mask) -> float:
         max(first * (last == size), (size - last) * (first == 0))
         for (first, last), size in zip(_spans(mask), mask.shape, strict=True)
     ]
-    return max(rooms) / _side(mask)
+    return float(max(rooms)) / _side(mask)
 
 
 def _blank() -> Seen:
