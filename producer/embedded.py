@@ -26,7 +26,7 @@ _USUAL = bytes.maketrans(b"-_", b"+/")
 
 
 def text_limit(settings: Settings) -> int:
-    """Bytes that a text may have whose image is as large as an upload may be: base64, its line breaks and escapes."""
+    """Bytes that the body of a single upload may have: the largest image as base64, its line breaks and escapes."""
     return settings.max_upload_bytes * 3 // 2 + OVERHEAD_BYTES
 
 

@@ -12,10 +12,8 @@ from werkzeug.exceptions import BadRequest as WerkzeugBadRequest
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
 from producer.admission import clean_filename
-from producer.embedded import text_limit
 from producer.received import BLOCK
 from shared.errors import BadRequest, DigitqError, NoImage, TooManyFiles, UnexpectedField
-from shared.settings import Settings
 
 #: The field of an image.
 FILE = "file"
@@ -38,12 +36,11 @@ class Form:
     callback_url: str = ""
 
 
-def form_of(request: Request, settings: Settings) -> Form:
+def form_of(request: Request) -> Form:
     """The form of a single upload, whose image may be in a text field too.
 
     Raises NoImage, TooManyFiles, UnexpectedField, BadRequest, and werkzeug's RequestEntityTooLarge.
     """
-    request.max_content_length = text_limit(settings)
     contents: dict[str, bytearray] = {}
     name, filename = "", ""
     with read_to_the_end(request):
