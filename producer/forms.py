@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from werkzeug import Request
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import BadRequest as WerkzeugBadRequest
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
 from producer.admission import clean_filename
+from producer.archive import decoded
 from producer.received import BLOCK
 from shared.errors import BadRequest, DigitqError, NoImage, TooManyFiles, UnexpectedField
 
@@ -59,6 +61,13 @@ def form_of(request: Request) -> Form:
     return Form(bytes(contents[FILE]), filename, contents.get(CALLBACK, b"").decode("utf-8", "replace"))
 
 
+class _Decoder(MultipartDecoder):
+    """Reads file names in other encodings than UTF-8 too: curl on Windows sends those of the system's code page."""
+
+    def _parse_headers(self, data: bytes | bytearray) -> Headers:
+        return super()._parse_headers(decoded(bytes(data), "cp1252").encode())
+
+
 @contextmanager
 def read_to_the_end(request: Request) -> Iterator[None]:
     """Reads the rest of a form that is refused, up to a bound: a client that is still sending may miss the answer."""
@@ -80,7 +89,7 @@ def events(request: Request) -> Iterator[Field | File | Data]:
     boundary = request.mimetype_params.get("boundary", "").encode("latin-1", "replace")
     if not 0 < len(boundary) <= MAX_BOUNDARY:
         raise BadRequest(f"The Content-Type of a multipart body has a boundary of 1 to {MAX_BOUNDARY} characters")
-    decoder, event = MultipartDecoder(boundary), cast(Any, None)
+    decoder, event = _Decoder(boundary), cast(Any, None)
     try:
         while not isinstance(event, Epilogue):
             event = decoder.next_event()
