@@ -23,7 +23,7 @@ from producer.inbox import Carrier, LoopInbox
 from producer.root_path import below_root
 from producer.waiting import Waiters
 from producer.wsgi import SMALL, Connection, HTTPProtocol, ProtocolClosed, Scope, Threads, environ, is_small, length_of
-from shared.errors import DigitqError
+from shared.errors import BadRequest, DigitqError
 from shared.store import Store
 
 UPLOAD, BATCH, HEALTH = "/v1/predictions", "/v1/batches", "/healthz"
@@ -80,7 +80,8 @@ class Lanes:
             return
         try:
             body = await read_body(proto, length, most, self._spool)
-        except ProtocolClosed:  # the client has gone
+        except ProtocolClosed:  # the client has gone, or sends no more and still listens
+            await self._refuse(scope, proto, request, BadRequest("The body ends before its time"))
             return
         except DigitqError as error:
             await self._refuse(scope, proto, request, error)
