@@ -117,6 +117,12 @@ def test_a_format_that_is_not_read_is_named_with_what_to_do(data: bytes, name: s
     assert str(error.value).endswith(f"Supported formats: {SUPPORTED}")
 
 
+def test_fill_bytes_of_a_jpeg_have_a_bound() -> None:
+    picture = seven(56, "JPEG", "RGB")
+    with pytest.raises(UndecodableImage):
+        admit(picture[:2] + b"\xff" * 70_000 + picture[2:], SETTINGS)
+
+
 def test_a_jpeg_with_fill_bytes_has_its_size() -> None:
     picture = seven(56, "JPEG", "RGB")
     padded = picture[:2] + b"\xff" * 100 + picture[2:]
