@@ -55,4 +55,5 @@ def expect_object(response: httpx.Response, *members: str) -> Json:
 
 def unexpected(response: httpx.Response) -> UnexpectedAnswer:
     """Returns the error for a good response that cannot be digitq's."""
-    return UnexpectedAnswer(f"digitq does not answer at {response.request.url.copy_with(query=None)}. {CHECK}")
+    url = response.request.url
+    return UnexpectedAnswer(f"digitq does not answer at {url.scheme}://{url.netloc.decode()}{url.path}. {CHECK}")

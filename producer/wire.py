@@ -22,7 +22,7 @@ from producer.retry import Retry
 from shared import errors
 from shared.errors import DigitqError, Incomplete, ServerUnavailable, SettingsError
 from shared.keys import Priority
-from shared.settings import Settings
+from shared.settings import Settings, without_password
 
 T = TypeVar("T")
 Steps = Generator["Call | float", Any, T]
@@ -185,7 +185,9 @@ def target(url: str | None, api_key: str | None) -> tuple[str, str | None]:
         settings = Settings.from_env()
         return settings.client_url(), api_key or settings.api_key or None
     if not url.startswith(("http://", "https://")):
-        raise SettingsError(f"The URL of the server is {url!r}, expected http://HOST:PORT or https://HOST")
+        raise SettingsError(
+            f"The URL of the server is {without_password(url)!r}, expected http://HOST:PORT or https://HOST"
+        )
     return url.rstrip("/"), api_key
 
 

@@ -287,6 +287,21 @@ def test_what_is_no_answer_of_digitq_is_said_to_be_none(answer: httpx.Response) 
             one()
 
 
+def test_no_error_tells_the_password_in_a_url() -> None:
+    def page(_: httpx.Request) -> httpx.Response:
+        return foreign(200)
+
+    sdk = Client("http://me:secret@nowhere")
+    sdk.close()
+    sdk._http = httpx.Client(base_url="http://me:secret@nowhere", transport=httpx.MockTransport(page))
+    with pytest.raises(UnexpectedAnswer, match=r"at http://nowhere/v1/status\.") as caught:
+        sdk.status()
+    assert "secret" not in str(caught.value)
+    with pytest.raises(SettingsError, match="me") as wrong:
+        Client("htp://me:secret@nowhere")
+    assert "secret" not in str(wrong.value)
+
+
 def test_results_that_are_a_page_are_not_read_as_results() -> None:
     sdk, _ = answers(foreign(200, "<html>\n</html>"), httpx.Response(200, text='{"index": 0}\n'))
     with pytest.raises(UnexpectedAnswer):
