@@ -14,10 +14,10 @@ from flask.globals import app_ctx, request_ctx
 from PIL import Image
 
 from producer.access import caller
-from producer.admission import admit, clean_filename, too_large
+from producer.admission import admit, clean_filename
 from producer.answers import Answer, Said, answer, conditional, said
 from producer.downloads import uploaded_picture
-from producer.embedded import text_limit, unwrapped
+from producer.embedded import unwrapped
 from producer.forms import Form, form_of
 from producer.inbox import Client
 from producer.metrics import SUBMITTED
@@ -102,28 +102,19 @@ def client_of(request: Request) -> Client | None:
 def submission(request: Request) -> Submission:
     """Reads an upload: the multipart field `file`, or the raw body with `?filename=`.
 
-    Raises what `form_of` and `admitted` raise, WebhooksDisabled and CallbackRefused.
+    Raises what `form_of` and `admitted` raise, WebhooksDisabled, CallbackRefused, and werkzeug's RequestEntityTooLarge.
     """
     if request.mimetype == "multipart/form-data":
-        form = form_of(request, settings())
+        form = form_of(request)
     else:
-        form = Form(_body(request), clean_filename(argument(request, "filename")))
+        body = request.get_data(cache=False, parse_form_data=False)
+        form = Form(body, clean_filename(argument(request, "filename")))
     callback = argument(request, "callback_url") or form.callback_url
     kept = {"callback_url": check_callback(callback, settings())} if callback else {}
     g = app_ctx.g
     return admitted(
         request, form.image, form.filename, settings(), g.owner, g.request_id, g.get("span"), kept
     )  # fmt: skip
-
-
-def _body(request: Request) -> bytes:
-    """The raw body. Raises TooLarge, and werkzeug's RequestEntityTooLarge."""
-    limit = settings().max_upload_bytes
-    if request.mimetype == "application/json":
-        limit = request.max_content_length = text_limit(settings())
-    if (request.content_length or 0) > limit:
-        raise too_large(settings())
-    return request.get_data(cache=False, parse_form_data=False)
 
 
 def admitted(

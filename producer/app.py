@@ -11,6 +11,7 @@ from threading import BoundedSemaphore
 from flask import Flask
 
 from producer import access, api, batches, docs, downloads, events, health, metrics, pages, problems, trace
+from producer.embedded import text_limit
 from producer.root_path import RootPath
 from producer.waiting import Waiters
 from producer.webhooks import Deliverer
@@ -18,8 +19,6 @@ from shared.batches import Batches
 from shared.settings import Settings
 from shared.store import Store, connect
 
-#: What a multipart body may have beyond the picture itself.
-FORM_OVERHEAD_BYTES = 64 * 1024
 #: Threads that are never given to waiting requests, so that uploads and polls always find one.
 FREE_THREADS = 4
 #: Connections to Redis beyond one for each thread: those that wait for events, coalesce calls and deliver webhooks.
@@ -34,7 +33,7 @@ def create_app(store: Store | None = None) -> Flask:
     settings = store.settings
     app = Flask(__name__)
     app.url_map.merge_slashes = False  # it would redirect, with a page
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes + FORM_OVERHEAD_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = text_limit(settings)
     app.extensions["digitq_store"] = store
     app.extensions["digitq_waiters"] = waiters = Waiters(
         store, max(1, settings.web_threads - FREE_THREADS - batches.MAX_WAITING)

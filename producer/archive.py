@@ -40,7 +40,8 @@ BESIDE = frozenset({
 #: Japanese in a name that CP932 can decode: a run of kana or kanji, or a digit of full width.
 _JAPANESE = re.compile("[\u3005\u3041-\u30ff\u4e00-\u9fff\uff66-\uff9f]{2}|[\uff10-\uff19]")
 #: One character of CP932 between none of ours: in Latin text an accent has letters beside it.
-_ALONE = re.compile(rb"(?<![A-Za-z\x80-\xff])[\x81-\x9f\xe0-\xfc][\x80-\xfc](?![A-Za-z\x80-\xff])")
+#: (Half of some, such as the ソ, is a backslash: read as Latin, ソ.png would be a hidden file in a folder.)
+_ALONE = re.compile(rb"(?<![A-Za-z\x80-\xff])[\x81-\x9f\xe0-\xfc][\\\x80-\xfc](?![A-Za-z\x80-\xff])")
 
 
 class Archive:
@@ -112,8 +113,8 @@ def path_of(info: ZipInfo) -> str:
     return clean_path(_unicode_path(info.extra, raw) or decoded(raw))
 
 
-def decoded(raw: bytes) -> str:
-    """A name whose encoding the zip does not tell: UTF-8 if it is valid, CP932 if that gives Japanese, else CP437."""
+def decoded(raw: bytes, western: str = "cp437") -> str:
+    """A name whose encoding is not told: UTF-8 if it is valid, CP932 if that gives Japanese, else `western`."""
     try:
         return raw.decode()
     except UnicodeDecodeError:
@@ -124,7 +125,7 @@ def decoded(raw: bytes) -> str:
             return japanese
     except UnicodeDecodeError:
         pass
-    return raw.decode("cp437")
+    return raw.decode(western, "replace")
 
 
 def _unicode_path(extra: bytes, raw: bytes) -> str:

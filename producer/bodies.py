@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from tempfile import TemporaryFile
@@ -24,6 +24,8 @@ AT_ONCE = 16 * 1024
 IN_MEMORY, MEMORY = 1024 * 1024, 8 * 1024 * 1024
 #: Seconds that each body has, and beyond them the slowest that it may arrive, in bytes per second.
 BODY_SECONDS, SLOWEST = 30.0, 8 * 1024
+#: Bytes of a refused body that are read all the same, and seconds for the next of them: see `hear_out`.
+HEARD_OUT, PATIENCE_SECONDS = 256 * 1024 * 1024, 1.0
 #: Between two looks for small bodies that are late.
 SWEEP_SECONDS = 1.0
 
@@ -153,13 +155,32 @@ async def _spooled(proto: HTTPProtocol, length: int | None, most: int, body: Bod
                 received, empty = received + len(piece), empty + (not piece)
                 del piece  # or it stays here while the next one is waited for
                 limit.reschedule(began + BODY_SECONDS + received / SLOWEST)
-        if received < (length or 0):
+        if received > most:
+            await hear_out(pieces)
+        elif received < (length or 0):
             raise ProtocolClosed
         # granian ends each body with an empty piece, and one whose chunks are broken with another before it.
         if length is None and empty > 1:
             raise BadRequest("The chunks of the request body are malformed, or end before the last one")
         body.rewind()
+    except TooManyUploads:
+        body.close()
+        await hear_out(pieces)
+        raise
     except BaseException:
         body.close()
         raise
     return body
+
+
+async def hear_out(pieces: AsyncIterator[bytes]) -> None:
+    """Drops the rest of a body that is refused, while its client keeps sending.
+
+    A client that is answered and cut off meanwhile may miss the answer, and a proxy makes 502 of it.
+    """
+    dropped = 0
+    with suppress(StopAsyncIteration, TimeoutError, ProtocolClosed):
+        async with asyncio.timeout(BODY_SECONDS):
+            while dropped <= HEARD_OUT:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    dropped += len(await anext(pieces))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import binascii
 from base64 import b64decode
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 import orjson
 
@@ -21,12 +20,14 @@ OVERHEAD_BYTES = 64 * 1024
 MAX_TOKENS = 1000
 STRINGS = "`image` and `filename` of the JSON object are strings"
 _BLANK = b"\xef\xbb\xbf \t\r\n"
+#: What of base64 is escaped in a URL.
+_ESCAPES = [(f"%{code:{case}}".encode(), bytes((code,))) for code in b"+/=\r\n" for case in ("02X", "02x")]
 #: The alphabet for URLs (RFC 4648, 5), in terms of the usual one.
 _USUAL = bytes.maketrans(b"-_", b"+/")
 
 
 def text_limit(settings: Settings) -> int:
-    """Bytes that a text may have whose image is as large as an upload may be: base64, its line breaks and escapes."""
+    """Bytes that the body of a single upload may have: the largest image as base64, its line breaks and escapes."""
     return settings.max_upload_bytes * 3 // 2 + OVERHEAD_BYTES
 
 
@@ -47,7 +48,10 @@ def from_data_url(data: bytes, settings: Settings) -> bytes:
     head, comma, text = data.partition(b",")
     if not comma or not head.rstrip().lower().endswith(b";base64"):
         raise InvalidBase64("A data URL is read if it is `data:image/png;base64,` and then base64")
-    return _decoded(unquote_to_bytes(text) if b"%" in text else text, settings)
+    if b"%" in text:  # urllib's `unquote` takes a second for 256 KB of them
+        for escaped, meant in _ESCAPES:
+            text = text.replace(escaped, meant)
+    return _decoded(text, settings)
 
 
 def _from_json(data: bytes, filename: str, settings: Settings) -> tuple[bytes, str]:

@@ -18,13 +18,12 @@ from producer.access import Access
 from producer.admission import clean_filename
 from producer.answers import Answer, Said, conditional, said
 from producer.api import accepted, admitted, argument, asked_wait, preferred_wait, represent
-from producer.bodies import Spool, read_body
-from producer.embedded import text_limit
+from producer.bodies import HEARD_OUT, Spool, hear_out, read_body
 from producer.inbox import Carrier, LoopInbox
 from producer.root_path import below_root
 from producer.waiting import Waiters
 from producer.wsgi import SMALL, Connection, HTTPProtocol, ProtocolClosed, Scope, Threads, environ, is_small, length_of
-from shared.errors import DigitqError
+from shared.errors import BadRequest, DigitqError
 from shared.store import Store
 
 UPLOAD, BATCH, HEALTH = "/v1/predictions", "/v1/batches", "/healthz"
@@ -59,8 +58,8 @@ class Lanes:
     async def __rsgi__(self, scope: Scope, proto: HTTPProtocol) -> None:
         scope = below_root(scope, self._root)
         folder, _, id = scope.path.rpartition("/")
-        if scope.method == "POST":
-            await self._post(scope, proto)
+        if scope.method in ("POST", "PUT", "PATCH"):
+            await self._with_body(scope, proto)
         elif scope.method == "GET" and folder == UPLOAD and id and is_small(scope):
             one = Visit(Request(environ(scope, None)), READ)
             send(proto, await one.answered(self._read(one, id, Connection(proto, self._loop()))))
@@ -70,22 +69,26 @@ class Lanes:
         else:
             await self._threads.answer(scope, proto)
 
-    async def _post(self, scope: Scope, proto: HTTPProtocol) -> None:
+    async def _with_body(self, scope: Scope, proto: HTTPProtocol) -> None:
         """Reads what is uploaded, however slowly it comes; only then a view gets a thread for it."""
         request, length = Request(environ(scope, None)), length_of(scope)
         most = self._most(request, scope)
         if most < (length or 0):  # the view refuses it unread
+            if "expect" not in scope.headers and (length or 0) <= HEARD_OUT:
+                await hear_out(proto.__aiter__())
             await self._threads.answer(scope, proto)
             return
         try:
             body = await read_body(proto, length, most, self._spool)
-        except ProtocolClosed:  # the client has gone
+        except ProtocolClosed:  # the client has gone, or sends no more and still listens
+            await self._refuse(scope, proto, request, BadRequest("The body ends before its time"))
             return
         except DigitqError as error:
             await self._refuse(scope, proto, request, error)
             return
         try:
-            if scope.path == UPLOAD and is_small(scope) and not is_form(request) and "callback_url" not in request.args:
+            plain = scope.method == "POST" and scope.path == UPLOAD and is_small(scope) and not is_form(request)
+            if plain and "callback_url" not in request.args:
                 one = Visit(request, UPLOAD)
                 client = Connection(proto, self._loop())
                 send(proto, await one.answered(self._create(one, body.file.read(), client)))
@@ -109,9 +112,7 @@ class Lanes:
             self._access.check(request)
         except DigitqError:
             return -1
-        if scope.path == BATCH:
-            return self._store.settings.batch_max_bytes
-        return max(self._largest, text_limit(self._store.settings)) if is_json(request) else self._largest
+        return self._store.settings.batch_max_bytes if scope.path == BATCH else self._largest
 
     async def _alive(self, one: Visit) -> Said:
         self._access.check(one.request)
@@ -162,11 +163,6 @@ class Visit:
 
 async def _failed(error: DigitqError) -> Said:
     raise error
-
-
-def is_json(request: Request) -> bool:
-    """Whether the body says that it is JSON: its picture is written longer than it is."""
-    return request.mimetype == "application/json"
 
 
 def is_form(request: Request) -> bool:

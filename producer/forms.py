@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from werkzeug import Request
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import BadRequest as WerkzeugBadRequest
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
 from producer.admission import clean_filename
-from producer.embedded import text_limit
+from producer.archive import decoded
 from producer.received import BLOCK
 from shared.errors import BadRequest, DigitqError, NoImage, TooManyFiles, UnexpectedField
-from shared.settings import Settings
 
 #: The field of an image.
 FILE = "file"
@@ -38,12 +38,11 @@ class Form:
     callback_url: str = ""
 
 
-def form_of(request: Request, settings: Settings) -> Form:
+def form_of(request: Request) -> Form:
     """The form of a single upload, whose image may be in a text field too.
 
     Raises NoImage, TooManyFiles, UnexpectedField, BadRequest, and werkzeug's RequestEntityTooLarge.
     """
-    request.max_content_length = text_limit(settings)
     contents: dict[str, bytearray] = {}
     name, filename = "", ""
     with read_to_the_end(request):
@@ -60,6 +59,13 @@ def form_of(request: Request, settings: Settings) -> Form:
     if FILE not in contents:
         raise NoImage(f"The multipart field `{FILE}` is missing")
     return Form(bytes(contents[FILE]), filename, contents.get(CALLBACK, b"").decode("utf-8", "replace"))
+
+
+class _Decoder(MultipartDecoder):
+    """Reads file names in other encodings than UTF-8 too: curl on Windows sends those of the system's code page."""
+
+    def _parse_headers(self, data: bytes | bytearray) -> Headers:
+        return super()._parse_headers(decoded(bytes(data), "cp1252").encode())
 
 
 @contextmanager
@@ -83,7 +89,7 @@ def events(request: Request) -> Iterator[Field | File | Data]:
     boundary = request.mimetype_params.get("boundary", "").encode("latin-1", "replace")
     if not 0 < len(boundary) <= MAX_BOUNDARY:
         raise BadRequest(f"The Content-Type of a multipart body has a boundary of 1 to {MAX_BOUNDARY} characters")
-    decoder, event = MultipartDecoder(boundary), cast(Any, None)
+    decoder, event = _Decoder(boundary), cast(Any, None)
     try:
         while not isinstance(event, Epilogue):
             event = decoder.next_event()

@@ -16,6 +16,8 @@ Size = tuple[int, int]
 
 #: Segments in front of a JPEG's size. A colour profile or an EXIF record of a megabyte takes 16.
 MAX_SEGMENTS = 10_000
+#: Bytes that may lie between two of them: whoever looks through more at once keeps all other threads waiting.
+MAX_FILL = 64 * 1024
 #: As libjpeg looks for them: past what is between two segments, and past fill bytes (`\xff`). A repeated `\xff+` here
 #: would try each length of a run of fill bytes, from each of its bytes: 30 KB of them took ten seconds.
 _MARKER = re.compile(rb"\xff([\x01-\xfe])")
@@ -66,7 +68,7 @@ def _webp(data: bytes) -> Size:
 def _jpeg(data: bytes) -> Size:
     at = 2
     for _ in range(MAX_SEGMENTS):
-        marker = _MARKER.search(data, at)
+        marker = _MARKER.search(data, at, at + MAX_FILL)
         if marker is None:
             break
         kind, at = marker[1][0], marker.end()

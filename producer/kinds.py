@@ -13,11 +13,14 @@ SUFFIXES = frozenset({
     ".heif",
 })  # fmt: skip
 #: Names of `kind` for what is written in letters, but draws no image.
-TEXTS = frozenset({"an HTML page", "an XML document", "JSON", "the address of an image", "a URL-encoded form", "text"})
+TEXTS = frozenset({
+    "an HTML page", "an XML document", "JSON", "a data URL", "the address of an image", "a URL-encoded form", "text",
+})  # fmt: skip
 
 PNG_INSTEAD = "export it as PNG or JPEG"
 TO_BATCHES = "send it to /v1/batches"
 ZIP_INSTEAD = "send its images as a zip to /v1/batches"
+BINARY = "send its bytes unchanged, as curl does with --data-binary @FILE, and not with -d @FILE"
 SCREENSHOT = "send a single frame of it as PNG or JPEG"
 
 #: First bytes, name, remedy.
@@ -25,6 +28,11 @@ SIGNATURES = (
     (b"%PDF", "a PDF document", "send its page as PNG or JPEG"),
     (b"%!PS", "a PostScript document", PNG_INSTEAD),
     (b"\xc5\xd0\xd3\xc6", "an EPS drawing", PNG_INSTEAD),
+    (b"\x89PNG", "a PNG image whose line breaks were changed on its way", BINARY),
+    (b"\xef\xbf\xbdPNG", "a PNG image that was treated as text on its way", BINARY),
+    (b"\xc2\x89PNG", "a PNG image that was treated as text on its way", BINARY),
+    (b"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd", "a JPEG image, perhaps, that was treated as text on its way", BINARY),
+    (b"\xc3\xbf\xc3\x98\xc3\xbf", "a JPEG image that was treated as text on its way", BINARY),
     (b"8BPS", "a Photoshop document", PNG_INSTEAD),
     (b"gimp xcf", "a GIMP document", PNG_INSTEAD),
     (b"\0\0\0\x0cjP  ", "a JPEG 2000 image", PNG_INSTEAD),
@@ -102,6 +110,8 @@ def _text(head: bytes) -> tuple[str, str]:
         return "an XML document", "send an image"
     if start.startswith((b"{", b"[", b'"')):
         return "JSON", 'send an object with the image as base64, {"image": "…"}, to /v1/predictions'
+    if start[:5].lower() == b"data:":
+        return "a data URL", "send it to /v1/predictions"
     if re.match(rb"https?://", start):
         return "the address of an image", "send the image itself"
     if _URLENCODED.match(start):

@@ -9,6 +9,7 @@ from flask import Blueprint, Response, current_app, g, redirect, render_template
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from producer.access import COOKIE, Access
+from producer.admission import too_large
 from producer.answers import preferred_type
 from producer.api import PICTURES, client_of, settings, store, submission, waiters
 from producer.problems import challenged, from_error
@@ -89,9 +90,10 @@ def upload() -> tuple[str, int] | Response:
     """Accepts the form and sends the browser to the prediction's page (303: a reload does not upload again)."""
     try:
         prediction = waiters().submit(submission(request))
-    except DigitqError as error:
+    except (DigitqError, RequestEntityTooLarge) as refusal:
         if not wants_html():
             raise
+        error = too_large(settings()) if isinstance(refusal, RequestEntityTooLarge) else refusal
         return _form(error), error.status
     PICTURES.inc()
     return redirect(f"{settings().root_path}/predictions/{prediction.id}", 303)  # type: ignore[return-value]  # werkzeug's base class

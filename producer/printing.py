@@ -79,7 +79,8 @@ def batch_line(batch: Batch) -> str:
     """A batch as it stands, as a line for people."""
     counts = [f"{batch.succeeded} succeeded", f"{batch.failed} failed"]
     counts += [f"{batch.cancelled} cancelled"] if batch.cancelled else []
-    return f"batch {batch.id}: {batch.state.value}  {', '.join(counts)}, of {batch.total}"
+    left_out = f"; files that are no pictures: {batch.skipped}" if batch.skipped else ""
+    return f"batch {batch.id}: {batch.state.value}  {', '.join(counts)}, of {batch.total}{left_out}"
 
 
 def show_rows(rows: Iterable[Mapping[str, Any]], format: Format) -> None:

@@ -3,12 +3,14 @@
 granian keeps what `response_stream` is given until the client reads it, without a limit, and ends every stream as if it
 were whole. A file, however, it reads only as fast as the client does. So a stream is a named pipe that granian reads as
 a file: what is on its way is what the pipe (64 KB) and granian's buffers hold. A stream that fails ends with its
-connection: without the last chunk the client knows that something is missing.
+connection: without the last chunk the client knows that something is missing. In HTTP/1.0, which nginx speaks by
+default, there are no chunks, and the end of the connection is that of a whole response: there it is reset.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import os
 import socket
@@ -31,13 +33,16 @@ log = logging.getLogger("digitq.web")
 #: Seconds for a client to take one piece of a stream, and for the server to begin with it.
 STALLED_SECONDS, BEGIN_SECONDS = 60.0, 5.0
 _LOOK_SECONDS = 0.001
+_LIBC = ctypes.CDLL(None)
 
 Headers = list[tuple[str, str]]
 #: Gives the next piece, or None at the end.
 Pieces = Callable[[], Awaitable[bytes | None]]
 
 
-async def send_stream(proto: HTTPProtocol, client: str, status: int, headers: Headers, pieces: Pieces) -> None:
+async def send_stream(
+    proto: HTTPProtocol, client: str, status: int, headers: Headers, pieces: Pieces, chunked: bool = True
+) -> None:
     """Sends pieces as fast as the client reads them; `client` is the `host:port` of its end of the connection.
 
     Where a piece cannot be made, or is not taken within STALLED_SECONDS, the connection is broken off.
@@ -51,7 +56,7 @@ async def send_stream(proto: HTTPProtocol, client: str, status: int, headers: He
             return
         except Exception as error:
             # Before the pipe is closed, which to the server is the end of a whole response.
-            break_off(client)
+            break_off(client, reset=not chunked)
             expected = isinstance(error, DigitqError | TimeoutError)
             log.warning("a response was broken off: %s", error, exc_info=None if expected else error)
 
@@ -121,8 +126,8 @@ def _done(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def break_off(client: str) -> None:
-    """Closes the connection with this other end, `host:port`: the server has no word for it, so it is found here."""
+def break_off(client: str, reset: bool = False) -> None:
+    """Closes or resets the connection with this other end, `host:port`: the server cannot, so it is found here."""
     host, _, port = client.rpartition(":")
     end = (host.strip("[]"), int(port))
     for path in Path("/dev/fd").iterdir():
@@ -132,7 +137,9 @@ def break_off(client: str) -> None:
                 if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
                     with socket.socket(fileno=os.dup(descriptor)) as one:
                         if one.getpeername()[:2] == end:
-                            one.shutdown(socket.SHUT_RDWR)
+                            # Connected to no address (AF_UNSPEC) it is reset; where that fails it is closed at least.
+                            if not reset or _LIBC.connect(one.fileno(), bytes(16), 16):
+                                one.shutdown(socket.SHUT_RDWR)
                             return
             finally:
                 os.close(descriptor)

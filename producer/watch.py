@@ -15,6 +15,7 @@ from typing import Any
 import click
 import httpx
 
+from producer.foreign import unexpected
 from producer.printing import line
 from producer.retry import Retry
 from producer.wire import error_of, unreachable
@@ -100,6 +101,8 @@ class Watch:
             if not stream.is_success:
                 stream.read()
                 raise error_of(stream)
+            if not stream.headers.get("Content-Type", "").startswith("text/event-stream"):
+                raise unexpected(stream)
             self._met = True
             self._look_back()
             yield from parsed(stream.iter_lines())

@@ -16,12 +16,13 @@ from typing import Any, TypeVar
 
 import httpx
 
+from producer.foreign import error_without_code, expect_object, json_object, unexpected
 from producer.received import BLOCK, Received
 from producer.retry import Retry
 from shared import errors
 from shared.errors import DigitqError, Incomplete, ServerUnavailable, SettingsError
 from shared.keys import Priority
-from shared.settings import Settings
+from shared.settings import Settings, without_password
 
 T = TypeVar("T")
 Steps = Generator["Call | float", Any, T]
@@ -78,7 +79,7 @@ def submit(image: bytes, filename: str, priority: Priority | str, key: str, retr
     """Hands in one picture; the JSON object of its prediction."""
     params = {"filename": filename, "priority": str(Priority(priority))}
     call = Call("POST", "/v1/predictions", params, {"Content-Type": BINARY, **idempotency(key)}, image)
-    return (yield from answered(call, retry)).json()  # type: ignore[no-any-return]
+    return expect_object((yield from answered(call, retry)), "id", "state")
 
 
 def submit_batch(body: Received, priority: Priority | str, key: str, retry: Retry) -> Steps[Json]:
@@ -90,7 +91,7 @@ def submit_batch(body: Received, priority: Priority | str, key: str, retry: Retr
     else:
         headers |= {"Content-Type": BINARY, "Content-Length": str(body.size())}
         call = Call("POST", "/v1/batches", params, headers, partial(blocks, body), slow=BATCH_SECONDS)
-    return (yield from answered(call, retry)).json()  # type: ignore[no-any-return]
+    return expect_object((yield from answered(call, retry)), "id", "state")
 
 
 def read(path: str, wait: float, retry: Retry) -> Steps[Json]:
@@ -99,7 +100,7 @@ def read(path: str, wait: float, retry: Retry) -> Steps[Json]:
     while True:
         seconds = max(0.0, min(POLL_SECONDS, end - time.monotonic()))
         answer = yield from answered(Call("GET", path, {"wait": f"{seconds:.3f}"}, slow=seconds), retry)
-        found: Json = answer.json()
+        found = expect_object(answer, "id", "state")
         if found["state"] not in PENDING or time.monotonic() >= end:
             return found
         # A server whose waiting room is full answers at once; then we poll, and not faster than it can bear.
@@ -109,8 +110,7 @@ def read(path: str, wait: float, retry: Retry) -> Steps[Json]:
 def status(retry: Retry) -> Steps[Json]:
     """How busy queue and workers are."""
     answer = yield from answered(Call("GET", "/v1/status"), retry)
-    found: Json = answer.json()
-    return found
+    return expect_object(answer, "queued")
 
 
 def results(id: str, retry: Retry) -> Steps[Iterator[Json]]:
@@ -119,12 +119,16 @@ def results(id: str, retry: Retry) -> Steps[Iterator[Json]]:
     lines, total = answer.text.splitlines(), answer.headers.get("X-Total-Count")  # an older server does not say
     if total is not None and len(lines) != int(total):
         raise Incomplete(f"{len(lines)} of {total} results have arrived")
+    if total is None and not all(line.startswith("{") for line in lines):
+        raise unexpected(answer)
     return map(json.loads, lines)
 
 
 def delete(path: str, retry: Retry) -> Steps[None]:
     """Takes back or forgets. The second of two would forget what the first has taken back: not repeatable."""
-    yield from answered(Call("DELETE", path, repeatable=False), retry)
+    answer = yield from answered(Call("DELETE", path, repeatable=False), retry)
+    if answer.status_code != 204:
+        raise unexpected(answer)
 
 
 def answered(call: Call, retry: Retry) -> Steps[httpx.Response]:
@@ -181,24 +185,27 @@ def target(url: str | None, api_key: str | None) -> tuple[str, str | None]:
         settings = Settings.from_env()
         return settings.client_url(), api_key or settings.api_key or None
     if not url.startswith(("http://", "https://")):
-        raise SettingsError(f"The URL of the server is {url!r}, expected http://HOST:PORT or https://HOST")
+        raise SettingsError(
+            f"The URL of the server is {without_password(url)!r}, expected http://HOST:PORT or https://HOST"
+        )
     return url.rstrip("/"), api_key
 
 
 def error_of(response: httpx.Response) -> DigitqError:
     """The error that a problem document stands for; one with a code that we do not know carries it all the same."""
-    problem: Json = {}
-    if "json" in response.headers.get("Content-Type", ""):
-        body = response.json()
-        problem = body if isinstance(body, dict) else {}
+    problem = json_object(response)
+    code, detail = problem.get("code"), problem.get("detail")
+    if isinstance(code, str) and code:
+        error = _BY_CODE.get(code, DigitqError)(str(detail or f"HTTP {response.status_code}"))
+        if type(error) is DigitqError:
+            error.code, error.status, error.title = code, response.status_code, problem.get("title") or error.title
+    else:
+        error = error_without_code(response)
+    standard = ("type", "title", "status", "detail", "code", "retry_after_seconds")
+    error.extensions |= {name: value for name, value in problem.items() if name not in standard}
     after = response.headers.get("Retry-After", "")
-    extensions = {"retry_after_seconds": int(after)} if after.isdecimal() else {}
-    standard = ("type", "title", "status", "detail", "code")
-    extensions |= {name: value for name, value in problem.items() if name not in standard}
-    code, detail = problem.get("code", f"http_{response.status_code}"), problem.get("detail", "")
-    error = _BY_CODE.get(code, DigitqError)(detail or f"HTTP {response.status_code}", **extensions)
-    if type(error) is DigitqError:
-        error.code, error.status, error.title = code, response.status_code, problem.get("title") or error.title
+    if after.isdecimal():
+        error.extensions["retry_after_seconds"] = int(after)
     return error
 
 

@@ -124,7 +124,8 @@ class Threads:
             return None if connection.gone else made
 
         try:
-            await send_stream(proto, scope.client, stream.status, stream.headers, piece)
+            chunked = scope.http_version not in ("1", "1.0")
+            await send_stream(proto, scope.client, stream.status, stream.headers, piece, chunked)
         finally:
             await loop.run_in_executor(self.pool, stream.close)
 

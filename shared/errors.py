@@ -221,6 +221,12 @@ class ServerUnavailable(RedisUnavailable):
     code, title = "server_unavailable", "digitq does not answer"
 
 
+class UnexpectedAnswer(ServerUnavailable):
+    """What answers is not digitq."""
+
+    code, title = "unexpected_answer", "digitq does not answer"
+
+
 class MemoryFull(RedisUnavailable):
     """Redis's memory is full, and nothing that has ended is left to be deleted for it."""
 

@@ -77,7 +77,9 @@ class Settings:
     allowed_functions: str = _setting("", "further job functions that a worker may run, comma-separated paths")
     api_keys: str = _setting("", "keys that clients may show, comma-separated, each `key` or `name:key`", secret=True)
     api_keys_file: str = _setting("", "file with such keys, one a line")
-    url: str = _setting("", "where clients find digitq; without it http:// with DIGITQ_HOST and DIGITQ_PORT")
+    url: str = _setting(
+        "", "where clients find digitq; without it http:// with DIGITQ_HOST and DIGITQ_PORT", secret=True
+    )
     api_key: str = _setting("", "key that the command line and `Client()` show; no server looks at it", secret=True)
     allow_anonymous: str = _setting("0", "1 serves other machines without any key")
     rate_limit: str = _setting("", "pictures that one client may hand in, such as 100/second or 5000/hour")
@@ -108,7 +110,7 @@ class Settings:
     def table(self) -> dict[str, str]:
         """Variable -> effective value, secrets masked: what `digitq config` prints."""
         shown = {f: str(getattr(self, f.name)) for f in fields(self)}
-        masked = {"redis_url": without_password(self.redis_url)}
+        masked = {"redis_url": without_password(self.redis_url), "url": without_password(self.url)}
         hidden = {f: masked.get(f.name, text and "***") for f, text in shown.items() if f.metadata["secret"]}
         return {variable(f): hidden.get(f, text) for f, text in shown.items()}
 
@@ -193,7 +195,9 @@ def _check_choices(settings: Settings) -> None:
         if value not in allowed:
             raise SettingsError(f"{name} is {value!r}, expected one of {', '.join(allowed)}")
     if settings.url and not settings.url.startswith(("http://", "https://")):
-        raise SettingsError(f"DIGITQ_URL is {settings.url!r}, expected a form such as http://127.0.0.1:8000")
+        raise SettingsError(
+            f"DIGITQ_URL is {without_password(settings.url)!r}, expected a form such as http://127.0.0.1:8000"
+        )
     _check_redis_url(settings.redis_url)
     if settings.rate_limit and not all(settings.rate()):
         raise SettingsError(f"DIGITQ_RATE_LIMIT is {settings.rate_limit!r}, expected a form such as 100/second")

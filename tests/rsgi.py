@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from asyncio import AbstractEventLoop
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -52,7 +52,7 @@ class Scope:
 class Pieces:
     """A body; what goes through it asks for its iterator once, or granian says that this is no way to speak."""
 
-    def __init__(self, pieces: list[bytes], stalls: bool) -> None:
+    def __init__(self, pieces: Iterable[bytes], stalls: bool) -> None:
         self._pieces, self._stalls = iter(pieces), stalls
 
     async def __anext__(self) -> bytes:
@@ -67,7 +67,7 @@ class Pieces:
 class Proto:
     """The connection; its client goes away after `reads` bytes of a stream, or before the end of what it sends."""
 
-    pieces: list[bytes]
+    pieces: Iterable[bytes]
     reads: int | None = None
     gone: bool = False
     #: Seconds for which it does not read on, after the first byte of a stream.
@@ -122,7 +122,7 @@ class Served:
 
     async def asked(
         self, method: str, path: str, data: bytes = b"", headers: dict[str, str] | Sequence[tuple[str, str]] = (),
-        query: str = "", pieces: list[bytes] | None = None, client: str = "127.0.0.1:50000", **proto: Any,
+        query: str = "", pieces: Iterable[bytes] | None = None, client: str = "127.0.0.1:50000", **proto: Any,
     ) -> Proto:  # fmt: skip
         """The connection, after the end of the answer; a body in pieces comes without its length."""
         named = list(headers.items()) if isinstance(headers, dict) else headers

@@ -404,6 +404,11 @@ def test_the_form_says_what_is_wrong_to_a_browser_and_a_script(web: FlaskClient)
     page = web.post("/", data=bad, headers={"Accept": "text/html,*/*;q=0.8"})
     assert (page.status_code, "not a supported image" in page.get_data(as_text=True)) == (415, True)
     is_problem(web.post("/", data={"file": (BytesIO(b"hello"), "a.png")}), 415, "unsupported_type")
+    for size in (11_000_000, 17_000_000):  # more than a picture may have, more than any body
+        large = {"data": {"file": (BytesIO(bytes(size)), "a.png")}}
+        page = web.post("/", **large, headers={"Accept": "text/html"})
+        assert (page.status_code, page.mimetype) == (413, "text/html")
+    assert b"The upload is too large" in page.data
     assert web.get("/predictions/nothing", headers={"Accept": "text/html"}).status_code == 404
 
 

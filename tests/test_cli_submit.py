@@ -232,6 +232,15 @@ def test_a_batch_prints_each_picture_and_its_id(stack: Stack, tmp_path: Path) ->
     assert {done.returncode for done in (text, as_json, as_csv)} == {1}
 
 
+def test_files_of_a_zip_that_are_no_pictures_are_told(stack: Stack, tmp_path: Path) -> None:
+    batch = zipped(tmp_path / "a.zip", one=seven())
+    with zipfile.ZipFile(batch, "a") as file:
+        file.writestr("Thumbs.db", b"x")
+        file.writestr("readme.txt", b"x")
+    done = invoked("submit", batch, "--wait", "--url", stack.url)
+    assert ", of 1; files that are no pictures: 2  (" in done.stdout and done.returncode == 0
+
+
 def test_status_prints_the_results_of_a_batch(stack: Stack, tmp_path: Path) -> None:
     batch = zipped(tmp_path / "a.zip", one=seven(), two=b"hello")
     id = json.loads(invoked("submit", batch, "--json", "--url", stack.url).stdout)["id"]

@@ -97,6 +97,12 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
     assert "does not answer" in trouble
 
 
+def test_a_page_is_no_stream_of_events(site: Web) -> None:
+    process = start("--url", f"{site.url}/docs?")  # whatever is asked for there is the page
+    assert "Is this the URL of digitq?" in process.communicate(timeout=20)[1]
+    assert process.returncode == 3
+
+
 def test_on_a_terminal_it_is_a_screen(site: Web, store: Store) -> None:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 20, 70, 0, 0))

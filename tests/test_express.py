@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from asyncio import AbstractEventLoop
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -16,6 +17,7 @@ from urllib.parse import unquote
 import pytest
 from flask import Flask
 
+from producer import bodies
 from producer.app import create_app
 from producer.express import Lanes
 from producer.metrics import REQUESTS
@@ -36,7 +38,7 @@ WAITS = {"Prefer": "wait=20"}
 def lanes(store: Store, **changes: Any) -> Iterator[tuple[Flask, Served]]:
     app = create_app(Store(store.client, replace(store.settings, **changes)))
     express = Lanes(app, threads=8)
-    app.extensions["test_threads"] = express._threads.pool
+    app.extensions["test_threads"], app.extensions["test_lanes"] = express._threads.pool, express
 
     def made(loop: AbstractEventLoop) -> Any:
         express.__rsgi_init__(loop)
@@ -132,15 +134,63 @@ def test_it_lives_and_takes_large_bodies_while_all_threads_are_taken(store: Stor
             one.cancel()
 
 
-def test_a_body_that_may_not_come_is_not_waited_for(store: Store) -> None:
+def test_a_body_that_may_not_come_is_not_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "PATIENCE_SECONDS", 0.01)
     key = "k" * 24
     with lanes(store, api_keys=f"me:{key}", batch_max_bytes=2_000_000) as (_, here):
         assert here.ask("POST", PATH, pieces=[], stalls=True).status == 401
         for path in (PATH, "/v1/batches"):
             much = {"X-API-Key": key, "Content-Length": "99999999"}
             assert here.ask("POST", path, pieces=[], stalls=True, headers=much).status == 413
-            unsaid = here.ask("POST", path, pieces=[bytes(1_000_000)] * 12, stalls=True, headers={"X-API-Key": key})
+            unsaid = here.ask("POST", path, pieces=[bytes(1_000_000)] * 17, stalls=True, headers={"X-API-Key": key})
             assert unsaid.status == 413  # as soon as it is too long
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "heard"),
+    [
+        ({"X-API-Key": "no"}, 401, True),
+        ({"X-API-Key": "k" * 24}, 413, True),
+        ({"X-API-Key": "k" * 24, "Content-Length": ""}, 413, True),
+        ({"X-API-Key": "no", "Content-Length": ""}, 401, True),
+        ({"X-API-Key": "no", "Expect": "100-continue"}, 401, False),  # it waits for a word before it sends
+        ({"X-API-Key": "no", "Content-Length": "999999999"}, 401, False),
+    ],
+)
+@pytest.mark.parametrize("path", [PATH, "/v1/batches", "/"])
+def test_who_is_refused_while_sending_is_heard_out(
+    store: Store, path: str, headers: dict[str, str], status: int, heard: bool
+) -> None:
+    read: list[int] = []
+
+    def pieces() -> Iterator[bytes]:
+        for number in range(40):
+            read.append(number)
+            yield bytes(1_000_000)
+
+    length = headers.get("Content-Length", "40000000")
+    headers = {**headers, "Content-Length": length} if length else {"X-API-Key": headers["X-API-Key"]}
+    with lanes(store, api_keys=f"me:{'k' * 24}", batch_max_bytes=2_000_000) as (_, here):
+        assert here.ask("POST", path, pieces=pieces(), headers=headers).status == status
+    assert len(read) == (40 if heard else 0)
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_an_upload_by_another_method_is_refused_as_such_whatever_its_size(
+    both: tuple[Flask, Served], method: str
+) -> None:
+    for size in (100, 1_000_000, 30_000_000):
+        assert both[1].ask(method, PATH, bytes(size)).status == 405
+
+
+def test_an_upload_that_finds_no_room_is_heard_out(store: Store) -> None:
+    pieces = iter([bytes(1_000_000)] * 40)
+    with lanes(store) as (app, here):
+        express = app.extensions["test_lanes"]
+        express._spool.most = 3_000_000
+        assert here.ask("POST", "/v1/batches", pieces=pieces).status == 503
+        assert express._spool.used == 0
+    assert not list(pieces)
 
 
 def test_a_client_that_leaves_is_not_waited_for(both: tuple[Flask, Served], store: Store) -> None:
@@ -352,7 +402,10 @@ def test_a_client_that_goes_away_in_the_middle_of_its_upload_leaves_nothing(
     both: tuple[Flask, Served], store: Store
 ) -> None:
     _, here = both
-    assert here.ask("POST", PATH, seven(), gone=True).status == 0
+    cut = here.ask("POST", PATH, seven(), gone=True)
+    long = here.ask("POST", PATH, headers={"Content-Length": "100000"}, pieces=[bytes(50_000)])
+    for one in (cut, long):  # it may be listening still
+        assert (one.status, json.loads(one.body())["code"]) == (400, "bad_request")
     assert store.recent(10)[0] == []
 
 
@@ -380,3 +433,17 @@ def test_a_large_upload_and_one_without_a_length_are_read_piece_by_piece(both: t
         assert asked.status == 202
     refused = here.ask("POST", PATH, bytes(30_000_000))
     assert (refused.status, json.loads(refused.body())["code"]) == (413, "too_large")
+
+
+def test_the_picture_counts_and_not_what_it_is_written_in(store: Store) -> None:
+    picture = seven() + bytes(600_000)
+    url = b"data:image/png;base64," + b64encode(picture)
+    form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + url + b"\r\n--x--\r\n"
+    ways = [(url, ""), (json.dumps({"image": url.decode()}).encode(), "application/json"),
+            (form, "multipart/form-data; boundary=x")]  # fmt: skip
+    for most, status in ((len(picture), 202), (len(picture) - 1, 413)):
+        with lanes(store, max_upload_bytes=most) as (_, here):
+            for body, type in ways:
+                for pieces in (None, [body[:9], body[9:]]):
+                    asked = here.ask("POST", PATH, body, {"Content-Type": type}, pieces=pieces)
+                    assert asked.status == status, (type, asked.body())

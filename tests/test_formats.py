@@ -103,6 +103,10 @@ def test_a_file_that_only_begins_like_heic_is_an_error_that_names_heic(rest: byt
         ("sieben, acht: äöü".encode(), "text", "data URL"),
         (b"image=data%3Aimage%2Fpng%3Bbase64%2CiVBOR", "URL-encoded", "multipart"),
         (b"https://example.com/7.png", "address", "image itself"),
+        (seven().translate(None, b"\r\n\0"), "PNG image whose line breaks", "--data-binary"),  # by `curl -d @FILE`
+        (seven().decode("utf-8", "replace").encode(), "PNG image that was treated as text", "unchanged"),
+        (seven().decode("latin-1").encode(), "PNG image that was treated as text", "unchanged"),
+        (seven(28, "JPEG").decode("utf-8", "replace").encode(), "JPEG image", "unchanged"),
         (b"\1\2\3\4", "no image in a known format", ""),
     ],
 )  # fmt: skip
@@ -111,6 +115,12 @@ def test_a_format_that_is_not_read_is_named_with_what_to_do(data: bytes, name: s
         admit(data, SETTINGS)
     assert name in str(error.value) and remedy in str(error.value)
     assert str(error.value).endswith(f"Supported formats: {SUPPORTED}")
+
+
+def test_fill_bytes_of_a_jpeg_have_a_bound() -> None:
+    picture = seven(56, "JPEG", "RGB")
+    with pytest.raises(UndecodableImage):
+        admit(picture[:2] + b"\xff" * 70_000 + picture[2:], SETTINGS)
 
 
 def test_a_jpeg_with_fill_bytes_has_its_size() -> None:

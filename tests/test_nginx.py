@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
 import subprocess
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 from playwright.sync_api import expect
 
 from producer import Client
+from producer.embedded import text_limit
 from shared.errors import TooLarge
 from shared.home import ROOT as HOME
 from shared.home import http_ok
@@ -95,7 +98,11 @@ def test_what_is_larger_than_nginx_takes_by_itself_arrives_and_what_is_too_large
 ) -> None:
     url, png = f"{proxied}{ROOT}/v1/predictions", {"Content-Type": "image/png"}
     assert httpx.post(url, content=seven() + bytes(2_000_000), headers=png).status_code == 202
-    refused = httpx.post(url, content=seven() + bytes(11_000_000), headers=png)
+    largest = seven() + bytes(Settings().max_upload_bytes - len(seven()))
+    assert httpx.post(url, json={"image": b64encode(largest).decode()}).status_code == 202
+    assert httpx.post(url, files={"file": largest}).status_code == 202
+    assert httpx.post(url, content=largest + b"\0", headers=png).json()["limit"] == len(largest)  # by digitq
+    refused = httpx.post(url, content=seven() + bytes(17_000_000), headers=png)
     assert refused.headers["Content-Type"] == "application/problem+json" and refused.status_code == 413
     told = refused.json()
     assert (told["type"], told["title"], told["status"]) == ("urn:digitq:problem:too_large", TooLarge.title, 413)
@@ -105,13 +112,22 @@ def test_what_is_larger_than_nginx_takes_by_itself_arrives_and_what_is_too_large
 
 def test_the_sdk_is_told_of_it_as_by_digitq(proxied: str, store: Store) -> None:
     with Client(proxied + ROOT) as client, pytest.raises(TooLarge):
-        client.submit(seven() + bytes(11_000_000))
+        client.submit(seven() + bytes(17_000_000))
+
+
+def test_nginx_passes_on_why_an_upload_is_refused(proxied: str, store: Store) -> None:
+    # It makes 502 of an answer upon which the connection closes while it still sends.
+    evil = {"Origin": "https://evil.example"}
+    for path, size in (("/v1/predictions", 9_000_000), ("/v1/batches", 60_000_000)):
+        for _ in range(3):
+            assert httpx.post(f"{proxied}{ROOT}{path}", content=bytes(size), headers=evil).status_code == 403
 
 
 def test_the_limits_are_those_of_the_settings() -> None:
     sizes = re.findall(r"client_max_body_size (\d+)m;", SITE.read_text())
     settings = Settings()
-    assert [int(size) << 20 for size in sizes] == [settings.max_upload_bytes, settings.batch_max_bytes]
+    single = text_limit(settings)
+    assert [int(size) for size in sizes] == [math.ceil(most / (1 << 20)) for most in (single, settings.batch_max_bytes)]
 
 
 def test_the_page_works_below_the_sub_path_with_its_events(proxied: str, store: Store) -> None:

@@ -21,15 +21,19 @@ from producer import queue as queue_module
 from shared import keys
 from shared.batch import BatchState
 from shared.errors import (
+    BodyTooSlow,
     DigitqError,
     IdempotencyMismatch,
     MalformedBatch,
     NotFound,
     PredictionFailed,
     QueueFull,
+    RateLimited,
     RedisUnavailable,
     ServerUnavailable,
     SettingsError,
+    TooLarge,
+    UnexpectedAnswer,
 )
 from shared.settings import Settings
 from shared.store import Store
@@ -261,6 +265,80 @@ def test_known_codes_are_our_exceptions_and_unknown_ones_carry_their_code() -> N
     with pytest.raises(DigitqError) as page:
         sdk.get("x")
     assert (page.value.code, DigitqError.code) == ("http_500", "internal_error")
+
+
+def foreign(status: int, body: str = "<html>", type: str = "text/html", **headers: str) -> httpx.Response:
+    return httpx.Response(status, text=body, headers={"Content-Type": type, **headers})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [foreign(200), foreign(201, "{", "application/json"), foreign(200, "[]", "application/json"),
+     foreign(200, '{"id": "x"}', "application/json"), foreign(200, "", "text/plain")],
+)  # fmt: skip
+def test_what_is_no_answer_of_digitq_is_said_to_be_none(answer: httpx.Response) -> None:
+    sdk, _ = answers(answer)
+    asked: list[Callable[[], Any]] = [
+        lambda: sdk.submit(seven()), lambda: sdk.submit_batch([seven()]), lambda: sdk.get("x"),
+        lambda: sdk.get_batch("x"), lambda: sdk.cancel("x"), sdk.status,
+    ]  # fmt: skip
+    for one in asked:
+        with pytest.raises(UnexpectedAnswer, match=r"at http://nowhere.*URL of digitq"):
+            one()
+
+
+def test_no_error_tells_the_password_in_a_url() -> None:
+    def page(_: httpx.Request) -> httpx.Response:
+        return foreign(200)
+
+    sdk = Client("http://me:secret@nowhere")
+    sdk.close()
+    sdk._http = httpx.Client(base_url="http://me:secret@nowhere", transport=httpx.MockTransport(page))
+    with pytest.raises(UnexpectedAnswer, match=r"at http://nowhere/v1/status\.") as caught:
+        sdk.status()
+    assert "secret" not in str(caught.value)
+    with pytest.raises(SettingsError, match="me") as wrong:
+        Client("htp://me:secret@nowhere")
+    assert "secret" not in str(wrong.value)
+
+
+def test_results_that_are_a_page_are_not_read_as_results() -> None:
+    sdk, _ = answers(foreign(200, "<html>\n</html>"), httpx.Response(200, text='{"index": 0}\n'))
+    with pytest.raises(UnexpectedAnswer):
+        sdk.results("x")
+    assert list(sdk.results("x")) == [{"index": 0}]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "said", "tries"),
+    [
+        (foreign(413), TooLarge, "proxy .* no body of this size", 1),
+        (foreign(413, '{"message": "Request Too Long", "self": 1}', "application/json"), TooLarge, "HTTP 413", 1),
+        (foreign(408, ""), BodyTooSlow, "proxy", 1),
+        (foreign(429, "", **{"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"}), RateLimited, "proxy", 5),
+        (foreign(502), ServerUnavailable, "HTTP 502 Bad Gateway", 5),
+        (foreign(504), ServerUnavailable, "waited for it too long", 5),
+        (foreign(302, Location="https://login.example/"), DigitqError, "to https://login.example/. .*URL", 1),
+        (foreign(404, '{"code": 404, "message": "x"}', "application/json"), DigitqError, "URL of digitq", 1),
+        (foreign(400, '{"code": {"a": 1}}', "application/problem+json"), DigitqError, "HTTP 400", 1),
+        (foreign(500, "{", "application/problem+json"), DigitqError, "HTTP 500", 1),
+        (
+            foreign(503, '{"code": "queue_full", "retry_after_seconds": "soon"}', "application/json"),
+            QueueFull,
+            "HTTP 503",
+            5,
+        ),
+    ],
+)
+def test_refusals_that_are_not_digitqs_are_told_in_words(
+    answer: httpx.Response, kind: type[DigitqError], said: str, tries: int, pauses: list[float]
+) -> None:
+    sdk, asked = answers(answer)
+    with pytest.raises(kind, match=said) as caught:
+        sdk.submit(seven())
+    assert type(caught.value) is kind and len(asked) == tries
+    if kind is DigitqError:
+        assert caught.value.code == f"http_{answer.status_code}"
 
 
 def test_errors_of_the_server_reach_both_clients_alike(site: Web, redis_url: str) -> None:

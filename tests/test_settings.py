@@ -71,6 +71,7 @@ def test_passwords_are_not_printed() -> None:
     table = Settings(redis_url="redis://me:secret@host:1/0").table()
     assert table["REDIS_URL"] == "redis://me:***@host:1/0"
     assert Settings(redis_url="redis://h/0?ssl_password=s").table()["REDIS_URL"] == "redis://h/0?ssl_password=***"
+    assert Settings(url="https://me:secret@h/digits").table()["DIGITQ_URL"] == "https://me:***@h/digits"
     assert without_password("unix:///a/b.sock") == "unix:///a/b.sock"
     assert without_password("redis://h/0?password=secret&db=1") == "redis://h/0?password=***&db=1"
     assert without_password("unix:///a/b.sock?password=secret") == "unix:///a/b.sock?password=***"

@@ -4,6 +4,14 @@ import { problemWords } from "./words.js";
 
 const MAX_TRIES = 40, LONGEST_PAUSE = 15, AGAIN = new Set([429, 502, 503, 504]);
 
+/** What the usual answers of a proxy in front of the server mean. */
+const FOREIGN = {
+  413: "The file is too large for the proxy in front of the server.",
+  502: "The server does not answer.",
+  503: "The server does not answer.",
+  504: "The server takes too long.",
+};
+
 /** The sub-path under which a proxy serves the page, or an empty string: this module lies in its folder `static`. */
 export const ROOT = new URL("..", import.meta.url).pathname.slice(0, -1);
 
@@ -30,7 +38,7 @@ export async function call(path, options = {}) {
     throw new Problem({ code: navigator.onLine ? "network" : "offline" });
   }
   if (response.ok) return response;
-  const body = await response.json().catch(() => ({ title: `The server answered ${response.status}.` }));
+  const body = await response.json().catch(() => ({ title: FOREIGN[response.status] ?? `The server answered ${response.status}.` }));
   throw new Problem(body, response.status, Number(response.headers.get("Retry-After")) || 0);
 }
 
