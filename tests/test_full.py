@@ -24,9 +24,11 @@ from shared.ids import new_id
 from shared.prediction import Prediction, State
 from shared.settings import Settings
 from shared.store import Store, connect
+from shared.submission import Caller
 from tests import fakes
 from tests.conftest import start_server
 from tests.pictures import seven
+from tests.test_script_errors import COUNTED
 from worker import metrics
 from worker.batch_worker import BatchWorker
 from worker.insistent import InsistentRedis
@@ -221,6 +223,52 @@ def test_whoever_asked_for_a_callback_is_called_before_the_prediction_goes(
     assert client.zcard(keys.WEBHOOKS) == 0
 
 
+def test_callbacks_that_nobody_can_make_do_not_fill_the_memory(
+    store: Store, client: redis.Redis, nothing_is_fresh: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = {"callback_url": "https://dead.example"}
+    ids = [store.submit(PICTURE, notes=notes, caller=Caller("o")).id for _ in range(50)]
+    classify_all(store)
+    assert store.due_webhook(60, 8, ["key:o"]) is None  # as many calls as may be are being made
+    limit(client, -200_000)
+    with pytest.raises(MemoryFull):
+        store.submit(PICTURE)
+    assert {store.fetch(id).state for id in ids} == {State.SUCCEEDED}
+    monkeypatch.setattr("shared.room.UNCALLED_SECONDS", -1.0)
+    assert store.submit(PICTURE).state is State.QUEUED
+    with pytest.raises(Expired, match="room"):
+        store.fetch(ids[0])
+    due = store.due_webhook(60, 8)
+    assert due and due.id not in ids[:16]  # what is gone is not called any more
+
+
+def test_room_is_made_for_what_is_larger_than_what_is_free(
+    store: Store, client: redis.Redis, nothing_is_fresh: None
+) -> None:
+    ids = []
+    for _ in range(400):
+        ids.append(store.submit(PICTURE).id)
+        classify_all(store)
+    client.config_set("maxmemory", int(client.info("memory")["used_memory"] / 0.89))
+    assert store.make_room() == 0
+    large = int(0.2 * client.info("memory")["maxmemory"])
+    assert store.submit(bytes(large)).state is State.QUEUED
+    assert Batches(store).submit([raw(bytes(large // 784 * 784), 28, 28)]).total == large // 784
+    assert store.fetch(ids[-1]).state is State.SUCCEEDED
+
+
+def test_what_never_fits_does_not_clear_all_the_rest(store: Store, client: redis.Redis, nothing_is_fresh: None) -> None:
+    ids = []
+    for _ in range(300):
+        ids.append(store.submit(PICTURE).id)
+        classify_all(store)
+    client.config_set("maxmemory", int(client.info("memory")["used_memory"] / 0.89))
+    for _ in range(3):
+        with pytest.raises(MemoryFull):
+            store.submit(bytes(10_000_000))
+    assert {store.fetch(id).state for id in ids} == {State.SUCCEEDED}
+
+
 def test_an_id_that_nobody_deleted_is_lost_and_not_expired(
     store: Store, client: redis.Redis, nothing_is_fresh: None
 ) -> None:
@@ -267,24 +315,15 @@ def test_over_http_a_full_memory_is_named_and_so_is_what_made_room(
     app.extensions["digitq_waiters"].close()
 
 
-#: Goes before a script: its `redis.call` fails once, where the count in `test:left` comes down to 0.
-FAILING = """
-local server = redis
-local redis = setmetatable({call = function(...)
-  if server.call('DECR', 'test:left') == 0 then error({err = 'ERR injected'}) end
-  return server.call(...)
-end}, {__index = server})
-"""
-
-
 def test_an_error_at_any_command_that_makes_room_leaves_each_prediction_whole_or_expired(
     store: Store, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, nothing_is_fresh: None
 ) -> None:
     monkeypatch.setattr("shared.room.CALL_SECONDS", 0.02)
+    failing = COUNTED.replace("LASTING", "false")
     whole = redis_scripts.source("evict")
-    monkeypatch.setattr(redis_scripts, "source", lambda name: whole.replace("\n", f"\n{FAILING}", 1))
+    monkeypatch.setattr(redis_scripts, "source", lambda name: whole.replace("\n", f"\n{failing}", 1))
     broken, left, tried = client.register_script(redis_scripts.source("evict")), 0, 0
-    args = [0.9, 0.85, 0, 1000, 64]
+    args = [0.9, 0.85, 0, 1000, 64, 30, 0]
     while left <= 0:
         tried += 1
         client.config_set("maxmemory", 0)

@@ -13,10 +13,9 @@ local time = redis.call('TIME')
 local NOW = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local STAMP = string.format('%d.%06d', time[1], time[2])
 
--- NOW as 2026-01-31T12:00:00.123456Z, RQ's format. Days to civil date after H. Hinnant,
+-- Unix seconds and microseconds as 2026-01-31T12:00:00.123456Z, RQ's format. Days to civil date after H. Hinnant,
 -- "chrono-compatible low-level date algorithms" (civil_from_days).
-local function iso()
-  local seconds = tonumber(time[1])
+local function iso(seconds, micros)
   local days = math.floor(seconds / 86400) + 719468
   local rest = seconds % 86400
   local era = math.floor(days / 146097)
@@ -28,9 +27,9 @@ local function iso()
   local month = mp < 10 and mp + 3 or mp - 9
   local year = yoe + era * 400 + (month <= 2 and 1 or 0)
   return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%06dZ', year, month, day,
-    math.floor(rest / 3600), math.floor(rest / 60) % 60, rest % 60, time[2])
+    math.floor(rest / 3600), math.floor(rest / 60) % 60, rest % 60, micros)
 end
-local ISO = iso()
+local ISO = iso(tonumber(time[1]), time[2])
 
 -- Redis undoes nothing when a script fails: reads come first, and writes in an order of which every beginning is safe.
 

@@ -5,9 +5,11 @@
 -- WITH: jobs
 -- KEYS: none
 -- ARGV: share of maxmemory at which to begin, share at which to stop, how long an end is kept in any case (s),
---       result ttl (s), most predictions at once
+--       result ttl (s), most predictions at once, how long a callback that has not been made keeps its prediction (s),
+--       bytes for which there is to be room besides
 -- Answer: {how many predictions and batches were deleted, 1 if there may be more to delete, else 0}
 local begin, stop, fresh, ttl, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local uncalled_since = iso(tonumber(time[1]) - ARGV[6], 0)
 local info = redis.call('INFO', 'memory')
 
 local function number(name)
@@ -17,6 +19,10 @@ end
 local limit = number('maxmemory')
 -- Buffers for replicas and the log do not count, as they do not when Redis refuses to write.
 local used = number('used_memory') - number('mem_not_counted_for_evict')
+local more = tonumber(ARGV[7])
+-- Redis needs it twice, to read it and to keep it: what hardly fits must not clear all the rest.
+if more > limit / 4 then return {0, 0} end
+used = used + more
 if limit == 0 or used < begin * limit then return {0, 0} end
 local wanted, count = used - stop * limit, 0
 local gone, registries, entries, again = {}, {}, {}, {}
@@ -49,10 +55,10 @@ local function drop(found, idempotency)
 end
 
 local function drop_prediction(id)
-  local record = fields(PREDICTION .. id, 'state', 'idempotency_key', 'callback_url', 'webhook_tries')
+  local record = fields(PREDICTION .. id, 'state', 'idempotency_key', 'callback_url', 'webhook_tries', 'finished_at')
   if is_open(record[1]) then return end
-  -- Whoever asked for a callback is to be called first, once.
-  if record[3] and not record[4] then
+  -- Whoever asked for a callback is to be called first, once; but one whose receivers are dead must not fill Redis.
+  if record[3] and not record[4] and (record[5] or '') > uncalled_since then
     again[#again + 1] = id
     return
   end
@@ -99,6 +105,7 @@ if count > 0 then
 end
 in_slices(gone, function(...) redis.call('DEL', ...) end)
 for_each('ZREM', registries)
-if #again > 0 then index_ended('predictions', table.concat(again, ' '), ttl) end
+-- An entry goes whole, so those that stay for now are noted a few at a time.
+for i = 1, #again, 16 do index_ended('predictions', table.concat(again, ' ', i, math.min(i + 15, #again)), ttl) end
 in_slices(entries, function(...) redis.call('XDEL', ENDED, ...) end)
 return {count, 1}
