@@ -22,11 +22,11 @@ UNCALLED_SECONDS = 30.0
 def evict(step: Callable[[Sequence[Any]], Any], ttl_seconds: int, refused_bytes: int | None = None) -> int:
     """Deletes step by step until there is room. Returns how many predictions and batches were deleted.
 
-    `step` calls evict.lua with its arguments. With `refused_bytes` there is to be room for so many more, which Redis has
-    refused, unless they are a quarter of its memory. Does nothing where there is room, or no limit of memory.
+    `step` calls evict.lua with its arguments. With `refused_bytes` there is to be room for so many more, which Redis
+    has refused, unless they are a quarter of its memory. Does nothing where there is room, or no limit of memory.
     """
-    begin, more = (FULL_SHARE, 0) if refused_bytes is None else (ROOM_SHARE, refused_bytes)
-    args = [begin, ROOM_SHARE, FRESH_SECONDS, ttl_seconds, AT_ONCE, UNCALLED_SECONDS, more]
+    begin = FULL_SHARE if refused_bytes is None else ROOM_SHARE
+    args = [begin, ROOM_SHARE, FRESH_SECONDS, ttl_seconds, AT_ONCE, UNCALLED_SECONDS, refused_bytes or 0]
     deleted, more, end = 0, True, time.monotonic() + CALL_SECONDS
     while more and time.monotonic() < end:
         now, more = step(args)

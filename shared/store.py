@@ -115,7 +115,7 @@ class Store:
     # ------------------------------------------------------------------ memory
 
     def with_room(self, call: Callable[[], T], size: int = 0) -> T:
-        """What the call returns; one that a full memory refuses is made again once there is room for its `size` in bytes.
+        """What the call returns; one that a full memory refuses is made again once there is room for its `size` bytes.
 
         Raises MemoryFull where nothing can be deleted, and what the call raises. The call must do all or nothing.
         """
@@ -129,7 +129,8 @@ class Store:
     def make_room(self, refused_bytes: int | None = None) -> int:
         """Where memory is nearly full, deletes what has ended, the oldest first. Returns how many were deleted.
 
-        With `refused_bytes` there is to be room for so many more, which Redis has refused. Predictions that ended within the last seconds stay, and all that has not ended. Raises RedisUnavailable.
+        With `refused_bytes` there is to be room for so many more, which Redis has refused. Predictions that ended
+        within the last seconds stay, and all that has not ended. Raises RedisUnavailable.
         """
         return evict(lambda args: self.run("evict", [], args), self.settings.result_ttl_seconds, refused_bytes)
 

@@ -273,6 +273,27 @@ def test_taking_back_from_a_long_queue_does_not_search_it(store: Store, client: 
     assert rq_queue(client).canceled_job_registry.get_job_ids() == [id, last]
 
 
+def test_what_rq_has_cancelled_in_a_long_queue_is_not_counted_off_twice(store: Store, client: redis.Redis) -> None:
+    id = deep(store, client)
+    before = store.load().queued
+    Job.fetch(id, connection=client, serializer="json").cancel()
+    store.cancel(id)
+    assert (store.fetch(id).state, store.load().queued) == (State.CANCELLED, before - 1)
+
+
+def test_what_waits_for_its_time_can_be_taken_back(store: Store, client: redis.Redis) -> None:
+    client.set(keys.image("p"), b"7", ex=600)
+    job = rq_queue(client).enqueue(keys.JOB_FUNCTION, "p", job_id="p", retry=Retry(max=2, interval=60))
+    store.claim("dead", keys.QUEUES, 64, "n")
+    expire_leases(client)
+    with serving(store) as worker:
+        worker.recover()
+    assert (job.get_status(), store.fetch("p").state) == ("scheduled", State.QUEUED)
+    store.cancel("p")
+    assert (job.get_status(), store.fetch("p").state) == ("canceled", State.CANCELLED)
+    assert not client.exists("rq:scheduled:digitq")
+
+
 def test_what_was_taken_back_is_not_run_and_takes_no_room(store: Store, client: redis.Redis) -> None:
     id = deep(store, client)
     small = Store(client, replace(store.settings, queue_max_length=store.load().queued))

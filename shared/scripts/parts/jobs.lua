@@ -34,10 +34,11 @@ end
 local function cancel_job(id, origin, ttl)
   local job, queue = JOB .. id, 'rq:queue:' .. origin
   local status = redis.call('HGET', job, 'status')
-  if status ~= 'queued' and status ~= 'canceled' then return false end
+  local scheduled = status == 'scheduled' and redis.call('ZREM', 'rq:scheduled:' .. origin, id) == 1
+  if status ~= 'queued' and status ~= 'canceled' and not scheduled then return false end
   local front = redis.call('LPOS', queue, id, 'MAXLEN', DEPTH)
   local back = not front and redis.call('LPOS', queue, id, 'RANK', -1, 'MAXLEN', DEPTH)
-  local deep = not front and not back and redis.call('LLEN', queue) > 2 * DEPTH
+  local deep = status == 'queued' and not front and not back and redis.call('LLEN', queue) > 2 * DEPTH
   if status == 'queued' and not (front or back or deep) then return false end
   redis.call('HSET', job, 'status', 'canceled')
   redis.call('EXPIRE', job, ttl)
