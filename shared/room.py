@@ -26,10 +26,11 @@ def evict(step: Callable[[Sequence[Any]], Any], ttl_seconds: int, refused_bytes:
     has refused, unless they are a quarter of its memory. Does nothing where there is room, or no limit of memory.
     """
     begin = FULL_SHARE if refused_bytes is None else ROOM_SHARE
-    args = [begin, ROOM_SHARE, FRESH_SECONDS, ttl_seconds, AT_ONCE, UNCALLED_SECONDS, refused_bytes or 0]
-    deleted, more, end = 0, True, time.monotonic() + CALL_SECONDS
-    while more and time.monotonic() < end:
-        now, more = step(args)
+    more = 2 * (refused_bytes or 0)  # Redis reads it, and then keeps it
+    args = [begin, ROOM_SHARE, FRESH_SECONDS, ttl_seconds, AT_ONCE, UNCALLED_SECONDS, more]
+    deleted, left, end = 0, True, time.monotonic() + CALL_SECONDS
+    while left and time.monotonic() < end:
+        now, left = step(args)
         deleted += now
     if deleted:
         log.warning("redis: memory is nearly full, %d ended predictions deleted before their time", deleted)

@@ -20,8 +20,8 @@ local limit = number('maxmemory')
 -- Buffers for replicas and the log do not count, as they do not when Redis refuses to write.
 local used = number('used_memory') - number('mem_not_counted_for_evict')
 local more = tonumber(ARGV[7])
--- Redis needs it twice, to read it and to keep it: what hardly fits must not clear all the rest.
-if more > limit / 4 then return {0, 0} end
+-- What hardly fits must not clear all the rest.
+if more > limit / 2 then return {0, 0} end
 used = used + more
 if limit == 0 or used < begin * limit then return {0, 0} end
 local wanted, count = used - stop * limit, 0
