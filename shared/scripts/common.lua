@@ -13,6 +13,9 @@ local time = redis.call('TIME')
 local NOW = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local STAMP = string.format('%d.%06d', time[1], time[2])
 
+-- A Unix time as text: what a script passes on as a number is written anew each time, for half the cost of a command.
+local function as_text(seconds) return string.format('%.6f', seconds) end
+
 -- Unix seconds and microseconds as 2026-01-31T12:00:00.123456Z, RQ's format. Days to civil date after H. Hinnant,
 -- "chrono-compatible low-level date algorithms" (civil_from_days).
 local function iso(seconds, micros)
@@ -130,7 +133,7 @@ end
 local function watch(ids, ttl)
   local members = {}
   for _, id in ipairs(ids) do
-    members[#members + 1] = NOW
+    members[#members + 1] = STAMP
     members[#members + 1] = id
   end
   for i = 1, #members, 1000 do redis.pcall('ZADD', OPEN, unpack(members, i, math.min(i + 999, #members))) end

@@ -114,7 +114,7 @@ end
 -- successfully where `exception` is empty. Answers the ids of those that have dependents. The leases go last: what has
 -- ended under one that is left is not run again (leases.lua).
 local function finish_jobs(worker, jobs)
-  local wip, registries, gone, members, ended, there = {}, {}, {}, {}, {}, {}
+  local wip, registries, gone, members, ended, there, until_ = {}, {}, {}, {}, {}, {}, {}
   for _, job in ipairs(jobs) do
     local id, execution, queue, ttl, _, exception = unpack(job, 1, 6)
     local member, ok = id .. ':' .. execution, exception == ''
@@ -126,7 +126,9 @@ local function finish_jobs(worker, jobs)
     -- Deleted with RQ's tools while it ran: nothing of it is to come back.
     if so_far and so_far[1] then
       local expire = ttl or (ok and RESULT_TTL)
-      note(registries, (ok and 'rq:finished:' or 'rq:failed:') .. queue, NOW + (expire or FAILURE_TTL), id)
+      local left = expire or FAILURE_TTL
+      until_[left] = until_[left] or as_text(NOW + left)
+      note(registries, (ok and 'rq:finished:' or 'rq:failed:') .. queue, until_[left], id)
       ended[#ended + 1] = id
       there[#there + 1] = {job, ok, expire, so_far[2]}
     end
