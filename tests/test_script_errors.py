@@ -128,6 +128,7 @@ def test_an_error_at_any_command_of_a_script_loses_nothing(
             a_day(store, ledger)
             injected = int(client.get("test:left") or 0) <= 0
             client.delete("test:left")
+            assert injected or not client.exists("digitq:bytes"), "bytes are counted that have ended"
             check(store, ledger)
         except (Exception, pytest.fail.Exception) as error:
             raise AssertionError(f"{name}.lua, command {n}: {error}") from error
