@@ -196,6 +196,25 @@ def test_what_waits_is_never_deleted(store: Store, client: redis.Redis, nothing_
     assert store.fetch(put_back).state is State.FAILED
 
 
+def test_what_an_operator_put_back_makes_room_once_it_has_run_again(
+    store: Store, client: redis.Redis, nothing_is_fresh: None
+) -> None:
+    one, batch = store.submit(b"bug").id, Batches(store).submit([raw(bytes(784), 28, 28)]).id
+    BatchWorker(store, fakes.classify).work(burst=True)
+    jobs = [f"rq:job:{one}", f"rq:job:{batch}-0"]
+    for job in jobs:
+        client.hset(job, "status", "queued")
+    fill(client)
+    assert store.make_room() == 0
+    assert client.exists(*jobs) == 2
+    client.config_set("maxmemory", 0)
+    for job in jobs:
+        client.hset(job, "status", "finished")
+    fill(client)
+    assert store.make_room() == 2
+    assert of(client, one) + of(client, batch) == []
+
+
 def test_a_batch_that_has_ended_makes_room_whole(store: Store, client: redis.Redis, nothing_is_fresh: None) -> None:
     batches = Batches(store)
     batch = batches.submit([raw(bytes(3 * 784), 28, 28)] * 2, idempotency_key="k", fingerprint="f")
@@ -346,6 +365,36 @@ def test_an_error_at_any_command_that_makes_room_leaves_each_prediction_whole_or
         assert store.fetch(ids[1]).state is State.SUCCEEDED  # nobody has been called back yet
         assert store.fetch(waiting).state is State.QUEUED
     assert tried > 10
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_over_http_every_way_to_what_made_room_says_so(
+    lost: bool, store: Store, client: redis.Redis, nothing_is_fresh: None
+) -> None:
+    id, batch = store.submit(b"7").id, Batches(store).submit([raw(bytes(784), 28, 28)]).id
+    BatchWorker(store, fakes.classify).work(burst=True)
+    if lost:
+        client.flushall()
+    else:
+        fill(client)
+        assert store.make_room() == 2
+        client.config_set("maxmemory", 0)
+    app = create_app(store)
+    web, one, many = app.test_client(), f"/v1/predictions/{id}", f"/v1/batches/{batch}"
+    reads = [
+        one,
+        f"{one}?wait=5",
+        f"{one}/image",
+        f"{one}/image?stage=input",
+        many,
+        f"{many}?wait=5",
+        f"{many}/results",
+    ]
+    answers = [*map(web.get, reads), web.delete(one), web.delete(many)]
+    code = "lost" if lost else "expired"
+    assert [(answer.status_code, answer.get_json()["code"]) for answer in answers] == [(410, code)] * 9
+    assert web.get("/v1/predictions").get_json() == {"predictions": [], "next_cursor": None}
+    app.extensions["digitq_waiters"].close()
 
 
 # ---------------------------------------------------------------------- bytes that wait

@@ -16,7 +16,7 @@ from rq.job import Job
 from shared import keys
 from shared.batch import BatchState
 from shared.batches import Batches
-from shared.chunks import Item, packed
+from shared.chunks import Item, packed, raw
 from shared.errors import Lost, NotFound, QueueFull, RedisUnavailable
 from shared.prediction import State
 from shared.settings import Settings
@@ -312,6 +312,13 @@ def test_what_was_taken_back_is_not_run_and_takes_no_room(store: Store, client: 
     assert (store.fetch(id).state, store.fetch(behind).digit) == (State.CANCELLED, 3)
     assert store.load().queued == 0
     assert not client.exists(keys.skipped("digitq"))
+
+
+def test_a_chunk_that_rq_has_cancelled_leaves_no_job_that_stays_for_ever(store: Store, client: redis.Redis) -> None:
+    batch = Batches(store).submit([raw(bytes(784), 28, 28)])
+    Job.fetch(f"{batch.id}-0", connection=client, serializer="json").cancel()
+    assert Batches(store).fetch(batch.id).cancelled == 1
+    assert client.ttl(f"rq:job:{batch.id}-0") > 0
 
 
 # ---------------------------------------------------------------------- how long things live

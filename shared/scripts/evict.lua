@@ -25,7 +25,9 @@ if more > limit / 2 then return {0, 0} end
 used = used + more
 if limit == 0 or used < begin * limit then return {0, 0} end
 local wanted, count = used - stop * limit, 0
-local gone, registries, entries, again = {}, {}, {}, {}
+local gone, registries, entries = {}, {}, {}
+-- What stays for now, to be looked at again: `again` predictions, and batches.
+local again, batches_again = {}, {}
 
 -- What a hash holds; nothing where somebody has put something else in its place: it is deleted all the same.
 local function fields(key, ...)
@@ -64,7 +66,10 @@ local function drop_prediction(id)
   end
   local size = redis.pcall('STRLEN', IMAGE .. id)
   local found = {IMAGE .. id, INPUT .. id, PREDICTION .. id}
-  if not drop_job(id, found) then return end
+  if not drop_job(id, found) then
+    again[#again + 1] = id
+    return
+  end
   if record[3] then note(registries, WEBHOOKS, id) end
   drop(found, record[2])
   wanted = wanted - (tonumber(size) or 0) - 4096
@@ -76,7 +81,10 @@ local function drop_batch(id)
   local found = {BATCH .. id}
   for i = 0, tonumber(batch[2] or 0) - 1 do
     local chunk = id .. '-' .. i
-    if not drop_job(chunk, found) then return end
+    if not drop_job(chunk, found) then
+      batches_again[#batches_again + 1] = id
+      return
+    end
     found[#found + 1] = CHUNK .. chunk
     found[#found + 1] = RESULTS .. chunk
   end
@@ -106,6 +114,7 @@ end
 in_slices(gone, function(...) redis.call('DEL', ...) end)
 for_each('ZREM', registries)
 -- An entry goes whole, so those that stay for now are noted a few at a time.
+for _, id in ipairs(batches_again) do index_ended('batch', id, ttl) end
 for i = 1, #again, 16 do index_ended('predictions', table.concat(again, ' ', i, math.min(i + 15, #again)), ttl) end
 in_slices(entries, function(...) redis.call('XDEL', ENDED, ...) end)
 return {count, 1}
