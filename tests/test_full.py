@@ -215,6 +215,27 @@ def test_what_an_operator_put_back_makes_room_once_it_has_run_again(
     assert of(client, one) + of(client, batch) == []
 
 
+def test_an_idempotency_key_goes_with_what_it_stands_for_and_no_sooner(
+    store: Store, client: redis.Redis, nothing_is_fresh: None
+) -> None:
+    forgotten, batches = store.submit(b"7", idempotency_key="a"), Batches(store)
+    batch = batches.submit([raw(bytes(784), 28, 28)], idempotency_key="b")
+    first = store.submit(b"8", idempotency_key="c")
+    client.delete(f"rq:job:{first.id}")
+    second = store.submit(b"8", idempotency_key="c")  # for the first had been lost
+    assert store.fetch(first.id).state is State.FAILED
+    BatchWorker(store, fakes.classify).work(burst=True)
+    store.cancel(forgotten.id)
+    batches.cancel(batch.id)
+    assert list(client.scan_iter("digitq:idempotency:*")) == [b"digitq:idempotency:c"]
+    client.delete("digitq:ended")
+    client.xadd("digitq:ended", {"predictions": first.id})
+    fill(client)
+    assert store.make_room() == 1
+    client.config_set("maxmemory", 0)
+    assert store.submit(b"8", idempotency_key="c").id == second.id
+
+
 def test_a_batch_that_has_ended_makes_room_whole(store: Store, client: redis.Redis, nothing_is_fresh: None) -> None:
     batches = Batches(store)
     batch = batches.submit([raw(bytes(3 * 784), 28, 28)] * 2, idempotency_key="k", fingerprint="f")

@@ -190,6 +190,12 @@ local function remember(key, id, fingerprint, ttl)
   set_hash(IDEMPOTENCY .. key, math.min(86400, 2 * ttl), 'id', id, 'fingerprint', fingerprint)
 end
 
+-- The key under which `id` was accepted, unless it is free ('' or nil) or stands for something else by now.
+local function idempotency_of(id, key)
+  if (key or '') == '' or redis.pcall('HGET', IDEMPOTENCY .. key, 'id') ~= id then return nil end
+  return IDEMPOTENCY .. key
+end
+
 -- How many jobs wait in a queue: those that were taken back deep inside it stand there until they are skipped.
 local function queue_length(queue)
   local length = redis.call('LLEN', 'rq:queue:' .. queue)

@@ -52,7 +52,7 @@ end
 
 local function drop(found, idempotency)
   for _, key in ipairs(found) do gone[#gone + 1] = key end
-  if idempotency then gone[#gone + 1] = IDEMPOTENCY .. idempotency end
+  gone[#gone + 1] = idempotency
   count = count + 1
 end
 
@@ -71,7 +71,7 @@ local function drop_prediction(id)
     return
   end
   if record[3] then note(registries, WEBHOOKS, id) end
-  drop(found, record[2])
+  drop(found, idempotency_of(id, record[2]))
   wanted = wanted - (tonumber(size) or 0) - 4096
 end
 
@@ -88,7 +88,7 @@ local function drop_batch(id)
     found[#found + 1] = CHUNK .. chunk
     found[#found + 1] = RESULTS .. chunk
   end
-  drop(found, batch[3])
+  drop(found, idempotency_of(id, batch[3]))
   wanted = wanted - 4096 * #found
 end
 

@@ -54,7 +54,9 @@ local function cancel_job(id, origin, ttl)
 end
 
 -- All that stays of what is forgotten, so that its id is answered with "not found" and not with "lost".
-local function leave_tombstone(key, ttl)
+local function leave_tombstone(key, id, ttl)
+  local idempotency = idempotency_of(id, redis.call('HGET', key, 'idempotency_key'))
+  if idempotency then redis.call('DEL', idempotency) end
   redis.call('EXPIRE', key, ttl)
   redis.call('HSET', key, 'state', 'forgotten')
   local rest = {}
