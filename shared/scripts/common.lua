@@ -13,7 +13,7 @@ local time = redis.call('TIME')
 local NOW = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local STAMP = string.format('%d.%06d', time[1], time[2])
 
--- A Unix time as text: what a script passes on as a number is written anew each time, for half the cost of a command.
+-- A Unix time as text: Redis writes what a script passes on as a number anew each time.
 local function as_text(seconds) return string.format('%.6f', seconds) end
 
 -- Unix seconds and microseconds as 2026-01-31T12:00:00.123456Z, RQ's format. Days to civil date after H. Hinnant,
