@@ -138,7 +138,7 @@ class Batches:
                 pipeline.expire(keys.results(id), STAGED_SECONDS)
                 pipeline.execute()
 
-        self._store.with_room(write)
+        self._store.with_room(write, len(chunk.data))
 
     def _drop(self, id: str, count: int) -> None:
         """What was staged goes, unless it has become a batch after all: an answer may have been lost on its way."""

@@ -88,7 +88,8 @@ class Store:
         Where the memory is full it makes room first. Raises RedisUnavailable also if they have not in time: it may have
         been done, but nobody has our word for it.
         """
-        return self.with_room(lambda: self._run_acknowledged(name, on, args))
+        size = sum(len(arg) for arg in args if isinstance(arg, bytes))
+        return self.with_room(lambda: self._run_acknowledged(name, on, args), size)
 
     def _run_acknowledged(self, name: str, on: Sequence[str], args: Sequence[Any]) -> Any:
         wanted = self.settings.replicas_ack
@@ -113,24 +114,25 @@ class Store:
 
     # ------------------------------------------------------------------ memory
 
-    def with_room(self, call: Callable[[], T]) -> T:
-        """What the call returns; one that a full memory refuses is made again once there is room.
+    def with_room(self, call: Callable[[], T], size: int = 0) -> T:
+        """What the call returns; one that a full memory refuses is made again once there is room for its `size` bytes.
 
         Raises MemoryFull where nothing can be deleted, and what the call raises. The call must do all or nothing.
         """
         try:
             return call()
         except MemoryFull:
-            if not self.make_room():
+            if not self.make_room(size):
                 raise
             return call()
 
-    def make_room(self) -> int:
+    def make_room(self, refused_bytes: int | None = None) -> int:
         """Where memory is nearly full, deletes what has ended, the oldest first. Returns how many were deleted.
 
-        Predictions that ended within the last seconds stay, and all that has not ended. Raises RedisUnavailable.
+        With `refused_bytes` there is to be room for so many more, which Redis has refused. Predictions that ended
+        within the last seconds stay, and all that has not ended. Raises RedisUnavailable.
         """
-        return evict(lambda args: self.run("evict", [], args), self.settings.result_ttl_seconds)
+        return evict(lambda args: self.run("evict", [], args), self.settings.result_ttl_seconds, refused_bytes)
 
     # ------------------------------------------------------------------ the producer's verbs
 

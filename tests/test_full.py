@@ -24,9 +24,11 @@ from shared.ids import new_id
 from shared.prediction import Prediction, State
 from shared.settings import Settings
 from shared.store import Store, connect
+from shared.submission import Caller
 from tests import fakes
 from tests.conftest import start_server
 from tests.pictures import seven
+from tests.test_script_errors import COUNTED
 from worker import metrics
 from worker.batch_worker import BatchWorker
 from worker.insistent import InsistentRedis
@@ -194,6 +196,46 @@ def test_what_waits_is_never_deleted(store: Store, client: redis.Redis, nothing_
     assert store.fetch(put_back).state is State.FAILED
 
 
+def test_what_an_operator_put_back_makes_room_once_it_has_run_again(
+    store: Store, client: redis.Redis, nothing_is_fresh: None
+) -> None:
+    one, batch = store.submit(b"bug").id, Batches(store).submit([raw(bytes(784), 28, 28)]).id
+    BatchWorker(store, fakes.classify).work(burst=True)
+    jobs = [f"rq:job:{one}", f"rq:job:{batch}-0"]
+    for job in jobs:
+        client.hset(job, "status", "queued")
+    fill(client)
+    assert store.make_room() == 0
+    assert client.exists(*jobs) == 2
+    client.config_set("maxmemory", 0)
+    for job in jobs:
+        client.hset(job, "status", "finished")
+    fill(client)
+    assert store.make_room() == 2
+    assert of(client, one) + of(client, batch) == []
+
+
+def test_an_idempotency_key_goes_with_what_it_stands_for_and_no_sooner(
+    store: Store, client: redis.Redis, nothing_is_fresh: None
+) -> None:
+    forgotten, batches = store.submit(b"7", idempotency_key="a"), Batches(store)
+    batch = batches.submit([raw(bytes(784), 28, 28)], idempotency_key="b")
+    first = store.submit(b"8", idempotency_key="c")
+    client.delete(f"rq:job:{first.id}")
+    second = store.submit(b"8", idempotency_key="c")  # for the first had been lost
+    assert store.fetch(first.id).state is State.FAILED
+    BatchWorker(store, fakes.classify).work(burst=True)
+    store.cancel(forgotten.id)
+    batches.cancel(batch.id)
+    assert list(client.scan_iter("digitq:idempotency:*")) == [b"digitq:idempotency:c"]
+    client.delete("digitq:ended")
+    client.xadd("digitq:ended", {"predictions": first.id})
+    fill(client)
+    assert store.make_room() == 1
+    client.config_set("maxmemory", 0)
+    assert store.submit(b"8", idempotency_key="c").id == second.id
+
+
 def test_a_batch_that_has_ended_makes_room_whole(store: Store, client: redis.Redis, nothing_is_fresh: None) -> None:
     batches = Batches(store)
     batch = batches.submit([raw(bytes(3 * 784), 28, 28)] * 2, idempotency_key="k", fingerprint="f")
@@ -219,6 +261,52 @@ def test_whoever_asked_for_a_callback_is_called_before_the_prediction_goes(
     assert store.make_room() == 1
     assert of(client, id) == []
     assert client.zcard(keys.WEBHOOKS) == 0
+
+
+def test_callbacks_that_nobody_can_make_do_not_fill_the_memory(
+    store: Store, client: redis.Redis, nothing_is_fresh: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = {"callback_url": "https://dead.example"}
+    ids = [store.submit(PICTURE, notes=notes, caller=Caller("o")).id for _ in range(50)]
+    classify_all(store)
+    assert store.due_webhook(60, 8, ["key:o"]) is None  # as many calls as may be are being made
+    limit(client, -200_000)
+    with pytest.raises(MemoryFull):
+        store.submit(PICTURE)
+    assert {store.fetch(id).state for id in ids} == {State.SUCCEEDED}
+    monkeypatch.setattr("shared.room.UNCALLED_SECONDS", -1.0)
+    assert store.submit(PICTURE).state is State.QUEUED
+    with pytest.raises(Expired, match="room"):
+        store.fetch(ids[0])
+    due = store.due_webhook(60, 8)
+    assert due and due.id not in ids[:16]  # what is gone is not called any more
+
+
+def test_room_is_made_for_what_is_larger_than_what_is_free(
+    store: Store, client: redis.Redis, nothing_is_fresh: None
+) -> None:
+    ids = []
+    for _ in range(400):
+        ids.append(store.submit(PICTURE).id)
+        classify_all(store)
+    client.config_set("maxmemory", int(client.info("memory")["used_memory"] / 0.89))
+    assert store.make_room() == 0
+    large = int(0.2 * client.info("memory")["maxmemory"])
+    assert store.submit(bytes(large)).state is State.QUEUED
+    assert Batches(store).submit([raw(bytes(large // 784 * 784), 28, 28)]).total == large // 784
+    assert store.fetch(ids[-1]).state is State.SUCCEEDED
+
+
+def test_what_never_fits_does_not_clear_all_the_rest(store: Store, client: redis.Redis, nothing_is_fresh: None) -> None:
+    ids = []
+    for _ in range(300):
+        ids.append(store.submit(PICTURE).id)
+        classify_all(store)
+    client.config_set("maxmemory", int(client.info("memory")["used_memory"] / 0.89))
+    for _ in range(3):
+        with pytest.raises(MemoryFull):
+            store.submit(bytes(10_000_000))
+    assert {store.fetch(id).state for id in ids} == {State.SUCCEEDED}
 
 
 def test_an_id_that_nobody_deleted_is_lost_and_not_expired(
@@ -267,24 +355,15 @@ def test_over_http_a_full_memory_is_named_and_so_is_what_made_room(
     app.extensions["digitq_waiters"].close()
 
 
-#: Goes before a script: its `redis.call` fails once, where the count in `test:left` comes down to 0.
-FAILING = """
-local server = redis
-local redis = setmetatable({call = function(...)
-  if server.call('DECR', 'test:left') == 0 then error({err = 'ERR injected'}) end
-  return server.call(...)
-end}, {__index = server})
-"""
-
-
 def test_an_error_at_any_command_that_makes_room_leaves_each_prediction_whole_or_expired(
     store: Store, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, nothing_is_fresh: None
 ) -> None:
     monkeypatch.setattr("shared.room.CALL_SECONDS", 0.02)
+    failing = COUNTED.replace("LASTING", "false")
     whole = redis_scripts.source("evict")
-    monkeypatch.setattr(redis_scripts, "source", lambda name: whole.replace("\n", f"\n{FAILING}", 1))
+    monkeypatch.setattr(redis_scripts, "source", lambda name: whole.replace("\n", f"\n{failing}", 1))
     broken, left, tried = client.register_script(redis_scripts.source("evict")), 0, 0
-    args = [0.9, 0.85, 0, 1000, 64]
+    args = [0.9, 0.85, 0, 1000, 64, 30, 0]
     while left <= 0:
         tried += 1
         client.config_set("maxmemory", 0)
@@ -307,6 +386,36 @@ def test_an_error_at_any_command_that_makes_room_leaves_each_prediction_whole_or
         assert store.fetch(ids[1]).state is State.SUCCEEDED  # nobody has been called back yet
         assert store.fetch(waiting).state is State.QUEUED
     assert tried > 10
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_over_http_every_way_to_what_made_room_says_so(
+    lost: bool, store: Store, client: redis.Redis, nothing_is_fresh: None
+) -> None:
+    id, batch = store.submit(b"7").id, Batches(store).submit([raw(bytes(784), 28, 28)]).id
+    BatchWorker(store, fakes.classify).work(burst=True)
+    if lost:
+        client.flushall()
+    else:
+        fill(client)
+        assert store.make_room() == 2
+        client.config_set("maxmemory", 0)
+    app = create_app(store)
+    web, one, many = app.test_client(), f"/v1/predictions/{id}", f"/v1/batches/{batch}"
+    reads = [
+        one,
+        f"{one}?wait=5",
+        f"{one}/image",
+        f"{one}/image?stage=input",
+        many,
+        f"{many}?wait=5",
+        f"{many}/results",
+    ]
+    answers = [*map(web.get, reads), web.delete(one), web.delete(many)]
+    code = "lost" if lost else "expired"
+    assert [(answer.status_code, answer.get_json()["code"]) for answer in answers] == [(410, code)] * 9
+    assert web.get("/v1/predictions").get_json() == {"predictions": [], "next_cursor": None}
+    app.extensions["digitq_waiters"].close()
 
 
 # ---------------------------------------------------------------------- bytes that wait

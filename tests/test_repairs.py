@@ -16,7 +16,7 @@ from rq.job import Job
 from shared import keys
 from shared.batch import BatchState
 from shared.batches import Batches
-from shared.chunks import Item, packed
+from shared.chunks import Item, packed, raw
 from shared.errors import Lost, NotFound, QueueFull, RedisUnavailable
 from shared.prediction import State
 from shared.settings import Settings
@@ -273,6 +273,27 @@ def test_taking_back_from_a_long_queue_does_not_search_it(store: Store, client: 
     assert rq_queue(client).canceled_job_registry.get_job_ids() == [id, last]
 
 
+def test_what_rq_has_cancelled_in_a_long_queue_is_not_counted_off_twice(store: Store, client: redis.Redis) -> None:
+    id = deep(store, client)
+    before = store.load().queued
+    Job.fetch(id, connection=client, serializer="json").cancel()
+    store.cancel(id)
+    assert (store.fetch(id).state, store.load().queued) == (State.CANCELLED, before - 1)
+
+
+def test_what_waits_for_its_time_can_be_taken_back(store: Store, client: redis.Redis) -> None:
+    client.set(keys.image("p"), b"7", ex=600)
+    job = rq_queue(client).enqueue(keys.JOB_FUNCTION, "p", job_id="p", retry=Retry(max=2, interval=60))
+    store.claim("dead", keys.QUEUES, 64, "n")
+    expire_leases(client)
+    with serving(store) as worker:
+        worker.recover()
+    assert (job.get_status(), store.fetch("p").state) == ("scheduled", State.QUEUED)
+    store.cancel("p")
+    assert (job.get_status(), store.fetch("p").state) == ("canceled", State.CANCELLED)
+    assert not client.exists("rq:scheduled:digitq")
+
+
 def test_what_was_taken_back_is_not_run_and_takes_no_room(store: Store, client: redis.Redis) -> None:
     id = deep(store, client)
     small = Store(client, replace(store.settings, queue_max_length=store.load().queued))
@@ -291,6 +312,13 @@ def test_what_was_taken_back_is_not_run_and_takes_no_room(store: Store, client: 
     assert (store.fetch(id).state, store.fetch(behind).digit) == (State.CANCELLED, 3)
     assert store.load().queued == 0
     assert not client.exists(keys.skipped("digitq"))
+
+
+def test_a_chunk_that_rq_has_cancelled_leaves_no_job_that_stays_for_ever(store: Store, client: redis.Redis) -> None:
+    batch = Batches(store).submit([raw(bytes(784), 28, 28)])
+    Job.fetch(f"{batch.id}-0", connection=client, serializer="json").cancel()
+    assert Batches(store).fetch(batch.id).cancelled == 1
+    assert client.ttl(f"rq:job:{batch.id}-0") > 0
 
 
 # ---------------------------------------------------------------------- how long things live

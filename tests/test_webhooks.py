@@ -249,6 +249,32 @@ def test_without_keys_one_receivers_callbacks_are_told_from_anothers(
     assert {id.decode() for id in client.zrange(keys.WEBHOOKS, 0, -1)} == {first, second, other}
 
 
+def test_callbacks_that_wait_for_others_live_as_long_as_their_own_records(
+    store: Store, sending: Store, client: redis.Redis
+) -> None:
+    note, busy = {"callback_url": "http://127.0.0.1:1/"}, ["key:a", "key:b"]
+    ids = [sending.submit(seven(), notes=note, caller=Caller(owner)).id for owner in ("a", "b")]
+    answer_all(store)
+    assert sending.due_webhook(60, 8, busy) is None
+    nearly_over = sending.submit(seven(), notes=note, caller=Caller("a")).id
+    answer_all(store)
+    client.expire(keys.prediction(nearly_over), 20)
+    assert sending.due_webhook(60, 8, busy) is None
+    shared = ("digitq:parked:key:a", "digitq:parties")
+    assert all(client.ttl(key) > 1000 for key in shared)
+    for key in shared:
+        client.expire(key, 10)  # of one that was nearly over alone
+    third = sending.submit(seven(), notes=note, caller=Caller("a")).id
+    answer_all(store)
+    assert sending.due_webhook(60, 8, busy) is None
+    assert all(client.ttl(key) > 1000 for key in shared)
+    taken: list[str] = []
+    while due := sending.due_webhook(60, 8):
+        taken.append(due.id)
+        assert client.ttl(keys.WEBHOOKS) >= client.ttl(keys.prediction(due.id)) - 1
+    assert sorted(taken) == sorted([*ids, nearly_over, third])
+
+
 def test_what_is_forgotten_meanwhile_is_not_told(store: Store, sending: Store, client: redis.Redis) -> None:
     id = sending.submit(seven(), notes={"callback_url": "http://127.0.0.1:1/"}).id
     answer_all(store)

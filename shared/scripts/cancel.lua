@@ -22,5 +22,5 @@ end
 
 forget_job(id)
 redis.call('DEL', IMAGE .. id, INPUT .. id)
-leave_tombstone(key, ttl)
+leave_tombstone(key, id, ttl)
 return 'forgotten'

@@ -21,5 +21,5 @@ for i = tonumber(ARGV[4]), math.min(tonumber(ARGV[5]), batch[2] - 1) do
     changed = changed + 1
   end
 end
-if not open and batch[2] - 1 <= tonumber(ARGV[5]) then leave_tombstone(key, ttl) end
+if not open and batch[2] - 1 <= tonumber(ARGV[5]) then leave_tombstone(key, id, ttl) end
 return changed

@@ -12,7 +12,8 @@
 --   request id, traceparent, when it was claimed (Unix s), when submitted (RFC 3339 or ''), error or ''}
 --   kind: 'batch' for a picture of ours, 'chunk' for one of a batch, 'single' for a job on RQ's own path
 local max, worker, lease, nonce = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local keep = math.ceil(lease) + 60
+local keep = string.format('%d', math.ceil(lease) + 60)
+local lease_ends, execution_ends = as_text(NOW + lease), as_text(NOW + lease + 60)
 -- A reply that takes longer than a lease to arrive would be lost before it is known: so many bytes close a batch.
 local MAX_BYTES = 16 * 1024 * 1024
 -- Entries that one step skips: a long row of cancelled jobs must not hold up Redis.
@@ -102,7 +103,7 @@ end
 local wip, executions = {}, {}
 for _, one in ipairs(found) do
   one.member = one.id .. ':' .. one.execution
-  note(wip, 'rq:wip:' .. one.queue, NOW + lease, one.member)
+  note(wip, 'rq:wip:' .. one.queue, lease_ends, one.member)
   executions[#executions + 1] = one.member
 end
 for_each('ZADD', wip)
@@ -122,7 +123,7 @@ local function start(one)
   local id, attempt, request, trace, submitted = one.id, '0', '', '', ''
   set_hash('rq:execution:' .. one.member, keep, 'id', one.execution, 'job_id', id, 'created_at', STAMP,
     'last_heartbeat', STAMP, 'worker_name', worker)
-  redis.call('ZADD', 'rq:executions:' .. id, NOW + lease + 60, one.execution)
+  redis.call('ZADD', 'rq:executions:' .. id, execution_ends, one.execution)
   redis.call('EXPIRE', 'rq:executions:' .. id, keep)
   if one.record and one.kind == 'batch' then
     attempt, request, trace, submitted = start_record(id, '', ttl, one.record)

@@ -13,10 +13,12 @@ local time = redis.call('TIME')
 local NOW = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local STAMP = string.format('%d.%06d', time[1], time[2])
 
--- NOW as 2026-01-31T12:00:00.123456Z, RQ's format. Days to civil date after H. Hinnant,
+-- A Unix time as text: Redis writes what a script passes on as a number anew each time.
+local function as_text(seconds) return string.format('%.6f', seconds) end
+
+-- Unix seconds and microseconds as 2026-01-31T12:00:00.123456Z, RQ's format. Days to civil date after H. Hinnant,
 -- "chrono-compatible low-level date algorithms" (civil_from_days).
-local function iso()
-  local seconds = tonumber(time[1])
+local function iso(seconds, micros)
   local days = math.floor(seconds / 86400) + 719468
   local rest = seconds % 86400
   local era = math.floor(days / 146097)
@@ -28,9 +30,9 @@ local function iso()
   local month = mp < 10 and mp + 3 or mp - 9
   local year = yoe + era * 400 + (month <= 2 and 1 or 0)
   return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%06dZ', year, month, day,
-    math.floor(rest / 3600), math.floor(rest / 60) % 60, rest % 60, time[2])
+    math.floor(rest / 3600), math.floor(rest / 60) % 60, rest % 60, micros)
 end
-local ISO = iso()
+local ISO = iso(tonumber(time[1]), time[2])
 
 -- Redis undoes nothing when a script fails: reads come first, and writes in an order of which every beginning is safe.
 
@@ -131,7 +133,7 @@ end
 local function watch(ids, ttl)
   local members = {}
   for _, id in ipairs(ids) do
-    members[#members + 1] = NOW
+    members[#members + 1] = STAMP
     members[#members + 1] = id
   end
   for i = 1, #members, 1000 do redis.pcall('ZADD', OPEN, unpack(members, i, math.min(i + 999, #members))) end
@@ -186,6 +188,12 @@ end
 local function remember(key, id, fingerprint, ttl)
   if key == '' then return end
   set_hash(IDEMPOTENCY .. key, math.min(86400, 2 * ttl), 'id', id, 'fingerprint', fingerprint)
+end
+
+-- The key under which `id` was accepted, unless it is free ('' or nil) or stands for something else by now.
+local function idempotency_of(id, key)
+  if (key or '') == '' or redis.pcall('HGET', IDEMPOTENCY .. key, 'id') ~= id then return nil end
+  return IDEMPOTENCY .. key
 end
 
 -- How many jobs wait in a queue: those that were taken back deep inside it stand there until they are skipped.

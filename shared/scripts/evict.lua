@@ -5,9 +5,11 @@
 -- WITH: jobs
 -- KEYS: none
 -- ARGV: share of maxmemory at which to begin, share at which to stop, how long an end is kept in any case (s),
---       result ttl (s), most predictions at once
+--       result ttl (s), most predictions at once, how long a callback that has not been made keeps its prediction (s),
+--       bytes for which there is to be room besides
 -- Answer: {how many predictions and batches were deleted, 1 if there may be more to delete, else 0}
 local begin, stop, fresh, ttl, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local uncalled_since = iso(tonumber(time[1]) - ARGV[6], 0)
 local info = redis.call('INFO', 'memory')
 
 local function number(name)
@@ -17,9 +19,15 @@ end
 local limit = number('maxmemory')
 -- Buffers for replicas and the log do not count, as they do not when Redis refuses to write.
 local used = number('used_memory') - number('mem_not_counted_for_evict')
+local more = tonumber(ARGV[7])
+-- What hardly fits must not clear all the rest.
+if more > limit / 2 then return {0, 0} end
+used = used + more
 if limit == 0 or used < begin * limit then return {0, 0} end
 local wanted, count = used - stop * limit, 0
-local gone, registries, entries, again = {}, {}, {}, {}
+local gone, registries, entries = {}, {}, {}
+-- What stays for now, to be looked at again: `again` predictions, and batches.
+local again, batches_again = {}, {}
 
 -- What a hash holds; nothing where somebody has put something else in its place: it is deleted all the same.
 local function fields(key, ...)
@@ -44,23 +52,26 @@ end
 
 local function drop(found, idempotency)
   for _, key in ipairs(found) do gone[#gone + 1] = key end
-  if idempotency then gone[#gone + 1] = IDEMPOTENCY .. idempotency end
+  gone[#gone + 1] = idempotency
   count = count + 1
 end
 
 local function drop_prediction(id)
-  local record = fields(PREDICTION .. id, 'state', 'idempotency_key', 'callback_url', 'webhook_tries')
+  local record = fields(PREDICTION .. id, 'state', 'idempotency_key', 'callback_url', 'webhook_tries', 'finished_at')
   if is_open(record[1]) then return end
-  -- Whoever asked for a callback is to be called first, once.
-  if record[3] and not record[4] then
+  -- Whoever asked for a callback is to be called first, once; but one whose receivers are dead must not fill Redis.
+  if record[3] and not record[4] and (record[5] or '') > uncalled_since then
     again[#again + 1] = id
     return
   end
   local size = redis.pcall('STRLEN', IMAGE .. id)
   local found = {IMAGE .. id, INPUT .. id, PREDICTION .. id}
-  if not drop_job(id, found) then return end
+  if not drop_job(id, found) then
+    again[#again + 1] = id
+    return
+  end
   if record[3] then note(registries, WEBHOOKS, id) end
-  drop(found, record[2])
+  drop(found, idempotency_of(id, record[2]))
   wanted = wanted - (tonumber(size) or 0) - 4096
 end
 
@@ -70,11 +81,14 @@ local function drop_batch(id)
   local found = {BATCH .. id}
   for i = 0, tonumber(batch[2] or 0) - 1 do
     local chunk = id .. '-' .. i
-    if not drop_job(chunk, found) then return end
+    if not drop_job(chunk, found) then
+      batches_again[#batches_again + 1] = id
+      return
+    end
     found[#found + 1] = CHUNK .. chunk
     found[#found + 1] = RESULTS .. chunk
   end
-  drop(found, batch[3])
+  drop(found, idempotency_of(id, batch[3]))
   wanted = wanted - 4096 * #found
 end
 
@@ -99,6 +113,8 @@ if count > 0 then
 end
 in_slices(gone, function(...) redis.call('DEL', ...) end)
 for_each('ZREM', registries)
-if #again > 0 then index_ended('predictions', table.concat(again, ' '), ttl) end
+-- An entry goes whole, so those that stay for now are noted a few at a time.
+for _, id in ipairs(batches_again) do index_ended('batch', id, ttl) end
+for i = 1, #again, 16 do index_ended('predictions', table.concat(again, ' ', i, math.min(i + 15, #again)), ttl) end
 in_slices(entries, function(...) redis.call('XDEL', ENDED, ...) end)
 return {count, 1}

@@ -11,7 +11,7 @@
 --   state, digit, confidence, probabilities, decision, reason or '', warnings, error code, error message, input,
 --   batch position, when it was claimed (Unix s)
 -- Answer: {ids that were fenced off or could not be written, ids whose dependents RQ has to enqueue now}
-local worker, margin, record_ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local worker, margin, record_ttl = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local working_time, size, model, version, preprocess, inference = unpack(ARGV, 4, 9)
 local FIELDS, HEAD = 19, 9
 local fenced, jobs, ended, succeeded, failed = {}, {}, {}, 0, 0
@@ -33,7 +33,8 @@ for i = HEAD + 1, #ARGV, FIELDS do
     local ok = ARGV[i + 6] == ''
     local written, message = pcall(finish_record, id, state, i)
     if written then
-      jobs[#jobs + 1] = {id, execution, queue, tonumber(ARGV[i + (ok and 3 or 4)]), ARGV[i + 5], ARGV[i + 6], ARGV[i + 18]}
+      local kept = ARGV[i + (ok and 3 or 4)]
+      jobs[#jobs + 1] = {id, execution, queue, string.match(kept, '^%d+$'), ARGV[i + 5], ARGV[i + 6], ARGV[i + 18]}
       if ok then succeeded = succeeded + 1 else failed = failed + 1 end
     else
       -- Its lease runs out, and it is run again.

@@ -13,6 +13,7 @@
 --   | {'limited', seconds until it may} | {'failed', error}
 local limit, ttl, func, timeout, retries = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
 local rate, period, max_bytes = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local kept, twice = ARGV[2], string.format('%d', 2 * ttl)
 local length, accepted, joined, histories, answers = 0, {}, {}, {}, {}
 for _, key in ipairs(KEYS) do length = length + redis.call('LLEN', key) end
 if length >= limit then
@@ -34,20 +35,20 @@ local function submit(id, queue, image, filename, idempotency, fingerprint, owne
   if heavy then return refused(id, unpack(heavy)) end
   local limited = wait_for_rate(client, rate, period, 1, true)
   if limited > 0 then return refused(id, 'limited', limited) end
-  if not redis.call('SET', IMAGE .. id, image, 'NX', 'EX', ttl) and accepted_before(id) then return {'repeated', id} end
+  if not redis.call('SET', IMAGE .. id, image, 'NX', 'EX', kept) and accepted_before(id) then return {'repeated', id} end
   -- The record outlives its image while it waits, so that a picture that nobody claimed in time can say so.
   local fields = {'bytes', slot .. ':' .. #image, ...}
   if idempotency ~= '' then
     fields[#fields + 1] = 'idempotency_key'
     fields[#fields + 1] = idempotency
   end
-  set_hash(PREDICTION .. id, 2 * ttl, 'state', 'queued', 'filename', filename, 'submitted_at', ISO, unpack(fields))
+  set_hash(PREDICTION .. id, twice, 'state', 'queued', 'filename', filename, 'submitted_at', ISO, unpack(fields))
   if not joined[queue] then redis.call('SADD', 'rq:queues', 'rq:queue:' .. queue) end
   local history = owner == '' and RECENT or RECENT .. ':' .. owner
   redis.call('XADD', history, 'MAXLEN', '~', 10000, '*', 'id', id) -- an id without a record is left out of the history
   if not histories[history] then redis.call('EXPIRE', history, ttl) end
   remember(idempotency, id, fingerprint, ttl)
-  enqueue(id, queue, func, timeout, retries, ttl)
+  enqueue(id, queue, func, timeout, retries, kept)
   bytes = bytes + #image
   length, joined[queue], histories[history] = length + 1, true, true
   accepted[#accepted + 1] = id

@@ -11,12 +11,19 @@ local function party_of(owner, url)
   return owner and 'key:' .. owner or 'host:' .. string.lower(string.match(url, '^%a+://([^/?#]*)') or '')
 end
 
--- What is due of a busy party goes to a list of its own, so that nobody has to look past it again.
+-- Has a key that is shared live for as long as this record, and no shorter than the others in it need.
+local function extend(key, ttl)
+  if redis.call('TTL', key) < ttl then redis.call('EXPIRE', key, ttl) end
+end
+
+-- What is due of a busy party goes to a list of its own, so that nobody has to look past it again. It leaves the other
+-- last: in both it is called, twice at worst.
 local function park(id, party, ttl)
-  redis.call('ZADD', PARKED .. party, NOW, id)
-  redis.call('ZREM', WEBHOOKS, id)
   redis.call('ZADD', PARTIES, 'NX', 0, party)
-  for _, key in ipairs({PARKED .. party, PARTIES}) do redis.call('EXPIRE', key, ttl) end
+  extend(PARTIES, ttl)
+  redis.call('ZADD', PARKED .. party, NOW, id)
+  extend(PARKED .. party, ttl)
+  redis.call('ZREM', WEBHOOKS, id)
 end
 
 -- The id that has been parked longest, of the party that was served longest ago; nil if all of them are busy.
@@ -54,7 +61,7 @@ if ARGV[1] == 'take' then
       local try = redis.call('HINCRBY', key, 'webhook_tries', 1)
       if try <= tonumber(ARGV[3]) then
         redis.call('ZADD', WEBHOOKS, NOW + ARGV[2], id)
-        if redis.call('TTL', WEBHOOKS) < 0 then redis.call('EXPIRE', WEBHOOKS, ttl) end
+        extend(WEBHOOKS, ttl)
         return {id, try, redis.call('HGETALL', key), party}
       end
       -- The last try ended with the process that made it.

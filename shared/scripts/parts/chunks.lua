@@ -121,6 +121,7 @@ local function repair_batch(id, ttl)
       elseif status == 'finished' then
         end_chunk(chunk, ttl, 'failed', 'lost', 'The job ended without an answer.')
       elseif status == 'canceled' then
+        redis.call('EXPIRE', JOB .. chunk, ttl) -- RQ's own cancel leaves it without a time to live
         end_chunk(chunk, ttl, 'cancelled', '', '')
       else
         if status ~= 'started' and state == 'running' then redis.call('HSET', RESULTS .. chunk, 'state', 'queued') end

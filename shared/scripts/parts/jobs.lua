@@ -34,10 +34,11 @@ end
 local function cancel_job(id, origin, ttl)
   local job, queue = JOB .. id, 'rq:queue:' .. origin
   local status = redis.call('HGET', job, 'status')
-  if status ~= 'queued' and status ~= 'canceled' then return false end
+  local scheduled = status == 'scheduled' and redis.call('ZREM', 'rq:scheduled:' .. origin, id) == 1
+  if status ~= 'queued' and status ~= 'canceled' and not scheduled then return false end
   local front = redis.call('LPOS', queue, id, 'MAXLEN', DEPTH)
   local back = not front and redis.call('LPOS', queue, id, 'RANK', -1, 'MAXLEN', DEPTH)
-  local deep = not front and not back and redis.call('LLEN', queue) > 2 * DEPTH
+  local deep = status == 'queued' and not front and not back and redis.call('LLEN', queue) > 2 * DEPTH
   if status == 'queued' and not (front or back or deep) then return false end
   redis.call('HSET', job, 'status', 'canceled')
   redis.call('EXPIRE', job, ttl)
@@ -53,7 +54,9 @@ local function cancel_job(id, origin, ttl)
 end
 
 -- All that stays of what is forgotten, so that its id is answered with "not found" and not with "lost".
-local function leave_tombstone(key, ttl)
+local function leave_tombstone(key, id, ttl)
+  local idempotency = idempotency_of(id, redis.call('HGET', key, 'idempotency_key'))
+  if idempotency then redis.call('DEL', idempotency) end
   redis.call('EXPIRE', key, ttl)
   redis.call('HSET', key, 'state', 'forgotten')
   local rest = {}
@@ -113,7 +116,7 @@ end
 -- successfully where `exception` is empty. Answers the ids of those that have dependents. The leases go last: what has
 -- ended under one that is left is not run again (leases.lua).
 local function finish_jobs(worker, jobs)
-  local wip, registries, gone, members, ended, there = {}, {}, {}, {}, {}, {}
+  local wip, registries, gone, members, ended, there, until_ = {}, {}, {}, {}, {}, {}, {}
   for _, job in ipairs(jobs) do
     local id, execution, queue, ttl, _, exception = unpack(job, 1, 6)
     local member, ok = id .. ':' .. execution, exception == ''
@@ -125,7 +128,9 @@ local function finish_jobs(worker, jobs)
     -- Deleted with RQ's tools while it ran: nothing of it is to come back.
     if so_far and so_far[1] then
       local expire = ttl or (ok and RESULT_TTL)
-      note(registries, (ok and 'rq:finished:' or 'rq:failed:') .. queue, NOW + (expire or FAILURE_TTL), id)
+      local left = expire or FAILURE_TTL
+      until_[left] = until_[left] or as_text(NOW + left)
+      note(registries, (ok and 'rq:finished:' or 'rq:failed:') .. queue, until_[left], id)
       ended[#ended + 1] = id
       there[#there + 1] = {job, ok, expire, so_far[2]}
     end
