@@ -199,14 +199,15 @@ def test_what_waits_is_never_deleted(store: Store, client: redis.Redis, nothing_
 def test_what_an_operator_put_back_makes_room_once_it_has_run_again(
     store: Store, client: redis.Redis, nothing_is_fresh: None
 ) -> None:
-    one, batch = store.submit(b"bug").id, Batches(store).submit([raw(bytes(784), 28, 28)]).id
+    one, batch = store.submit(b"bug").id, Batches(store).submit([raw(bytes(784), 28, 28)] * 2).id
     BatchWorker(store, fakes.classify).work(burst=True)
-    jobs = [f"rq:job:{one}", f"rq:job:{batch}-0"]
+    jobs = [f"rq:job:{one}", f"rq:job:{batch}-1"]
     for job in jobs:
         client.hset(job, "status", "queued")
     fill(client)
     assert store.make_room() == 0
     assert client.exists(*jobs) == 2
+    assert client.zcard("rq:finished:digitq-low") == 2  # the batch stays whole, in RQ's terms too
     client.config_set("maxmemory", 0)
     for job in jobs:
         client.hset(job, "status", "finished")

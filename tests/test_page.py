@@ -452,6 +452,14 @@ def test_a_small_phone_never_scrolls_sideways(chrome: Browser, page: Page) -> No
     phone.close()
 
 
+def test_what_a_proxy_refuses_is_told_in_words(page: Page) -> None:
+    page.route("**/v1/predictions?*", lambda route: route.fulfill(status=413, content_type="text/html", body="<html>"))
+    hand_in(page, PICTURES[0])
+    state = page.locator(".card [data-part=state]")
+    expect(state).to_have_text("The file is too large for the proxy in front of the server.")
+    expect(page.get_by_role("button", name="Try again")).to_be_hidden()
+
+
 def test_what_a_card_says_stays_within_it(page: Page) -> None:
     hand_in(page, PICTURES[0])
     has_answers(page, 1)

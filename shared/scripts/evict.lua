@@ -36,7 +36,7 @@ local function fields(key, ...)
   return string.find(values.err, 'WRONGTYPE', 1, true) and {} or error(values)
 end
 
--- The keys of an RQ job that has ended. False while RQ still has to run it, because somebody has put it back.
+-- Adds the keys of an RQ job that has ended, and by queue in `jobs` its id. False while RQ still has to run it, because somebody has put it back.
 local function drop_job(id, found)
   local job = fields(JOB .. id, 'status', 'origin')
   if job[1] and not (job[1] == 'finished' or job[1] == 'failed' or job[1] == 'canceled' or job[1] == 'stopped') then
@@ -44,14 +44,17 @@ local function drop_job(id, found)
   end
   found[#found + 1] = JOB .. id
   found[#found + 1] = 'rq:results:' .. id
-  for _, registry in ipairs(job[2] and {'finished', 'failed', 'canceled'} or {}) do
-    note(registries, 'rq:' .. registry .. ':' .. job[2], id)
-  end
+  if job[2] then note(found.jobs, job[2], id) end
   return true
 end
 
 local function drop(found, idempotency)
   for _, key in ipairs(found) do gone[#gone + 1] = key end
+  for queue, ids in pairs(found.jobs) do
+    for _, registry in ipairs({'finished', 'failed', 'canceled'}) do
+      for _, id in ipairs(ids) do note(registries, 'rq:' .. registry .. ':' .. queue, id) end
+    end
+  end
   gone[#gone + 1] = idempotency
   count = count + 1
 end
@@ -65,7 +68,7 @@ local function drop_prediction(id)
     return
   end
   local size = redis.pcall('STRLEN', IMAGE .. id)
-  local found = {IMAGE .. id, INPUT .. id, PREDICTION .. id}
+  local found = {IMAGE .. id, INPUT .. id, PREDICTION .. id, jobs = {}}
   if not drop_job(id, found) then
     again[#again + 1] = id
     return
@@ -78,7 +81,7 @@ end
 local function drop_batch(id)
   local batch = fields(BATCH .. id, 'state', 'chunks', 'idempotency_key')
   if is_open(batch[1]) then return end
-  local found = {BATCH .. id}
+  local found = {BATCH .. id, jobs = {}}
   for i = 0, tonumber(batch[2] or 0) - 1 do
     local chunk = id .. '-' .. i
     if not drop_job(chunk, found) then
