@@ -181,6 +181,8 @@ class AsyncQueue(AsyncMany):
                     self._settled.set()
                     async for message in pubsub.listen():
                         self._hear(message)
+                    if pubsub.connection is not None:  # `aclose` would not wait until a TLS connection is closed
+                        await pubsub.connection.disconnect()
             except Exception as error:  # whatever it is: who waits looks for himself meanwhile, every two seconds
                 log.warning("redis: %s, listening again in %s s", error, PAUSE_SECONDS)
             self._pubsub = None

@@ -405,7 +405,8 @@ def test_the_form_says_what_is_wrong_to_a_browser_and_a_script(web: FlaskClient)
     assert (page.status_code, "not a supported image" in page.get_data(as_text=True)) == (415, True)
     is_problem(web.post("/", data={"file": (BytesIO(b"hello"), "a.png")}), 415, "unsupported_type")
     for size in (11_000_000, 17_000_000):  # more than a picture may have, more than any body
-        large = {"data": {"file": (BytesIO(bytes(size)), "a.png")}}
+        head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
+        large = {"data": head + bytes(size) + b"\r\n--x--\r\n", "content_type": "multipart/form-data; boundary=x"}
         page = web.post("/", **large, headers={"Accept": "text/html"})
         assert (page.status_code, page.mimetype) == (413, "text/html")
     assert b"The upload is too large" in page.data
