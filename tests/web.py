@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import parse_qs
 
 from werkzeug.serving import make_server
 
@@ -29,10 +30,14 @@ class Web:
     def __init__(self, store: Store) -> None:
         self.app = create_app(store)
         self.calls: list[str] = []
+        #: The names in the addresses of what is posted.
+        self.posted: list[str] = []
         inner: Any = self.app.wsgi_app
 
         def counted(environ: Any, start: Any) -> Any:
             self.calls.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
+            if environ["REQUEST_METHOD"] == "POST":
+                self.posted += parse_qs(environ["QUERY_STRING"]).get("filename", [])
             return inner(environ, start)
 
         self.app.wsgi_app = counted  # type: ignore[method-assign]
@@ -69,9 +74,11 @@ def sevens(store: Store, at_once: int = 64, pause: float = 0.02) -> Iterator[Non
 
     thread = threading.Thread(target=serve)
     thread.start()
-    yield
-    stop.set()
-    thread.join()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def free_port() -> int:
