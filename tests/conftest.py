@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -60,14 +61,23 @@ def start_server(folder: Path, *options: str) -> tuple[subprocess.Popen[bytes], 
     return server, f"unix://{path}"
 
 
-@pytest.fixture(scope="session")
-def redis_url() -> Iterator[str]:
-    """One server for the session, without persistence."""
+@contextmanager
+def own_server() -> Iterator[str]:
+    """The URL of a server without persistence, as long as the block runs."""
     with tempfile.TemporaryDirectory(prefix="digitq-") as folder:
         server, url = start_server(Path(folder))
+        try:
+            yield url
+        finally:
+            server.terminate()
+            server.wait()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """One server for the session."""
+    with own_server() as url:
         yield url
-        server.terminate()
-        server.wait()
 
 
 @pytest.fixture

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import redis
@@ -26,7 +24,7 @@ from shared.settings import Settings
 from shared.store import Store, connect
 from shared.submission import Caller
 from tests import fakes
-from tests.conftest import start_server
+from tests.conftest import own_server
 from tests.pictures import seven
 from tests.test_script_errors import COUNTED
 from worker import metrics
@@ -39,11 +37,8 @@ PICTURE = bytes(20_000)
 @pytest.fixture(scope="module")
 def small_url() -> Iterator[str]:
     """A server whose limit of memory the tests set."""
-    with tempfile.TemporaryDirectory(prefix="digitq-") as folder:
-        server, url = start_server(Path(folder))
+    with own_server() as url:
         yield url
-        server.terminate()
-        server.wait()
 
 
 @pytest.fixture
