@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import Sentinel, SentinelManagedConnection
 
 from shared.errors import MemoryFull, RedisUnavailable, SettingsError
 
@@ -47,6 +47,17 @@ KEEPALIVE = {
 }
 
 
+class PrimaryConnection(SentinelManagedConnection):
+    """A connection to the primary that the sentinels name, closed after an answer that was not read to its end.
+
+    redis-py 8.1 keeps it open: whoever has it next would read the answer to another's question.
+    """
+
+    def read_response(self, *args: Any, disconnect_on_error: bool | None = True, **options: Any) -> Any:
+        """As in redis-py's other connections."""
+        return super().read_response(*args, disconnect_on_error=disconnect_on_error, **options)
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """What `redis+sentinel://[user:password@]host:port,host:port/service[/db]` says; the user is Redis's."""
@@ -69,7 +80,8 @@ class Service:
 
     def primary(self, **options: Any) -> redis.Redis:
         """A client that asks the sentinels for the primary with every new connection."""
-        return self.asked().master_for(self.name, **self.options, **options)  # type: ignore[no-any-return, no-untyped-call]
+        options = {**self.options, **options, "connection_class": PrimaryConnection}
+        return self.asked().master_for(self.name, **options)  # type: ignore[no-any-return, no-untyped-call]
 
     def asked(self) -> Sentinel:
         """Those to ask, none of which is waited for long."""

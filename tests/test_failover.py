@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
+from redis.sentinel import Sentinel
 
 from producer import AsyncQueue, Queue
 from shared import keys
@@ -96,6 +99,19 @@ def test_a_server_that_will_not_write_for_want_of_replicas_is_unavailable(pair: 
     pair[0].client.config_set("min-replicas-to-write", 2)
     with connect(f"redis://127.0.0.1:{pair[0].port}") as client, pytest.raises(RedisUnavailable):
         Store(client, Settings()).submit(seven())
+
+
+def test_no_call_reads_the_answer_to_one_that_took_too_long(
+    pair: tuple[Server, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Sentinel, "discover_master", lambda *_: ("127.0.0.1", pair[0].port))
+    with connect("redis+sentinel://127.0.0.1:1/digitq", timeout=0.2, connections=1) as client:
+        client.set("key", "value")
+        with pytest.raises(redis.exceptions.TimeoutError):
+            client.execute_command("BLPOP", "nothing", 1)  # answers after a second, with nothing
+        time.sleep(1.2)
+        assert client.get("key") == b"value"
+        assert client.ping() is True
 
 
 @pytest.mark.parametrize("url", ["redis+sentinel://a:1", "redis+sentinel://a/s", "redis+sentinel://a:1,b/s",
