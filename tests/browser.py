@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from tests.tools import tool
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
@@ -36,17 +35,9 @@ STROKES: list[list[list[tuple[float, float]]]] = [
 ]  # fmt: skip
 
 
-def chromium() -> str:
-    """The browser's path; the test is skipped without one, except where it is required."""
-    found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    if not found and os.environ.get("REQUIRE_BROWSER"):
-        pytest.fail("REQUIRE_BROWSER is set, and there is no Chromium")
-    return found or pytest.skip("needs Chromium (apt-get install chromium)")
-
-
 @contextmanager
 def browser() -> Iterator[Browser]:
-    path = chromium()
+    path = tool("chromium", *NAMES)
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield running

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import threading
 import time
@@ -16,6 +15,7 @@ import pytest
 import yaml
 
 from shared.home import ROOT
+from tests.tools import tool
 from tests.web import free_port
 
 CONFIG = ROOT / "deploy" / "dashboard" / "haproxy.cfg"
@@ -39,9 +39,7 @@ class Dashboard(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    binary = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
-    if not binary:
-        pytest.skip("needs haproxy (apt-get install haproxy)")
+    binary = tool("haproxy")
     port, file = free_port(), tmp_path_factory.mktemp("haproxy") / "haproxy.cfg"
     with ThreadingHTTPServer(("127.0.0.1", 0), Dashboard) as behind:
         text = CONFIG.read_text()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import re
-import shutil
 import socket
 import subprocess
 import threading
@@ -16,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from shared.home import ROOT
-
-pytestmark = pytest.mark.skipif(not shutil.which("haproxy"), reason="needs haproxy")
+from tests.tools import tool
 
 
 class Dying:
@@ -59,7 +57,7 @@ def proxied(tmp_path: Path) -> Iterator[tuple[int, Dying]]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     dying = Dying()
-    command = ["haproxy", "-db", "-q", "-f", str(configured(tmp_path, port, dying.port))]
+    command = [tool("haproxy"), "-db", "-q", "-f", str(configured(tmp_path, port, dying.port))]
     with subprocess.Popen(command) as haproxy:
         end = time.monotonic() + 10
         while not listens(port) and time.monotonic() < end:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import shutil
 import subprocess
 import time
 from base64 import b64encode
@@ -25,6 +24,7 @@ from shared.settings import Settings
 from shared.store import Store
 from tests.browser import Troubles, browser
 from tests.pictures import seven
+from tests.tools import tool
 from tests.web import free_port, sevens, web_process
 
 SITE = HOME / "deploy" / "nginx.conf"
@@ -64,9 +64,7 @@ def written(folder: Path, port: int, web: int, strips: bool) -> Path:
 @pytest.fixture(scope="module", params=["kept", "stripped"])
 def proxied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[str]:
     """The URL under which nginx serves a web process."""
-    binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if not binary:
-        pytest.skip("needs nginx (apt-get install nginx-light)")
+    binary = tool("nginx-light", "nginx")
     folder, port, web = tmp_path_factory.mktemp("nginx"), free_port(), free_port()
     file = written(folder, port, web, request.param == "stripped")
     command = [binary, "-p", str(folder), "-e", str(folder / "log"), "-c", str(file)]

@@ -1,0 +1,23 @@
+"""Programs of the system that some tests need: a browser, proxies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+
+def tool(package: str, *names: str) -> str:
+    """The path of the first of these programs, else of the one named like its package.
+
+    Without it the test is skipped; it fails where `REQUIRE_TOOLS` is set, as in CI.
+    """
+    places = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
+    for name in names or (package,):
+        if path := shutil.which(name, path=places):
+            return path
+    hint = f"needs {package} (apt-get install {package})"
+    if os.environ.get("REQUIRE_TOOLS"):
+        pytest.fail(f"{hint}, and REQUIRE_TOOLS is set")
+    pytest.skip(hint)
