@@ -102,15 +102,17 @@ def main() -> None:
 @main.command()
 @click.option("--host", help="Address to bind  [DIGITQ_HOST]")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to bind  [DIGITQ_PORT]")
-@click.option("--workers", default=2, show_default=True, help="Worker processes")
-def up(host: str | None, port: int | None, workers: int) -> None:
+@click.option("--workers", type=click.IntRange(0), default=2, show_default=True, help="Worker processes")
+@click.option("--parent", type=click.IntRange(1), help="Stop also when this process, which started it, is gone")
+def up(host: str | None, port: int | None, workers: int, parent: int | None) -> None:
     """Start everything on this machine; Ctrl-C stops it.
 
-    That is an embedded server, unless REDIS_URL is set, the web process and the workers.
+    That is an embedded server, unless REDIS_URL is set, the web process and the workers. What dies is started again;
+    what was stopped with SIGTERM is not.
     """
     from shared.home import run
 
-    sys.exit(run(Settings.from_env(), host, port, workers))
+    sys.exit(run(Settings.from_env(), host, port, workers, parent or 0))
 
 
 @main.command()

@@ -1,15 +1,28 @@
-"""Where `digitq up` has its server listen, and whether one does: clients and workers in the same folder find it."""
+"""Where `digitq up` has its server listen, whether one does, and the lock that keeps a second one off its data.
+
+Clients and workers in the same folder find the server this way.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
+import tempfile
+import time
 import zlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from shared.errors import SettingsError
 
 #: Longest path of a Unix socket that every system takes (sun_path of macOS, less the final zero).
 MAX_SOCKET_PATH = 103
+#: Seconds that the lock is waited for: a server whose `digitq up` was just killed ends within that.
+LOCK_SECONDS = 0.5
+#: Bytes that have to fit on the disk at a start.
+ROOM_BYTES = 65_536
 
 
 def socket_path(state_dir: Path) -> Path:
@@ -32,3 +45,47 @@ def running_server(state_dir: Path) -> str:
             probe.connect(str(path))
             return f"unix://{path}"
     return ""
+
+
+@contextmanager
+def locked(state_dir: Path) -> Iterator[int]:
+    """Makes the folder of the server's data and locks it; yields the descriptor of the lock, for the server to inherit.
+
+    The kernel releases the lock when the last process that has the descriptor ends: none outlives a kill, and none is
+    free while a server still runs. Raises SettingsError where another `digitq up` has it, or the folder cannot be
+    written.
+    """
+    folder = (state_dir / "redis").absolute()
+    try:
+        lock = _open_lock(folder)
+    except OSError as error:
+        raise SettingsError(
+            f"{folder} cannot be written ({error.strerror}): make room or set DIGITQ_STATE_DIR to a folder that can"
+        ) from error
+    try:
+        if not _locks(lock) or running_server(state_dir):
+            raise SettingsError(f"another digitq runs with the data in {folder}: stop it, or set DIGITQ_STATE_DIR")
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _open_lock(folder: Path) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as room:
+        room.write(bytes(ROOM_BYTES))
+    return os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+
+
+def _locks(lock: int) -> bool:
+    """Takes the lock, unless somebody else keeps it."""
+    end = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.05)
+        else:
+            return True

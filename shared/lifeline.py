@@ -1,0 +1,65 @@
+"""Kills child processes when the process that started them is killed, so that none is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+#: Reads lines of process groups; at the end of its input it kills those of the last line.
+_GUARD = """
+trap '' INT TERM HUP
+groups=
+while read -r line; do groups=$line; done
+for group in $groups; do kill -9 -- "-$group" 2>/dev/null; done
+"""
+
+
+def before_exec() -> Callable[[], None] | None:
+    """Returns what a child runs before its program, so that the kernel kills it with us; None where it does not.
+
+    The kernel watches the thread that starts the child: it has to be the main one, which lives as long as we do.
+    """
+    if sys.platform != "linux":
+        return None
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # killed before the kernel was asked
+            os._exit(1)
+
+    return ask
+
+
+class Guard:
+    """A shell beside us that kills our children's process groups when we are gone, where the kernel does not."""
+
+    def __init__(self) -> None:
+        self._shell: subprocess.Popen[bytes] | None = None
+        self._groups: Sequence[int] = ()
+
+    def watch(self, groups: Sequence[int]) -> None:
+        """Has these groups, and no others, killed when we are. Starts another shell if the last one was killed."""
+        gone = self._shell is None or self._shell.poll() is not None
+        if not gone and groups == self._groups:
+            return
+        if gone:
+            self._shell = subprocess.Popen(["sh", "-c", _GUARD], stdin=subprocess.PIPE, process_group=0)
+        assert self._shell and self._shell.stdin
+        with contextlib.suppress(OSError):
+            os.write(self._shell.stdin.fileno(), " ".join(map(str, groups)).encode() + b"\n")
+            self._groups = groups
+
+    def close(self) -> None:
+        """Ends the shell; nothing is killed."""
+        if self._shell:
+            self._groups = (-1,)
+            self.watch(())
+            self._shell.communicate()
+            self._shell = None
