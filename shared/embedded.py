@@ -72,7 +72,7 @@ def locked(state_dir: Path) -> Iterator[int]:
 
 def _open_lock(folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder, buffering=0) as room:
+    with tempfile.TemporaryFile(dir=folder) as room:
         room.write(bytes(ROOM_BYTES))
     return os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
 

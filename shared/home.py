@@ -105,7 +105,7 @@ def _wait_until_loaded(supervisor: Supervisor, server: Process, url: str, log: P
 
     Raises RedisUnavailable if it ends by itself or makes no progress, SystemExit if all is to be stopped.
     """
-    client = connect(url)
+    client = connect(url, timeout=2)  # a server that loads answers between two pieces
     progress, progress_at = object(), time.monotonic()
     said_at = progress_at
     while True:

@@ -11,12 +11,12 @@ import sys
 from collections.abc import Callable, Sequence
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-#: Reads lines of process groups; at the end of its input it kills those of the last line.
+#: Reads lines of process groups; at the end of its input it kills those of the last line, or of its arguments.
 _GUARD = """
 trap '' INT TERM HUP
-groups=
+groups=$*
 while read -r line; do groups=$line; done
-for group in $groups; do kill -9 -- "-$group" 2>/dev/null; done
+for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
 """
 
 
@@ -46,20 +46,18 @@ class Guard:
 
     def watch(self, groups: Sequence[int]) -> None:
         """Has these groups, and no others, killed when we are. Starts another shell if the last one was killed."""
-        gone = self._shell is None or self._shell.poll() is not None
-        if not gone and groups == self._groups:
-            return
-        if gone:
-            self._shell = subprocess.Popen(["sh", "-c", _GUARD], stdin=subprocess.PIPE, process_group=0)
-        assert self._shell and self._shell.stdin
-        with contextlib.suppress(OSError):
-            os.write(self._shell.stdin.fileno(), " ".join(map(str, groups)).encode() + b"\n")
-            self._groups = groups
+        words = [str(group) for group in groups]
+        if self._shell is None or self._shell.poll() is not None:
+            command = ["sh", "-c", _GUARD, "guard", *words]
+            self._shell = subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0)
+        elif groups != self._groups:
+            assert self._shell.stdin
+            with contextlib.suppress(OSError):  # killed just now: the next call starts another
+                os.write(self._shell.stdin.fileno(), " ".join(words).encode() + b"\n")
+        self._groups = groups
 
     def close(self) -> None:
         """Ends the shell; nothing is killed."""
+        self.watch(())
         if self._shell:
-            self._groups = (-1,)
-            self.watch(())
             self._shell.communicate()
-            self._shell = None

@@ -58,7 +58,7 @@ class Process:
     def judge(self, code: int) -> str:
         """Decides after an end whether and when it is started again, and returns what to say about it."""
         lived = time.monotonic() - self.began
-        by_itself = code > 0
+        by_itself = code not in (0, -signal.SIGTERM, -signal.SIGKILL)
         self.failures = 0 if lived > SETTLED_SECONDS or not by_itself else self.failures + 1
         self.quick = self.quick + 1 if by_itself and lived < QUICK_SECONDS else 0
         if not self.wanted:
