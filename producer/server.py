@@ -16,7 +16,7 @@ from flask import Flask
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from granian.server import Server
+from granian.server import MPServer
 
 from producer.access import read_keys
 from producer.app import create_app
@@ -116,7 +116,7 @@ class Interrupt(threading.Event):
         return super().wait(timeout)
 
 
-class WebServer(Server):
+class WebServer(MPServer):
     """granian's server, but it also replaces a process that is killed twice within seconds.
 
     granian takes that for a crash loop and ends. Here only a process that ends by itself counts as crashed.

@@ -7,7 +7,6 @@ import random
 import resource
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from shared.home import ROOT, embedded, http_ok, server_binary
 from shared.store import connect
 from tests.pictures import seven
 from tests.stack import TAG, Stack, client_of, up
+from tests.web import free_port
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -48,12 +48,6 @@ def folder() -> Iterator[Path]:
     """With a short path, as a socket in it needs."""
     with tempfile.TemporaryDirectory(prefix="digitq-") as name:
         yield Path(name)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def environment(folder: Path, **env: str) -> dict[str, str]:
