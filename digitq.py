@@ -15,7 +15,15 @@ from typing import Any, ClassVar
 import click
 
 from shared import VERSION, extras, logs
-from shared.errors import DigitqError, MissingPart, ModelError, PredictionFailed, SettingsError, Unauthorized
+from shared.errors import (
+    CannotStart,
+    DigitqError,
+    MissingPart,
+    ModelError,
+    PredictionFailed,
+    SettingsError,
+    Unauthorized,
+)
 from shared.settings import Settings
 
 FAILED, USAGE, UNAVAILABLE, TIMEOUT, BAD_MODEL = 1, 2, 3, 4, 78
@@ -23,7 +31,9 @@ FAILED, USAGE, UNAVAILABLE, TIMEOUT, BAD_MODEL = 1, 2, 3, 4, 78
 
 def exit_code(error: DigitqError) -> int:
     """What a shell learns of an error; all that may pass by itself is `unavailable`."""
-    codes = {SettingsError: USAGE, MissingPart: USAGE, PredictionFailed: FAILED, ModelError: BAD_MODEL}
+    codes: dict[type[DigitqError], int] = {
+        SettingsError: USAGE, CannotStart: USAGE, MissingPart: USAGE, PredictionFailed: FAILED, ModelError: BAD_MODEL,
+    }  # fmt: skip
     return UNAVAILABLE if error.status in (429, 503) else codes.get(type(error), FAILED)
 
 

@@ -1,4 +1,4 @@
-"""Writes the output of several processes to one place, without ever waiting for whoever reads it."""
+"""Writes the output of several processes to one descriptor without ever blocking on its reader."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import os
 import select
 import time
 
-#: A pipe that counts as writable takes so many bytes without blocking (PIPE_BUF is at least 512 everywhere).
+#: A pipe that `select` calls writable takes this many bytes without blocking (POSIX: PIPE_BUF is at least 512).
 PIECE_BYTES = 512
-#: Bytes that are kept for a reader that has stopped reading; lines beyond that are dropped.
+#: Bytes that are buffered for a reader that has stopped reading; further lines are dropped.
 PENDING_BYTES = 1024 * 1024
-#: Seconds that a reader gets at the end for what is left.
+#: Seconds that `close` waits for a slow reader.
 CLOSE_SECONDS = 1.0
-#: Foreground colours of names on a terminal: cyan, yellow, green, magenta, red, blue.
+#: ANSI foreground colours of the names on a terminal: cyan, yellow, green, magenta, red, blue.
 COLOURS = (36, 33, 32, 35, 31, 34)
 
 
 class Console:
-    """Lines of named sources on a descriptor, standard output unless told otherwise.
+    """Writes lines of named sources to a descriptor, by default standard output.
 
-    A closed pipe or a full disk drops lines, and raises nothing: it must not keep a service from running or stopping.
+    A closed pipe or a full disk drops lines and raises nothing: it must not keep a service from running or stopping.
     """
 
     def __init__(self, descriptor: int = 1) -> None:
@@ -30,7 +30,7 @@ class Console:
         self._dropped = 0
 
     def line(self, name: str, text: bytes) -> None:
-        """Writes one line, without its end, behind the name of its source."""
+        """Writes one line, given without its newline, after the name of its source."""
         if name not in self._names:
             self._names.append(name)
         head = f"{name:<8} | "
@@ -39,7 +39,7 @@ class Console:
         self.write(head.encode() + text)
 
     def write(self, text: bytes) -> None:
-        """Writes text, without its last line end, as it is."""
+        """Writes text, given without its last newline, unchanged."""
         if len(self._pending) + len(text) > PENDING_BYTES:
             self._dropped += 1
             return
@@ -50,7 +50,7 @@ class Console:
         self.flush()
 
     def flush(self) -> None:
-        """Passes on what the reader takes now."""
+        """Writes as much of the buffer as the reader accepts now."""
         while self._pending and self._is_writable():
             try:
                 written = os.write(self._descriptor, self._pending[:PIECE_BYTES])
@@ -61,7 +61,7 @@ class Console:
             del self._pending[:written]
 
     def close(self) -> None:
-        """Passes on what is left, as far as the reader takes it soon."""
+        """Writes the rest of the buffer; gives up on a reader that does not accept it within a second."""
         end = time.monotonic() + CLOSE_SECONDS
         self.flush()
         while self._pending and time.monotonic() < end:

@@ -1,7 +1,4 @@
-"""Where `digitq up` has its server listen, whether one does, and the lock that keeps a second one off its data.
-
-Clients and workers in the same folder find the server this way.
-"""
+"""The state directory of `digitq up`: its lock, and the socket by which clients in the same folder find its server."""
 
 from __future__ import annotations
 
@@ -15,13 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from shared.errors import SettingsError
+from shared.errors import CannotStart
 
 #: Longest path of a Unix socket that every system takes (sun_path of macOS, less the final zero).
 MAX_SOCKET_PATH = 103
-#: Seconds that the lock is waited for: a server whose `digitq up` was just killed ends within that.
+#: Seconds to wait for the lock: a server whose `digitq up` was just killed ends within that.
 LOCK_SECONDS = 0.5
-#: Bytes that have to fit on the disk at a start.
+#: Bytes that must fit on the disk at start.
 ROOM_BYTES = 65_536
 
 
@@ -49,22 +46,21 @@ def running_server(state_dir: Path) -> str:
 
 @contextmanager
 def locked(state_dir: Path) -> Iterator[int]:
-    """Makes the folder of the server's data and locks it; yields the descriptor of the lock, for the server to inherit.
+    """Creates and locks the folder of the server's data; yields the lock's descriptor, for the server to inherit.
 
-    The kernel releases the lock when the last process that has the descriptor ends: none outlives a kill, and none is
-    free while a server still runs. Raises SettingsError where another `digitq up` has it, or the folder cannot be
-    written.
+    The kernel releases the lock when the last process with the descriptor ends: no lock is stale, and none is free
+    while a server still runs. Raises CannotStart if another `digitq up` holds it or the folder cannot be written.
     """
     folder = (state_dir / "redis").absolute()
     try:
         lock = _open_lock(folder)
     except OSError as error:
-        raise SettingsError(
-            f"{folder} cannot be written ({error.strerror}): make room or set DIGITQ_STATE_DIR to a folder that can"
+        raise CannotStart(
+            f"{folder} cannot be written ({error.strerror}): make room there, or set DIGITQ_STATE_DIR to another folder"
         ) from error
     try:
         if not _locks(lock) or running_server(state_dir):
-            raise SettingsError(f"another digitq runs with the data in {folder}: stop it, or set DIGITQ_STATE_DIR")
+            raise CannotStart(f"another digitq runs with the data in {folder}: stop it, or set DIGITQ_STATE_DIR")
         yield lock
     finally:
         os.close(lock)
@@ -78,7 +74,7 @@ def _open_lock(folder: Path) -> int:
 
 
 def _locks(lock: int) -> bool:
-    """Takes the lock, unless somebody else keeps it."""
+    """Takes the lock; returns False if another process keeps holding it."""
     end = time.monotonic() + LOCK_SECONDS
     while True:
         try:

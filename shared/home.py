@@ -1,4 +1,4 @@
-"""Everything on one machine: the embedded server, the web process and the workers, stopped in the reverse order."""
+"""Runs everything on one machine: the embedded server, the web process and the workers."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ import redis
 
 from shared.console import Console
 from shared.embedded import locked, socket_path
-from shared.errors import MissingPart, RedisUnavailable, SettingsError
+from shared.errors import CannotStart, MissingPart, RedisUnavailable
 from shared.extras import require
 from shared.settings import Settings, child_environment, server_is_given, without_password
 from shared.store import Store, connect
 from shared.supervisor import Process, Supervisor
 
 ROOT = Path(__file__).parent.parent
-#: Seconds that web and workers get to finish what they hold, and the server to end after them.
+#: Seconds that web and workers get to finish their work, and then the server to shut down.
 STOP_SECONDS, SERVER_STOP_SECONDS = 15.0, 10.0
-#: Seconds between two lines about a server that loads its log, and without progress before it is given up.
+#: Seconds between two progress lines while the server loads its log, and without progress until it is given up.
 SAY_SECONDS, STALL_SECONDS = 3.0, 120.0
 
 
 def run(settings: Settings, host: str | None, port: int | None, workers: int, parent: int = 0) -> int:
-    """Starts everything, says when it is ready, and keeps it running until told to stop; returns the exit status.
+    """Starts everything, prints when it is ready, and supervises it until told to stop; returns the exit status.
 
-    `parent` is the process whose end stops everything too; 0 for none.
+    `parent` is a process id whose end stops everything too; 0 for none. Raises CannotStart, MissingPart, SettingsError
+    or RedisUnavailable.
     """
     host, port = host or settings.host, port or settings.port
     _check_parts()
@@ -69,7 +70,7 @@ def run(settings: Settings, host: str | None, port: int | None, workers: int, pa
 
 @contextmanager
 def embedded(state_dir: Path) -> Iterator[str]:
-    """An embedded server alone, with its data under `state_dir`; yields its URL."""
+    """Runs an embedded server alone, with its data under `state_dir`; yields its URL."""
     supervisor = Supervisor(Console())
     with locked(state_dir) as held, _server(supervisor, state_dir, held) as (_, url):
         yield url
@@ -78,7 +79,7 @@ def embedded(state_dir: Path) -> Iterator[str]:
 
 @contextmanager
 def _server(supervisor: Supervisor, state_dir: Path, held: int) -> Iterator[tuple[Process, str]]:
-    """The embedded server, once it has loaded its log, and its URL. It keeps the lock as long as it runs."""
+    """Runs the embedded server; yields it and its URL once it has loaded its log. The server inherits the lock."""
     folder, path = (state_dir / "redis").absolute(), socket_path(state_dir)
     arguments = [text for name, value in server_options(folder, path).items() for text in (f"--{name}", value)]
     server = Process("server", [server_binary(), *arguments], keep=True, pass_fds=(held,))
@@ -91,7 +92,7 @@ def _server(supervisor: Supervisor, state_dir: Path, held: int) -> Iterator[tupl
 
 
 def server_options(folder: Path, socket: Path) -> dict[str, str]:
-    """The embedded server's options by name: everything is logged, and a full memory refuses instead of evicting."""
+    """Returns the embedded server's options by name: every write is logged, and full memory refuses, never evicts."""
     return {
         "port": "0", "unixsocket": str(socket), "unixsocketperm": "700", "dir": str(folder), "save": "",
         "appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction",
@@ -101,9 +102,9 @@ def server_options(folder: Path, socket: Path) -> dict[str, str]:
 
 
 def _wait_until_loaded(supervisor: Supervisor, server: Process, url: str, log: Path) -> None:
-    """Returns once the server serves, however long that takes, and says how far it is.
+    """Waits until the server has loaded its log, however long that takes, and reports the progress.
 
-    Raises RedisUnavailable if it ends by itself or makes no progress, SystemExit if all is to be stopped.
+    Raises RedisUnavailable if the server fails or makes no progress, SystemExit if a shutdown was asked for.
     """
     client = connect(url, timeout=2)  # a server that loads answers between two pieces
     progress, progress_at = object(), time.monotonic()
@@ -134,7 +135,10 @@ def _wait_until_loaded(supervisor: Supervisor, server: Process, url: str, log: P
 def _serve(
     supervisor: Supervisor, server: Process | None, web: Process, fleet: Sequence[Process], url: str, redis_url: str
 ) -> int:
-    """Keeps everything running, says when it is ready; returns the exit status once all is to be stopped."""
+    """Supervises everything and prints when it is ready; returns the exit status when it is time to stop.
+
+    That is when told to, when web or all workers have failed for good, or when an operator has stopped all of them.
+    """
     ready_said = False
     while not supervisor.stopping:
         supervisor.tend(0.2)
@@ -153,7 +157,7 @@ def _serve(
 
 
 def _environment(**changes: str) -> dict[str, str]:
-    """The environment of web and workers, which find this digitq whatever folder they run in."""
+    """Returns the environment of web and workers, in which Python finds this digitq from any folder."""
     env = child_environment(**changes)
     return {**env, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), env.get("PYTHONPATH"))))}
 
@@ -181,7 +185,7 @@ def server_binary() -> str:
 
 
 def _last_line(path: Path) -> str:
-    """The last line of a log, or "" if there is none."""
+    """Returns the last line of a log, or "" if there is none."""
     with suppress(OSError, IndexError), path.open("rb") as log:
         log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
         return log.read().decode(errors="replace").splitlines()[-1]
@@ -194,7 +198,7 @@ def _check_port(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise SettingsError(f"{host}:{port} cannot be bound ({error.strerror}); choose another PORT") from error
+            raise CannotStart(f"{host}:{port} cannot be bound ({error.strerror}); choose another PORT") from error
 
 
 def ready(url: str, redis_url: str) -> str:

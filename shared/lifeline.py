@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-#: Reads lines of process groups; at the end of its input it kills those of the last line, or of its arguments.
+#: Takes process groups as arguments and reads newer lists, one a line; kills those of the last list at end of input.
 _GUARD = """
 trap '' INT TERM HUP
 groups=$*
@@ -21,9 +21,9 @@ for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
 
 
 def before_exec() -> Callable[[], None] | None:
-    """Returns what a child runs before its program, so that the kernel kills it with us; None where it does not.
+    """Returns a `preexec_fn` by which the kernel kills a child when this process ends (Linux), or None elsewhere.
 
-    The kernel watches the thread that starts the child: it has to be the main one, which lives as long as we do.
+    The kernel watches the thread that starts the child, so that has to be the main thread.
     """
     if sys.platform != "linux":
         return None
@@ -38,14 +38,17 @@ def before_exec() -> Callable[[], None] | None:
 
 
 class Guard:
-    """A shell beside us that kills our children's process groups when we are gone, where the kernel does not."""
+    """Runs a shell that kills the children's process groups when this process ends: for systems without PDEATHSIG.
+
+    The shell reads a pipe whose only write end is here; the end of its input means that this process is gone.
+    """
 
     def __init__(self) -> None:
         self._shell: subprocess.Popen[bytes] | None = None
         self._groups: Sequence[int] = ()
 
     def watch(self, groups: Sequence[int]) -> None:
-        """Has these groups, and no others, killed when we are. Starts another shell if the last one was killed."""
+        """Sets the process groups to kill. Starts another shell if the last one was killed."""
         words = [str(group) for group in groups]
         if self._shell is None or self._shell.poll() is not None:
             command = ["sh", "-c", _GUARD, "guard", *words]
@@ -57,7 +60,7 @@ class Guard:
         self._groups = groups
 
     def close(self) -> None:
-        """Ends the shell; nothing is killed."""
+        """Ends the shell without killing anything."""
         self.watch(())
         if self._shell:
             self._shell.communicate()

@@ -1,4 +1,4 @@
-"""Runs processes side by side: passes their output on, starts again what dies, and stops all in order."""
+"""Supervises processes: forwards their output, restarts those that die, and stops them."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from collections.abc import Mapping, Sequence
 from shared import lifeline
 from shared.console import Console
 
-#: Exit statuses that another start would not change: usage or settings, and a model that is refused.
+#: Exit statuses that a restart would not change: wrong usage or settings, and a refused model.
 FINAL = (2, 78)
-#: A process that fails by itself so many times in a row, each time within so many seconds, is given up.
+#: A process that fails this often in a row, each time within this many seconds of its start, is given up.
 MOST_FAILURES, QUICK_SECONDS = 5, 3.0
-#: Seconds before a process is started again: the first, doubled with each failure in a row, up to the second.
+#: Back-off in seconds: the first pause, doubled with each further failure, and its limit.
 FIRST_PAUSE, LONGEST_PAUSE = 0.3, 10.0
-#: One that has run for so many seconds has started well: its failures are forgotten.
+#: Seconds of running after which earlier failures no longer count.
 SETTLED_SECONDS = 60.0
-#: Seconds that the kernel may take to end a process that is killed.
+#: Seconds to wait for the kernel to end a process after SIGKILL.
 KILL_SECONDS = 5.0
 _READ_BYTES = 65_536
 
 
 class Process:
-    """One command that is to run, in a process group of its own. `keep`: also where somebody has stopped it."""
+    """A command to keep running, in a process group of its own. With `keep` it is restarted even after SIGTERM."""
 
     def __init__(
         self, name: str, command: Sequence[str], env: Mapping[str, str] | None = None, *, keep: bool = False,
         pass_fds: Sequence[int] = (),
     ) -> None:  # fmt: skip
         self.name, self.command, self.env, self.keep, self.pass_fds = name, command, env, keep, pass_fds
-        #: Exit status with which it has ended for good; 0 where somebody has stopped it, None while it is to run.
+        #: Final exit status; 0 if an operator stopped it, None while it is to run.
         self.code: int | None = None
-        #: How many times in a row it has ended by itself, soon after its start.
+        #: Failures in a row: ends that were not SIGKILL, SIGTERM or status 0, within a minute of the start.
         self.failures = 0
         self.wanted = False
         self.child: subprocess.Popen[bytes] | None = None
@@ -46,17 +46,17 @@ class Process:
 
     @property
     def runs(self) -> bool:
-        """True from a start until the supervisor has noticed the end."""
+        """True from a start until the supervisor has noticed the exit."""
         return self.child is not None
 
     def signal_group(self, number: int) -> None:
-        """Sends a signal to it and to what it has started itself, also after its own end."""
+        """Sends a signal to the process and its descendants, even if the process itself has exited."""
         if self.child:
             with contextlib.suppress(OSError):
                 os.killpg(self.child.pid, number)
 
     def judge(self, code: int) -> str:
-        """Decides after an end whether and when it is started again, and returns what to say about it."""
+        """Decides after an exit whether and when to restart, and returns the line to log."""
         lived = time.monotonic() - self.began
         by_itself = code not in (0, -signal.SIGTERM, -signal.SIGKILL)
         self.failures = 0 if lived > SETTLED_SECONDS or not by_itself else self.failures + 1
@@ -76,14 +76,14 @@ class Process:
 
 
 class Supervisor:
-    """Keeps processes running. Single-threaded: nothing happens but in `tend` and `stop`.
+    """Keeps processes running from a single thread: everything happens in `tend` and `stop`.
 
-    Its children are killed with it. With `parent`, it is itself to stop when that process, which started it, is gone.
+    The children are killed if this process is killed. `parent` is a process id whose end sets `stopping`; 0 for none.
     """
 
     def __init__(self, console: Console, parent: int = 0) -> None:
         self.console = console
-        #: Set by a signal, or by the end of the parent: all is to be stopped.
+        #: True once a signal or the end of the parent asks for a shutdown.
         self.stopping = False
         self._parent = parent
         self._processes: list[Process] = []
@@ -92,26 +92,23 @@ class Supervisor:
         self._guard = None if self._before_exec else lifeline.Guard()
 
     def stop_on_signals(self) -> None:
-        """From now on Ctrl-C, SIGTERM and the end of the terminal set `stopping`."""
+        """Installs handlers for SIGINT, SIGTERM and SIGHUP that set `stopping`."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` wants it
-                signal.signal(number, self._told)
-
-    def _told(self, *_: object) -> None:
-        self.stopping = True
+                signal.signal(number, lambda *_: setattr(self, "stopping", True))
 
     def say(self, text: str) -> None:
-        """Writes a line of our own."""
+        """Logs a line of the supervisor itself."""
         self.console.line("up", text.encode())
 
     def start(self, process: Process) -> None:
-        """Starts a process, and again whenever it dies."""
+        """Starts a process; from now on `tend` restarts it."""
         process.wanted = True
         self._processes.append(process)
         self._start(process)
 
     def tend(self, seconds: float) -> None:
-        """One round: waits for output for so many seconds at most, passes it on, and starts again what has died."""
+        """Waits for output for at most `seconds`, forwards it, and handles exits and restarts."""
         for key, _ in self._selector.select(seconds):
             self._pass_on(key.data)
         self.console.flush()
@@ -125,7 +122,7 @@ class Supervisor:
         self._watch()
 
     def stop(self, processes: Sequence[Process], seconds: float) -> bool:
-        """Tells these to stop, and kills those that have not after so many seconds. Returns whether none was killed."""
+        """Sends SIGTERM, and SIGKILL to those that still run after `seconds`. Returns True if none had to be killed."""
         for process in processes:
             process.wanted = False
             if process.child:
@@ -139,7 +136,7 @@ class Supervisor:
         return not late
 
     def close(self) -> None:
-        """Passes on the last output; everything has been stopped."""
+        """Writes the last output. To be called after all processes have been stopped."""
         if self._guard:
             self._guard.close()
         self._selector.close()
@@ -172,7 +169,7 @@ class Supervisor:
             self._guard.watch([process.child.pid for process in self._processes if process.child])
 
     def _pass_on(self, process: Process) -> bool:
-        """Writes the lines that have come from a process. Returns False when there are no more, for now or for ever."""
+        """Forwards one read of a process's output. Returns False if there was nothing to read."""
         assert process.child and process.child.stdout
         try:
             data = os.read(process.child.stdout.fileno(), _READ_BYTES)
@@ -191,7 +188,7 @@ class Supervisor:
         return True
 
     def _bury(self, process: Process) -> None:
-        """Ends what a dead process has left behind, passes on its last words, and decides what follows."""
+        """Kills the descendants of an exited process, forwards its last output, and schedules a restart if due."""
         assert process.child and process.child.stdout
         process.signal_group(signal.SIGKILL)
         for _ in range(100):

@@ -21,7 +21,7 @@ import pytest
 from producer import State
 from shared import home
 from shared.embedded import locked, socket_path
-from shared.errors import RedisUnavailable, SettingsError
+from shared.errors import CannotStart, RedisUnavailable
 from shared.home import ROOT, embedded, http_ok, server_binary
 from shared.store import connect
 from tests.pictures import seven
@@ -230,7 +230,7 @@ def test_of_two_that_start_at_once_exactly_one_does(folder: Path) -> None:
 def test_the_second_one_says_so_within_a_second(folder: Path) -> None:
     with locked(folder):
         start = time.monotonic()
-        with pytest.raises(SettingsError, match="another digitq runs with the data in"), locked(folder):
+        with pytest.raises(CannotStart, match="another digitq runs with the data in"), locked(folder):
             pass
         assert time.monotonic() - start < 10
     with locked(folder):
@@ -241,7 +241,7 @@ def test_the_lock_is_kept_while_a_server_that_was_left_behind_still_runs(folder:
     with locked(folder) as held:
         server = subprocess.Popen(["sleep", "600"], pass_fds=(held,))
     try:
-        with pytest.raises(SettingsError, match="another digitq"), locked(folder):
+        with pytest.raises(CannotStart, match="another digitq"), locked(folder):
             pass
     finally:
         server.kill()
