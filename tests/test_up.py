@@ -28,7 +28,7 @@ from tests.pictures import seven
 from tests.stack import TAG, Stack, client_of, up
 from tests.web import free_port
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 #: `make up` of this interpreter's digitq; it installs nothing.
 MAKE = ["make", "-o", ".venv/.installed", "up", f"BIN={Path(sys.executable).parent}"]
@@ -106,23 +106,37 @@ def is_whole(running: Stack, before: Set[int], victim: int) -> bool:
     return victim not in pids and len(pids) == len(before)
 
 
+#: Every kind of process in the tree of `make up`.
+KINDS = ["make", "digitq up", "web", "web's child", "digitq worker", "server"]
+
+
+def victims(running: Stack, kind: str) -> list[int]:
+    """The processes of a kind; of granian's two, the parent or the child."""
+    if kind == "make":
+        return [running.process.pid]
+    if kind == "server":
+        return running.pids("unixsocket")
+    if not kind.startswith("web"):
+        return running.pids(kind)
+    web = running.pids("digitq web")
+    parents = {pid: int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in web}
+    return [pid for pid in web if (parents[pid] in web) == (kind == "web's child")]
+
+
 def test_whatever_process_is_killed_either_all_goes_on_or_all_is_gone(folder: Path) -> None:
-    chance, port, rounds, ids = random.Random(), free_port(), 10, list[str]()
-    while rounds:
+    chance, port, ids = random.Random(), free_port(), list[str]()
+    plan = [*KINDS, *chance.choices(KINDS, k=4)]
+    chance.shuffle(plan)
+    print(plan)
+    while plan:
         with started(folder, *MAKE, port=port, workers=2) as running:
             running.wait_until_ready(LONG)
-            while rounds and running.process.poll() is None:
-                rounds -= 1
+            while plan and running.process.poll() is None:
+                kind = plan.pop()
                 with client_of(running.url) as client:
                     ids.append(client.submit(seven()).id)
-                # Every kind of process is as likely, however many there are of it.
-                kinds = {
-                    "make": [running.process.pid],
-                    **{word: running.pids(word) for word in ("digitq up", "digitq web", "digitq worker", "unixsocket")},
-                }
-                kind = chance.choice(list(kinds))
-                before, victim = set(running.pids()), chance.choice(kinds[kind])
-                print(f"{kind} {victim} of {sorted(before)}")
+                before, victim = set(running.pids()), chance.choice(victims(running, kind))
+                print(f"{kind}: {victim} of {sorted(before)}")
                 os.kill(victim, signal.SIGKILL)
                 if kind in ("make", "digitq up"):
                     running.process.wait(SOON)
