@@ -12,7 +12,7 @@ REQUIREMENTS := requirements.txt $(wildcard */requirements.txt */*/requirements.
 .PHONY: up test lint train bench compose-test hostile hostile-clients clean
 
 up: $(INSTALLED)
-	@exec $(BIN)/digitq up --port $(PORT) --workers $(WORKERS)
+	@exec $(BIN)/digitq up --port $(PORT) --workers $(WORKERS) --parent $$PPID
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)

@@ -15,7 +15,15 @@ from typing import Any, ClassVar
 import click
 
 from shared import VERSION, extras, logs
-from shared.errors import DigitqError, MissingPart, ModelError, PredictionFailed, SettingsError, Unauthorized
+from shared.errors import (
+    CannotStart,
+    DigitqError,
+    MissingPart,
+    ModelError,
+    PredictionFailed,
+    SettingsError,
+    Unauthorized,
+)
 from shared.settings import Settings
 
 FAILED, USAGE, UNAVAILABLE, TIMEOUT, BAD_MODEL = 1, 2, 3, 4, 78
@@ -23,7 +31,9 @@ FAILED, USAGE, UNAVAILABLE, TIMEOUT, BAD_MODEL = 1, 2, 3, 4, 78
 
 def exit_code(error: DigitqError) -> int:
     """What a shell learns of an error; all that may pass by itself is `unavailable`."""
-    codes = {SettingsError: USAGE, MissingPart: USAGE, PredictionFailed: FAILED, ModelError: BAD_MODEL}
+    codes: dict[type[DigitqError], int] = {
+        SettingsError: USAGE, CannotStart: USAGE, MissingPart: USAGE, PredictionFailed: FAILED, ModelError: BAD_MODEL,
+    }  # fmt: skip
     return UNAVAILABLE if error.status in (429, 503) else codes.get(type(error), FAILED)
 
 
@@ -102,15 +112,17 @@ def main() -> None:
 @main.command()
 @click.option("--host", help="Address to bind  [DIGITQ_HOST]")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to bind  [DIGITQ_PORT]")
-@click.option("--workers", default=2, show_default=True, help="Worker processes")
-def up(host: str | None, port: int | None, workers: int) -> None:
+@click.option("--workers", type=click.IntRange(0), default=2, show_default=True, help="Worker processes")
+@click.option("--parent", type=click.IntRange(1), help="Stop also when this process, which started it, is gone")
+def up(host: str | None, port: int | None, workers: int, parent: int | None) -> None:
     """Start everything on this machine; Ctrl-C stops it.
 
-    That is an embedded server, unless REDIS_URL is set, the web process and the workers.
+    That is an embedded server, unless REDIS_URL is set, the web process and the workers. What dies is started again;
+    what was stopped with SIGTERM is not.
     """
     from shared.home import run
 
-    sys.exit(run(Settings.from_env(), host, port, workers))
+    sys.exit(run(Settings.from_env(), host, port, workers, parent or 0))
 
 
 @main.command()

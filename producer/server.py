@@ -10,12 +10,13 @@ import threading
 from asyncio import AbstractEventLoop
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+from typing import Any
 
 from flask import Flask
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from granian.server import Server
+from granian.server import MPServer
 
 from producer.access import read_keys
 from producer.app import create_app
@@ -68,6 +69,9 @@ def stop_when(told: SimpleQueue[int], app: Flask, parent: int) -> None:
         except Empty:
             if os.getppid() != parent:
                 os.kill(os.getpid(), signal.SIGTERM)
+                last = threading.Timer(STOP_SECONDS, os._exit, (1,))  # nobody is left who would kill it
+                last.daemon = True
+                last.start()
     app.extensions["digitq_events"].stop()
     app.extensions["digitq_waiters"].stop()
     app.extensions["digitq_webhooks"].stop()
@@ -112,6 +116,19 @@ class Interrupt(threading.Event):
         return super().wait(timeout)
 
 
+class WebServer(MPServer):
+    """granian's server, but it also replaces a process that is killed twice within seconds.
+
+    granian takes that for a crash loop and ends. Here only a process that ends by itself counts as crashed.
+    """
+
+    def _respawn_workers(self, workers: list[int], *rest: Any, **options: Any) -> None:
+        killed = [number for number in workers if self.wrks[number].inner.exitcode == -signal.SIGKILL]
+        super()._respawn_workers(workers, *rest, **options)
+        for number in killed:
+            self.respawned_wrks.pop(number, None)
+
+
 def serve(settings: Settings) -> None:
     """Serves until told to stop. A process that dies is started again by granian itself. Raises SettingsError."""
     settings.check_exposed()
@@ -120,7 +137,7 @@ def serve(settings: Settings) -> None:
     connections = connections_of(descriptors)
     if connections < CONNECTIONS:
         log.warning("%d open files are allowed (ulimit -Hn): %d connections at a time", descriptors, connections)
-    server = Server(
+    server = WebServer(
         "producer.server:application",
         factory=True,
         address=settings.host,

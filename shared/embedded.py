@@ -1,15 +1,25 @@
-"""Where `digitq up` has its server listen, and whether one does: clients and workers in the same folder find it."""
+"""The state directory of `digitq up`: its lock, and the socket by which clients in the same folder find its server."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
+import tempfile
+import time
 import zlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from shared.errors import CannotStart
 
 #: Longest path of a Unix socket that every system takes (sun_path of macOS, less the final zero).
 MAX_SOCKET_PATH = 103
+#: Seconds to wait for the lock: a server whose `digitq up` was just killed ends within that.
+LOCK_SECONDS = 0.5
+#: Bytes that must fit on the disk at start.
+ROOM_BYTES = 65_536
 
 
 def socket_path(state_dir: Path) -> Path:
@@ -32,3 +42,46 @@ def running_server(state_dir: Path) -> str:
             probe.connect(str(path))
             return f"unix://{path}"
     return ""
+
+
+@contextmanager
+def locked(state_dir: Path) -> Iterator[int]:
+    """Creates and locks the folder of the server's data; yields the lock's descriptor, for the server to inherit.
+
+    The kernel releases the lock when the last process with the descriptor ends: no lock is stale, and none is free
+    while a server still runs. Raises CannotStart if another `digitq up` holds it or the folder cannot be written.
+    """
+    folder = (state_dir / "redis").absolute()
+    try:
+        lock = _open_lock(folder)
+    except OSError as error:
+        raise CannotStart(
+            f"{folder} cannot be written ({error.strerror}): make room there, or set DIGITQ_STATE_DIR to another folder"
+        ) from error
+    try:
+        if not _locks(lock) or running_server(state_dir):
+            raise CannotStart(f"another digitq runs with the data in {folder}: stop it, or set DIGITQ_STATE_DIR")
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _open_lock(folder: Path) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as room:
+        room.write(bytes(ROOM_BYTES))
+    return os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+
+
+def _locks(lock: int) -> bool:
+    """Takes the lock; returns False if another process keeps holding it."""
+    end = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.05)
+        else:
+            return True

@@ -25,6 +25,13 @@ class SettingsError(DigitqError):
     title = "A setting is wrong"
 
 
+class CannotStart(DigitqError):
+    """Something on this machine is in the way of `digitq up`: another one, a folder, or a port that is in use."""
+
+    code = "cannot_start"
+    title = "digitq cannot start"
+
+
 class MissingPart(DigitqError):
     """A command needs more than the base package, and that is not installed."""
 

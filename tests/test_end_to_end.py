@@ -124,7 +124,7 @@ def test_killed_workers_lose_nothing_and_double_nothing(stack: Stack) -> None:
         done = list(pool.map(lambda id: client.get(id, wait=60), ids))
     assert len(kills) >= 3
     assert {one.state for one in done} == {State.SUCCEEDED}
-    assert time.monotonic() - last < 30
+    assert time.monotonic() - last < 90
     finished = connect(stack.redis_url, timeout=5).zcard("rq:finished:digitq")
     assert finished >= 2000
 

@@ -1,0 +1,75 @@
+"""Writes the output of several processes to one descriptor without ever blocking on its reader."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+#: A pipe that `select` calls writable takes this many bytes without blocking (POSIX: PIPE_BUF is at least 512).
+PIECE_BYTES = 512
+#: Bytes that are buffered for a reader that has stopped reading; further lines are dropped.
+PENDING_BYTES = 1024 * 1024
+#: Seconds that `close` waits for a slow reader.
+CLOSE_SECONDS = 1.0
+#: ANSI foreground colours of the names on a terminal: cyan, yellow, green, magenta, red, blue.
+COLOURS = (36, 33, 32, 35, 31, 34)
+
+
+class Console:
+    """Writes lines of named sources to a descriptor, by default standard output.
+
+    A closed pipe or a full disk drops lines and raises nothing: it must not keep a service from running or stopping.
+    """
+
+    def __init__(self, descriptor: int = 1) -> None:
+        self._descriptor = descriptor
+        self._colourful = os.isatty(descriptor)
+        self._names: list[str] = []
+        self._pending = bytearray()
+        self._dropped = 0
+
+    def line(self, name: str, text: bytes) -> None:
+        """Writes one line, given without its newline, after the name of its source."""
+        if name not in self._names:
+            self._names.append(name)
+        head = f"{name:<8} | "
+        if self._colourful:
+            head = f"\x1b[{COLOURS[self._names.index(name) % len(COLOURS)]}m{head}\x1b[0m"
+        self.write(head.encode() + text)
+
+    def write(self, text: bytes) -> None:
+        """Writes text, given without its last newline, unchanged."""
+        if len(self._pending) + len(text) > PENDING_BYTES:
+            self._dropped += 1
+            return
+        if self._dropped:
+            self._pending += f"({self._dropped} lines dropped: nobody read them)\n".encode()
+            self._dropped = 0
+        self._pending += text + b"\n"
+        self.flush()
+
+    def flush(self) -> None:
+        """Writes as much of the buffer as the reader accepts now."""
+        while self._pending and self._is_writable():
+            try:
+                written = os.write(self._descriptor, self._pending[:PIECE_BYTES])
+            except BlockingIOError:
+                return
+            except OSError:  # the reader is gone, or the disk is full
+                written = len(self._pending)
+            del self._pending[:written]
+
+    def close(self) -> None:
+        """Writes the rest of the buffer; gives up on a reader that does not accept it within a second."""
+        end = time.monotonic() + CLOSE_SECONDS
+        self.flush()
+        while self._pending and time.monotonic() < end:
+            time.sleep(0.02)
+            self.flush()
+
+    def _is_writable(self) -> bool:
+        try:
+            return bool(select.select([], [self._descriptor], [], 0)[1])
+        except (OSError, ValueError):  # closed: the write says so
+            return True
