@@ -42,7 +42,7 @@ def run(settings: Settings, host: str | None, port: int | None, workers: int) ->
     with ExitStack() as stack:
         url = settings.redis_url
         if not server_is_given():
-            url = stack.enter_context(embedded(settings.state_dir))
+            url = stack.enter_context(embedded(settings.state_dir, settings.embedded_maxmemory()))
             # Workers that were killed before the last stop still count as alive: nobody is ready because of them.
             Store(connect(url), settings).forget_workers()
         env = child_environment(REDIS_URL=url, DIGITQ_HOST=host, DIGITQ_PORT=str(port))
@@ -57,21 +57,18 @@ def run(settings: Settings, host: str | None, port: int | None, workers: int) ->
 
 
 @contextmanager
-def embedded(state_dir: Path) -> Iterator[str]:
-    """An embedded server with its data under `state_dir`; yields its URL. Started again if it dies."""
+def embedded(state_dir: Path, maxmemory: int = 0) -> Iterator[str]:
+    """An embedded server with its data under `state_dir`; yields its URL. Started again if it dies.
+
+    `maxmemory` is how many bytes it may use; 0 for no limit.
+    """
     folder = (state_dir / "redis").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     path = socket_path(state_dir)
     url = f"unix://{path}"
     if _answers(url):
         raise SettingsError(f"another digitq runs with the data in {folder}: stop it, or set DIGITQ_STATE_DIR")
-    options = {
-        "port": "0", "unixsocket": str(path), "unixsocketperm": "700", "dir": str(folder), "save": "",
-        "appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction",
-        "stream-node-max-bytes": "512",  # RQ keeps a stream for each result: 4 kB each, otherwise
-        "logfile": str(folder / "server.log"), "daemonize": "no",
-    }  # fmt: skip
-    arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
+    arguments = [text for name, value in server_options(folder, path, maxmemory).items() for text in (f"--{name}", value)]
     server = subprocess.Popen(
         ["sh", str(RESPAWN), server_binary(), *arguments], start_new_session=True, preexec_fn=_die_with_parent
     )
@@ -86,6 +83,17 @@ def embedded(state_dir: Path) -> Iterator[str]:
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait()
+
+
+def server_options(folder: Path, socket: Path, maxmemory: int) -> dict[str, str]:
+    """The embedded server's options by name: everything is logged, and a full memory refuses instead of evicting."""
+    return {
+        "port": "0", "unixsocket": str(socket), "unixsocketperm": "700", "dir": str(folder), "save": "",
+        "appendonly": "yes", "appendfsync": "everysec",
+        "maxmemory": str(maxmemory), "maxmemory-policy": "noeviction",
+        "stream-node-max-bytes": "512",  # RQ keeps a stream for each result: 4 kB each, otherwise
+        "logfile": str(folder / "server.log"), "daemonize": "no",
+    }  # fmt: skip
 
 
 def _check_parts() -> None:
