@@ -36,7 +36,7 @@ from benchmarks.pressure import Notes, Pressure
 from shared import keys
 from shared.connection import connect
 from shared.home import ROOT, http_ok
-from shared.room import FRESH_SECONDS
+from shared.room import URGENT_SECONDS
 
 #: Seconds between two looks at the server.
 SAMPLE_SECONDS = 0.25
@@ -205,7 +205,7 @@ def figures(notes: Notes, samples: list[Sample], events: list[tuple[float, str]]
     killed, ready = next(at for at, name in events if name == "all killed"), events[-1][0]
     away = (killed, ready)
     load = without([(start, end)], away)
-    freeable = without(windows(samples, lambda sample: sample.oldest_end > FRESH_SECONDS), away)
+    freeable = without(windows(samples, lambda sample: sample.oldest_end > URGENT_SECONDS), away)
     runs = [(run.first, run.last) for run in notes.runs]
     times = sorted([start, *(at for at in notes.accepted.values() if at < end), end])
     gaps = [(a, b) for a, b in zip(times, times[1:], strict=False) if any(a < at < b for at in notes.refused)]
@@ -263,7 +263,7 @@ def drawn(notes: Notes, samples: list[Sample], events: list[tuple[float, str]], 
               {"maxmemory": limit / 1e6}),
         Panel("Pictures that wait", {"queued": over(lambda one: one.waiting)}, {}),
         Panel("Age of the oldest end that is kept, s", {"oldest": over(lambda one: one.oldest_end)},
-              {"kept at least": FRESH_SECONDS}),
+              {"kept at least": URGENT_SECONDS}),
     ]  # fmt: skip
     shown = [(at - start, name) for at, name in events]
     return timeline(f"Full load at {limit / 2**20:.0f} MB", panels, shown, end - start)

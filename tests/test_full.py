@@ -58,7 +58,8 @@ def store(client: redis.Redis) -> Store:
 @pytest.fixture
 def nothing_is_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has ended may be deleted at once."""
-    monkeypatch.setattr("shared.room.FRESH_SECONDS", 0.0)
+    for name in ("FRESH_SECONDS", "URGENT_SECONDS"):
+        monkeypatch.setattr(f"shared.room.{name}", 0.0)
 
 
 def limit(client: redis.Redis, more: int) -> None:
@@ -344,7 +345,8 @@ def test_over_http_a_full_memory_is_named_and_so_is_what_made_room(
     assert "memory is full" in refused.json["detail"]  # type: ignore[index]
     assert int(refused.headers["Retry-After"]) > 0
     assert web.get(f"/v1/predictions/{id}").status_code == 200
-    monkeypatch.setattr("shared.room.FRESH_SECONDS", 0.0)
+    for name in ("FRESH_SECONDS", "URGENT_SECONDS"):
+        monkeypatch.setattr(f"shared.room.{name}", 0.0)
     store.make_room()
     gone = web.get(f"/v1/predictions/{id}")
     assert (gone.status_code, gone.json["code"]) == (410, "expired")  # type: ignore[index]
@@ -359,7 +361,7 @@ def test_an_error_at_any_command_that_makes_room_leaves_each_prediction_whole_or
     whole = redis_scripts.source("evict")
     monkeypatch.setattr(redis_scripts, "source", lambda name: whole.replace("\n", f"\n{failing}", 1))
     broken, left, tried = client.register_script(redis_scripts.source("evict")), 0, 0
-    args = [0.9, 0.85, 0, 1000, 64, 30, 0]
+    args = [0.9, 0.85, 0, 1000, 64, 30, 0, 0]
     while left <= 0:
         tried += 1
         client.config_set("maxmemory", 0)
