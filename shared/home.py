@@ -68,7 +68,9 @@ def embedded(state_dir: Path, maxmemory: int = 0) -> Iterator[str]:
     url = f"unix://{path}"
     if _answers(url):
         raise SettingsError(f"another digitq runs with the data in {folder}: stop it, or set DIGITQ_STATE_DIR")
-    arguments = [text for name, value in server_options(folder, path, maxmemory).items() for text in (f"--{name}", value)]
+    arguments = [
+        text for name, value in server_options(folder, path, maxmemory).items() for text in (f"--{name}", value)
+    ]
     server = subprocess.Popen(
         ["sh", str(RESPAWN), server_binary(), *arguments], start_new_session=True, preexec_fn=_die_with_parent
     )

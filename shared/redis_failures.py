@@ -16,7 +16,7 @@ MEMORY_FULL_SECONDS = 2
 #: redis-py puts this, and the whole command, in front of what was answered to a command of a pipeline.
 _IN_A_PIPELINE = "caused error: "
 
-#: By the first words of an answer, for those that redis-py has no class for, and for what a script has caught. A lack of memory comes first of all.
+#: By the first words of an answer: for what redis-py has no class for, and for what a script has caught.
 ANSWERS: dict[str, tuple[type[RedisUnavailable], str]] = {
     "OOM": (MemoryFull, ""),
     "MISCONF Errors writing to the AOF": (WritesRefused, "Redis cannot write its log: its disk is full or failing"),

@@ -1,4 +1,4 @@
-"""Room in a Redis whose memory is limited: intake that leaves enough for what waits to end, and deletion before its time.
+"""Memory of a Redis with a limit: intake that leaves room for what waits to end, and deletion of what has ended.
 
 What waits needs more memory once it has ended, and what has ended is kept for a moment whatever the memory. So intake
 stops short of the limit by what everything that waits will still need. From then on as much is accepted as is deleted,
@@ -23,8 +23,8 @@ log = logging.getLogger("digitq.redis")
 FULL_SHARE, ROOM_SHARE = 0.90, 0.85
 #: Share up to which intake fills the memory. The rest is for workers, webhooks and RQ.
 INTAKE_SHARE = 0.95
-#: Bytes that an accepted picture takes beside its own, and how many more once it has ended (measured: 1.2 and 2.3 kB with
-#: Valkey 9.1, more with older servers).
+#: Bytes that an accepted picture takes beside its own, and how many more once it has ended (measured: 1.2 and 2.3 kB
+#: with Valkey 9.1 and `stream-node-max-bytes 512`, more with older servers).
 ACCEPTED_BYTES, GROWTH_BYTES = 2048, 3072
 #: Seconds for which an ended prediction is kept: while there is room for what is handed in, and in any case.
 FRESH_SECONDS, URGENT_SECONDS = 10.0, 2.0

@@ -88,9 +88,9 @@ class Store:
     def run_safely(self, name: str, on: Sequence[str], args: Sequence[Any], pictures: int = 0) -> Any:
         """`run`, and only then done when as many replicas have all of it as the settings ask for.
 
-        Waits and makes room first, for what is in the arguments and for so many accepted pictures, where memory is
-        nearly full. Raises MemoryFull; RedisUnavailable also if the replicas have it not in time: it may have been done,
-        but nobody has our word for it.
+        Where memory is nearly full, waits and makes room first for what is in the arguments and for so many pictures.
+        Raises MemoryFull; RedisUnavailable also if the replicas have it not in time: it may have been done, but nobody
+        has our word for it.
         """
         size = sum(len(arg) for arg in args if isinstance(arg, bytes))
         self._room.reserve(size, pictures)
@@ -225,7 +225,9 @@ class Store:
         try:
             return cast("list[Record]", self.run("fetch", [], [self.settings.result_ttl_seconds, POSITION_DEPTH, *ids]))
         except WritesRefused:
-            return [[*record, b"queue_position", b""] if record else [] for record in self.read_hashes(ids, keys.prediction)]
+            return [
+                [*record, b"queue_position", b""] if record else [] for record in self.read_hashes(ids, keys.prediction)
+            ]
 
     def read_hashes(self, ids: Sequence[str], key: Callable[[str], str]) -> list[list[bytes]]:
         """What the hashes of these ids hold, as [field, value, ...]; empty where there is none."""

@@ -115,7 +115,9 @@ def test_an_upload_and_readyz_say_what_is_wrong_with_redis(
 def test_a_user_without_a_right_and_a_wrong_password_are_told_apart_and_named_nowhere(
     admin: redis.Redis, own_url: str
 ) -> None:
-    admin.acl_setuser("poor", enabled=True, passwords=["+hunter2"], keys=["*"], channels=["*"], commands=["+get", "+time"])
+    admin.acl_setuser(
+        "poor", enabled=True, passwords=["+hunter2"], keys=["*"], channels=["*"], commands=["+get", "+time"]
+    )
     poor, wrong = (connect(f"{own_url}?username=poor&password={password}", timeout=5) for password in ("hunter2", "no"))
     assert refusals(Store(poor, Settings())) == {
         (503, "redis_unavailable", "Redis's user lacks a right that digitq needs")
