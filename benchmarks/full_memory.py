@@ -1,9 +1,10 @@
 """A Redis with little memory under full load, with deaths and a restart of everything: what clients see of it.
 
-    python -m benchmarks.full_memory --out var/full-memory     two minutes at 64 MB; exit code 1 if a promise breaks
+    python -m benchmarks.full_memory --out var/full-memory    two minutes at 64 MB; exit code 1 if a promise breaks
 
 `digitq up` runs with two workers and its own server. Clients upload as fast as they are answered. After a quarter and
-after half of the time a worker is killed; after three quarters everything is killed at once and started again. The report has the figures, and `full_memory.svg` the rates and the memory over time.
+after half of the time a worker is killed; after three quarters everything is killed at once and started again. The
+report has the figures, and `full_memory.svg` the rates and the memory over time.
 """
 
 from __future__ import annotations
@@ -272,7 +273,8 @@ def drawn(
         Panel("Pictures per second", {"accepted": per_second(list(notes.accepted.values())),
                                       "ended": per_second(list(notes.ended.values()))}, {}),
         Panel("503 answers per second", {"503": per_second(notes.refused)}, {}),
-        Panel("Redis, MB", {"used": over(lambda one: one.used / 1e6), "with what waits": over(lambda one: one.reserved / 1e6),
+        Panel("Redis, MB", {"used": over(lambda one: one.used / 1e6),
+                            "with what waits": over(lambda one: one.reserved / 1e6),
                             "resident": over(lambda one: one.resident / 1e6)},
               {"maxmemory": limit / 1e6}),
         Panel("Pictures that wait", {"queued": over(lambda one: one.waiting)}, {}),
