@@ -36,6 +36,8 @@ UNCALLED_SECONDS = 30.0
 WAIT_SECONDS, PAUSE_SECONDS = 1.0, 0.05
 #: Seconds between two looks at the memory: where less than a quarter is free, where more is, and without a limit.
 LOOK_SECONDS, RARE_LOOK_SECONDS, UNLIMITED_LOOK_SECONDS = 0.05, 0.5, 2.0
+#: Seconds between two lines of the log about what was deleted.
+TELL_SECONDS = 10.0
 #: What takes more than this share of the memory is left to Redis to refuse: it must not clear all the rest.
 LARGE_SHARE = 0.25
 
@@ -69,6 +71,7 @@ class Room:
         self._look, self._step, self._ttl_seconds = look, step, ttl_seconds
         self._memory: Memory | None = None
         self._free, self._look_at = 0.0, float("-inf")
+        self._untold, self._tell_at = 0, float("-inf")
         self._lock, self._evicting = threading.Lock(), threading.Lock()
 
     def reserve(self, size: int, pictures: int = 0) -> None:
@@ -115,8 +118,9 @@ class Room:
         if memory is None or not self._evicting.acquire(blocking=False):
             return 0
         try:
-            share = INTAKE_SHARE - memory.reserved - size / memory.limit
-            deleted = self._evict(share, share - (FULL_SHARE - ROOM_SHARE), URGENT_SECONDS)
+            # Well below what is needed: Redis's own figures differ by some kB from one question to the next.
+            share = INTAKE_SHARE - (FULL_SHARE - ROOM_SHARE) - memory.reserved - size / memory.limit
+            deleted = self._evict(share, share, URGENT_SECONDS)
         finally:
             self._evicting.release()
         if deleted:
@@ -145,6 +149,12 @@ class Room:
         while left and time.monotonic() < end:
             now, left = self._step(args)
             deleted += now
-        if deleted:
-            log.warning("redis: memory is nearly full, %d ended predictions deleted before their time", deleted)
+        self._tell(deleted)
         return deleted
+
+    def _tell(self, deleted: int) -> None:
+        """Writes to the log what was deleted, at once and then every few seconds."""
+        self._untold += deleted
+        if self._untold and time.monotonic() >= self._tell_at:
+            log.warning("redis: memory is nearly full, %d ended predictions deleted before their time", self._untold)
+            self._untold, self._tell_at = 0, time.monotonic() + TELL_SECONDS

@@ -151,7 +151,7 @@ class Store:
             info, *lengths = pipeline.execute()
         # Buffers for replicas and the log do not count, as they do not when Redis refuses to write.
         used = int(info["used_memory"]) - int(info.get("mem_not_counted_for_evict", 0))
-        return Memory(used, int(info["maxmemory"]), sum(lengths))
+        return Memory(used, int(info.get("maxmemory", 0)), sum(lengths))
 
     # ------------------------------------------------------------------ the producer's verbs
 

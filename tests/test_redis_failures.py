@@ -18,7 +18,8 @@ import pytest
 import redis
 from flask.testing import FlaskClient
 
-from producer import Queue
+from digitq import told
+from producer import Client, Queue
 from producer.app import create_app
 from producer.retry import NEVER
 from shared.batches import Batches
@@ -32,6 +33,7 @@ from shared.store import Store, connect
 from tests import fakes
 from tests.conftest import own_server
 from tests.pictures import seven
+from tests.web import web
 from worker.batch_worker import BatchWorker
 
 
@@ -108,8 +110,11 @@ def test_an_upload_and_readyz_say_what_is_wrong_with_redis(
     store.time()
     cause(admin)
     assert refusals(store) == {(503, "redis_unavailable", words)}
-    with Queue(own_url, retry=NEVER) as queue, pytest.raises(RedisUnavailable, match=words):
-        queue.submit(seven())
+    with web(store) as site, Client(site.url, retry=NEVER) as http, Queue(own_url, retry=NEVER) as queue:
+        for submit in (http.submit, queue.submit):
+            with pytest.raises(RedisUnavailable, match=words) as raised:
+                submit(seven())
+            assert told(raised.value) == f"digitq: The queue is out of reach: {words}"
 
 
 def test_a_user_without_a_right_and_a_wrong_password_are_told_apart_and_named_nowhere(
