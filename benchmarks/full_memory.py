@@ -211,7 +211,7 @@ def figures(
     notes: Notes, samples: list[Sample], events: list[tuple[float, str]], start: float, end: float
 ) -> dict[str, Any]:
     """What came of it. Seconds; bytes as MB (10^6)."""
-    killed, ready = next(at for at, name in events if name == "all killed"), events[-1][0]
+    killed, ready = (next(at for at, name in events if name == which) for which in ("all killed", "ready"))
     away = (killed, ready)
     load = without([(start, end)], away)
     freeable = without(windows(samples, lambda sample: sample.oldest_end > URGENT_SECONDS), away)
@@ -313,6 +313,7 @@ def main(seconds: float, memory: int, clients: int, workers: int, small: bool, o
             async def everything() -> None:
                 playing = asyncio.create_task(asyncio.to_thread(play, up, seconds, events))
                 await pressure.press(clients, seconds)
+                events.append((time.time(), "load ends"))
                 await playing
 
             asyncio.run(everything())
