@@ -81,7 +81,7 @@ class Store:
         self.client = client
         self.settings = settings
         self._scripts = redis_scripts.register(client)
-        self._room = Room(self._look_at_memory, lambda args: self.run("evict", [], args), settings.result_ttl_seconds)
+        self._room = Room(self.memory, lambda args: self.run("evict", [], args), settings.result_ttl_seconds)
         #: Pictures that one client may hand in, in so many seconds; (0, 0): as many as it likes.
         self.rate = settings.rate()
 
@@ -143,7 +143,8 @@ class Store:
         """Waits and makes room for so many bytes where memory is nearly full. Raises MemoryFull."""
         self._room.reserve(size)
 
-    def _look_at_memory(self) -> Memory:
+    def memory(self) -> Memory:
+        """What Redis has used of its memory, may use, and will need for what waits."""
         with redis_errors(), self.client.pipeline(transaction=False) as pipeline:
             pipeline.info("memory")
             for queue in keys.QUEUES:
@@ -349,12 +350,6 @@ class Store:
     def load(self) -> Load:
         """How busy queues and workers are: one round trip, however much waits."""
         return Load.from_reply(self.run("load", [], keys.QUEUES))
-
-    def memory(self) -> tuple[int, int]:
-        """Bytes that Redis has used and may use; 0 for no limit."""
-        with redis_errors():
-            info: Any = self.client.info("memory")
-        return int(info["used_memory"]), int(info["maxmemory"])
 
     def time(self) -> float:
         """Redis's clock, Unix seconds: the one that leases and records go by."""
