@@ -23,6 +23,7 @@ ANSWERS: dict[str, tuple[type[RedisUnavailable], str]] = {
     "MISCONF": (WritesRefused, "Redis cannot save its data: its disk is full or failing"),
     "NOREPLICAS": (WritesRefused, "Redis has too few replicas connected to accept anything"),
     "READONLY": (RedisUnavailable, "Redis is a replica that accepts no writes: a failover may be under way"),
+    "UNBLOCKED": (RedisUnavailable, "Redis has just become a replica: a failover is under way"),
     "MASTERDOWN": (RedisUnavailable, "Redis is a replica that has lost its primary"),
     "LOADING": (RedisUnavailable, "Redis has started and is still loading its data"),
     "BUSY ": (RedisUnavailable, "Redis is busy with a long script"),

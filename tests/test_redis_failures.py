@@ -155,6 +155,7 @@ PIPELINE = "Command # 1 (EVALSHA 1 2 hunter2) of pipeline caused error: "
         (redis.OutOfMemoryError(PIPELINE + "command not allowed"), MemoryFull, "memory is full"),
         (redis.BusyLoadingError("Redis is loading the dataset in memory"), RedisUnavailable, "still loading"),
         (redis.exceptions.MasterDownError("Link with MASTER is down"), RedisUnavailable, "lost its primary"),
+        (redis.ResponseError("UNBLOCKED force unblock from blocking operation"), RedisUnavailable, "become a replica"),
         (redis.ResponseError("BUSY Redis is busy running a script."), RedisUnavailable, "busy with a long script"),
         (redis.ConnectionError("max number of clients reached"), RedisUnavailable, "no more connections"),
         (redis.exceptions.MaxConnectionsError("Too many connections"), RedisUnavailable, "are in use"),
