@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from xml.etree import ElementTree
 
-from benchmarks.full_memory import Sample, broken, drawn, figures, longest, windows, without
+from benchmarks.memory_report import Sample, broken, drawn, figures, longest, windows, without
 from benchmarks.pressure import Notes, Refusals
 
 LIMIT = 64 * 2**20
