@@ -44,16 +44,16 @@ LARGE_SHARE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What Redis says: bytes in use, bytes that it may use (0: no limit), and how many jobs wait."""
+    """What Redis says: bytes in use, bytes that it may use (0: no limit), and how many jobs have not ended."""
 
     used: int
     limit: int
-    waiting: int
+    open: int
 
     @property
     def reserved(self) -> float:
-        """Share of the limit that what waits will need when it has ended."""
-        return self.waiting * GROWTH_BYTES / self.limit if self.limit else 0.0
+        """Share of the limit that what has not ended will need when it has."""
+        return self.open * GROWTH_BYTES / self.limit if self.limit else 0.0
 
     @property
     def free(self) -> float:

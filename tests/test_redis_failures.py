@@ -106,7 +106,7 @@ def want_replicas(client: redis.Redis) -> None:
 def test_an_upload_and_readyz_say_what_is_wrong_with_redis(
     cause: Callable[[redis.Redis], None], words: str, admin: redis.Redis, own_url: str
 ) -> None:
-    store = Store(connect(own_url, timeout=5), Settings())
+    store = Store(admin, Settings())
     store.time()
     cause(admin)
     assert refusals(store) == {(503, "redis_unavailable", words)}
@@ -123,13 +123,13 @@ def test_a_user_without_a_right_and_a_wrong_password_are_told_apart_and_named_no
     admin.acl_setuser(
         "poor", enabled=True, passwords=["+hunter2"], keys=["*"], channels=["*"], commands=["+get", "+time"]
     )
-    poor, wrong = (connect(f"{own_url}?username=poor&password={password}", timeout=5) for password in ("hunter2", "no"))
-    assert refusals(Store(poor, Settings())) == {
-        (503, "redis_unavailable", "Redis's user lacks a right that digitq needs")
+    told_apart = {
+        "hunter2": "Redis's user lacks a right that digitq needs",
+        "no": "Redis does not accept the user or the password",
     }
-    assert refusals(Store(wrong, Settings())) == {
-        (503, "redis_unavailable", "Redis does not accept the user or the password")
-    }
+    for password, words in told_apart.items():
+        with connect(f"{own_url}?username=poor&password={password}", timeout=5) as client:
+            assert refusals(Store(client, Settings())) == {(503, "redis_unavailable", words)}
     admin.acl_deluser("poor")
 
 
@@ -138,8 +138,9 @@ def test_nobody_there_and_nobody_who_answers_are_told_apart(tmp_path: Path) -> N
     assert refusals(nobody) == {(503, "redis_unavailable", "Redis cannot be reached")}
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
-        store = Store(connect(url, timeout=0.2), Settings())
-        assert refusals(store) == {(503, "redis_unavailable", "Redis does not answer in time")}
+        with connect(url, timeout=0.2) as client:
+            answer = (503, "redis_unavailable", "Redis does not answer in time")
+            assert refusals(Store(client, Settings())) == {answer}
 
 
 PIPELINE = "Command # 1 (EVALSHA 1 2 hunter2) of pipeline caused error: "
@@ -262,6 +263,7 @@ def test_on_a_full_disk_uploads_and_readyz_are_refused_and_what_has_ended_can_be
     until(lambda: not _refused(client))
     BatchWorker(store, fakes.classify).work(burst=True)
     assert store.fetch(waiting.id).state is State.SUCCEEDED
+    client.close()
 
 
 def _refused(client: redis.Redis) -> bool:
@@ -294,6 +296,7 @@ def test_while_redis_loads_everybody_is_told_so_and_then_failures_are_there_as_b
     for _ in range(3):
         dies.run(dies.claim())
     assert dies.claim()
+    dies.bell.close()
     logging_server.restart("--key-load-delay", "300")  # microseconds for each command of the log
     words = "Redis has started and is still loading its data"
     seen: set[tuple[int, str, str]] = set()
@@ -311,10 +314,9 @@ def test_while_redis_loads_everybody_is_told_so_and_then_failures_are_there_as_b
     until(lambda: answers(client))
     client.config_set("key-load-delay", 0)
     assert list(batches.results(ended.id)) == before
-    lives = BatchWorker(store, fakes.classify)
 
     def over() -> bool:
-        lives.work(burst=True)
+        BatchWorker(store, fakes.classify).work(burst=True)
         return batches.fetch(batch.id).state.terminal
 
     until(over)
@@ -322,3 +324,4 @@ def test_while_redis_loads_everybody_is_told_so_and_then_failures_are_there_as_b
     rows = list(batches.results(batch.id))
     assert [row["index"] for row in rows] == list(range(total))
     assert {row["error"]["code"] for row in rows} == {"undecodable_image"}
+    client.close()
