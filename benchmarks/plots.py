@@ -46,8 +46,8 @@ def plot(title: str, x_name: str, y_name: str, curves: Mapping[str, Points], das
         marks += [_curve(x, y, curves[name], colour, name), _curve(x, y, dashed.get(name, ()), colour, name, "4 4")]
         height = TOP + 14 + 20 * number
         marks.append(f'<path class="curve" stroke="{colour}" d="M{RIGHT + 16} {height - 4}h22"/>')
-        marks.append(_text(RIGHT + 44, height, name, "start"))
-    marks += [_text(LEFT, 20, title, "start"), _text((LEFT + RIGHT) / 2, HEIGHT - 10, x_name, "middle")]
+        marks.append(text(RIGHT + 44, height, name, "start"))
+    marks += [text(LEFT, 20, title, "start"), text((LEFT + RIGHT) / 2, HEIGHT - 10, x_name, "middle")]
     middle = (TOP + BOTTOM) / 2
     marks.append(f'<text x="14" y="{middle}" text-anchor="middle" transform="rotate(-90 14 {middle})">{y_name}</text>')
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img"'
@@ -57,8 +57,8 @@ def plot(title: str, x_name: str, y_name: str, curves: Mapping[str, Points], das
 def _grid(x: Axis, y: Axis) -> list[str]:
     lines = [f'<path class="grid" d="M{LEFT} {y.at(tick):.1f}H{RIGHT}"/>' for tick in y.ticks]
     lines += [f'<path class="grid" d="M{x.at(tick):.1f} {TOP}V{BOTTOM}"/>' for tick in x.ticks]
-    lines += [_text(LEFT - 6, y.at(tick) + 4, f"{tick:g}", "end") for tick in y.ticks]
-    return lines + [_text(x.at(tick), BOTTOM + 18, f"{tick:g}", "middle") for tick in x.ticks]
+    lines += [text(LEFT - 6, y.at(tick) + 4, f"{tick:g}", "end") for tick in y.ticks]
+    return lines + [text(x.at(tick), BOTTOM + 18, f"{tick:g}", "middle") for tick in x.ticks]
 
 
 def _curve(x: Axis, y: Axis, points: Points, colour: str, name: str, dash: str = "") -> str:
@@ -73,5 +73,6 @@ def _curve(x: Axis, y: Axis, points: Points, colour: str, name: str, dash: str =
     return f'<path class="curve" stroke="{colour}" stroke-dasharray="{dash}" d="M{path}"/>{dots}'
 
 
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+def text(x: float, y: float, words: str, anchor: str) -> str:
+    """Words at a place of the picture; `anchor` says which end of them stands there."""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'

@@ -22,6 +22,8 @@ EVERYSEC_SECONDS = 2.0
 LATE_SECONDS = 1.0
 #: How long workers stand still for pictures to gather before a malformed job, and behind it; and how long that is kept.
 GATHER_SECONDS, JUNK_TTL_SECONDS = 0.4, 60
+#: Memory of a server that fills up, as a share of what it uses; seconds after which users must be served all the same.
+SPARE_SHARE, MADE_ROOM_SECONDS = 1.05, 3.0
 
 
 Fault = Callable[[Scene], float]
@@ -164,6 +166,15 @@ def redis_full(scene: Scene) -> float:
     return time.time()
 
 
+def full(scene: Scene) -> float:
+    """The server may use hardly more memory than it does: users go on as fast as what has ended is deleted."""
+    at, used = time.time(), scene.stack.client.info("memory")["used_memory"]
+    with configured(scene.stack, "maxmemory", str(int(used * SPARE_SHARE)), "0"):
+        scene.last(7, 9, hinders=False)
+    scene.ledger.evict(at, time.time())
+    return at + MADE_ROOM_SECONDS
+
+
 class Kind(NamedTuple):
     """A fault, or a pair, and what has to follow it."""
 
@@ -191,5 +202,6 @@ KINDS: dict[str, Kind] = {
     "cut": Kind(cut, AFTER_REDIS, False),
     "slow": Kind(slow, AFTER_REDIS, False),
     "disk": Kind(disk, AFTER_REDIS, False),
+    "full": Kind(full, AFTER_REDIS, False, hinders=False),
     "redis-full": Kind(redis_full, AFTER_REDIS, False, hinders=False),
 }

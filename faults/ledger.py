@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from shared.prediction import Prediction, State
+from shared.room import URGENT_SECONDS
 
 #: By how much an instant of ours and one of Redis's may differ: an answer's way back.
 MARGIN_SECONDS = 0.25
 #: How long an end can be read whatever happens to the memory.
-KEPT_SECONDS = 10.0
+KEPT_SECONDS = URGENT_SECONDS
 
 
 class End(NamedTuple):

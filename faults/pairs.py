@@ -10,6 +10,8 @@ PAIRS: dict[str, str] = {
     "kill+redis-full": "A worker's claims have to be taken over in a full Redis.",
     "storm+redis-full": "Worker and web process have to start and recover in a full Redis.",
     "pause+redis-full": "The same while a worker is paused, which then writes too late.",
+    "kill+full": "A worker has to start, and the rest to go on, while memory fills up.",
+    "storm+full": "Everything starts again while memory fills up.",
     "pause+redis-kill": "The server dies while a worker is paused; what it writes is too late.",
     "pause+cut": "A paused worker wakes up without its connections.",
     "kill+redis-pause": "A worker's claims have to be taken over from a server that stood still.",

@@ -31,11 +31,11 @@ class Gauge:
         self._records.extend((now, record) for record in ended)
 
     def read(self) -> dict[str, Any]:
-        """The status as it is sent; `{"redis": false}` while Redis does not answer."""
+        """The status as it is sent; `{"redis": false, "reason": …}` while Redis does not answer."""
         try:
             status = status_of(self._store)
-        except DigitqError:
-            return {"redis": False}
+        except DigitqError as error:
+            return {"redis": False, "reason": str(error)}
         since = time.monotonic() - WINDOW_SECONDS
         totals = sorted(_total_ms(record) for at, record in list(self._records) if at >= since)
         return {**status, "p50_ms": percentile(totals, 0.5), "p95_ms": percentile(totals, 0.95)}

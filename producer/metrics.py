@@ -90,13 +90,15 @@ class Fleet(Collector):
         """The families; of a Redis that does not answer only that."""
         up = "Whether Redis answers"
         try:
-            load, (used, limit) = self._store.load(), self._store.memory()
+            load, memory = self._store.load(), self._store.memory()
         except RedisUnavailable:
             yield GaugeMetricFamily("digitq_redis_up", up, 0)
             return
         yield GaugeMetricFamily("digitq_redis_up", up, 1)
-        yield GaugeMetricFamily("digitq_redis_memory_used_bytes", "Memory that Redis has used", used)
-        yield GaugeMetricFamily("digitq_redis_memory_limit_bytes", "Memory that Redis may use; 0 for no limit", limit)
+        yield GaugeMetricFamily("digitq_redis_memory_used_bytes", "Memory that Redis has used", memory.used)
+        yield GaugeMetricFamily(
+            "digitq_redis_memory_limit_bytes", "Memory that Redis may use; 0 for no limit", memory.limit
+        )
         yield from _busy(load, self._store.settings.latency_goal_ms / 1000)
 
 

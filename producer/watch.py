@@ -200,5 +200,5 @@ def screen(
         p50, p95 = (_known(status[name], "ms") for name in ("p50_ms", "p95_ms"))
         lines += [*load_lines(status), f"times     p50 {p50}   p95 {p95}"]
     else:
-        lines.append("Redis does not answer" if status else "Nothing heard yet")
+        lines.append(status.get("reason") or "Redis does not answer" if status else "Nothing heard yet")
     return [*lines, "", *(f"{clock(p.finished_at or now)}  {line(p, p.filename or p.id)}" for p in reversed([*last]))]

@@ -20,7 +20,7 @@ from shared.batch import Batch, BatchState, result
 from shared.chunks import Chunk
 from shared.claims import Claim
 from shared.connection import redis_errors
-from shared.errors import Expired, IdempotencyMismatch, NotFound, RedisUnavailable, StillRunning
+from shared.errors import Expired, IdempotencyMismatch, NotFound, RedisUnavailable, StillRunning, WritesRefused
 from shared.ids import new_id
 from shared.keys import Priority
 from shared.store import Store
@@ -138,6 +138,7 @@ class Batches:
                 pipeline.expire(keys.results(id), STAGED_SECONDS)
                 pipeline.execute()
 
+        self._store.reserve(len(chunk.data))
         self._store.with_room(write, len(chunk.data))
 
     def _drop(self, id: str, count: int) -> None:
@@ -151,7 +152,11 @@ class Batches:
 
         Raises NotFound, Expired, Lost, RedisUnavailable.
         """
-        record = redis_scripts.pairs(self._store.run("fetch_batch", [], [id, self._settings.result_ttl_seconds]))
+        try:
+            reply = self._store.run("fetch_batch", [], [id, self._settings.result_ttl_seconds])
+        except WritesRefused:
+            [reply] = self._store.read_hashes([id], keys.batch)
+        record = redis_scripts.pairs(reply)
         if not record:
             raise self._store.missing(id, "batch")
         if record["state"] == "forgotten" or not theirs(record, owner):

@@ -1,7 +1,4 @@
-"""From a `REDIS_URL` to a client: redis://, rediss://, unix://, and redis+sentinel:// for a primary that may move.
-
-And what of its troubles is Redis's state, not our mistake.
-"""
+"""From a `REDIS_URL` to a client: redis://, rediss://, unix://, and redis+sentinel:// for a primary that may move."""
 
 from __future__ import annotations
 
@@ -19,23 +16,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelManagedConnection
 
-from shared.errors import MemoryFull, RedisUnavailable, SettingsError
+from shared.errors import SettingsError
+from shared.redis_failures import unavailable
 
 log = logging.getLogger("digitq.redis")
 
-#: Answers by which Redis says that it cannot serve now.
-REFUSALS = (
-    redis.exceptions.OutOfMemoryError,
-    redis.exceptions.ReadOnlyError,
-    redis.exceptions.NoPermissionError,
-    redis.exceptions.AuthenticationError,
-    redis.exceptions.NoScriptError,  # in a pipeline: another has just taken over, which has yet to learn it
-)
-#: Those without a class: the disk is full, replicas are away (`min-replicas-to-write`), a user of Redis lacks a right
-#: that a script needs.
-REFUSED = ("MISCONF", "NOREPLICAS", "ACL failure", "The user executing the script")
-#: Seconds after which to try again what a full memory has refused: room is made as soon as something has ended.
-MEMORY_FULL_SECONDS = 2
 SENTINEL = "redis+sentinel"
 #: Seconds for a sentinel to answer in: two of three may be gone, and an upload is to be refused within a second.
 SENTINEL_SECONDS = 0.15
@@ -120,15 +105,13 @@ def direct(url: str) -> str:
 
 @contextmanager
 def redis_errors() -> Iterator[None]:
-    """Turns whatever redis-py raises into a RedisUnavailable."""
+    """Turns whatever redis-py raises into a RedisUnavailable that names the cause."""
     try:
         yield
     except (redis.RedisError, OSError) as error:
-        refuses = isinstance(error, REFUSALS) or str(error).startswith(REFUSED)
-        if isinstance(error, redis.ResponseError) and not refuses:
+        failure = unavailable(error)
+        if failure is None:
             raise  # our own mistake, not Redis's state
         # The cause names addresses: it is for the log, not for clients.
         log.warning("redis: %s", error)
-        if isinstance(error, redis.exceptions.OutOfMemoryError):
-            raise MemoryFull(retry_after_seconds=MEMORY_FULL_SECONDS) from error
-        raise RedisUnavailable(retry_after_seconds=1) from error
+        raise failure from error

@@ -237,8 +237,12 @@ class UnexpectedAnswer(ServerUnavailable):
 class MemoryFull(RedisUnavailable):
     """Redis's memory is full, and nothing that has ended is left to be deleted for it."""
 
-    def __init__(self, message: str = "The queue's memory is full", **extensions: Any) -> None:
-        super().__init__(message, **extensions)
+    def __init__(self, message: str = "", **extensions: Any) -> None:
+        super().__init__(message or "The queue's memory is full", **extensions)
+
+
+class WritesRefused(RedisUnavailable):
+    """Redis answers and can be read, but accepts no writes: its disk is full, or it lacks replicas."""
 
 
 class NoWorker(DigitqError):

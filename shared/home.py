@@ -52,7 +52,8 @@ def run(settings: Settings, host: str | None, port: int | None, workers: int, pa
         else:
             held = stack.enter_context(locked(settings.state_dir))
             _check_port(host, port)
-            server, url = stack.enter_context(_server(supervisor, settings.state_dir, held))
+            bytes_allowed = settings.embedded_maxmemory()
+            server, url = stack.enter_context(_server(supervisor, settings.state_dir, held, bytes_allowed))
             # Workers that were killed before the last stop still count as alive: nobody is ready because of them.
             Store(connect(url), settings).forget_workers()
         env = _environment(REDIS_URL=url, DIGITQ_HOST=host, DIGITQ_PORT=str(port))
@@ -69,19 +70,23 @@ def run(settings: Settings, host: str | None, port: int | None, workers: int, pa
 
 
 @contextmanager
-def embedded(state_dir: Path) -> Iterator[str]:
-    """Runs an embedded server alone, with its data under `state_dir`; yields its URL."""
+def embedded(state_dir: Path, maxmemory: int = 0) -> Iterator[str]:
+    """Runs an embedded server alone, with its data under `state_dir`; yields its URL.
+
+    `maxmemory` is how many bytes it may use; 0 for no limit.
+    """
     supervisor = Supervisor(Console())
-    with locked(state_dir) as held, _server(supervisor, state_dir, held) as (_, url):
+    with locked(state_dir) as held, _server(supervisor, state_dir, held, maxmemory) as (_, url):
         yield url
     supervisor.close()
 
 
 @contextmanager
-def _server(supervisor: Supervisor, state_dir: Path, held: int) -> Iterator[tuple[Process, str]]:
+def _server(supervisor: Supervisor, state_dir: Path, held: int, maxmemory: int) -> Iterator[tuple[Process, str]]:
     """Runs the embedded server; yields it and its URL once it has loaded its log. The server inherits the lock."""
     folder, path = (state_dir / "redis").absolute(), socket_path(state_dir)
-    arguments = [text for name, value in server_options(folder, path).items() for text in (f"--{name}", value)]
+    options = server_options(folder, path, maxmemory)
+    arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
     server = Process("server", [server_binary(), *arguments], keep=True, pass_fds=(held,))
     try:
         supervisor.start(server)
@@ -91,11 +96,12 @@ def _server(supervisor: Supervisor, state_dir: Path, held: int) -> Iterator[tupl
         supervisor.stop([server], SERVER_STOP_SECONDS)
 
 
-def server_options(folder: Path, socket: Path) -> dict[str, str]:
+def server_options(folder: Path, socket: Path, maxmemory: int) -> dict[str, str]:
     """Returns the embedded server's options by name: every write is logged, and full memory refuses, never evicts."""
     return {
         "port": "0", "unixsocket": str(socket), "unixsocketperm": "700", "dir": str(folder), "save": "",
         "appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction",
+        "maxmemory": str(maxmemory),
         "stream-node-max-bytes": "512",  # RQ keeps a stream for each result: 4 kB each, otherwise
         "logfile": str(folder / "server.log"), "daemonize": "no",
     }  # fmt: skip

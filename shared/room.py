@@ -1,37 +1,160 @@
-"""Room in a Redis whose memory is nearly full: what has ended is deleted before its time, the oldest first."""
+"""Memory of a Redis with a limit: intake that leaves room for what waits to end, and deletion of what has ended.
+
+What waits needs more memory once it has ended, and what has ended is kept for a moment whatever the memory. So intake
+stops short of the limit by what everything that waits will still need. From then on as much is accepted as is deleted,
+and neither a burst nor its end fills the memory with what may not be deleted yet.
+"""
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
+
+from shared.errors import MemoryFull, RedisUnavailable
 
 log = logging.getLogger("digitq.redis")
 
-#: Shares of Redis's memory at which to begin, and down to which.
+#: Shares of Redis's memory at which to begin to delete, and down to which; what waits counts with what it will need.
 FULL_SHARE, ROOM_SHARE = 0.90, 0.85
-#: Seconds for which an ended prediction is kept whatever the memory.
-FRESH_SECONDS = 10.0
+#: Share up to which intake fills the memory. The rest is for workers, webhooks and RQ.
+INTAKE_SHARE = 0.95
+#: Bytes that an accepted picture takes beside its own, and how many more once it has ended (measured: 1.2 and 2.3 kB
+#: with Valkey 9.1 and `stream-node-max-bytes 512`, more with older servers).
+ACCEPTED_BYTES, GROWTH_BYTES = 2048, 3072
+#: Seconds for which an ended prediction is kept: while there is room for what is handed in, and in any case.
+FRESH_SECONDS, URGENT_SECONDS = 10.0, 2.0
 #: Predictions that one step deletes, and seconds that a call may go on with such steps.
 AT_ONCE, CALL_SECONDS = 64, 0.25
 #: Seconds for which a callback that has not been made keeps its prediction.
 UNCALLED_SECONDS = 30.0
+#: Seconds that intake waits for room before it is refused, and between two tries.
+WAIT_SECONDS, PAUSE_SECONDS = 1.0, 0.05
+#: Seconds between two looks at the memory: where less than a quarter is free, where more is, and without a limit.
+LOOK_SECONDS, RARE_LOOK_SECONDS, UNLIMITED_LOOK_SECONDS = 0.05, 0.5, 2.0
+#: Seconds between two lines of the log about what was deleted.
+TELL_SECONDS = 10.0
+#: What takes more than this share of the memory is left to Redis to refuse: it must not clear all the rest.
+LARGE_SHARE = 0.25
 
 
-def evict(step: Callable[[Sequence[Any]], Any], ttl_seconds: int, refused_bytes: int | None = None) -> int:
-    """Deletes step by step until there is room. Returns how many predictions and batches were deleted.
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What Redis says: bytes in use, bytes that it may use (0: no limit), and how many jobs have not ended."""
 
-    `step` calls evict.lua with its arguments. With `refused_bytes` there is to be room for so many more, which Redis
-    has refused, unless they are a quarter of its memory. Does nothing where there is room, or no limit of memory.
+    used: int
+    limit: int
+    open: int
+
+    @property
+    def reserved(self) -> float:
+        """Share of the limit that what has not ended will need when it has."""
+        return self.open * GROWTH_BYTES / self.limit if self.limit else 0.0
+
+    @property
+    def free(self) -> float:
+        """Bytes that intake may still fill."""
+        return (INTAKE_SHARE - self.reserved) * self.limit - self.used
+
+
+class Room:
+    """The memory of one Redis as one process sees it.
+
+    `look` asks Redis for its Memory, `step` calls evict.lua with its arguments.
     """
-    begin = FULL_SHARE if refused_bytes is None else ROOM_SHARE
-    more = 2 * (refused_bytes or 0)  # Redis reads it, and then keeps it
-    args = [begin, ROOM_SHARE, FRESH_SECONDS, ttl_seconds, AT_ONCE, UNCALLED_SECONDS, more]
-    deleted, left, end = 0, True, time.monotonic() + CALL_SECONDS
-    while left and time.monotonic() < end:
-        now, left = step(args)
-        deleted += now
-    if deleted:
-        log.warning("redis: memory is nearly full, %d ended predictions deleted before their time", deleted)
-    return deleted
+
+    def __init__(self, look: Callable[[], Memory], step: Callable[[Sequence[Any]], Any], ttl_seconds: int) -> None:
+        self._look, self._step, self._ttl_seconds = look, step, ttl_seconds
+        self._memory: Memory | None = None
+        self._free, self._look_at = 0.0, float("-inf")
+        self._untold, self._tell_at = 0, float("-inf")
+        self._lock, self._evicting = threading.Lock(), threading.Lock()
+
+    def reserve(self, size: int, pictures: int = 0) -> None:
+        """Waits until there is room for so many pictures of `size` bytes together, and counts them as accepted.
+
+        Deletes what has ended for it. Raises MemoryFull where there is no room in time.
+        """
+        size += pictures * (ACCEPTED_BYTES + GROWTH_BYTES)
+        end = time.monotonic() + WAIT_SECONDS
+        while not self._take(size):
+            if time.monotonic() > end:
+                raise MemoryFull(retry_after_seconds=1)
+            if not self._evict_for(size):
+                time.sleep(PAUSE_SECONDS)
+
+    def _take(self, size: int) -> bool:
+        with self._lock:
+            self._look_if_due()
+            memory = self._memory
+            if memory is None or not memory.limit or size > LARGE_SHARE * memory.limit:
+                return True
+            if self._free < size:
+                self._look_at = min(self._look_at, time.monotonic() + LOOK_SECONDS)
+                return False
+            self._free -= size
+            return True
+
+    def _look_if_due(self) -> None:
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._memory, self._look_at = None, now + RARE_LOOK_SECONDS
+        with suppress(RedisUnavailable):  # whoever asked for room will hear of it, too
+            self._memory = memory = self._look()
+            self._free = memory.free
+            if not memory.limit:
+                self._look_at = now + UNLIMITED_LOOK_SECONDS
+            elif memory.free < LARGE_SHARE * memory.limit:
+                self._look_at = now + LOOK_SECONDS
+
+    def _evict_for(self, size: int) -> int:
+        """Deletes what has ended until so many bytes more fit. One thread at a time does."""
+        memory = self._memory
+        if memory is None or not self._evicting.acquire(blocking=False):
+            return 0
+        try:
+            # Well below what is needed: Redis's own figures differ by some kB from one question to the next.
+            share = INTAKE_SHARE - (FULL_SHARE - ROOM_SHARE) - memory.reserved - size / memory.limit
+            deleted = self._evict(share, share, URGENT_SECONDS)
+        finally:
+            self._evicting.release()
+        if deleted:
+            with self._lock:
+                self._look_at = float("-inf")
+        return deleted
+
+    def make(self, refused_bytes: int | None = None) -> int:
+        """Deletes step by step until there is room. Returns how many predictions and batches were deleted.
+
+        With `refused_bytes` there is to be room for so many more, which Redis has refused, unless they are a quarter of
+        its memory. Does nothing where there is room, or no limit of memory. Raises RedisUnavailable.
+        """
+        memory = self._look()
+        if not memory.limit:
+            return 0
+        if refused_bytes is None:
+            return self._evict(FULL_SHARE - memory.reserved, ROOM_SHARE - memory.reserved, FRESH_SECONDS)
+        more = 2 * refused_bytes  # Redis reads it, and then keeps it
+        return self._evict(ROOM_SHARE, ROOM_SHARE, URGENT_SECONDS, more)
+
+    def _evict(self, begin: float, stop: float, kept_seconds: float, more: int = 0) -> int:
+        args = [max(begin, 0.01), max(stop, 0.01), kept_seconds, self._ttl_seconds, AT_ONCE, UNCALLED_SECONDS, more,
+                FRESH_SECONDS]  # fmt: skip
+        deleted, left, end = 0, True, time.monotonic() + CALL_SECONDS
+        while left and time.monotonic() < end:
+            now, left = self._step(args)
+            deleted += now
+        self._tell(deleted)
+        return deleted
+
+    def _tell(self, deleted: int) -> None:
+        """Writes to the log what was deleted, at once and then every few seconds."""
+        self._untold += deleted
+        if self._untold and time.monotonic() >= self._tell_at:
+            log.warning("redis: memory is nearly full, %d ended predictions deleted before their time", self._untold)
+            self._untold, self._tell_at = 0, time.monotonic() + TELL_SECONDS

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from shared.embedded import running_server
 from shared.errors import SettingsError
+from shared.machine import memory_bytes
 
 PREFIX = "DIGITQ_"
 #: The model that ships with the project.
@@ -33,6 +34,9 @@ REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
 #: Of an address, the value of an option such as `?ssl_password=`, and what stands before the last @.
 _PASSWORD_OPTION = re.compile(r"([?&][^=&]*password[^=&]*=)[^&]*", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"^([^:/@]*:(?://)?)?([^:/@]*:)?.*@", re.DOTALL)
+#: 40%, 512mb, 2gb, 1073741824.
+_MEMORY = re.compile(r"(?:(\d{1,2})%|(\d{1,15})([kmg]b)?)", re.IGNORECASE)
+_UNITS = {"": 1, "kb": 1024, "mb": 1024**2, "gb": 1024**3}
 _PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 
 
@@ -87,6 +91,9 @@ class Settings:
     webhook_allow_private: str = _setting("0", "1 allows callbacks to private addresses, and http to our own")
     device: str = _setting("auto", "auto (a GPU if there is one), cpu or gpu")
     state_dir: Path = _setting(STATE_DIR, "where `digitq up` keeps the embedded server's data")
+    redis_maxmemory: str = _setting(
+        "40%", "memory of the embedded server: a share of the machine's, or bytes such as 512mb or 2gb; 0: no limit"
+    )
     metrics_port: int = _setting(0, "port on which a worker serves /metrics, on DIGITQ_HOST; 0: none", low=0)
     log_format: str = _setting("text", "text or json")
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
@@ -122,6 +129,15 @@ class Settings:
         """The rate limit: so many pictures in so many seconds; (0, 0) if there is none."""
         match = _RATE.fullmatch(self.rate_limit)
         return (int(match[1]), int(match[2] or 1) * _PERIODS[match[3]]) if match else (0, 0)
+
+    def embedded_maxmemory(self) -> int:
+        """Bytes that the embedded server may use, of the memory that this machine or container has; 0: no limit."""
+        match = _MEMORY.fullmatch(self.redis_maxmemory)
+        if not match:
+            return 0
+        if match[1]:
+            return memory_bytes() * int(match[1]) // 100
+        return int(match[2]) * _UNITS[(match[3] or "").lower()]
 
     def check_exposed(self) -> None:
         """Raises SettingsError where strangers could use the web process and nobody has said that they may."""
@@ -201,6 +217,10 @@ def _check_choices(settings: Settings) -> None:
     _check_redis_url(settings.redis_url)
     if settings.rate_limit and not all(settings.rate()):
         raise SettingsError(f"DIGITQ_RATE_LIMIT is {settings.rate_limit!r}, expected a form such as 100/second")
+    if not _MEMORY.fullmatch(settings.redis_maxmemory):
+        raise SettingsError(
+            f"DIGITQ_REDIS_MAXMEMORY is {settings.redis_maxmemory!r}, expected a form such as 40%, 512mb, 2gb or 0"
+        )
     if not _ROOT_PATH.fullmatch(settings.root_path):
         raise SettingsError(
             f"DIGITQ_ROOT_PATH is {settings.root_path!r}, expected a path such as /digits, not one of digitq's own"

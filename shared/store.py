@@ -30,12 +30,14 @@ from shared.errors import (
     RateLimited,
     RedisUnavailable,
     StillRunning,
+    WritesRefused,
 )
 from shared.ids import issued_at, new_id
 from shared.keys import Priority
 from shared.load import Load
 from shared.prediction import Prediction, State
-from shared.room import evict
+from shared.redis_failures import answered
+from shared.room import Memory, Room
 from shared.settings import Settings
 from shared.submission import ANYBODY, Caller, Submission, theirs
 
@@ -79,16 +81,19 @@ class Store:
         self.client = client
         self.settings = settings
         self._scripts = redis_scripts.register(client)
+        self._room = Room(self.memory, lambda args: self.run("evict", [], args), settings.result_ttl_seconds)
         #: Pictures that one client may hand in, in so many seconds; (0, 0): as many as it likes.
         self.rate = settings.rate()
 
-    def run_safely(self, name: str, on: Sequence[str], args: Sequence[Any]) -> Any:
+    def run_safely(self, name: str, on: Sequence[str], args: Sequence[Any], pictures: int = 0) -> Any:
         """`run`, and only then done when as many replicas have all of it as the settings ask for.
 
-        Where the memory is full it makes room first. Raises RedisUnavailable also if they have not in time: it may have
-        been done, but nobody has our word for it.
+        Where memory is nearly full, waits and makes room first for what is in the arguments and for so many pictures.
+        Raises MemoryFull; RedisUnavailable also if the replicas have it not in time: it may have been done, but nobody
+        has our word for it.
         """
         size = sum(len(arg) for arg in args if isinstance(arg, bytes))
+        self._room.reserve(size, pictures)
         return self.with_room(lambda: self._run_acknowledged(name, on, args), size)
 
     def _run_acknowledged(self, name: str, on: Sequence[str], args: Sequence[Any]) -> Any:
@@ -104,7 +109,7 @@ class Store:
             answer, _, have = pipeline.execute()
         if have < wanted:
             log.warning("redis: %d of %d replicas have it after %d ms", have, wanted, REPLICAS_MS)
-            raise RedisUnavailable(retry_after_seconds=1)
+            raise RedisUnavailable("Too few replicas of Redis have confirmed it in time", retry_after_seconds=1)
         return answer
 
     def run(self, name: str, keys: Sequence[str] = (), args: Sequence[Any] = ()) -> Any:
@@ -132,7 +137,23 @@ class Store:
         With `refused_bytes` there is to be room for so many more, which Redis has refused. Predictions that ended
         within the last seconds stay, and all that has not ended. Raises RedisUnavailable.
         """
-        return evict(lambda args: self.run("evict", [], args), self.settings.result_ttl_seconds, refused_bytes)
+        return self._room.make(refused_bytes)
+
+    def reserve(self, size: int) -> None:
+        """Waits and makes room for so many bytes where memory is nearly full. Raises MemoryFull."""
+        self._room.reserve(size)
+
+    def memory(self) -> Memory:
+        """What Redis has used of its memory, may use, and will need for what waits."""
+        with redis_errors(), self.client.pipeline(transaction=False) as pipeline:
+            pipeline.info("memory")
+            for queue in keys.QUEUES:
+                pipeline.llen(keys.queue(queue))
+                pipeline.zcard(f"rq:wip:{queue}")  # in hand
+            info, *lengths = pipeline.execute()
+        # Buffers for replicas and the log do not count, as they do not when Redis refuses to write.
+        used = int(info["used_memory"]) - int(info.get("mem_not_counted_for_evict", 0))
+        return Memory(used, int(info.get("maxmemory", 0)), sum(lengths))
 
     # ------------------------------------------------------------------ the producer's verbs
 
@@ -162,7 +183,8 @@ class Store:
                 *self.rate, s.queue_max_bytes]  # fmt: skip
         for picture in pictures:
             args += picture.to_args()
-        return cast("list[Answer]", self.run_safely("submit", [keys.queue(name) for name in keys.QUEUES], args))
+        queues = [keys.queue(name) for name in keys.QUEUES]
+        return cast("list[Answer]", self.run_safely("submit", queues, args, len(pictures)))
 
     def accepted(self, picture: Submission, answer: Answer) -> Prediction:
         """What became of a picture: queued, or the first one under its key. Raises as `submit` does."""
@@ -181,8 +203,9 @@ class Store:
             _, waiting, seconds = answer
             raise QueueFull(f"{waiting} pictures are waiting", limit=s.queue_max_length, retry_after_seconds=seconds)
         if answer[0] == b"failed":
-            log.error("redis: a picture was not accepted: %s", answer[1].decode())
-            raise RedisUnavailable(retry_after_seconds=1)
+            text = answer[1].decode(errors="replace")
+            log.error("redis: a picture was not accepted: %s", text)
+            raise answered(text) or RedisUnavailable(retry_after_seconds=1)
         if answer[0] == b"heavy":
             _, waiting, seconds = answer
             raise QueueFull(f"{waiting} bytes are waiting", limit=s.queue_max_bytes, retry_after_seconds=seconds)
@@ -197,8 +220,27 @@ class Store:
         return self.found(id, self.fetch_all([id])[0], owner)
 
     def fetch_all(self, ids: Sequence[str]) -> list[Record]:
-        """The records as they stand, in one round trip; `found` tells what each says."""
-        return cast("list[Record]", self.run("fetch", [], [self.settings.result_ttl_seconds, POSITION_DEPTH, *ids]))
+        """The records as they stand, in one round trip; `found` tells what each says.
+
+        Where Redis accepts no writes they are read without being repaired, and without the position in the queue.
+        """
+        try:
+            return cast("list[Record]", self.run("fetch", [], [self.settings.result_ttl_seconds, POSITION_DEPTH, *ids]))
+        except WritesRefused:
+            return [
+                [*record, b"queue_position", b""] if record else [] for record in self.read_hashes(ids, keys.prediction)
+            ]
+
+    def read_hashes(self, ids: Sequence[str], key: Callable[[str], str]) -> list[list[bytes]]:
+        """What the hashes of these ids hold, as [field, value, ...]; empty where there is none."""
+        with redis_errors(), self.client.pipeline(transaction=False) as pipeline:
+            for id in ids:
+                pipeline.hgetall(key(id))
+            replies = pipeline.execute(raise_on_error=False)
+            for reply in replies:
+                if isinstance(reply, Exception) and "WRONGTYPE" not in str(reply):
+                    raise reply
+        return [[text for pair in one.items() for text in pair] if isinstance(one, dict) else [] for one in replies]
 
     def found(self, id: str, reply: Record, owner: str | None = None) -> Prediction:
         """The prediction in a record. Raises as `fetch` does, and asks Redis only where there is none."""
@@ -309,12 +351,6 @@ class Store:
     def load(self) -> Load:
         """How busy queues and workers are: one round trip, however much waits."""
         return Load.from_reply(self.run("load", [], keys.QUEUES))
-
-    def memory(self) -> tuple[int, int]:
-        """Bytes that Redis has used and may use; 0 for no limit."""
-        with redis_errors():
-            info: Any = self.client.info("memory")
-        return int(info["used_memory"]), int(info["maxmemory"])
 
     def time(self) -> float:
         """Redis's clock, Unix seconds: the one that leases and records go by."""

@@ -20,6 +20,7 @@ from producer import Client, Prediction, Queue, State
 from shared import keys
 from shared.errors import DigitqError, PredictionFailed
 from shared.home import ROOT
+from shared.settings import Settings
 from shared.store import connect
 from tests.conftest import shared_folder
 from tests.pictures import png, seven
@@ -77,6 +78,11 @@ def test_python_needs_no_web_process(stack: Stack) -> None:
     many = queue.submit_many([seven(size) for size in (28, 56, 112)])
     assert [one.wait(10).digit for one in many] == [7, 7, 7]
     queue.close()
+
+
+def test_the_embedded_server_has_a_limit_of_memory(stack: Stack) -> None:
+    memory = connect(stack.redis_url, timeout=5).info("memory")
+    assert (memory["maxmemory"], memory["maxmemory_policy"]) == (Settings().embedded_maxmemory(), "noeviction")
 
 
 def test_a_plain_rq_client_in_another_process_is_answered(stack: Stack) -> None:

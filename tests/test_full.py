@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 
@@ -15,14 +16,14 @@ from rq import Queue as RQQueue
 from producer.app import create_app
 from shared import keys, redis_scripts
 from shared.batches import Batches
-from shared.chunks import raw
+from shared.chunks import Item, packed, raw
 from shared.claims import Finish
 from shared.errors import Expired, Lost, MemoryFull, QueueFull, RedisUnavailable
 from shared.ids import new_id
 from shared.prediction import Prediction, State
 from shared.settings import Settings
 from shared.store import Store, connect
-from shared.submission import Caller
+from shared.submission import Caller, Submission
 from tests import fakes
 from tests.conftest import own_server
 from tests.pictures import seven
@@ -45,6 +46,7 @@ def small_url() -> Iterator[str]:
 def client(small_url: str) -> Iterator[redis.Redis]:
     client = connect(small_url, timeout=5)
     client.config_set("maxmemory", 0)
+    client.config_set("stream-node-max-bytes", 512)  # as `digitq up` has it, and the compose file
     client.flushall()
     yield client
     client.close()
@@ -58,7 +60,8 @@ def store(client: redis.Redis) -> Store:
 @pytest.fixture
 def nothing_is_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has ended may be deleted at once."""
-    monkeypatch.setattr("shared.room.FRESH_SECONDS", 0.0)
+    for name in ("FRESH_SECONDS", "URGENT_SECONDS"):
+        monkeypatch.setattr(f"shared.room.{name}", 0.0)
 
 
 def limit(client: redis.Redis, more: int) -> None:
@@ -344,7 +347,8 @@ def test_over_http_a_full_memory_is_named_and_so_is_what_made_room(
     assert "memory is full" in refused.json["detail"]  # type: ignore[index]
     assert int(refused.headers["Retry-After"]) > 0
     assert web.get(f"/v1/predictions/{id}").status_code == 200
-    monkeypatch.setattr("shared.room.FRESH_SECONDS", 0.0)
+    for name in ("FRESH_SECONDS", "URGENT_SECONDS"):
+        monkeypatch.setattr(f"shared.room.{name}", 0.0)
     store.make_room()
     gone = web.get(f"/v1/predictions/{id}")
     assert (gone.status_code, gone.json["code"]) == (410, "expired")  # type: ignore[index]
@@ -359,7 +363,7 @@ def test_an_error_at_any_command_that_makes_room_leaves_each_prediction_whole_or
     whole = redis_scripts.source("evict")
     monkeypatch.setattr(redis_scripts, "source", lambda name: whole.replace("\n", f"\n{failing}", 1))
     broken, left, tried = client.register_script(redis_scripts.source("evict")), 0, 0
-    args = [0.9, 0.85, 0, 1000, 64, 30, 0]
+    args = [0.9, 0.85, 0, 1000, 64, 30, 0, 0]
     while left <= 0:
         tried += 1
         client.config_set("maxmemory", 0)
@@ -412,6 +416,103 @@ def test_over_http_every_way_to_what_made_room_says_so(
     assert [(answer.status_code, answer.get_json()["code"]) for answer in answers] == [(410, code)] * 9
     assert web.get("/v1/predictions").get_json() == {"predictions": [], "next_cursor": None}
     app.extensions["digitq_waiters"].close()
+
+
+# ---------------------------------------------------------------------- what waits will need room, too
+
+
+def submit_until_full(store: Store) -> list[str]:
+    ids = []
+    with suppress(MemoryFull):
+        while len(ids) < 20_000:
+            ids.append(store.submit(b"7").id)
+    return ids
+
+
+@pytest.fixture
+def nobody_waits_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intake is refused at once."""
+    monkeypatch.setattr("shared.room.WAIT_SECONDS", 0.0)
+
+
+def test_all_that_was_accepted_has_room_to_end_though_nothing_may_be_deleted(
+    store: Store, client: redis.Redis, nobody_waits_for_room: None
+) -> None:
+    limit(client, 6_000_000)
+    ids = submit_until_full(store)
+    assert len(ids) > 300
+    classify_all(store)
+    assert {store.fetch(id).state for id in ids[::50]} == {State.SUCCEEDED}
+    memory = client.info("memory")
+    assert memory["used_memory"] < 1.02 * memory["maxmemory"]
+
+
+def test_intake_goes_on_as_soon_as_what_has_ended_may_be_deleted(
+    store: Store, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.room.URGENT_SECONDS", 0.1)
+    monkeypatch.setattr("shared.room.WAIT_SECONDS", 30.0)
+    limit(client, 4_000_000)
+    first = store.submit(b"7").id
+    for _ in range(40):  # four times the memory: nobody is refused, and who is early waits
+        store.submit_all([Submission(new_id(), b"7") for _ in range(64)])
+        classify_all(store)
+    with pytest.raises(Expired):
+        store.fetch(first)
+    memory = client.info("memory")
+    assert memory["used_memory"] < 1.02 * memory["maxmemory"]
+
+
+def test_where_intake_presses_predictions_go_early_and_batches_do_not(
+    store: Store, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.room.URGENT_SECONDS", 0.0)
+    monkeypatch.setattr("shared.room.FRESH_SECONDS", 1000.0)
+    batch = Batches(store).submit(packed([Item("", b"7")] * 3))
+    BatchWorker(store, fakes.classify).work(burst=True)
+    limit(client, 3_000_000)
+    for _ in range(40):
+        store.submit_all([Submission(new_id(), b"7") for _ in range(64)])
+        classify_all(store)
+    assert store.make_room() == 0
+    assert len(list(Batches(store).results(batch.id))) == 3
+
+
+def test_several_who_hand_in_at_once_do_not_overfill_the_memory(
+    store: Store, client: redis.Redis, nobody_waits_for_room: None
+) -> None:
+    limit(client, 6_000_000)
+    with ThreadPoolExecutor(8) as pool:
+        ids = [id for found in pool.map(submit_until_full, [store] * 8) for id in found]
+    classify_all(store)
+    assert len(ids) > 300
+    memory = client.info("memory")
+    assert memory["used_memory"] < 1.02 * memory["maxmemory"]
+
+
+def test_where_a_user_may_not_ask_for_the_memory_uploads_are_accepted_all_the_same(
+    small_url: str, client: redis.Redis
+) -> None:
+    client.acl_setuser("blind", enabled=True, nopass=True, keys=["*"], channels=["*"], commands=["+@all", "-info"])
+    with connect(f"{small_url}?username=blind&password=x", timeout=5) as blind:
+        assert Store(blind, Settings()).submit(b"7").state is State.QUEUED
+    client.acl_deluser("blind")
+
+
+def test_once_memory_is_full_and_a_worker_has_gone_a_higher_limit_is_all_it_takes(
+    store: Store, client: redis.Redis, nobody_waits_for_room: None
+) -> None:
+    """Nothing is started again: the worker that stays and whoever hands in go on as soon as there is room."""
+    stays = BatchWorker(store, fakes.classify)
+    limit(client, 3_000_000)
+    ids = submit_until_full(store)
+    for claim in store.claim("stopped", keys.QUEUES, 64, "n"):  # it takes them along
+        client.zadd("rq:wip:digitq", {f"{claim.id}:{claim.execution}": store.time() - 1})
+    submit_until_full(store)
+    limit(client, 50_000_000)
+    ids.append(patiently(lambda: store.submit(b"7")).id)
+    stays.work(burst=True)
+    assert {store.fetch(id).state for id in ids} == {State.SUCCEEDED}
 
 
 # ---------------------------------------------------------------------- bytes that wait

@@ -142,3 +142,12 @@ def test_keda_counts_what_waits_and_what_is_claimed_in_every_queue(store: Store,
     assert backlog() == 6
     assert len(store.claim("w", keys.QUEUES, 4, "n")) == 4
     assert backlog() == 6
+
+
+def test_redis_has_and_asks_for_the_memory_that_it_may_need() -> None:
+    [container] = PODS["redis"]["spec"]["containers"]
+    data = Settings(redis_maxmemory=container["command"][container["command"].index("--maxmemory") + 1])
+    resources, gigabyte = container["resources"], 2**30
+    limit = int(resources["limits"]["memory"].removesuffix("Gi")) * gigabyte
+    assert resources["requests"]["memory"] == resources["limits"]["memory"]
+    assert limit >= 1.5 * data.embedded_maxmemory() > 0

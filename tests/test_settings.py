@@ -12,6 +12,7 @@ import pytest
 
 from shared.errors import SettingsError
 from shared.home import ROOT
+from shared.machine import memory_bytes
 from shared.settings import SHIPPED_MODEL, Settings, variable, without_password
 
 
@@ -50,11 +51,12 @@ def test_values_are_read_with_their_types() -> None:
         ({"DIGITQ_PORT": "http"}, "DIGITQ_PORT='http' is not a number"),
         ({"DIGITQ_MAX_ATTEMPTS": "0"}, "DIGITQ_MAX_ATTEMPTS='0' must be at least 1"),
         ({"DIGITQ_LEASE_SECONDS": "nan"}, "must be at least 1"),
+        ({"DIGITQ_REDIS_MAXMEMORY": "140%"}, "expected a form such as 40%, 512mb, 2gb or 0"),
         ({"DIGITQ_LOG_FORMAT": "xml"}, "expected one of text, json"),
         ({"DIGITQ_URL": "localhost:8000"}, "expected a form such as http://127"),
         ({"REDIS_URL": "http://x"}, "expected one of redis, rediss, unix"),
     ],
-    ids=["unknown", "no number", "too small", "not a number at all", "no choice", "no scheme", "no redis"],
+    ids=["unknown", "no number", "too small", "not a number at all", "no memory", "no choice", "no scheme", "no redis"],
 )
 def test_a_mistake_names_the_variable_and_the_form(env: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
@@ -103,6 +105,21 @@ def test_a_malformed_address_is_refused_and_not_echoed(address: str) -> None:
     with pytest.raises(SettingsError, match="REDIS_URL") as error:
         Settings.from_env({"REDIS_URL": address})
     assert not any(part in str(error.value) for part in ("hun", "ter2"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("25%", 250), ("0", 0), ("0%", 0), ("4096", 4096), ("64mb", 64 * 2**20), ("2GB", 2 * 2**30), ("8kb", 8192)],
+)
+def test_the_embedded_servers_memory_is_a_share_of_the_machines_or_bytes(
+    text: str, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.settings.memory_bytes", lambda: 1000)
+    assert Settings.from_env({"DIGITQ_REDIS_MAXMEMORY": text}).embedded_maxmemory() == expected
+
+
+def test_without_a_setting_the_embedded_server_gets_less_than_half_of_the_memory() -> None:
+    assert 0.35 * memory_bytes() < Settings().embedded_maxmemory() < 0.45 * memory_bytes()
 
 
 TABLE = ROOT / "deploy" / "settings.md"

@@ -152,7 +152,7 @@ def test_recovery_is_measured_from_the_books() -> None:
 
 def test_what_ended_long_enough_before_may_be_deleted_while_memory_is_full_and_nothing_else() -> None:
     ledger, now = Ledger(), time.time()
-    for id, at in (("old", now - 11), ("fresh", now - 5), ("lost", now - 11)):
+    for id, at in (("old", now - 11), ("fresh", now - 1), ("lost", now - 11)):
         ledger.saw(accepted(ledger, id), ended(id, at=at))
     unseen = accepted(ledger, "unseen")  # somebody waits for its end, and was never told it
     unseen.accepted_at -= 60
@@ -177,7 +177,7 @@ def test_what_was_lost_with_the_data_is_answered_as_expired_once_memory_was_full
     for id, age in (("lost", 60), ("after", 20), ("young", 59)):
         accepted(ledger, id).accepted_at = now - age
     ledger.expose(now - 61, now - 58)
-    ledger.evict(now - 52, now - 50)
+    ledger.evict(now - 60, now - 57.5)
     for entry in ledger.entries.values():
         ledger.missed(entry, "expired")
     assert found(ledger) == [("lost", "after"), ("lost", "young")]

@@ -67,9 +67,9 @@ addEventListener("paste", (event) => {
 const strip = ui("live", "queued", "workers", "rate", "p50", "p95", "dot");
 
 function showStatus(status) {
-  const { redis, queued, workers, eta_ms: eta, per_second: rate, p50_ms: p50, p95_ms: p95 } = status;
+  const { redis, reason, queued, workers, eta_ms: eta, per_second: rate, p50_ms: p50, p95_ms: p95 } = status;
   strip.dot.dataset.state = !redis || !navigator.onLine ? "bad" : workers.alive ? "good" : "warn";
-  notice("redis", redis ? "" : "The queue is out of reach. What you hand in is kept here and sent as soon as it is back.");
+  notice("redis", redis ? "" : `The queue is out of reach${reason ? `: ${reason}` : ""}. What you hand in is kept here and sent as soon as it is back.`);
   notice("workers", redis && !workers.alive ? "No worker is running. Pictures wait in the queue until one starts." : "");
   const done = queued && eta >= 1000 ? ` · ${ms(eta)}` : "", more = workers?.needed > workers?.alive ? ` of ${workers.needed}` : "";
   strip.queued.textContent = redis ? queued.toLocaleString("en") + done : "–";

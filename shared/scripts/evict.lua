@@ -6,7 +6,7 @@
 -- KEYS: none
 -- ARGV: share of maxmemory at which to begin, share at which to stop, how long an end is kept in any case (s),
 --       result ttl (s), most predictions at once, how long a callback that has not been made keeps its prediction (s),
---       bytes for which there is to be room besides
+--       bytes for which there is to be room besides, how long the end of a batch is kept in any case (s)
 -- Answer: {how many predictions and batches were deleted, 1 if there may be more to delete, else 0}
 local begin, stop, fresh, ttl, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local uncalled_since = iso(tonumber(time[1]) - ARGV[6], 0)
@@ -96,12 +96,19 @@ local function drop_batch(id)
 end
 
 local from, newest = '-', string.format('%d', (NOW - fresh) * 1000)
-while wanted > 0 and count < most and #entries < most do
+-- Reading the results of a batch takes longer than reading one prediction.
+local newest_batch, looked = (NOW - math.max(fresh, tonumber(ARGV[8]))) * 1000, 0
+while wanted > 0 and count < most and #entries < most and looked < 4 * most do
   local entry = redis.call('XRANGE', ENDED, from, newest, 'COUNT', 1)[1]
   if not entry then break end
-  entries[#entries + 1] = entry[1]
+  looked = looked + 1
   from = '(' .. entry[1]
-  if entry[2][1] == 'batch' then
+  local of_batch = entry[2][1] == 'batch'
+  local stays = of_batch and tonumber(string.match(entry[1], '^%d+')) > newest_batch
+  if not stays then entries[#entries + 1] = entry[1] end
+  if stays then
+    -- It is looked at again when its time has come.
+  elseif of_batch then
     drop_batch(entry[2][2])
   else
     for id in string.gmatch(entry[2][2], '%S+') do drop_prediction(id) end
