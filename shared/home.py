@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +24,7 @@ import redis
 from shared.embedded import socket_path
 from shared.errors import MissingPart, RedisUnavailable, SettingsError
 from shared.extras import require, require_checkout
+from shared.server_check import ERROR, read_server
 from shared.settings import Settings, child_environment, server_is_given, without_password
 from shared.store import Store, connect
 
@@ -41,7 +42,9 @@ def run(settings: Settings, host: str | None, port: int | None, workers: int) ->
     _check_port(host, port)
     with ExitStack() as stack:
         url = settings.redis_url
-        if not server_is_given():
+        if server_is_given():
+            _check_server(settings)
+        else:
             url = stack.enter_context(embedded(settings.state_dir))
             # Workers that were killed before the last stop still count as alive: nobody is ready because of them.
             Store(connect(url), settings).forget_workers()
@@ -97,6 +100,14 @@ def _check_parts() -> None:
         raise MissingPart("Not installed: honcho. Needs `pip install -r requirements.txt`, or `make up`.")
     if not server_is_given():
         server_binary()
+
+
+def _check_server(settings: Settings) -> None:
+    """Raises SettingsError where the server that REDIS_URL names would lose what is accepted."""
+    with connect(settings.redis_url) as client, suppress(RedisUnavailable):  # it may start after us
+        for one in read_server(client, settings):
+            if one.level == ERROR:
+                raise SettingsError(f"REDIS_URL: {one}")
 
 
 def server_binary() -> str:

@@ -36,6 +36,7 @@ from shared.keys import Priority
 from shared.load import Load
 from shared.prediction import Prediction, State
 from shared.room import evict
+from shared.server_check import ServerCheck
 from shared.settings import Settings
 from shared.submission import ANYBODY, Caller, Submission, theirs
 
@@ -79,6 +80,10 @@ class Store:
         self.client = client
         self.settings = settings
         self._scripts = redis_scripts.register(client)
+        #: What is wrong with the server, now.
+        self.server = ServerCheck(client, settings)
+        #: Whether nothing is accepted that the server would lose; otherwise it is only logged.
+        self.refuses_unsafe = False
         #: Pictures that one client may hand in, in so many seconds; (0, 0): as many as it likes.
         self.rate = settings.rate()
 
@@ -88,8 +93,19 @@ class Store:
         Where the memory is full it makes room first. Raises RedisUnavailable also if they have not in time: it may have
         been done, but nobody has our word for it.
         """
+        self.check_server()
         size = sum(len(arg) for arg in args if isinstance(arg, bytes))
         return self.with_room(lambda: self._run_acknowledged(name, on, args), size)
+
+    def check_server(self) -> None:
+        """Logs what is wrong with the server. Raises RedisUnavailable; RedisMisconfigured for one that would lose it.
+
+        The latter only where this store refuses such servers.
+        """
+        if self.refuses_unsafe:
+            self.server.require()
+        else:
+            self.server.findings()
 
     def _run_acknowledged(self, name: str, on: Sequence[str], args: Sequence[Any]) -> Any:
         wanted = self.settings.replicas_ack
