@@ -60,7 +60,7 @@ class Proxy:
         server.close()
         self._cut()
         if self._serving:
-            await asyncio.wait(self._serving, timeout=1)
+            await asyncio.wait(self._serving, timeout=5)
 
     def _cut(self) -> None:
         for writer in self._writers:
@@ -82,6 +82,8 @@ class Proxy:
         finally:
             self._writers -= pair
             self._deaf -= pair
+            for one in pair:
+                one.close()
             self._serving.discard(task)
 
     async def _pump(self, reader: StreamReader, writer: StreamWriter) -> None:

@@ -200,7 +200,11 @@ class ServerCheck:
         return self._found or ()
 
     def _look(self) -> None:
-        found = tuple(one for one in read_server(self._client, self._settings, self._configured) if one.level != NOTE)
+        found = self._read()
+        if any(one.code == "replica" for one in found):
+            # A primary that was demoted keeps its connections; a new one goes where the name or the sentinels say.
+            self._client.connection_pool.disconnect(inuse_connections=False)
+            found = self._read()
         known, codes = {one.code for one in self._found or ()}, {one.code for one in found}
         for one in found:
             if one.code not in known:
@@ -209,6 +213,9 @@ class ServerCheck:
             log.info("redis: %s is over", code)
         wrong = any(one.level == ERROR for one in found)
         self._found, self._until = found, time.monotonic() + (WRONG_SECONDS if wrong else KNOWN_SECONDS)
+
+    def _read(self) -> tuple[Finding, ...]:
+        return tuple(one for one in read_server(self._client, self._settings, self._configured) if one.level != NOTE)
 
     def require(self) -> None:
         """Raises RedisMisconfigured where what would be accepted now would be lost, and RedisUnavailable."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -15,12 +17,16 @@ from pathlib import Path
 import pytest
 import redis
 
+from faults.deaf import told
 from faults.proxy import Proxy
+from faults.stack import running
+from faults.workload import pictures
 from producer import AsyncQueue, aio_queue, waiting
 from producer.waiting import Waiters
 from shared import health, keys
 from shared.connection import connect
 from shared.health import is_healthy
+from shared.home import ROOT
 from shared.prediction import State
 from shared.settings import Settings
 from shared.store import Store
@@ -48,11 +54,11 @@ def behind(proxy: Proxy, settings: Settings) -> Iterator[Store]:
         yield Store(client, replace(settings, redis_url=url))
 
 
-def soon(condition: Callable[[], bool]) -> float:
+def soon(condition: Callable[[], bool], seconds: float = PATIENCE) -> float:
     """Seconds until the condition held."""
     start = time.monotonic()
     while not condition():
-        assert time.monotonic() < start + PATIENCE
+        assert time.monotonic() < start + seconds
         time.sleep(0.05)
     return time.monotonic() - start
 
@@ -216,3 +222,25 @@ def test_a_worker_whose_heartbeat_is_refused_is_healthy(store: Store) -> None:
     store.client.set(keys.WORKERS, "not a set")
     Heartbeat(store, "w", "", lambda: None).beat()
     assert is_healthy("worker", store.settings)
+
+
+def test_packets_that_vanish_make_a_worker_unhealthy_and_everything_heals_when_they_pass_again(
+    cli_env: dict[str, str],
+) -> None:
+    """The whole of it, with processes and the bounds as they are: half a minute until red."""
+    picture = next(one for one in pictures() if one.expected == 7)
+    with tempfile.TemporaryDirectory(prefix="digitq-") as name, running(Path(name), 1) as stack:
+
+        def healthy() -> bool:
+            command = [sys.executable, "-m", "digitq", "healthcheck", "worker"]
+            return subprocess.run(command, cwd=ROOT, env={**cli_env, "TMPDIR": name}, check=False).returncode == 0
+
+        assert healthy()
+        stack.proxy.deafen(new=True)
+        red = soon(lambda: not healthy(), 120)
+        stack.proxy.hear()
+        green = soon(healthy, 60)
+        assert told(stack.url, picture, 60)
+        assert stack.deaths() == {}
+    print(f"red after {red:.0f} s, green again {green:.1f} s after packets passed")
+    assert red > 20

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import redis
 
+from faults.proxy import Proxy
 from producer import Queue
 from shared import server_check
 from shared.batches import Batches
@@ -150,6 +151,22 @@ def test_a_policy_that_is_changed_while_all_runs_is_noticed(monkeypatch: pytest.
         with pytest.raises(RedisMisconfigured):
             Batches(web.application.extensions["digitq_store"]).submit([Chunk(1, b"{}")])
         client.config_set("maxmemory-policy", "noeviction")
+        wait_until(lambda: web.post("/v1/predictions", data=seven()).status_code == 202)
+
+
+def test_a_primary_that_was_demoted_is_left_for_the_one_that_leads_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_check, "KNOWN_SECONDS", 0.3)
+    with (
+        server(*LOG) as first,
+        server(*LOG) as second,
+        closing(Proxy(Path(first.removeprefix("unix://")))) as proxy,
+        connect(f"redis://127.0.0.1:{proxy.port}") as client,
+        application(Store(client, SAFE)) as web,
+    ):
+        assert web.post("/v1/predictions", data=seven()).status_code == 202
+        proxy._target = second.removeprefix("unix://")
+        with connect(first) as direct:
+            direct.replicaof("127.0.0.1", "1")
         wait_until(lambda: web.post("/v1/predictions", data=seven()).status_code == 202)
 
 
