@@ -24,7 +24,8 @@ import redis
 from shared.embedded import socket_path
 from shared.errors import MissingPart, RedisUnavailable, SettingsError
 from shared.extras import require, require_checkout
-from shared.server_check import ERROR, read_server
+from shared.server_check import read_server
+from shared.server_findings import ERROR
 from shared.settings import Settings, child_environment, server_is_given, without_password
 from shared.store import Store, connect
 

@@ -1,149 +1,34 @@
-"""What of a Redis's configuration would lose pictures that were accepted, read from its INFO.
-
-Levels: an `error` is refused (nothing is accepted), a `warning` is logged and shown, a `note` is for `digitq config
---check` alone.
-"""
+"""Looks at the server behind a client for as long as it is used, and refuses one that would lose accepted pictures."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import redis
 
 from shared.connection import redis_errors
 from shared.errors import RedisMisconfigured, RedisUnavailable
-from shared.room import FULL_SHARE
+from shared.server_findings import ERROR, NOTE, WARNING, Finding, examine
 from shared.settings import Settings
 
 log = logging.getLogger("digitq.redis")
 
-ERROR, WARNING, NOTE = "error", "warning", "note"
-#: The oldest Redis whose scripts may have a `#!lua` line with flags. Every Valkey has that; it says that it is a 7.2.
-OLDEST = (7, 0)
 #: How old what is known of a server may be, in seconds; and while something is wrong with it.
 KNOWN_SECONDS, WRONG_SECONDS = 5.0, 0.5
 #: Seconds to wait for the first look of another thread.
 FIRST_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing to know about a server: how bad, a stable code, what it is, and what to do about it."""
-
-    level: str
-    code: str
-    what: str
-    remedy: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.what}. {self.remedy[:1].upper()}{self.remedy[1:]}." if self.remedy else f"{self.what}."
-
-    def to_json(self) -> dict[str, str]:
-        """As `digitq config --check --json` prints it."""
-        return asdict(self)
-
-
-def examine(info: Mapping[str, Any], settings: Settings, config: Mapping[str, str] | None = None) -> list[Finding]:
-    """Every finding about a server, the worst first.
-
-    `info` is redis-py's reading of INFO; what a server leaves out is not judged. `config` has `save` and `appendfsync`
-    where the user may read them (CONFIG GET).
-    """
-    found = [*_kind(info), *_memory(info, settings), *_persistence(info, settings, config or {})]
-    found += _replicas(info, settings)
-    return sorted(found, key=lambda one: (ERROR, WARNING, NOTE).index(one.level))
-
-
-def _kind(info: Mapping[str, Any]) -> list[Finding]:
-    found = []
-    version = str(info.get("redis_version", ""))
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    if numbers and numbers < OLDEST:
-        what = f"the server is a Redis {version}, and the scripts need 7.0"
-        found.append(Finding(ERROR, "too_old", what, "use Redis 7.0 or newer, or Valkey"))
-    mode = info.get("redis_mode", info.get("server_mode"))
-    if info.get("cluster_enabled") or mode == "cluster":
-        what = "the server runs in cluster mode, and the scripts use keys of several slots at once"
-        found.append(Finding(ERROR, "cluster_mode", what, "use a server with cluster-enabled no"))
-    if mode == "sentinel":
-        what = "the address is a sentinel's, which keeps no pictures"
-        found.append(
-            Finding(ERROR, "sentinel", what, "write REDIS_URL as redis+sentinel://host:port,host:port/service")
-        )
-    if info.get("role") == "slave":
-        primary = f"{info.get('master_host')}:{info.get('master_port')}"
-        what = f"the server is a replica of {primary}, and refuses what is written"
-        found.append(Finding(ERROR, "replica", what, "name the primary in REDIS_URL, or the sentinels"))
-    if info.get("loading"):
-        share, left = info.get("loading_loaded_perc", "?"), info.get("loading_eta_seconds", "?")
-        found.append(Finding(WARNING, "loading", f"the server loads its data: {share} %, {left} s left", "wait"))
-    return found
-
-
-def _memory(info: Mapping[str, Any], settings: Settings) -> list[Finding]:
-    found = []
-    policy, limit, used = info.get("maxmemory_policy", ""), info.get("maxmemory"), int(info.get("used_memory", 0))
-    if policy and policy != "noeviction":
-        when = "when" if limit else "as soon as maxmemory is set and"
-        what = f"maxmemory-policy is {policy}: {when} memory is full, the server deletes pictures that were accepted"
-        found.append(Finding(ERROR, "eviction", what, "set maxmemory-policy noeviction"))
-    if limit == 0:
-        what = "maxmemory is 0: the server grows until its machine has no memory left, and is killed"
-        found.append(Finding(NOTE, "no_memory_limit", what, "set maxmemory"))
-    if limit and used > FULL_SHARE * limit:
-        what = f"{used / limit:.0%} of maxmemory is used: ended predictions are deleted before their time"
-        found.append(Finding(NOTE, "memory_nearly_full", what, "raise maxmemory, or lower DIGITQ_RESULT_TTL_SECONDS"))
-    if limit and settings.queue_max_bytes > limit // 2:
-        what = f"DIGITQ_QUEUE_MAX_BYTES is {settings.queue_max_bytes}, more than half of maxmemory ({limit})"
-        found.append(Finding(NOTE, "queue_too_large", what, "lower the one, or raise the other"))
-    return found
-
-
-def _persistence(info: Mapping[str, Any], settings: Settings, config: Mapping[str, str]) -> list[Finding]:
-    found = []
-    accepted, or_accept, level = "", ", or DIGITQ_ALLOW_EPHEMERAL=1 if that may be", WARNING
-    if settings.allow_ephemeral == "1":
-        accepted, or_accept, level = " (accepted by DIGITQ_ALLOW_EPHEMERAL)", "", NOTE
-    if info.get("aof_enabled") == 0:
-        kept = {None: " since its last snapshot, if it makes any,", "": ""}.get(
-            config.get("save"), " since its last snapshot"
-        )
-        what = f"appendonly is no: what was accepted{kept} is lost when the server dies{accepted}"
-        found.append(Finding(level, "no_log", what, f"set appendonly yes{or_accept}"))
-    elif config.get("appendfsync") == "no":
-        what = f"appendfsync is no: what was accepted in the last half minute is lost when the machine dies{accepted}"
-        found.append(Finding(level, "log_not_synced", what, f"set appendfsync everysec{or_accept}"))
-    for field, code, name in (
-        ("aof_last_write_status", "log_not_written", "log"),
-        ("rdb_last_bgsave_status", "snapshot_failed", "snapshot"),
-    ):
-        if info.get(field, "ok") != "ok":
-            what = f"the server could not write its last {name}, and may refuse what is written ({field})"
-            found.append(Finding(WARNING, code, what, "look at the space on its disk, and at its log"))
-    return found
-
-
-def _replicas(info: Mapping[str, Any], settings: Settings) -> list[Finding]:
-    wanted, count = settings.replicas_ack, int(info.get("connected_slaves", 0))
-    rows = [info.get(f"slave{number}") for number in range(count)]
-    online = sum(not isinstance(row, dict) or row.get("state", "online") == "online" for row in rows)
-    if info.get("role") == "slave" or online >= wanted:
-        return []
-    what = f"DIGITQ_REPLICAS_ACK is {wanted} and {online} replicas are connected: uploads are answered 503"
-    return [Finding(WARNING, "replicas_missing", what, "connect more replicas, or lower DIGITQ_REPLICAS_ACK")]
-
-
 def read_config(client: redis.Redis) -> dict[str, str] | None:
-    """What INFO does not say, of a server whose user may read it; None where it may not."""
+    """What INFO does not say (CONFIG GET); None where the user may not read it."""
     try:
         pairs: Any = client.config_get("save", "appendfsync")
-    except (redis.ResponseError, redis.exceptions.NoPermissionError):
+    except redis.ResponseError:
         return None
     text = {str(_text(name)): str(_text(value)) for name, value in pairs.items()}
     return {name: text[name] for name in ("save", "appendfsync") if name in text}
@@ -153,22 +38,23 @@ def _text(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def read_server(client: redis.Redis, settings: Settings, configured: bool = True) -> list[Finding]:
-    """The findings about the server that a client reaches now. Raises RedisUnavailable.
+def read_server(
+    client: redis.Redis,
+    settings: Settings,
+    read_config: Callable[[redis.Redis], dict[str, str] | None] = read_config,
+) -> list[Finding]:
+    """The findings about the server that a client reaches now, none of which names an address or a user.
 
-    With `configured` it also tries CONFIG GET, which a server notes in its ACL LOG where it is not allowed.
+    Raises RedisUnavailable.
     """
-    try:
-        info: Any = client.info()
-    except (redis.exceptions.NoPermissionError, redis.ResponseError) as error:
-        if isinstance(error, redis.ConnectionError):
-            raise RedisUnavailable(retry_after_seconds=1) from error
-        return [Finding(WARNING, "info_denied", f"nothing could be checked ({error})", "allow the user +info")]
-    except (redis.RedisError, OSError):
-        with redis_errors():
-            raise
     with redis_errors():
-        return examine(info, settings, read_config(client) if configured else None)
+        try:
+            info: Any = client.info()
+        except redis.ResponseError as error:  # NOPERM, or a proxy that does not know it
+            log.debug("redis: INFO: %s", error)
+            what = "INFO is refused, so that nothing could be checked"
+            return [Finding(WARNING, "info_denied", what, "allow the user +info")]
+        return examine(info, settings, read_config(client))
 
 
 class ServerCheck:
@@ -179,8 +65,8 @@ class ServerCheck:
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self._client, self._settings = client, settings
-        # Users with a name are those of deploy/users.acl, who may not, and would be noted with every attempt.
-        self._configured = not client.connection_pool.connection_kwargs.get("username")
+        # A server notes each attempt in its ACL LOG. Users with a name are those of deploy/users.acl, who may not.
+        self._may_configure = not client.connection_pool.connection_kwargs.get("username")
         self._lock = threading.Lock()
         self._found: tuple[Finding, ...] | None = None
         self._until = float("-inf")
@@ -215,7 +101,13 @@ class ServerCheck:
         self._found, self._until = found, time.monotonic() + (WRONG_SECONDS if wrong else KNOWN_SECONDS)
 
     def _read(self) -> tuple[Finding, ...]:
-        return tuple(one for one in read_server(self._client, self._settings, self._configured) if one.level != NOTE)
+        found = read_server(self._client, self._settings, self._config)
+        return tuple(one for one in found if one.level != NOTE)
+
+    def _config(self, client: redis.Redis) -> dict[str, str] | None:
+        config = read_config(client) if self._may_configure else None
+        self._may_configure = config is not None
+        return config
 
     def require(self) -> None:
         """Raises RedisMisconfigured where what would be accepted now would be lost, and RedisUnavailable."""

@@ -9,7 +9,8 @@ import redis
 from shared.connection import SENTINEL, Service, connect, redis_errors
 from shared.errors import RedisUnavailable
 from shared.rights import NEEDED, missing
-from shared.server_check import ERROR, NOTE, WARNING, Finding, read_server
+from shared.server_check import read_server
+from shared.server_findings import ERROR, NOTE, WARNING, Finding, worst_first
 from shared.settings import Settings, without_password
 
 #: Missing rights that are named; of a user without any it would be a hundred.
@@ -23,7 +24,7 @@ def report(settings: Settings) -> list[Finding]:
         found += read_server(client, settings)
         if not any(one.code in ("too_old", "sentinel", "loading") for one in found):
             found += _rights(client)
-    return sorted(found, key=lambda one: (ERROR, WARNING, NOTE).index(one.level))
+    return worst_first(found)
 
 
 def loses(found: list[Finding]) -> bool:
