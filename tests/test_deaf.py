@@ -107,12 +107,15 @@ def test_a_quiet_subscription_that_answers_is_left_alone(
         stats: Any = store.client.info("commandstats")
         return int(stats.get("cmdstat_ping", {"calls": 0})["calls"])
 
-    with connect(f"redis://127.0.0.1:{proxy.port}?protocol={protocol}") as client:
-        with closing(Waiters(Store(client, store.settings), 10)) as waiters, ThreadPoolExecutor() as pool:
-            waits = pool.submit(waiters.wait, store.submit(seven()).id, PATIENCE)
-            soon(lambda: answered() >= 3)
-            with sevens(store):
-                assert waits.result(PATIENCE).state is State.SUCCEEDED
+    with (
+        connect(f"redis://127.0.0.1:{proxy.port}?protocol={protocol}") as client,
+        closing(Waiters(Store(client, store.settings), 10)) as waiters,
+        ThreadPoolExecutor() as pool,
+    ):
+        waits = pool.submit(waiters.wait, store.submit(seven()).id, PATIENCE)
+        soon(lambda: answered() >= 3)
+        with sevens(store):
+            assert waits.result(PATIENCE).state is State.SUCCEEDED
     assert "listening again" not in caplog.text
 
 

@@ -24,7 +24,7 @@ from shared.batches import Batches
 from shared.chunks import Chunk
 from shared.connection import connect
 from shared.errors import RedisMisconfigured, RedisUnavailable
-from shared.home import ROOT
+from shared.home import ROOT, embedded
 from shared.server_check import ServerCheck, read_server
 from shared.server_findings import examine
 from shared.server_report import report
@@ -82,6 +82,11 @@ def test_a_server_is_judged_by_how_it_was_started(
         found = read_server(client, settings)
     assert {one.code: one.level for one in found} == expected
     assert all(str(one).endswith(".") for one in found)
+
+
+def test_the_server_that_we_bring_ourselves_loses_nothing() -> None:
+    with tempfile.TemporaryDirectory(prefix="digitq-") as name, embedded(Path(name)) as url:
+        assert [one for one in report(Settings(redis_url=url)) if one.level != "note"] == []
 
 
 def test_what_is_lost_with_a_server_that_keeps_no_log_depends_on_its_snapshots() -> None:
