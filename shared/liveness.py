@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import redis
+from redis.client import PubSub
 
 #: Seconds of silence after which a subscription is pinged, and seconds that the answer may take.
 PING_SECONDS, ANSWER_SECONDS = 2.0, 5.0
@@ -36,3 +38,30 @@ class Liveness:
         if now - self._pinged_at > ANSWER_SECONDS:
             raise redis.TimeoutError(f"the subscription does not answer: no PONG within {ANSWER_SECONDS:.0f} s")
         return False
+
+
+class LivePubSub(PubSub):
+    """A subscription that connects and subscribes anew where its connection is dead, for those who only read it."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._liveness = Liveness()
+
+    def get_message(self, ignore_subscribe_messages: bool = False, timeout: float | None = 0.0) -> Any:
+        """As in redis-py, but returns after `PING_SECONDS` at the latest.
+
+        Raises redis.TimeoutError where the connection is dead; the next call connects.
+        """
+        limit = PING_SECONDS if timeout is None else min(timeout, PING_SECONDS)
+        message = super().get_message(ignore_subscribe_messages, limit)
+        try:
+            if message:
+                self._liveness.heard()
+            elif self._liveness.ping_is_due():
+                self.ping()
+        except redis.TimeoutError:
+            self._liveness = Liveness()
+            connection: Any = self.connection
+            connection.disconnect()  # the next read connects and subscribes
+            raise
+        return message

@@ -35,6 +35,7 @@ from tests.pictures import seven
 from tests.web import free_port, sevens
 from worker.doorbell import Doorbell
 from worker.heartbeat import Heartbeat
+from worker.insistent import InsistentRedis
 
 #: Seconds that anything may take on a busy machine; the goal for a subscription is ten.
 PATIENCE = 45
@@ -169,6 +170,29 @@ def test_a_wait_without_work_is_no_dead_connection(behind: Store, monkeypatch: p
         end = time.monotonic() + 4
         while time.monotonic() < end:
             bell.wait(1)
+
+
+def test_a_worker_hears_rqs_commands_again(proxy: Proxy, behind: Store, store: Store) -> None:
+    heard: list[Any] = []
+    pubsub = InsistentRedis(behind.client).pubsub()
+    pubsub.subscribe(**{"rq:pubsub:w": heard.append})
+    thread = pubsub.run_in_thread(60, daemon=True, exception_handler=lambda *_: time.sleep(0.1))
+    try:
+
+        def hears() -> bool:
+            before = len(heard)
+            store.client.publish("rq:pubsub:w", "x")
+            time.sleep(0.2)
+            return len(heard) > before
+
+        soon(hears)
+        proxy.deafen()
+        time.sleep(0.2)
+        assert not hears()
+        soon(hears)
+    finally:
+        thread.stop()
+        thread.join(10)
 
 
 def test_one_dead_connection_takes_its_idle_neighbours_along(proxy: Proxy, behind: Store) -> None:
