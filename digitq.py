@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -158,11 +159,34 @@ def healthcheck(part: str) -> None:
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True)
-def config(as_json: bool) -> None:
-    """Print the effective settings, secrets masked."""
-    table = Settings.from_env().table()
+@click.option("--check", is_flag=True, help="Say what is wrong with the server that REDIS_URL names instead.")
+def config(as_json: bool, check: bool) -> None:
+    """Print the effective settings, secrets masked.
+
+    With --check it prints a line for each thing to know about Redis: error (digitq accepts nothing), warning (accepted
+    pictures may be lost) or note, what it is, and what to do. Exit 0 if there are notes at most, 2 if there is more, 3
+    if no server answers.
+    """
+    settings = Settings.from_env()
+    if check:
+        sys.exit(_check(settings, as_json))
+    table = settings.table()
     lines = json.dumps(table, indent=2) if as_json else "\n".join(f"{name}={value}" for name, value in table.items())
     click.echo(lines)
+
+
+def _check(settings: Settings, as_json: bool) -> int:
+    from shared.server_report import address, loses, report
+
+    logging.getLogger("digitq").setLevel(logging.CRITICAL)  # what it would log is what it prints
+    found = report(settings)
+    if as_json:
+        click.echo(json.dumps({"redis": address(settings), "findings": [one.to_json() for one in found]}, indent=2))
+    else:
+        for one in found:
+            click.echo(f"{one.level} {one.code}: {one}")
+        click.echo(f"digitq: {address(settings)}: {len(found)} findings", err=True)
+    return USAGE if loses(found) else 0
 
 
 @main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)

@@ -20,7 +20,7 @@ import redis
 from faults.kinds import KINDS
 from faults.pairs import PAIRS, named
 from faults.run import verify as run
-from faults.stack import WORKER, Stack, running
+from faults.stack import WEB, WORKER, Stack, running
 from producer.client import Client
 from producer.retry import NEVER
 from shared.errors import ServerUnavailable
@@ -54,13 +54,13 @@ class Target(NamedTuple):
 
 
 @contextmanager
-def own(workers: int, worker: str, logs: Path | None) -> Iterator[Target]:
+def own(workers: int, worker: str, web: str, logs: Path | None) -> Iterator[Target]:
     """A stack under a temporary directory, which is gone afterwards; the logs stay where they are wanted."""
     require("worker")
     server_binary()
     with tempfile.TemporaryDirectory(prefix="dqv-", ignore_cleanup_errors=True) as name:
         try:
-            with running(Path(name), workers, worker) as stack:
+            with running(Path(name), workers, worker, web) as stack:
                 yield Target(stack.url, stack.client, stack)
         finally:
             if logs:
@@ -111,10 +111,11 @@ def explained() -> str:
 @click.option("--api-key", help="With --url.")
 @click.option("--patience", default=30.0, hidden=True, help="Seconds to wait for what does not end.")
 @click.option("--worker", default=WORKER, hidden=True, help="The module that is a worker, and its arguments.")
+@click.option("--web", default=WEB, hidden=True, help="The same of the web process.")
 def verify(
     seconds: float, workers: int, faults: list[str], rate: float, seed: int | None, out: Path | None,
     logs: Path | None, no_limits: bool, url: str | None, redis_url: str | None, api_key: str | None,
-    patience: float, worker: str,
+    patience: float, worker: str, web: str,
 ) -> None:  # fmt: skip
     """Start a stack, break it, and check that nothing is lost.
 
@@ -128,7 +129,7 @@ def verify(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     seed = random.randrange(1_000_000) if seed is None else seed
     click.echo(f"seed {seed}", err=True)
-    start = deployed(url, redis_url) if url else own(workers, worker, logs)
+    start = deployed(url, redis_url) if url else own(workers, worker, web, logs)
     with start as target, closing(Client(target.url, api_key, retry=NEVER)) as client, undisturbed_end():
         report = run(
             client, seconds=seconds, seed=seed, rate=rate, stack=target.stack, kinds=faults, direct=target.redis,

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import NamedTuple
 
+from faults.deaf import deaf
 from faults.means import Scene, caught, configured, restart, stopped
+from faults.policy import evict
 from shared import keys
 
 #: Goals of recovery, in seconds, after a process of ours has died and after Redis is back.
@@ -204,4 +206,6 @@ KINDS: dict[str, Kind] = {
     "disk": Kind(disk, AFTER_REDIS, False),
     "full": Kind(full, AFTER_REDIS, False, hinders=False),
     "redis-full": Kind(redis_full, AFTER_REDIS, False, hinders=False),
+    "deaf": Kind(deaf, AFTER_A_DEATH, True),
+    "evict": Kind(evict, AFTER_REDIS, False, hinders=False),
 }

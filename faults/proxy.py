@@ -1,4 +1,4 @@
-"""A TCP proxy in front of Redis that can be slow, and cut every connection."""
+"""A TCP proxy in front of Redis that can be slow, cut every connection, and keep them open while it passes nothing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from asyncio import StreamReader, StreamWriter
 from pathlib import Path
 from ssl import SSLContext
+from typing import Any
 
 CHUNK_BYTES = 65_536
 
@@ -17,8 +18,12 @@ class Proxy:
     def __init__(self, target: Path, tls: SSLContext | None = None) -> None:
         self._target, self._tls = str(target), tls
         self._writers: set[StreamWriter] = set()
+        self._serving: set[Any] = set()
         #: Seconds by which everything is late, in both directions.
         self.delay = 0.0
+        #: New connections are deaf too: they are accepted, and pass nothing.
+        self.deafens_new = False
+        self._deaf: set[StreamWriter] = set()
         self.port = 0
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="proxy", daemon=True)
@@ -28,6 +33,18 @@ class Proxy:
     def cut(self) -> None:
         """Resets every connection that is open now."""
         self._loop.call_soon_threadsafe(self._cut)
+
+    def deafen(self, new: bool = False) -> None:
+        """Every connection that is open now stays open and passes nothing any more, in neither direction.
+
+        With `new` that holds for later ones too, until `hear`.
+        """
+        self.deafens_new = new
+        self._loop.call_soon_threadsafe(lambda: self._deaf.update(self._writers))
+
+    def hear(self) -> None:
+        """New connections pass everything again; those that were made deaf stay so, as behind a tunnel that is gone."""
+        self.deafens_new = False
 
     def close(self) -> None:
         """Ends the proxy and its thread."""
@@ -42,6 +59,8 @@ class Proxy:
         await self._over.wait()
         server.close()
         self._cut()
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=5)
 
     def _cut(self) -> None:
         for writer in self._writers:
@@ -53,21 +72,31 @@ class Proxy:
         except OSError:
             writer.close()
             return
-        pair = {writer, far_writer}
+        pair, task = {writer, far_writer}, asyncio.current_task()
         self._writers |= pair
+        self._serving.add(task)
+        if self.deafens_new:
+            self._deaf |= pair
         try:
             await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
         finally:
             self._writers -= pair
+            self._deaf -= pair
+            for one in pair:
+                one.close()
+            self._serving.discard(task)
 
     async def _pump(self, reader: StreamReader, writer: StreamWriter) -> None:
         try:
             while data := await reader.read(CHUNK_BYTES):
                 if self.delay:
                     await asyncio.sleep(self.delay)
+                if writer in self._deaf:
+                    continue
                 writer.write(data)
                 await writer.drain()
         except OSError:
             pass  # cut, by us or by either end
         finally:
-            writer.close()
+            if writer not in self._deaf:  # nobody learns that the other end has gone
+                writer.close()

@@ -25,14 +25,14 @@ from shared.store import Store, connect
 START_SECONDS = 120
 #: A process that dies by itself more often than this does not work at all.
 MOST_DEATHS = 5
-#: The module that is a worker, and its arguments.
-WORKER = "digitq worker"
+#: The modules that are a worker and the web process, and their arguments.
+WORKER, WEB = "digitq worker", "digitq web"
 
 
 class Stack:
     """What runs, and how to ask after it: `client` goes to the server directly, not through the proxy."""
 
-    def __init__(self, folder: Path, children: Children, workers: int, worker: str) -> None:
+    def __init__(self, folder: Path, children: Children, workers: int, worker: str, web: str) -> None:
         socket_path = folder / "redis.sock"
         self.folder, self.proxy = folder, Proxy(socket_path)
         self.client = connect(f"unix://{socket_path}", timeout=2)
@@ -52,7 +52,7 @@ class Stack:
 
         python = (sys.executable, "-m")
         self.server = child("server", *_server_command(folder, socket_path))
-        self.web = child("web", *python, "digitq", "web")
+        self.web = child("web", *python, *web.split())
         # The clock of the first can be made to jump; otherwise it is like the others.
         first = child("worker-1", *python, "faults.crooked_clock", *worker.split())
         others = [child(f"worker-{number}", *python, *worker.split()) for number in range(2, workers + 1)]
@@ -100,7 +100,7 @@ class Stack:
 
 
 @contextmanager
-def running(folder: Path, workers: int, worker: str = WORKER) -> Iterator[Stack]:
+def running(folder: Path, workers: int, worker: str = WORKER, web: str = WEB) -> Iterator[Stack]:
     """Starts a stack with its data in `folder`, waits until it is ready, and stops it whatever happens.
 
     Raises SettingsError, with what the processes said, if it does not get ready.
@@ -108,7 +108,7 @@ def running(folder: Path, workers: int, worker: str = WORKER) -> Iterator[Stack]
     children = Children(folder)
     stack = None
     try:
-        stack = Stack(folder, children, workers, worker)
+        stack = Stack(folder, children, workers, worker, web)
         if not stack.wait_whole(START_SECONDS):
             said = "\n".join(f"{child.name}: {child.log.read_text()[-500:]}" for child in children.all)
             raise SettingsError(f"the stack did not start\n{said}")

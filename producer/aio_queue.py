@@ -26,6 +26,7 @@ from shared.batch import Batch
 from shared.connection import direct
 from shared.errors import DigitqError
 from shared.keys import Priority
+from shared.liveness import Liveness
 from shared.prediction import Prediction
 from shared.settings import Settings
 
@@ -179,8 +180,14 @@ class AsyncQueue(AsyncMany):
                     await pubsub.subscribe(keys.EVENTS)
                     self._pubsub = pubsub
                     self._settled.set()
-                    async for message in pubsub.listen():
-                        self._hear(message)
+                    liveness = Liveness()
+                    while pubsub.subscribed:
+                        message = await pubsub.get_message(timeout=1)
+                        if message:
+                            liveness.heard()
+                            self._hear(message)
+                        elif liveness.ping_is_due():
+                            await pubsub.ping()
                     if pubsub.connection is not None:  # `aclose` would not wait until a TLS connection is closed
                         await pubsub.connection.disconnect()
             except Exception as error:  # whatever it is: who waits looks for himself meanwhile, every two seconds
@@ -194,7 +201,7 @@ class AsyncQueue(AsyncMany):
     def _hear(self, message: dict[str, Any]) -> None:
         if message["type"] == "message":
             self._tell(id for id, *_ in json.loads(message["data"].decode("utf-8", "replace")))
-        else:
+        elif message["type"] != "pong":
             self._tell(list(self._ears))  # something may have ended before we listened
 
     def _tell(self, ids: Iterable[str]) -> None:

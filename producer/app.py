@@ -30,7 +30,7 @@ def create_app(store: Store | None = None) -> Flask:
     if store is None:
         settings = Settings.from_env()
         store = Store(connect(settings.redis_url, connections=settings.web_threads + SPARE_CONNECTIONS), settings)
-    settings = store.settings
+    settings, store.refuses_unsafe = store.settings, True
     app = Flask(__name__)
     app.url_map.merge_slashes = False  # it would redirect, with a page
     app.config["MAX_CONTENT_LENGTH"] = text_limit(settings)

@@ -20,11 +20,13 @@ def healthz() -> Response:
 
 @bp.get("/readyz")
 def readyz() -> Response:
-    """Redis accepts writes and a worker lives: an upload would be answered."""
+    """Redis accepts writes, is set up not to lose them, and a worker lives: an upload would be answered."""
+    store().check_server()
     workers = len(store().workers())
     if not workers:
         raise NoWorker(store().refusal(), retry_after_seconds=1)
-    return answer({"status": "ready", "workers": workers})
+    warnings = [{"code": one.code, "message": str(one)} for one in store().server.findings()]
+    return answer({"status": "ready", "workers": workers, "warnings": warnings})
 
 
 @bp.get("/v1/status")

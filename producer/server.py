@@ -54,6 +54,8 @@ class Process(Lanes):
             signal.signal(number, lambda number, _: told.put(number))
         threading.Thread(target=stop_when, args=(told, self.app, os.getppid()), name="stop", daemon=True).start()
         self.app.extensions["digitq_webhooks"].start()
+        check = self.app.extensions["digitq_store"].server
+        threading.Thread(target=check.watch, name="server-check", daemon=True).start()
         collector.settle()
 
 

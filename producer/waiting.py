@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from producer.inbox import Client, Inbox, ThreadInbox, run
 from producer.together import Errand, Together
 from shared import keys
+from shared.liveness import Liveness
 from shared.prediction import Prediction
 from shared.store import Answer, Record, Store
 from shared.submission import Submission
@@ -195,8 +196,14 @@ class Waiters:
             try:
                 with self._store.client.pubsub() as pubsub:
                     pubsub.subscribe(keys.EVENTS)
+                    liveness = Liveness()
                     while not self._closed.is_set():
-                        self._hear(pubsub.get_message(timeout=1))
+                        message = pubsub.get_message(timeout=1)
+                        if message:
+                            liveness.heard()
+                        elif liveness.ping_is_due():
+                            pubsub.ping()
+                        self._hear(message)
             except Exception as error:  # whatever it is, those who wait must end and the next one must be heard
                 log.warning("redis: %s, listening again in 0.5 s", error)
                 self._tell_all_to_look()  # they find out for themselves, and answer 503

@@ -92,6 +92,7 @@ class Batches:
 
         Raises QueueFull, RateLimited, IdempotencyMismatch, RedisUnavailable, and what the chunks raise.
         """
+        self._store.check_server()
         id, total, count = new_id(), 0, 0
         key = (priority, door(caller, idempotency_key, fingerprint))
         if expected or idempotency_key:

@@ -17,6 +17,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelManagedConnection
 
 from shared.errors import SettingsError
+from shared.pools import Pool, SentinelPool
 from shared.redis_failures import unavailable
 
 log = logging.getLogger("digitq.redis")
@@ -88,8 +89,8 @@ def connect(url: str, *, timeout: float | None = 0.7, connections: int = 100) ->
     if not url.startswith("unix:"):
         options |= {"socket_keepalive": True, "socket_keepalive_options": KEEPALIVE}
     if url.startswith(f"{SENTINEL}:"):
-        return Service.parse(url).primary(**options)
-    return redis.Redis.from_url(url, **options)
+        return Service.parse(url).primary(connection_pool_class=SentinelPool, **options)
+    return redis.Redis.from_pool(Pool.from_url(url, **options))
 
 
 def direct(url: str) -> str:
@@ -115,3 +116,11 @@ def redis_errors() -> Iterator[None]:
         # The cause names addresses: it is for the log, not for clients.
         log.warning("redis: %s", error)
         raise failure from error
+
+
+def is_unanswered(error: BaseException) -> bool:
+    """Whether Redis, or the way to it, is deaf: neither an answer nor a refusal came within the timeout.
+
+    `error` is redis-py's own, or the RedisUnavailable that it has caused.
+    """
+    return isinstance(error.__cause__ or error, (redis.TimeoutError, TimeoutError))

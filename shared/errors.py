@@ -222,6 +222,12 @@ class RedisUnavailable(DigitqError):
     code, status, title = "redis_unavailable", 503, "The queue is out of reach"
 
 
+class RedisMisconfigured(RedisUnavailable):
+    """Redis is set up so that accepted pictures would be lost, or so that digitq cannot work with it."""
+
+    code, title = "redis_misconfigured", "Redis is not set up as digitq needs it"
+
+
 class ServerUnavailable(RedisUnavailable):
     """The web process does not answer a client. A RedisUnavailable too: callers that expect an outage catch both."""
 

@@ -1,7 +1,16 @@
 """Is this machine's web process, or a worker of it, healthy? Containers ask it every few seconds, in a fresh process.
 
-So it imports neither redis-py nor urllib: they would cost twice what the rest does. And it asks nothing of Redis: a
-worker that is restarted because its Redis is away is only back later.
+So it imports neither redis-py nor urllib: they would cost twice what the rest does. And it asks nothing of Redis, but
+for a sign that the worker itself writes: after each heartbeat, unless that was not answered at all.
+
+| Redis, as the worker's heartbeat finds it | the worker is |
+|---|---|
+| answers, with an error too (loading, memory full, no right) | healthy |
+| is away: the connection is refused or reset, the name unknown | healthy: one that is restarted is only back later |
+| is deaf: packets vanish, or the connection is open and answers do not come | unhealthy after `SILENT_SECONDS` |
+
+The worker itself drops a connection that does not answer, and is healthy again with the first heartbeat that comes
+through.
 """
 
 from __future__ import annotations
@@ -15,8 +24,8 @@ from pathlib import Path
 
 from shared.settings import Settings
 
-#: A worker that has given no sign for so long is stuck: its heartbeat comes every two seconds, or with each attempt to
-#: reach a Redis that does not answer.
+#: A worker that has given no sign for so long is stuck, or its Redis is deaf: its heartbeat comes every two seconds, or
+#: with each attempt to reach a Redis that does not answer.
 SILENT_SECONDS = 30.0
 
 

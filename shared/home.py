@@ -20,8 +20,10 @@ import redis
 
 from shared.console import Console
 from shared.embedded import locked, socket_path
-from shared.errors import CannotStart, MissingPart, RedisUnavailable
+from shared.errors import CannotStart, MissingPart, RedisUnavailable, SettingsError
 from shared.extras import require
+from shared.server_check import read_server
+from shared.server_findings import ERROR
 from shared.settings import Settings, child_environment, server_is_given, without_password
 from shared.store import Store, connect
 from shared.supervisor import Process, Supervisor
@@ -49,6 +51,7 @@ def run(settings: Settings, host: str | None, port: int | None, workers: int, pa
         url, server = settings.redis_url, None
         if server_is_given():
             _check_port(host, port)
+            _check_server(settings)
         else:
             held = stack.enter_context(locked(settings.state_dir))
             _check_port(host, port)
@@ -173,6 +176,14 @@ def _check_parts() -> None:
     require("worker")
     if not server_is_given():
         server_binary()
+
+
+def _check_server(settings: Settings) -> None:
+    """Raises SettingsError where the server that REDIS_URL names would lose what is accepted."""
+    with connect(settings.redis_url) as client, suppress(RedisUnavailable):  # it may start after us
+        for one in read_server(client, settings):
+            if one.level == ERROR:
+                raise SettingsError(f"REDIS_URL: {one}")
 
 
 def server_binary() -> str:

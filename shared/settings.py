@@ -68,6 +68,9 @@ class Settings:
         512 * 1024 * 1024, "bytes of pictures that may wait; more are answered 503 queue_full", low=1
     )
     replicas_ack: int = _setting(0, "replicas of Redis that must have a picture before it is accepted (WAIT)", low=0)
+    allow_ephemeral: str = _setting(
+        "0", "1 accepts a Redis that keeps no log on its disk: when it dies, what was accepted is lost"
+    )
     latency_goal_ms: float = _setting(
         1000.0, "how soon a picture is to be answered: `digitq status` says how many workers that takes", low=1
     )
@@ -204,6 +207,7 @@ def _check_choices(settings: Settings) -> None:
         "DIGITQ_LOG_LEVEL": (settings.log_level, ("DEBUG", "INFO", "WARNING", "ERROR")),
         "DIGITQ_DEVICE": (settings.device, ("auto", "cpu", "gpu")),
         "DIGITQ_ALLOW_ANONYMOUS": (settings.allow_anonymous, ("0", "1")),
+        "DIGITQ_ALLOW_EPHEMERAL": (settings.allow_ephemeral, ("0", "1")),
         "DIGITQ_WEBHOOK_ALLOW_PRIVATE": (settings.webhook_allow_private, ("0", "1")),
         "DIGITQ_PREPROCESSING": (settings.preprocessing, ("mnist", "seed")),
     }

@@ -38,6 +38,7 @@ from shared.load import Load
 from shared.prediction import Prediction, State
 from shared.redis_failures import answered
 from shared.room import Memory, Room
+from shared.server_check import ServerCheck
 from shared.settings import Settings
 from shared.submission import ANYBODY, Caller, Submission, theirs
 
@@ -82,6 +83,10 @@ class Store:
         self.settings = settings
         self._scripts = redis_scripts.register(client)
         self._room = Room(self.memory, lambda args: self.run("evict", [], args), settings.result_ttl_seconds)
+        #: What is wrong with the server, now.
+        self.server = ServerCheck(client, settings)
+        #: Whether nothing is accepted that the server would lose; otherwise it is only logged.
+        self.refuses_unsafe = False
         #: Pictures that one client may hand in, in so many seconds; (0, 0): as many as it likes.
         self.rate = settings.rate()
 
@@ -92,9 +97,20 @@ class Store:
         Raises MemoryFull; RedisUnavailable also if the replicas have it not in time: it may have been done, but nobody
         has our word for it.
         """
+        self.check_server()
         size = sum(len(arg) for arg in args if isinstance(arg, bytes))
         self._room.reserve(size, pictures)
         return self.with_room(lambda: self._run_acknowledged(name, on, args), size)
+
+    def check_server(self) -> None:
+        """Logs what is wrong with the server. Raises RedisUnavailable; RedisMisconfigured for one that would lose it.
+
+        The latter only where this store refuses such servers.
+        """
+        if self.refuses_unsafe:
+            self.server.require()
+        else:
+            self.server.findings()
 
     def _run_acknowledged(self, name: str, on: Sequence[str], args: Sequence[Any]) -> Any:
         wanted = self.settings.replicas_ack

@@ -82,7 +82,7 @@ def redis_url() -> Iterator[str]:
 
 @pytest.fixture
 def settings(redis_url: str) -> Settings:
-    return Settings(redis_url=redis_url, lease_seconds=2.0)
+    return Settings(redis_url=redis_url, lease_seconds=2.0, allow_ephemeral="1")
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def cli_env(redis_url: str) -> dict[str, str]:
     """The environment of a process of ours that a test starts."""
     keep = {name: value for name, value in os.environ.items() if not name.startswith("DIGITQ_")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**keep, "REDIS_URL": redis_url, "PATH": path, "DIGITQ_LEASE_SECONDS": "2"}
+    return {**keep, "REDIS_URL": redis_url, "PATH": path, "DIGITQ_LEASE_SECONDS": "2", "DIGITQ_ALLOW_EPHEMERAL": "1"}
 
 
 @pytest.fixture(scope="session")

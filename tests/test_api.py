@@ -264,7 +264,7 @@ def test_readiness_follows_the_workers(web: FlaskClient, store: Store) -> None:
     is_problem(web.get("/readyz"), 503, "no_worker")
     is_problem(web.get("/v1/model"), 503, "no_worker")
     store.renew("w", [], '{"version": "m", "sha256": "x"}')
-    assert web.get("/readyz").get_json() == {"status": "ready", "workers": 1}
+    assert web.get("/readyz").get_json() == {"status": "ready", "workers": 1, "warnings": []}
     assert web.get("/v1/model").get_json()["version"] == "m"
     store.leave("w")
     is_problem(web.get("/readyz"), 503, "no_worker")

@@ -400,6 +400,16 @@ def test_redis_out_of_reach() -> None:
                     assert answer.get_json()["code"] == "redis_unavailable", path
 
 
+def test_a_redis_that_would_lose_what_is_accepted(web: FlaskClient, store: Store) -> None:
+    store.client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        for method, path in (("POST", "/v1/predictions"), ("POST", "/v1/batches"), ("POST", "/"), ("GET", "/readyz")):
+            sent: dict[str, Any] = {"data": form_of(seven())} if method == "POST" else {}
+            assert check(web, method, path, **sent).get_json()["code"] == "redis_misconfigured"
+    finally:
+        store.client.config_set("maxmemory-policy", "noeviction")
+
+
 def test_a_bug_of_ours(web: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Store, "fetch", lambda *_: 1 / 0)
     assert check(web, "GET", f"/v1/predictions/{new_id()}").get_json()["code"] == "internal_error"

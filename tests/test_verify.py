@@ -76,6 +76,21 @@ def test_a_claim_that_writes_before_its_last_check_is_caught(tmp_path: Path, cli
     assert report["lost"] > 0
 
 
+def test_deaf_connections_and_an_evicting_policy_are_overcome(tmp_path: Path, cli_env: dict[str, str]) -> None:
+    faults = "deaf,evict,kill+deaf"
+    code, report = verify(tmp_path, cli_env, "--faults", faults, "--no-limits")
+    assert (code, report["findings"]) == (0, [])
+    assert set(report["faults"]) == set(faults.split(","))
+
+
+def test_a_web_process_that_does_not_notice_a_deaf_subscription_is_caught(
+    tmp_path: Path, cli_env: dict[str, str]
+) -> None:
+    code, report = verify(tmp_path, cli_env, "--web", "faults.broken.deaf_listener", "--faults", "deaf")
+    assert code == 1
+    assert ["still not told" in finding["detail"] for finding in report["findings"]] == [True]
+
+
 def test_a_running_deployment_is_checked_and_not_broken(stack: Stack, tmp_path: Path, cli_env: dict[str, str]) -> None:
     pids = stack.pids()
     code, report = verify(tmp_path, cli_env, "--url", stack.url, "--redis", stack.redis_url)

@@ -22,8 +22,10 @@ class Doorbell:
     registers, and a crash in between loses the job (rq#1716). One blocking connection per queue, all watched at once.
     """
 
-    #: Seconds after which Redis ends a wait by itself, so that no forgotten connection blocks for ever.
-    SERVER_TIMEOUT = 60
+    #: Seconds after which Redis ends a wait by itself: often, since its answer also shows that the connection lives.
+    SERVER_TIMEOUT = 5
+    #: Seconds by which that answer may be late; a connection without it is open and dead.
+    LATE_SECONDS = 3.0
     #: Seconds to wait instead where Redis's memory is full: it refuses BLMOVE then, as a command that may write.
     POLL_SECONDS = 0.05
 
@@ -31,6 +33,7 @@ class Doorbell:
         self._pool = client.connection_pool
         self._queues = queues
         self._waiting: dict[str, Any] = {}
+        self._asked_at: dict[str, float] = {}
         self._listen, self._ring = socket.socketpair()
         self._listen.setblocking(False)
         self._ring.setblocking(False)
@@ -53,12 +56,21 @@ class Doorbell:
                     self._listen.recv(64)
                 else:
                     self._answer(sockets[ready])
+            self._check_late()
         except (redis.RedisError, OSError, ValueError):
             self.hang_up()
             raise
 
+    def _check_late(self) -> None:
+        """Raises redis.TimeoutError where Redis should have ended a wait and has not."""
+        late = time.monotonic() - self.SERVER_TIMEOUT - self.LATE_SECONDS
+        for queue in self._waiting:
+            if self._asked_at[queue] < late:
+                raise redis.TimeoutError(f"no answer to BLMOVE of {queue} within {self.SERVER_TIMEOUT} s")
+
     def _ask(self, queue: str) -> Any:
         connection = self._pool.get_connection()
+        self._asked_at[queue] = time.monotonic()
         key = keys.queue(queue)
         connection.send_command("BLMOVE", key, key, "LEFT", "LEFT", self.SERVER_TIMEOUT)
         return connection

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from shared.claims import Claim
+from shared.connection import is_unanswered
 from shared.health import alive
 from shared.store import WORKER_TTL_SECONDS, Store
 
@@ -70,7 +71,6 @@ class Heartbeat(threading.Thread):
         slept = time.monotonic()
         while not self._stop_event.wait(seconds):
             now = time.monotonic()
-            alive()
             self._watch()
             # One that overslept was stopped, and the batch with it: that is no hanging, yet.
             if now > self._deadline and now - slept < 2 * seconds:
@@ -85,12 +85,15 @@ class Heartbeat(threading.Thread):
                 faulthandler.dump_traceback_later(LOCKED_SECONDS, exit=True, file=2)
 
     def beat(self) -> None:
-        """One heartbeat, now."""
+        """One heartbeat, now. A sign of life for the healthcheck follows it, unless Redis is deaf."""
         try:
             self._store.renew(self._worker, self._held, self._card)
             self._on_beat()
         except Exception as error:  # whatever it is, the next beat must come
             log.warning("no heartbeat: %s", error)
+            if is_unanswered(error):
+                return
+        alive()
 
     def stop(self) -> None:
         """Ends the thread."""

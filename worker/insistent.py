@@ -11,6 +11,7 @@ from redis.client import Pipeline
 from redis.exceptions import OutOfMemoryError, WatchError
 
 from shared import redis_scripts
+from shared.liveness import LivePubSub
 
 #: For how long a Redis that has refused something may be full.
 LATELY_SECONDS = 60
@@ -42,6 +43,10 @@ class InsistentRedis(redis.Redis):
         if not transaction:
             return super().pipeline(transaction, shard_hint)
         return InsistentPipeline(self, shard_hint)
+
+    def pubsub(self, **options: Any) -> LivePubSub:
+        """As in redis-py; RQ hears its commands on it, and would not notice that its connection is dead."""
+        return LivePubSub(self.connection_pool, **options)
 
     def insist(self, commands: Sequence[Command]) -> list[Any]:
         """Runs the commands in one step. Returns their answers."""

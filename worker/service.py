@@ -8,6 +8,7 @@ import time
 from functools import cache
 
 from shared import collector, tracing
+from shared.connection import is_unanswered
 from shared.errors import ModelError, RedisUnavailable
 from shared.health import alive
 from shared.settings import Settings
@@ -60,11 +61,13 @@ def serve(settings: Settings, burst: bool = False) -> None:
 
 def _wait_for(store: Store) -> None:
     """Redis may start after us."""
+    alive()
     while True:
-        alive()
         try:
             store.time()
             return
         except RedisUnavailable as error:
+            if not is_unanswered(error):
+                alive()
             log.warning("redis: %s, trying again in 0.5 s", error)
             time.sleep(0.5)

@@ -84,6 +84,7 @@ class Upkeep(SimpleWorker):
         if time.monotonic() - self._maintained < MAINTENANCE_SECONDS:
             return
         self._maintained = time.monotonic()
+        self.store.check_server()
         if not burst:
             self.check_for_suspension(burst)
         # RQ's rounds recover too: two at once would put a job back that a third has already claimed again.

@@ -1,0 +1,282 @@
+"""Connections to Redis that stay open and pass nothing any more, as behind a proxy that has lost its other end."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from faults.deaf import told
+from faults.proxy import Proxy
+from faults.stack import running
+from faults.workload import pictures
+from producer import AsyncQueue, aio_queue, waiting
+from producer.waiting import Waiters
+from shared import health, keys
+from shared.connection import connect
+from shared.health import is_healthy
+from shared.home import ROOT
+from shared.prediction import State
+from shared.settings import Settings
+from shared.store import Store
+from tests.pictures import seven
+from tests.web import free_port, sevens
+from worker.doorbell import Doorbell
+from worker.heartbeat import Heartbeat
+from worker.insistent import InsistentRedis
+
+#: Seconds that anything may take on a busy machine; the goal for a subscription is ten.
+PATIENCE = 45
+
+
+@pytest.fixture
+def proxy(redis_url: str, client: redis.Redis) -> Iterator[Proxy]:
+    """In front of the session's server."""
+    with closing(Proxy(Path(redis_url.removeprefix("unix://")))) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def behind(proxy: Proxy, settings: Settings) -> Iterator[Store]:
+    """The store as a web process has it, through the proxy."""
+    url = f"redis://127.0.0.1:{proxy.port}"
+    with connect(url) as client:
+        yield Store(client, replace(settings, redis_url=url))
+
+
+def soon(condition: Callable[[], bool], seconds: float = PATIENCE) -> float:
+    """Seconds until the condition held."""
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() < start + seconds
+        time.sleep(0.05)
+    return time.monotonic() - start
+
+
+def test_who_waits_is_told_again_after_a_subscription_went_deaf(
+    proxy: Proxy, behind: Store, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "LOOK_AGAIN_SECONDS", 3600.0)  # only the subscription can tell
+    with closing(Waiters(behind, 10)) as waiters, ThreadPoolExecutor() as pool:
+
+        def told() -> float:
+            """Seconds from the end of a picture until who waits for it is told."""
+            id = store.submit(seven()).id
+            waits = pool.submit(waiters.wait, id, PATIENCE)
+            soon(lambda: id in waiters._inboxes)
+            time.sleep(0.2)  # it has looked, and seen that nothing has ended
+            with sevens(store):
+                soon(lambda: store.fetch(id).state is State.SUCCEEDED)
+                at = time.monotonic()
+                assert waits.result(PATIENCE).state is State.SUCCEEDED
+                return time.monotonic() - at
+
+        told()
+        proxy.deafen()
+        soon(lambda: _answers(behind))
+        healed, usual = told(), told()
+    print(f"told after {healed:.1f} s, then after {usual:.2f} s")
+    assert healed < PATIENCE - 10
+
+
+def _answers(store: Store) -> bool:
+    with suppress(redis.RedisError):
+        return bool(store.client.ping())
+    return False
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_a_quiet_subscription_that_answers_is_left_alone(
+    protocol: int, proxy: Proxy, store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.liveness.PING_SECONDS", 0.1)
+    store.client.config_resetstat()
+
+    def answered() -> int:
+        stats: Any = store.client.info("commandstats")
+        return int(stats.get("cmdstat_ping", {"calls": 0})["calls"])
+
+    with (
+        connect(f"redis://127.0.0.1:{proxy.port}?protocol={protocol}") as client,
+        closing(Waiters(Store(client, store.settings), 10)) as waiters,
+        ThreadPoolExecutor() as pool,
+    ):
+        waits = pool.submit(waiters.wait, store.submit(seven()).id, PATIENCE)
+        soon(lambda: answered() >= 3)
+        with sevens(store):
+            assert waits.result(PATIENCE).state is State.SUCCEEDED
+    assert "listening again" not in caplog.text
+
+
+def test_an_async_queue_is_told_again_after_its_subscription_went_deaf(
+    proxy: Proxy, behind: Store, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aio_queue, "LOOK_AGAIN_SECONDS", 3600.0)
+
+    async def run() -> float:
+        async with AsyncQueue(behind.settings.redis_url) as queue:
+            first = await queue.submit(seven())
+            with sevens(store):
+                assert (await queue.result(first, timeout=PATIENCE)).digit == 7
+            proxy.deafen()
+            at = time.monotonic()
+            second = await queue.submit(seven())  # its retries find a connection that passes
+            waits = asyncio.create_task(queue.get(second.id, wait=PATIENCE))
+            await asyncio.sleep(0.5)
+            with sevens(store):
+                assert (await waits).digit == 7
+            return time.monotonic() - at
+
+    assert asyncio.run(run()) < PATIENCE
+
+
+def test_a_worker_that_waits_for_work_notices_that_its_connections_are_dead(
+    proxy: Proxy, behind: Store, store: Store
+) -> None:
+    with closing(Doorbell(behind.client, [keys.QUEUES[0]])) as bell:
+        bell.wait(0.05)
+        proxy.deafen()
+
+        def gives_up() -> bool:
+            try:
+                bell.wait(0.2)
+            except redis.TimeoutError:
+                return True
+            return False
+
+        soon(gives_up)
+        bell.wait(0.05)
+        threading.Timer(0.3, store.client.rpush, (keys.queue(keys.QUEUES[0]), "x")).start()
+        start = time.monotonic()
+        bell.wait(PATIENCE)
+        assert time.monotonic() - start < PATIENCE
+
+
+def test_a_wait_without_work_is_no_dead_connection(behind: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Doorbell, "SERVER_TIMEOUT", 1)
+    with closing(Doorbell(behind.client, [keys.QUEUES[0]])) as bell:
+        end = time.monotonic() + 4
+        while time.monotonic() < end:
+            bell.wait(1)
+
+
+def test_a_worker_hears_rqs_commands_again(proxy: Proxy, behind: Store, store: Store) -> None:
+    heard: list[Any] = []
+    pubsub = InsistentRedis(behind.client).pubsub()
+    pubsub.subscribe(**{"rq:pubsub:w": heard.append})
+    thread = pubsub.run_in_thread(60, daemon=True, exception_handler=lambda *_: time.sleep(0.1))
+    try:
+
+        def hears() -> bool:
+            before = len(heard)
+            store.client.publish("rq:pubsub:w", "x")
+            time.sleep(0.2)
+            return len(heard) > before
+
+        soon(hears)
+        proxy.deafen()
+        time.sleep(0.2)
+        assert not hears()
+        soon(hears)
+    finally:
+        thread.stop()
+        thread.join(10)
+
+
+def test_one_dead_connection_takes_its_idle_neighbours_along(proxy: Proxy, behind: Store) -> None:
+    pool = behind.client.connection_pool
+    _use(pool, 10)
+    proxy.deafen()
+    assert not _answers(behind)
+    assert _use(pool, 10) == [b"PONG"] * 10
+
+
+def _use(pool: redis.ConnectionPool, count: int) -> list[bytes]:
+    """What so many connections at the same time answer to a PING."""
+    connections = [pool.get_connection() for _ in range(count)]
+    try:
+        for connection in connections:
+            connection.send_command("PING")
+        return [connection.read_response() for connection in connections]
+    finally:
+        for connection in connections:
+            pool.release(connection)
+
+
+@pytest.fixture
+def sign(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A place of its own for the sign of life, which is good for three seconds."""
+    with tempfile.TemporaryDirectory() as name:
+        monkeypatch.setattr(tempfile, "tempdir", name)
+        monkeypatch.setattr(health, "SILENT_SECONDS", 3.0)
+        yield
+
+
+@pytest.mark.usefixtures("sign")
+@pytest.mark.parametrize("new", [False, True])
+def test_a_worker_is_unhealthy_while_its_redis_is_deaf_and_healthy_again_when_it_hears(
+    new: bool, proxy: Proxy, behind: Store
+) -> None:
+    """With old connections dead alone it heals by itself before it is unhealthy; with new ones dead too it cannot."""
+    heartbeat = Heartbeat(behind, "w", "", lambda: None)
+    heartbeat.start()
+    try:
+        soon(lambda: is_healthy("worker", behind.settings))
+        proxy.deafen(new)
+        if new:
+            soon(lambda: not is_healthy("worker", behind.settings))
+            proxy.hear()
+        else:
+            time.sleep(0.1)
+            soon(lambda: behind.client.zscore(keys.WORKERS, "w") is not None if _answers(behind) else False)
+        soon(lambda: is_healthy("worker", behind.settings))
+    finally:
+        heartbeat.stop()
+
+
+@pytest.mark.usefixtures("sign")
+def test_a_worker_whose_redis_is_away_is_healthy(settings: Settings) -> None:
+    with connect(f"redis://127.0.0.1:{free_port()}") as nowhere:
+        Heartbeat(Store(nowhere, settings), "w", "", lambda: None).beat()
+    assert is_healthy("worker", settings)
+
+
+@pytest.mark.usefixtures("sign")
+def test_a_worker_whose_heartbeat_is_refused_is_healthy(store: Store) -> None:
+    store.client.set(keys.WORKERS, "not a set")
+    Heartbeat(store, "w", "", lambda: None).beat()
+    assert is_healthy("worker", store.settings)
+
+
+def test_packets_that_vanish_make_a_worker_unhealthy_and_everything_heals_when_they_pass_again(
+    cli_env: dict[str, str],
+) -> None:
+    """The whole of it, with processes and the bounds as they are: half a minute until red."""
+    picture = next(one for one in pictures() if one.expected == 7)
+    with tempfile.TemporaryDirectory(prefix="digitq-") as name, running(Path(name), 1) as stack:
+
+        def healthy() -> bool:
+            command = [sys.executable, "-m", "digitq", "healthcheck", "worker"]
+            return subprocess.run(command, cwd=ROOT, env={**cli_env, "TMPDIR": name}, check=False).returncode == 0
+
+        assert healthy()
+        stack.proxy.deafen(new=True)
+        red = soon(lambda: not healthy(), 120)
+        stack.proxy.hear()
+        green = soon(healthy, 60)
+        assert told(stack.url, picture, 60)
+        assert stack.deaths() == {}
+    print(f"red after {red:.0f} s, green again {green:.1f} s after packets passed")
+    assert red > 20
