@@ -47,6 +47,8 @@ POSITION_DEPTH = 1000
 WORKER_TTL_SECONDS = 15
 #: Open records and batches that one step of upkeep looks at.
 LOOKED_AT_ONCE = 100
+#: Entries of one of RQ's registries that one step looks at, and steps of this in a row.
+TRIMMED_AT_ONCE, TRIMS = 1000, 100
 #: How long replicas have to confirm what is accepted; shorter than `connect` waits for an answer.
 REPLICAS_MS = 500
 #: Seconds after which a worker's turn to recover ends by itself.
@@ -390,6 +392,20 @@ class Store:
         args = [self.settings.result_ttl_seconds, LOOKED_AT_ONCE, age_seconds, *keys.QUEUES]
         looked, repaired = self.run("sweep", [], args)
         return int(looked), int(repaired)
+
+    def trim_registries(self, queues: Sequence[str]) -> int:
+        """Takes what is older than the TTL out of RQ's registries of cancelled and of deferred jobs.
+
+        Returns how many entries have left. A job without a TTL of its own, which nothing will ever run, goes with its
+        entry.
+        """
+        gone = 0
+        for _ in range(TRIMS):
+            left = int(self.run("registries", [], [self.settings.result_ttl_seconds, TRIMMED_AT_ONCE, *queues]))
+            gone += left
+            if left < TRIMMED_AT_ONCE:
+                break
+        return gone
 
     def recovery_turn(self, worker: str) -> bool:
         """True for one worker at a time: it looks for expired leases. A turn ends by itself after three seconds."""
