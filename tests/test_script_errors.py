@@ -286,10 +286,10 @@ def forget(store: Store, ledger: Ledger) -> None:
 
 def tidy_up(store: Store) -> None:
     """A day later: what RQ's tools have cancelled, and what waits for a job that is gone."""
-    client, sound = store.client, RQQueue("digitq", connection=store.client, serializer="json")
-    sound.enqueue("tests.jobs.double", 1, job_id="stale").cancel()
-    sound.enqueue(
-        "tests.jobs.double", 1, job_id="vain", depends_on=sound.enqueue("tests.jobs.double", 1, job_id="gone")
+    client, queue = store.client, RQQueue("digitq", connection=store.client, serializer="json")
+    queue.enqueue("tests.jobs.double", 1, job_id="stale").cancel()
+    queue.enqueue(
+        "tests.jobs.double", 1, job_id="vain", depends_on=queue.enqueue("tests.jobs.double", 1, job_id="gone")
     )
     client.delete("rq:job:gone")
     client.lrem("rq:queue:digitq", 1, "gone")
