@@ -242,6 +242,26 @@ def test_only_what_passes_by_itself_is_tried_again(status: int, tries: int, paus
     assert (len(asked), len(pauses)) == (tries, tries - 1)
 
 
+@pytest.mark.parametrize("trouble", [httpx.ConnectError("Connection refused"), httpx.ReadError("reset"), None])
+def test_a_server_that_restarts_is_given_time_to(trouble: httpx.RequestError | None, pauses: list[float]) -> None:
+    asked: list[httpx.Request] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        if len(asked) == 5:
+            return ACCEPTED
+        if trouble is None:
+            return foreign(502)
+        trouble.request = request
+        raise trouble
+
+    sdk, _ = answers(ACCEPTED)
+    sdk._http = httpx.Client(base_url="http://nowhere", transport=httpx.MockTransport(handle))
+    with sdk:
+        assert sdk.submit(seven()).id == "x"
+    assert len(pauses) == 4 and all(0.5 <= pause <= 1.3 for pause in pauses)
+
+
 def test_pauses_grow_with_full_jitter_and_have_bounds() -> None:
     random.seed(1)
     retry = Retry(attempts=9, first=0.1, longest=1)
