@@ -12,6 +12,7 @@ PAIRS: dict[str, str] = {
     "pause+redis-full": "The same while a worker is paused, which then writes too late.",
     "pause+redis-kill": "The server dies while a worker is paused; what it writes is too late.",
     "pause+cut": "A paused worker wakes up without its connections.",
+    "kill+slow-clients": "A worker's claims have to be taken over while slow clients hold on to the web process.",
     "kill+redis-pause": "A worker's claims have to be taken over from a server that stood still.",
 }
 

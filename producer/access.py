@@ -167,8 +167,8 @@ def from_another_site(request: Request) -> str | None:
     if name and without_port(name, scheme) in {without_port(one, scheme) for one in (host, forwarded) if one}:
         return None
     return (
-        f"The page is of {origin[:255]}, and the server was asked as {host[:255]}. If a proxy is between them, let it pass "
-        "the browser's Host on (nginx: proxy_set_header Host $http_host), or send it as X-Forwarded-Host"
+        f"The page is of {origin[:255]}, and the server was asked as {host[:255]}. If a proxy is between them, let it "
+        "pass the browser's Host on (nginx: proxy_set_header Host $http_host), or send it as X-Forwarded-Host"
     )
 
 
