@@ -20,6 +20,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from shared.errors import MemoryFull, RedisUnavailable, SettingsError
+from shared.repeats import repeats
 
 log = logging.getLogger("digitq.redis")
 
@@ -111,6 +112,7 @@ def redis_errors() -> Iterator[None]:
     """Turns whatever redis-py raises into a RedisUnavailable."""
     try:
         yield
+        repeats.answered()
     except (redis.RedisError, OSError) as error:
         refuses = isinstance(error, REFUSALS) or str(error).startswith(REFUSED)
         if isinstance(error, redis.ResponseError) and not refuses:

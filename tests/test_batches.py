@@ -28,7 +28,15 @@ from shared.batch import BatchState
 from shared.batches import Batches
 from shared.chunks import Chunk, Item, packed, raw
 from shared.claims import Claim
-from shared.errors import IdempotencyMismatch, NotFound, QueueFull, RedisUnavailable, StillRunning, TooManyImages, UnsupportedType
+from shared.errors import (
+    IdempotencyMismatch,
+    NotFound,
+    QueueFull,
+    RedisUnavailable,
+    StillRunning,
+    TooManyImages,
+    UnsupportedType,
+)
 from shared.keys import Priority
 from shared.store import Store
 from tests import fakes
@@ -351,7 +359,9 @@ def test_a_batch_that_is_larger_than_the_queue_is_told_so_and_not_to_come_back(
 
 def test_the_api_answers_413_to_a_batch_that_is_larger_than_the_queue(store: Store, client: redis.Redis) -> None:
     small = Store(client, replace(store.settings, queue_max_length=5))
-    answer = create_app(small).test_client().post("/v1/batches", data=struct.pack(">4I", 0x803, 6, 28, 28) + bytes(4704))
+    answer = (
+        create_app(small).test_client().post("/v1/batches", data=struct.pack(">4I", 0x803, 6, 28, 28) + bytes(4704))
+    )
     assert (answer.status_code, answer.json["code"], answer.json["limit"]) == (413, "too_many_images", 5)  # type: ignore[index]
     assert "Retry-After" not in answer.headers
 
