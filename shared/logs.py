@@ -22,7 +22,8 @@ def configure(settings: Settings, *filters: Callable[[logging.LogRecord], bool])
     """Sets this process's log up. A filter may add fields to what is logged."""
     handler = logging.StreamHandler()
     handler.setFormatter(Json() if settings.log_format == "json" else Text())
-    for one in (repeats, *filters):
+    handler.addFilter(repeats)
+    for one in filters:
         handler.addFilter(one)
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
     logging.getLogger("rq").setLevel(logging.WARNING)
