@@ -39,10 +39,10 @@ class Retry:
         if error.status not in PASSING or tried >= self.attempts:
             return None
         bound = min(self.longest, self.first * 2 ** (tried - 1))
-        asked = error.extensions.get("retry_after_seconds") or (
-            min(AWAY_SECONDS, self.longest) if isinstance(error, ServerUnavailable) else 0
-        )
-        pause = float(asked) + random.uniform(0, bound)
+        least = error.extensions.get("retry_after_seconds") or 0
+        if not least and isinstance(error, ServerUnavailable):
+            least = min(AWAY_SECONDS, self.longest)
+        pause = float(least) + random.uniform(0, bound)
         return pause if elapsed + pause <= self.seconds else None
 
     def run(self, function: Callable[[], T]) -> T:

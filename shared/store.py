@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -47,8 +48,8 @@ POSITION_DEPTH = 1000
 WORKER_TTL_SECONDS = 15
 #: Open records and batches that one step of upkeep looks at.
 LOOKED_AT_ONCE = 100
-#: Entries of one of RQ's registries that one step looks at, and steps of this in a row.
-TRIMMED_AT_ONCE, TRIMS = 1000, 100
+#: Entries of one of RQ's registries that one step looks at, which takes Redis milliseconds; and seconds for all steps.
+TRIMMED_AT_ONCE, TRIM_SECONDS = 200, 1.0
 #: How long replicas have to confirm what is accepted; shorter than `connect` waits for an answer.
 REPLICAS_MS = 500
 #: Seconds after which a worker's turn to recover ends by itself.
@@ -399,13 +400,12 @@ class Store:
         Returns how many entries have left. A job without a TTL of its own, which nothing will ever run, goes with its
         entry.
         """
-        gone = 0
-        for _ in range(TRIMS):
+        gone, end = 0, time.monotonic() + TRIM_SECONDS
+        while True:
             left = int(self.run("registries", [], [self.settings.result_ttl_seconds, TRIMMED_AT_ONCE, *queues]))
             gone += left
-            if left < TRIMMED_AT_ONCE:
-                break
-        return gone
+            if left < TRIMMED_AT_ONCE or time.monotonic() > end:
+                return gone
 
     def recovery_turn(self, worker: str) -> bool:
         """True for one worker at a time: it looks for expired leases. A turn ends by itself after three seconds."""
