@@ -7,14 +7,13 @@ import threading
 import time
 from dataclasses import dataclass
 
-import redis
-
 log = logging.getLogger("digitq.redis")
 
 #: Seconds between two lines of the same kind.
 QUIET_SECONDS = 60.0
-#: Errors that end with the next answer, whatever it is.
-AWAY = (redis.ConnectionError, redis.TimeoutError, OSError)
+#: Errors that end with the next answer, whatever it is: Python's and redis-py's, by name, since a healthcheck that only
+#: logs is not to load redis-py.
+AWAY = {"ConnectionError", "TimeoutError", "OSError"}
 
 Kind = tuple[str, str, type[BaseException]]
 
@@ -42,7 +41,7 @@ class Repeats:
             return True
         now, kind = time.monotonic(), (record.name, record.msg, type(error))
         with self._lock:
-            if isinstance(error, AWAY) and self._away_since is None:
+            if _is_away(type(error)) and self._away_since is None:
                 self._away_since = now
             told = self._told.get(kind)
             if told and now - told.at < QUIET_SECONDS:
@@ -59,9 +58,13 @@ class Repeats:
             return
         with self._lock:
             since, self._away_since = self._away_since, None
-            self._told = {kind: told for kind, told in self._told.items() if not issubclass(kind[2], AWAY)}
+            self._told = {kind: told for kind, told in self._told.items() if not _is_away(kind[2])}
         if since is not None:
             log.warning("redis: answers again after %.1f s", time.monotonic() - since)
+
+
+def _is_away(kind: type[BaseException]) -> bool:
+    return any(base.__name__ in AWAY for base in kind.__mro__)
 
 
 #: This process's.
