@@ -14,6 +14,7 @@ from typing import NamedTuple
 from faults.deaf import deaf
 from faults.means import Scene, caught, configured, restart, stopped
 from faults.policy import evict
+from faults.slow_clients import slow_clients
 from shared import keys
 
 #: Goals of recovery, in seconds, after a process of ours has died and after Redis is back.
@@ -204,6 +205,7 @@ KINDS: dict[str, Kind] = {
     "cut": Kind(cut, AFTER_REDIS, False),
     "slow": Kind(slow, AFTER_REDIS, False),
     "disk": Kind(disk, AFTER_REDIS, False),
+    "slow-clients": Kind(slow_clients, AFTER_A_DEATH, True, hinders=False),
     "full": Kind(full, AFTER_REDIS, False, hinders=False),
     "redis-full": Kind(redis_full, AFTER_REDIS, False, hinders=False),
     "deaf": Kind(deaf, AFTER_A_DEATH, True),

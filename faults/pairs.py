@@ -14,6 +14,7 @@ PAIRS: dict[str, str] = {
     "storm+full": "Everything starts again while memory fills up.",
     "pause+redis-kill": "The server dies while a worker is paused; what it writes is too late.",
     "pause+cut": "A paused worker wakes up without its connections.",
+    "kill+slow-clients": "A worker's claims have to be taken over while slow clients hold on to the web process.",
     "kill+redis-pause": "A worker's claims have to be taken over from a server that stood still.",
     "kill+deaf": "The same over connections that are open and dead.",
 }

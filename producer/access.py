@@ -50,8 +50,8 @@ class Access:
 
     def check(self, request: Request) -> str:
         """Whose a request is; empty where nobody needs a key. Raises CrossSite, Unauthorized."""
-        if request.method not in READING and from_another_site(request):
-            raise CrossSite()
+        if request.method not in READING and (why := from_another_site(request)) is not None:
+            raise CrossSite(why)
         host = request.environ.get("HTTP_HOST")
         if self._local and host is not None and not is_local(host):
             raise CrossSite(f"{host[:255]!r} is no name of this machine: DIGITQ_ALLOW_ANONYMOUS=1 would allow it")
@@ -146,16 +146,30 @@ def cookie_of(header: str) -> str:
     return ""
 
 
-def from_another_site(request: Request) -> bool:
-    """Whether a page of another site sends this; who is no browser says nothing of the kind, and may."""
-    site = request.environ.get("HTTP_SEC_FETCH_SITE")
+def from_another_site(request: Request) -> str | None:
+    """Why this seems to be sent by a page of another site; None if it is not. Who is no browser says nothing, and may.
+
+    A browser without Sec-Fetch-Site (an old one, or any on plain http) is known by its Origin, which has to be the Host
+    that was asked, as it was sent or as a proxy passes it on. That needs no trust in the proxy: a page cannot give
+    another site's server an X-Forwarded-Host unless that server allows it to beforehand, and ours allows nothing.
+    """
+    environ = request.environ
+    site = environ.get("HTTP_SEC_FETCH_SITE")
     if site:
-        return site not in ("same-origin", "none")
-    origin = str(request.environ.get("HTTP_ORIGIN", ""))
+        return None if site in ("same-origin", "none") else ""
+    origin = str(environ.get("HTTP_ORIGIN", ""))
+    if not origin:
+        return None
     scheme, _, name = origin.partition("://")
     # The header as it was sent: werkzeug makes an empty name of one that it does not like, and of `null` too.
-    host = str(request.environ.get("HTTP_HOST", "")) or request.host
-    return bool(origin) and (not name or without_port(name, scheme) != without_port(host, scheme))
+    host = str(environ.get("HTTP_HOST", "")) or request.host
+    forwarded = str(environ.get("HTTP_X_FORWARDED_HOST", "")).partition(",")[0].strip()
+    if name and without_port(name, scheme) in {without_port(one, scheme) for one in (host, forwarded) if one}:
+        return None
+    return (
+        f"The page is of {origin[:255]}, and the server was asked as {host[:255]}. If a proxy is between them, let it "
+        "pass the browser's Host on (nginx: proxy_set_header Host $http_host), or send it as X-Forwarded-Host"
+    )
 
 
 def without_port(host: str, scheme: str) -> str:

@@ -20,6 +20,12 @@ _MEANT: dict[int, tuple[type[DigitqError], str]] = {
     503: (ServerUnavailable, "a proxy does not reach it"),
     504: (ServerUnavailable, "a proxy has waited for it too long"),
 }
+#: Proxies refuse a head with these: they say nothing of digitq, and another picture would end alike.
+_HEADS = {
+    400: "a proxy in front of digitq does not understand the request",
+    414: "a proxy in front of digitq finds the address too long",
+    431: "a proxy in front of digitq finds the headers too large",
+}
 CHECK = "Is this the URL of digitq?"
 
 
@@ -30,7 +36,8 @@ def error_without_code(response: httpx.Response) -> DigitqError:
         kind, why = _MEANT[response.status_code]
         return kind(f"{kind.title}: {why} ({said})")
     where = response.headers.get("Location")
-    error = DigitqError(f"{said}{f' to {where}' if where else ''}. {CHECK}")
+    why = _HEADS.get(response.status_code, "")
+    error = DigitqError(f"{said}{f' to {where}' if where else ''}{why and f': {why}'}. {CHECK}")
     error.code, error.status = f"http_{response.status_code}", response.status_code
     error.title = "Not an answer of digitq"
     return error

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from shared.errors import DigitqError
+from shared.errors import DigitqError, ServerUnavailable
 
 T = TypeVar("T")
 
 #: Too many requests, and out of service: nothing else gets better by itself.
 PASSING = (429, 503)
+#: Seconds to wait at least where digitq is away, and so cannot say how long: a restart takes a second or two.
+AWAY_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,10 @@ class Retry:
         if error.status not in PASSING or tried >= self.attempts:
             return None
         bound = min(self.longest, self.first * 2 ** (tried - 1))
-        pause = float(error.extensions.get("retry_after_seconds") or 0) + random.uniform(0, bound)
+        least = error.extensions.get("retry_after_seconds") or 0
+        if not least and isinstance(error, ServerUnavailable):
+            least = min(AWAY_SECONDS, self.longest)
+        pause = float(least) + random.uniform(0, bound)
         return pause if elapsed + pause <= self.seconds else None
 
     def run(self, function: Callable[[], T]) -> T:

@@ -20,7 +20,15 @@ from shared.batch import Batch, BatchState, result
 from shared.chunks import Chunk
 from shared.claims import Claim
 from shared.connection import redis_errors
-from shared.errors import Expired, IdempotencyMismatch, NotFound, RedisUnavailable, StillRunning, WritesRefused
+from shared.errors import (
+    Expired,
+    IdempotencyMismatch,
+    NotFound,
+    RedisUnavailable,
+    StillRunning,
+    TooManyImages,
+    WritesRefused,
+)
 from shared.ids import new_id
 from shared.keys import Priority
 from shared.store import Store
@@ -115,6 +123,8 @@ class Batches:
         self, id: str, total: int, count: int, priority: Priority, door: list[str], skipped: int = 0
     ) -> tuple[str, str]:
         s = self._settings
+        if total > (limit := s.queue_max_length):  # it would find the queue full for ever
+            raise TooManyImages(f"The batch holds {total} images, and {limit} may wait at a time", limit=limit)
         others = [keys.queue(name) for name in keys.QUEUES if name != priority.queue]
         args = [id, priority.queue, total, count, s.queue_max_length, s.result_ttl_seconds, keys.CHUNK_FUNCTION,
                 4 * s.job_timeout_seconds, s.max_attempts, *door, *self._store.rate, s.queue_max_bytes,

@@ -19,6 +19,7 @@ from redis.sentinel import Sentinel, SentinelManagedConnection
 from shared.errors import SettingsError
 from shared.pools import Pool, SentinelPool
 from shared.redis_failures import unavailable
+from shared.repeats import repeats
 
 log = logging.getLogger("digitq.redis")
 
@@ -109,6 +110,7 @@ def redis_errors() -> Iterator[None]:
     """Turns whatever redis-py raises into a RedisUnavailable that names the cause."""
     try:
         yield
+        repeats.answered()
     except (redis.RedisError, OSError) as error:
         failure = unavailable(error)
         if failure is None:

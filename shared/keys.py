@@ -30,8 +30,8 @@
 | digitq:ready             | string  | written by /readyz to see that Redis accepts writes       | 10 seconds         |
 
 RQ's own keys that the scripts write, as RQ 3.0 writes them: rq:queues, rq:queue:{queue}, rq:job:{id}, rq:wip:{queue},
-rq:finished:{queue}, rq:failed:{queue}, rq:canceled:{queue}, rq:execution:{id}:{execution}, rq:executions:{id},
-rq:results:{id}, rq:worker:{worker}, rq:worker:{worker}:executions.
+rq:finished:{queue}, rq:failed:{queue}, rq:canceled:{queue}, rq:deferred:{queue}, rq:execution:{id}:{execution},
+rq:executions:{id}, rq:results:{id}, rq:worker:{worker}, rq:worker:{worker}:executions.
 """
 
 from __future__ import annotations

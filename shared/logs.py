@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from shared.prediction import rfc3339
+from shared.repeats import repeats
 from shared.settings import Settings
 
 _OWN = {*vars(logging.makeLogRecord({})), "message", "asctime"}
@@ -21,6 +22,7 @@ def configure(settings: Settings, *filters: Callable[[logging.LogRecord], bool])
     """Sets this process's log up. A filter may add fields to what is logged."""
     handler = logging.StreamHandler()
     handler.setFormatter(Json() if settings.log_format == "json" else Text())
+    handler.addFilter(repeats)
     for one in filters:
         handler.addFilter(one)
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ POSITION_DEPTH = 1000
 WORKER_TTL_SECONDS = 15
 #: Open records and batches that one step of upkeep looks at.
 LOOKED_AT_ONCE = 100
+#: Entries of one of RQ's registries that one step looks at, which takes Redis milliseconds; and seconds for all steps.
+TRIMMED_AT_ONCE, TRIM_SECONDS = 200, 1.0
 #: How long replicas have to confirm what is accepted; shorter than `connect` waits for an answer.
 REPLICAS_MS = 500
 #: Seconds after which a worker's turn to recover ends by itself.
@@ -442,6 +445,19 @@ class Store:
         args = [self.settings.result_ttl_seconds, LOOKED_AT_ONCE, age_seconds, *keys.QUEUES]
         looked, repaired = self.run("sweep", [], args)
         return int(looked), int(repaired)
+
+    def trim_registries(self, queues: Sequence[str]) -> int:
+        """Takes what is older than the TTL out of RQ's registries of cancelled and of deferred jobs.
+
+        Returns how many entries have left. A job without a TTL of its own, which nothing will ever run, goes with its
+        entry.
+        """
+        gone, end = 0, time.monotonic() + TRIM_SECONDS
+        while True:
+            left = int(self.run("registries", [], [self.settings.result_ttl_seconds, TRIMMED_AT_ONCE, *queues]))
+            gone += left
+            if left < TRIMMED_AT_ONCE or time.monotonic() > end:
+                return gone
 
     def recovery_turn(self, worker: str) -> bool:
         """True for one worker at a time: it looks for expired leases. A turn ends by itself after three seconds."""

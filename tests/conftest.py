@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -22,6 +23,9 @@ from tests.stack import Stack, up
 
 # Whoever runs the tests in the background may have them ignore Ctrl-C, and what they start would ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Threads that outlive their test, and its capture of the log, would write to the terminal that Redis is gone.
+logging.getLogger("digitq").addHandler(logging.NullHandler())
 
 #: Files that take a minute: begun first, so that none is left over when the other test processes are done.
 LONG = ("test_verify", "test_end_to_end", "test_training", "test_bench")

@@ -196,6 +196,13 @@ def test_the_plain_form_works_with_the_cookie(web: FlaskClient) -> None:
         ({}, True),  # no browser
         ({"Sec-Fetch-Site": "same-origin", "Origin": "https://behind.a.proxy"}, True),
         ({"Origin": "http://localhost"}, True),
+        ({"Origin": "http://lan:8080", "X-Forwarded-Host": "lan:8080"}, True),
+        ({"Origin": "https://lan", "X-Forwarded-Host": "LAN:443, inner.proxy"}, True),
+        ({"Origin": "http://lan:8080", "X-Forwarded-Host": "lan"}, False),
+        ({"Origin": "http://inner.proxy", "X-Forwarded-Host": "lan, inner.proxy"}, False),
+        ({"Origin": "null", "X-Forwarded-Host": "null"}, False),
+        ({"Origin": "http://", "X-Forwarded-Host": ""}, False),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "http://lan", "X-Forwarded-Host": "lan"}, False),
         ({"Sec-Fetch-Site": "cross-site"}, False),
         ({"Sec-Fetch-Site": "same-site", "Origin": "http://localhost"}, False),  # another port of this machine
         ({"Origin": "http://evil.example"}, False),
@@ -210,6 +217,13 @@ def test_a_page_of_another_site_hands_nothing_in(store: Store, headers: dict[str
             assert (answer.status_code in (202, 303)) == enters
             if not enters:
                 is_problem(answer, 403, "cross_site")
+
+
+def test_who_is_refused_behind_a_proxy_is_told_what_the_proxy_has_to_do(store: Store) -> None:
+    with application(store) as web:
+        headers = {"Origin": "http://lan:8080", "Host": "localhost:8000"}
+        told = is_problem(web.post("/v1/predictions", data=seven(), headers=headers), 403, "cross_site")["detail"]
+    assert "http://lan:8080" in told and "localhost:8000" in told and "proxy_set_header Host $http_host" in told
 
 
 def test_a_name_that_is_pointed_at_this_machine_opens_nothing(store: Store) -> None:

@@ -28,7 +28,15 @@ from shared.batch import BatchState
 from shared.batches import Batches
 from shared.chunks import Chunk, Item, packed, raw
 from shared.claims import Claim
-from shared.errors import IdempotencyMismatch, NotFound, QueueFull, RedisUnavailable, StillRunning, UnsupportedType
+from shared.errors import (
+    IdempotencyMismatch,
+    NotFound,
+    QueueFull,
+    RedisUnavailable,
+    StillRunning,
+    TooManyImages,
+    UnsupportedType,
+)
 from shared.keys import Priority
 from shared.store import Store
 from tests import fakes
@@ -335,6 +343,27 @@ def test_a_worker_that_is_told_to_stop_gives_its_chunk_back_with_what_it_has(sto
 
 
 # ---------------------------------------------------------------------- all or nothing
+
+
+@pytest.mark.parametrize("expected", [501, 0])
+def test_a_batch_that_is_larger_than_the_queue_is_told_so_and_not_to_come_back(
+    expected: int, store: Store, client: redis.Redis
+) -> None:
+    small = Store(client, replace(store.settings, queue_max_length=500))
+    with pytest.raises(TooManyImages, match="501 images, and 500") as refused:
+        Batches(small).submit(digits(501), expected)
+    assert refused.value.extensions == {"limit": 500} and refused.value.status == 413
+    assert client.keys() == []
+    assert Batches(small).submit(digits(500), 500).total == 500
+
+
+def test_the_api_answers_413_to_a_batch_that_is_larger_than_the_queue(store: Store, client: redis.Redis) -> None:
+    small = Store(client, replace(store.settings, queue_max_length=5))
+    answer = (
+        create_app(small).test_client().post("/v1/batches", data=struct.pack(">4I", 0x803, 6, 28, 28) + bytes(4704))
+    )
+    assert (answer.status_code, answer.json["code"], answer.json["limit"]) == (413, "too_many_images", 5)  # type: ignore[index]
+    assert "Retry-After" not in answer.headers
 
 
 def test_a_full_queue_refuses_a_batch_before_its_bytes_are_stored(store: Store, client: redis.Redis) -> None:

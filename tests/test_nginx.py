@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
 import re
-import subprocess
+import threading
 import time
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socket import AF_INET, SOCK_DGRAM, socket
 
 import httpx
 import pytest
@@ -19,34 +21,20 @@ from producer import Client
 from producer.embedded import text_limit
 from shared.errors import TooLarge
 from shared.home import ROOT as HOME
-from shared.home import http_ok
 from shared.settings import Settings
 from shared.store import Store
 from tests.browser import Troubles, browser
+from tests.nginx import nginx
 from tests.pictures import seven
-from tests.tools import tool
 from tests.web import free_port, sevens, web_process
 
 SITE = HOME / "deploy" / "nginx.conf"
 ROOT = "/digits"
-#: What nginx needs around a site to run as nobody in a folder of its own.
-AROUND = """
-{user}
-daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/log;
-events {{ worker_connections 64; }}
-http {{
-    access_log off; {paths}
-    types {{ }}
-    {site}
-}}
-"""
-FOLDERS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-PATHS = " ".join(f"{name}_temp_path {{folder}}/{name};" for name in FOLDERS)
 STRIPS = "rewrite ^/digits(/.*)$ $1 break;"
 
 
-def written(folder: Path, port: int, web: int, strips: bool) -> Path:
-    """The configuration with the shipped site in it, listening on a port of ours."""
+def shipped(port: int, web: int, strips: bool = False) -> str:
+    """The shipped site, listening on a port of ours."""
     site = SITE.read_text()
     for theirs, ours in (("listen 8080", f"listen 127.0.0.1:{port}"), ("127.0.0.1:8000", f"127.0.0.1:{web}")):
         assert site.count(theirs) == 1
@@ -54,33 +42,18 @@ def written(folder: Path, port: int, web: int, strips: bool) -> Path:
     if strips:
         assert STRIPS in site  # named in a comment
         site = site.replace("        proxy_pass ", f"        {STRIPS} proxy_pass ")
-    file = folder / "nginx.conf"
-    # Run by root, it would give itself up for a user who may not write here.
-    user = "user root root;" if os.getuid() == 0 else ""
-    file.write_text(AROUND.format(user=user, folder=folder, paths=PATHS.format(folder=folder), site=site))
-    return file
+    return site
 
 
 @pytest.fixture(scope="module", params=["kept", "stripped"])
 def proxied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[str]:
     """The URL under which nginx serves a web process."""
-    binary = tool("nginx-light", "nginx")
     folder, port, web = tmp_path_factory.mktemp("nginx"), free_port(), free_port()
-    file = written(folder, port, web, request.param == "stripped")
-    command = [binary, "-p", str(folder), "-e", str(folder / "log"), "-c", str(file)]
-    checked = subprocess.run([*command, "-t"], capture_output=True, text=True)
-    assert checked.returncode == 0, checked.stderr
-    with web_process(redis_url, web, DIGITQ_ROOT_PATH=ROOT):
-        nginx = subprocess.Popen(command)
-        try:
-            end = time.monotonic() + 20
-            while not http_ok(f"http://127.0.0.1:{port}{ROOT}/healthz"):
-                assert time.monotonic() < end and nginx.poll() is None, "nginx did not start"
-                time.sleep(0.05)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            nginx.terminate()
-            nginx.wait(20)
+    with (
+        web_process(redis_url, web, DIGITQ_ROOT_PATH=ROOT),
+        nginx(folder, shipped(port, web, request.param == "stripped"), port) as url,
+    ):
+        yield url
 
 
 def test_the_api_answers_below_the_sub_path(proxied: str, store: Store) -> None:
@@ -144,3 +117,83 @@ def test_the_page_works_below_the_sub_path_with_its_events(proxied: str, store: 
         page.locator("a.brand").click()
         expect(page.locator(".card[data-state=succeeded]")).to_have_count(1)
         assert page.url == f"{proxied}{ROOT}/" and missed == [] and troubles.unexpected() == []
+
+
+# ---------------------------------------------------------------------- addresses that change hands
+
+
+@contextmanager
+def name_server(addresses: dict[str, str]) -> Iterator[int]:
+    """The port of a DNS server that knows these names as they stand; each has an IPv4 address and no other."""
+    with socket(AF_INET, SOCK_DGRAM) as listening:
+        listening.bind(("127.0.0.1", 0))
+
+        def serve() -> None:
+            while True:
+                asked, who = listening.recvfrom(512)
+                if not asked:
+                    return
+                labels, at = [], 12
+                while asked[at]:
+                    labels.append(asked[at + 1 : at + 1 + asked[at]].decode())
+                    at += 1 + asked[at]
+                kind = asked[at + 1 : at + 3]
+                address = addresses.get(".".join(labels), "") if kind == b"\0\1" else ""
+                answer = b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4" + bytes(map(int, address.split("."))) if address else b""
+                count = b"\0\1" if answer else b"\0\0"
+                listening.sendto(asked[:2] + b"\x81\x80\0\1" + count + b"\0\0\0\0" + asked[12 : at + 5] + answer, who)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            listening.sendto(b"", listening.getsockname())
+            thread.join()
+
+
+@contextmanager
+def http_server(address: str, port: int, says: bytes) -> Iterator[None]:
+    """Something that answers every GET with these words."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(says)))
+            self.end_headers()
+            self.wfile.write(says)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = ThreadingHTTPServer((address, port), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_web_that_comes_back_under_another_address_is_found_by_its_name(tmp_path: Path) -> None:
+    port, web, addresses = free_port(), free_port(), {"web.test": "127.0.0.2"}
+    with name_server(addresses) as dns:
+        site = shipped(port, web)
+        for theirs, ours in (
+            ("# resolver 127.0.0.11 valid=2s;", f"resolver 127.0.0.1:{dns} valid=2s;"),  # as the comment tells
+            (f"set $digitq 127.0.0.1:{web}", f"set $digitq web.test:{web}"),
+        ):
+            assert site.count(theirs) == 1
+            site = site.replace(theirs, ours)
+        with nginx(tmp_path, site, port) as url:
+            with http_server("127.0.0.2", web, b"digitq"), http_server("127.0.0.3", web, b"another"):
+                assert httpx.get(f"{url}/digits/").text == "digitq"
+            # Both stop, and start in the other order.
+            addresses["web.test"] = "127.0.0.3"
+            with http_server("127.0.0.2", web, b"another"), http_server("127.0.0.3", web, b"digitq"):
+                end = time.monotonic() + 30
+                while httpx.get(f"{url}/digits/").text != "digitq":
+                    assert time.monotonic() < end, "nginx asks the old address for ever"
+                    time.sleep(0.1)

@@ -304,13 +304,15 @@ def test_batches_that_are_refused(store: Store) -> None:
         for body, code in [
             (b"", "empty_batch"), (b"PK\5\6" + bytes(18), "empty_batch"), (b"hello", "unsupported_type"),
             (idx(1), "malformed_batch"), (bytes(50_001), "too_large"), (idx(1, 9999), "too_many_pixels"),
-            (idx(2) + bytes(2 * 784), "queue_full"),
+            (idx(2) + bytes(2 * 784), "too_many_images"),
         ]:  # fmt: skip
             answer = check(web, "POST", "/v1/batches", data=body, content_type="application/octet-stream")
             assert answer.get_json()["code"] == code, body[:20]
         for form, code in [({"x": (BytesIO(b"y"), "z")}, "unexpected_field"), (b"--x--", "no_image")]:
             multipart = {"data": form, "content_type": "multipart/form-data; boundary=x"}
             assert check(web, "POST", "/v1/batches", **multipart).get_json()["code"] == code
+        store.submit(seven())
+        assert check(web, "POST", "/v1/batches", data=idx(1) + bytes(784)).get_json()["code"] == "queue_full"
         assert check(web, "POST", "/v1/batches?priority=x", data=idx(1)).get_json()["code"] == "bad_request"
         query = "?callback_url=https://example.com"
         assert check(web, "POST", f"/v1/batches{query}", data=idx(1)).get_json()["code"] == "bad_request"

@@ -157,6 +157,7 @@ def a_day(store: Store, ledger: Ledger) -> None:
         again(lambda: store.renew("w", []))  # the next heartbeat
         call_back(store, ledger)
         forget(store, ledger)
+        tidy_up(store)
     finally:
         worker.bell.close()
         ended = heard(listener)
@@ -281,6 +282,21 @@ def forget(store: Store, ledger: Ledger) -> None:
             again(partial(verbs.cancel, id))
         with pytest.raises(NotFound):
             again(partial(verbs.fetch, id))
+
+
+def tidy_up(store: Store) -> None:
+    """A day later: what RQ's tools have cancelled, and what waits for a job that is gone."""
+    client, queue = store.client, RQQueue("digitq", connection=store.client, serializer="json")
+    queue.enqueue("tests.jobs.double", 1, job_id="stale").cancel()
+    queue.enqueue(
+        "tests.jobs.double", 1, job_id="vain", depends_on=queue.enqueue("tests.jobs.double", 1, job_id="gone")
+    )
+    client.delete("rq:job:gone")
+    client.lrem("rq:queue:digitq", 1, "gone")
+    client.zadd("rq:canceled:digitq", {"stale": 1})
+    client.zadd("rq:deferred:digitq", {"vain": 1})
+    again(lambda: store.trim_registries(keys.QUEUES))
+    assert not client.exists("rq:job:stale", "rq:job:vain", "rq:deferred:digitq")
 
 
 def heard(listener: Any) -> Counter[str]:

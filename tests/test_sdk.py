@@ -242,6 +242,26 @@ def test_only_what_passes_by_itself_is_tried_again(status: int, tries: int, paus
     assert (len(asked), len(pauses)) == (tries, tries - 1)
 
 
+@pytest.mark.parametrize("trouble", [httpx.ConnectError("Connection refused"), httpx.ReadError("reset"), None])
+def test_a_server_that_restarts_is_given_time_to(trouble: httpx.RequestError | None, pauses: list[float]) -> None:
+    asked: list[httpx.Request] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        if len(asked) == 5:
+            return ACCEPTED
+        if trouble is None:
+            return foreign(502)
+        trouble.request = request
+        raise trouble
+
+    sdk, _ = answers(ACCEPTED)
+    sdk._http = httpx.Client(base_url="http://nowhere", transport=httpx.MockTransport(handle))
+    with sdk:
+        assert sdk.submit(seven()).id == "x"
+    assert len(pauses) == 4 and all(0.5 <= pause <= 1.3 for pause in pauses)
+
+
 def test_pauses_grow_with_full_jitter_and_have_bounds() -> None:
     random.seed(1)
     retry = Retry(attempts=9, first=0.1, longest=1)
@@ -315,6 +335,9 @@ def test_results_that_are_a_page_are_not_read_as_results() -> None:
         (foreign(413), TooLarge, "proxy .* no body of this size", 1),
         (foreign(413, '{"message": "Request Too Long", "self": 1}', "application/json"), TooLarge, "HTTP 413", 1),
         (foreign(408, ""), BodyTooSlow, "proxy", 1),
+        (foreign(400), DigitqError, "HTTP 400 Bad Request: a proxy", 1),
+        (foreign(414), DigitqError, "proxy .* address too long", 1),
+        (foreign(431), DigitqError, "proxy .* headers too large", 1),
         (foreign(429, "", **{"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"}), RateLimited, "proxy", 5),
         (foreign(502), ServerUnavailable, "HTTP 502 Bad Gateway", 5),
         (foreign(504), ServerUnavailable, "waited for it too long", 5),

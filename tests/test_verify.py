@@ -35,7 +35,7 @@ def verify(tmp_path: Path, env: dict[str, str], *words: str) -> tuple[int, dict[
 
 
 def test_the_real_worker_keeps_every_promise(tmp_path: Path, cli_env: dict[str, str]) -> None:
-    faults = "kill+redis-full,full,pause,redis-kill,pause+cut"
+    faults = "kill+redis-full,full,pause,redis-kill,pause+cut,kill+slow-clients"
     code, report = verify(tmp_path, cli_env, "--faults", faults, "--no-limits")
     assert (code, report["findings"]) == (0, [])
     ends = [report[end] for end in ("succeeded", "failed", "cancelled", "expired", "evicted", "lost_declared")]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from rq import get_current_job
+from rq.defaults import DEFAULT_RESULT_TTL
 from rq.job import Job
 
 from shared.batches import Batches, summary
@@ -70,4 +71,10 @@ def _surroundings() -> tuple[Job, Store]:
     job = get_current_job()
     if job is None or job.connection is None:
         raise RuntimeError("worker.tasks runs inside an RQ worker")
-    return job, Store(job.connection, Settings.from_env())
+    settings = Settings.from_env()
+    ttl = settings.result_ttl_seconds
+    if job.failure_ttl is None:  # RQ's own default is a year, and no end at all for the result
+        job.failure_ttl = ttl
+    if job.result_ttl is None:
+        job.result_ttl = min(DEFAULT_RESULT_TTL, ttl)
+    return job, Store(job.connection, settings)

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from redis import ResponseError
 from rq import SimpleWorker, worker_registration
+from rq.defaults import DEFAULT_RESULT_TTL
 from rq.exceptions import NoSuchJobError
 from rq.rate_limit import RateLimitRegistry
 from rq.registry import (
@@ -67,6 +68,7 @@ class Upkeep(SimpleWorker):
             connection=InsistentRedis(store.client),
             serializer="json",
             job_class=guarded(self.allowed),
+            default_result_ttl=min(DEFAULT_RESULT_TTL, store.settings.result_ttl_seconds),
             maintenance_interval=RQ_MAINTENANCE_SECONDS,
             worker_ttl=60,
         )
@@ -107,6 +109,7 @@ class Upkeep(SimpleWorker):
                 registry(queue=queue, job_class=self.job_class).cleanup()
             worker_registration.clean_worker_registry(queue)
             queue.intermediate_queue.cleanup(self, queue)
+        self.store.trim_registries(self.queue_names())
         for limited in RateLimitRegistry.all(self.connection):
             limited.cleanup()
         self.last_cleaned_at = now()  # type: ignore[assignment]  # RQ declares it by its first value, None

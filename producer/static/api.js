@@ -6,7 +6,12 @@ const MAX_TRIES = 40, LONGEST_PAUSE = 15, AGAIN = new Set([429, 502, 503, 504]);
 
 /** What the usual answers of a proxy in front of the server mean. */
 const FOREIGN = {
+  400: "The proxy in front of the server does not understand the request.",
+  408: "The upload did not arrive in time.",
   413: "The file is too large for the proxy in front of the server.",
+  414: "The file’s name is too long for the proxy in front of the server.",
+  429: "The proxy in front of the server lets no more requests through.",
+  431: "The request is too large for the proxy in front of the server: try it in a private window.",
   502: "The server does not answer.",
   503: "The server does not answer.",
   504: "The server takes too long.",

@@ -23,6 +23,6 @@ end
 if worker == '' then return noted and 1 or 0 end
 local ok = ARGV[17] == ''
 local dependents = finish_jobs(worker, {
-  {id, execution, queue, tonumber(ARGV[ok and 14 or 15]), ARGV[16], ARGV[17], ARGV[19]}})
+  {id, execution, queue, tonumber(ARGV[ok and 14 or 15]), ARGV[16], ARGV[17], ARGV[19]}}, ttl)
 count_jobs(worker, ok and 1 or 0, ok and 0 or 1, ARGV[18])
 return #dependents > 0 and 2 or 1

@@ -23,7 +23,7 @@ local prefixes = {batch = func .. '(', chunk = ARGV[7] .. '('}
 
 local FIELDS = {'data', 'status', 'description', 'started_at', 'timeout', 'result_ttl', 'failure_ttl',
   'success_callback_name', 'failure_callback_name', 'stopped_callback_name', 'group_id', 'repeats_left',
-  'rate_limit_key', 'webhooks', 'ttl'}
+  'rate_limit_key', 'webhooks', 'dependency_id', 'ttl'}
 
 -- ---------------------------------------------------------------------- what waits is read
 
@@ -112,6 +112,7 @@ if #found > 0 then
   for_each('SADD', {[key .. ':executions'] = executions})
   redis.call('EXPIRE', key .. ':executions', keep + 60)
   redis.call('HSET', key, 'state', 'busy')
+  keep_worker_a_while(key)
 end
 for _, id in ipairs(in_hand) do redis.call('HSET', JOB .. id, 'status', 'started') end
 for key, entries in pairs(leaving) do
@@ -133,7 +134,9 @@ local function start(one)
     watch({id}, ttl)
   end
   if one.kept then redis.call('PERSIST', JOB .. id) end
-  redis.call('HSET', JOB .. id, 'status', 'started', 'started_at', ISO, 'last_heartbeat', ISO, 'worker_name', worker)
+  -- RQ keeps what fails without a ttl of its own for a year, and its result for ever.
+  redis.call('HSET', JOB .. id, 'status', 'started', 'started_at', ISO, 'last_heartbeat', ISO, 'worker_name', worker,
+    unpack(one.job[7] and {} or {'failure_ttl', ARGV[6]}))
   return attempt, request, trace, submitted
 end
 

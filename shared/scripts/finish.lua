@@ -47,6 +47,6 @@ for i = HEAD + 1, #ARGV, FIELDS do
 end
 
 announce(ended)
-local dependents = finish_jobs(worker, jobs)
+local dependents = finish_jobs(worker, jobs, tonumber(record_ttl))
 count_jobs(worker, succeeded, failed, working_time)
 return {fenced, dependents}

@@ -3,90 +3,35 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
-from contextlib import suppress
+from collections.abc import Callable
 
 import redis
 
+from faults.crowd import ATTACK_SECONDS, Crowd, half_bodies, half_heads, head, silent, slow_bodies
 from producer import Client
 from shared import keys
 from tests.pictures import seven
 from tests.stack import Stack
 
-#: How long an attack is kept up.
-ATTACK_SECONDS = 12.0
 
-
-class Crowd:
-    """The sockets of one attack."""
+class HostileCrowd(Crowd):
+    """The connections of one attack on a stack."""
 
     def __init__(self, stack: Stack) -> None:
-        self.stack, self.port = stack, int(stack.url.rpartition(":")[2])
-        self.sockets: list[socket.socket] = []
-
-    def connect(self, small: bool = False) -> socket.socket | None:
-        """One more connection; None where the server takes none."""
-        one = socket.socket()
-        if small:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        one.settimeout(1)
-        self.sockets.append(one)
-        with suppress(OSError):
-            one.connect(("127.0.0.1", self.port))
-            return one
-        return None
-
-    def send(self, count: int, data: bytes, small: bool = False) -> None:
-        """Connections that say this and no more; a server that takes no more of them ends this early."""
-        end = time.monotonic() + ATTACK_SECONDS
-        for _ in range(count):
-            if time.monotonic() > end:
-                return
-            one = self.connect(small)
-            if one and data:
-                with suppress(OSError):
-                    one.sendall(data)
-
-    def close(self) -> None:
-        for one in self.sockets:
-            one.close()
-        self.sockets.clear()
+        super().__init__(int(stack.url.rpartition(":")[2]))
+        self.stack = stack
 
 
-def head(method: str, path: str, *lines: str) -> bytes:
-    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *lines, "", ""]).encode()
+def trickling_bodies(crowd: HostileCrowd, share: float) -> None:
+    slow_bodies(crowd, share)
+    crowd.trickle(ATTACK_SECONDS / 2)
 
 
-def silent(crowd: Crowd, share: float) -> None:
-    """5,000 connections that say nothing."""
-    crowd.send(int(5000 * share), b"")
+trickling_bodies.__doc__ = slow_bodies.__doc__
 
 
-def half_heads(crowd: Crowd, share: float) -> None:
-    """1,000 heads without their end."""
-    crowd.send(int(1000 * share), b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Rest:")
-
-
-def half_bodies(crowd: Crowd, share: float) -> None:
-    """1,000 small uploads, half sent."""
-    size = 200_000
-    crowd.send(int(1000 * share), head("POST", "/v1/predictions", f"Content-Length: {size}") + bytes(size // 2))
-
-
-def slow_bodies(crowd: Crowd, share: float) -> None:
-    """150 uploads of 2 MB, and as many batches, of which a few bytes trickle in."""
-    for path in ("/v1/predictions", "/v1/batches"):
-        crowd.send(int(150 * share), head("POST", path, "Content-Length: 2000000") + bytes(100_000))
-    end = time.monotonic() + ATTACK_SECONDS / 2
-    while time.monotonic() < end:
-        for one in crowd.sockets:
-            with suppress(OSError):
-                one.sendall(b"x")
-        time.sleep(0.5)
-
-
-def unread_events(crowd: Crowd, share: float) -> None:
+def unread_events(crowd: HostileCrowd, share: float) -> None:
     """200 listeners that read nothing, while 3,000 predictions end each second."""
     crowd.send(int(200 * share), head("GET", "/v1/events"), small=True)
     with redis.Redis.from_url(crowd.stack.redis_url) as client:
@@ -103,7 +48,7 @@ def unread_events(crowd: Crowd, share: float) -> None:
             time.sleep(0.02)
 
 
-def unread_results(crowd: Crowd, share: float) -> None:
+def unread_results(crowd: HostileCrowd, share: float) -> None:
     """60 downloads of the results of 20,000 pictures that nobody reads."""
     with Client(crowd.stack.url) as sdk:
         batch = sdk.submit_batch(idx(20_000)).wait(60)
@@ -111,7 +56,7 @@ def unread_results(crowd: Crowd, share: float) -> None:
     time.sleep(ATTACK_SECONDS / 2)
 
 
-def unread_pictures(crowd: Crowd, share: float) -> None:
+def unread_pictures(crowd: HostileCrowd, share: float) -> None:
     """100 downloads of a picture of 8 MB that nobody reads."""
     with Client(crowd.stack.url) as sdk:
         id = sdk.submit(seven() + bytes(8_000_000)).id
@@ -124,7 +69,7 @@ def idx(count: int) -> bytes:
     return b"\0\0\x08\x03" + b"".join(number.to_bytes(4, "big") for number in (count, 28, 28)) + bytes(784 * count)
 
 
-def abandoned(crowd: Crowd, share: float) -> None:
+def abandoned(crowd: HostileCrowd, share: float) -> None:
     """3,000 long polls of a picture that never ends, each closed at once; then as many uploads by form that wait."""
     with Client(crowd.stack.url) as sdk, redis.Redis.from_url(crowd.stack.redis_url) as client:
         client.set("rq:suspended", 1)
@@ -159,16 +104,13 @@ def rate(client: redis.Redis) -> float:
     return (counts[1] - counts[0]) / 2
 
 
-ATTACKS = {
-    each.__name__: each
-    for each in (
-        silent,
-        half_heads,
-        half_bodies,
-        slow_bodies,
-        unread_events,
-        unread_results,
-        unread_pictures,
-        abandoned,
-    )
+ATTACKS: dict[str, Callable[[HostileCrowd, float], None]] = {
+    "silent": silent,
+    "half_heads": half_heads,
+    "half_bodies": half_bodies,
+    "slow_bodies": trickling_bodies,
+    "unread_events": unread_events,
+    "unread_results": unread_results,
+    "unread_pictures": unread_pictures,
+    "abandoned": abandoned,
 }

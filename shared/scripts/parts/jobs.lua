@@ -43,7 +43,6 @@ local function cancel_job(id, origin, ttl)
   redis.call('HSET', job, 'status', 'canceled')
   redis.call('EXPIRE', job, ttl)
   redis.call('ZADD', 'rq:canceled:' .. origin, NOW, id)
-  redis.call('ZREMRANGEBYSCORE', 'rq:canceled:' .. origin, '-inf', NOW - ttl)
   if deep then
     redis.call('SADD', SKIPPED .. origin, id)
     redis.call('EXPIRE', SKIPPED .. origin, 2 * ttl)
@@ -75,8 +74,8 @@ local function forget_job(id)
   redis.call('DEL', JOB .. id, 'rq:results:' .. id)
 end
 
--- RQ's DEFAULT_RESULT_TTL and DEFAULT_FAILURE_TTL; the result of a failed job without a ttl of its own has none.
-local RESULT_TTL, FAILURE_TTL = 500, 31536000
+-- RQ's DEFAULT_RESULT_TTL. Its DEFAULT_FAILURE_TTL is a year: what fails without a ttl of its own is kept for ours.
+local RESULT_TTL = 500
 
 -- Adds values to the list under a key of a table.
 local function note(lists, key, ...)
@@ -113,9 +112,9 @@ local function with_dependents(ids)
 end
 
 -- Ends claimed jobs as RQ's worker does: {id, execution, queue, ttl or nil, value, exception, when it started (Unix s)},
--- successfully where `exception` is empty. Answers the ids of those that have dependents. The leases go last: what has
+-- successfully where `exception` is empty. Without a ttl they live for `default` at most. Answers the ids of those that have dependents. The leases go last: what has
 -- ended under one that is left is not run again (leases.lua).
-local function finish_jobs(worker, jobs)
+local function finish_jobs(worker, jobs, default)
   local wip, registries, gone, members, ended, there, until_ = {}, {}, {}, {}, {}, {}, {}
   for _, job in ipairs(jobs) do
     local id, execution, queue, ttl, _, exception = unpack(job, 1, 6)
@@ -127,10 +126,9 @@ local function finish_jobs(worker, jobs)
     local so_far = try('HMGET', JOB .. id, 'created_at', 'retries_left')
     -- Deleted with RQ's tools while it ran: nothing of it is to come back.
     if so_far and so_far[1] then
-      local expire = ttl or (ok and RESULT_TTL)
-      local left = expire or FAILURE_TTL
-      until_[left] = until_[left] or as_text(NOW + left)
-      note(registries, (ok and 'rq:finished:' or 'rq:failed:') .. queue, until_[left], id)
+      local expire = ttl or (ok and math.min(RESULT_TTL, default) or default)
+      until_[expire] = until_[expire] or as_text(NOW + expire)
+      note(registries, (ok and 'rq:finished:' or 'rq:failed:') .. queue, until_[expire], id)
       ended[#ended + 1] = id
       there[#there + 1] = {job, ok, expire, so_far[2]}
     end
@@ -143,8 +141,8 @@ local function finish_jobs(worker, jobs)
     try('XADD', 'rq:results:' .. id, 'MAXLEN', '~', 10, '*', 'type', ok and 1 or 2, 'worker_name', worker,
       ok and 'return_value' or 'exc_string', ok and value or exception, 'execution_id', execution,
       'execution_started_at', started, 'execution_ended_at', STAMP)
-    if expire then redis.call('EXPIRE', 'rq:results:' .. id, expire) end
-    redis.call('EXPIRE', JOB .. id, expire or FAILURE_TTL)
+    redis.call('EXPIRE', 'rq:results:' .. id, expire)
+    redis.call('EXPIRE', JOB .. id, expire)
     redis.call('HSET', JOB .. id, 'status', ok and 'finished' or 'failed', 'ended_at', ISO, 'last_heartbeat', ISO,
       -- A named failure is the picture's own: to run it again would end the same.
       unpack((not ok and retries) and {'retries_left', 0} or {}))
@@ -155,6 +153,11 @@ local function finish_jobs(worker, jobs)
   return dependents
 end
 
+-- RQ's hash of a worker that was paused for longer than it lives is made anew by what we write into it.
+local function keep_worker_a_while(key)
+  if redis.pcall('TTL', key) == -1 then redis.pcall('EXPIRE', key, 120) end
+end
+
 -- What the worker did, in RQ's hash of it: not worth an error once the jobs have ended.
 local function count_jobs(worker, succeeded, failed, seconds)
   local stats = 'rq:worker:' .. worker
@@ -162,4 +165,5 @@ local function count_jobs(worker, succeeded, failed, seconds)
   if succeeded > 0 then redis.pcall('HINCRBY', stats, 'successful_job_count', succeeded) end
   if failed > 0 then redis.pcall('HINCRBY', stats, 'failed_job_count', failed) end
   redis.pcall('HINCRBYFLOAT', stats, 'total_working_time', seconds)
+  keep_worker_a_while(stats)
 end

@@ -1,0 +1,170 @@
+"""Clients that misbehave, and those who use the same web process meanwhile: how long each of their answers takes."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import resource
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+#: How long one kind of misbehaviour goes on opening connections, in seconds.
+ATTACK_SECONDS = 12.0
+#: How long a well-behaved client waits for an answer, and between two requests, in seconds.
+PATIENCE_SECONDS, PAUSE_SECONDS = 5.0, 0.05
+
+
+class Crowd:
+    """Connections to a web process on this machine."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.sockets: list[socket.socket] = []
+
+    def connect(self, small: bool = False) -> socket.socket | None:
+        """Opens one more connection; None where the server takes none. `small`: it hardly receives anything."""
+        one = socket.socket()
+        if small:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        one.settimeout(1)
+        self.sockets.append(one)
+        with suppress(OSError):
+            one.connect(("127.0.0.1", self.port))
+            return one
+        return None
+
+    def send(self, count: int, data: bytes, small: bool = False) -> None:
+        """Opens connections that send this and no more; a server that takes no more of them ends this early."""
+        end = time.monotonic() + ATTACK_SECONDS
+        for _ in range(count):
+            if time.monotonic() > end:
+                return
+            one = self.connect(small)
+            if one and data:
+                with suppress(OSError):
+                    one.sendall(data)
+
+    def trickle(self, seconds: float) -> None:
+        """Sends a byte on every connection twice a second."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for one in self.sockets:
+                with suppress(OSError):
+                    one.sendall(b"x")
+            time.sleep(0.5)
+
+    def close(self) -> None:
+        """Closes all connections."""
+        for one in self.sockets:
+            one.close()
+        self.sockets.clear()
+
+
+def head(method: str, path: str, *lines: str) -> bytes:
+    """The head of a request."""
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *lines, "", ""]).encode()
+
+
+def silent(crowd: Crowd, share: float = 1) -> None:
+    """5,000 connections that say nothing."""
+    crowd.send(int(5000 * share), b"")
+
+
+def half_heads(crowd: Crowd, share: float = 1) -> None:
+    """1,000 heads without their end."""
+    crowd.send(int(1000 * share), b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Rest:")
+
+
+def half_bodies(crowd: Crowd, share: float = 1) -> None:
+    """1,000 small uploads, half sent."""
+    size = 200_000
+    crowd.send(int(1000 * share), head("POST", "/v1/predictions", f"Content-Length: {size}") + bytes(size // 2))
+
+
+def slow_bodies(crowd: Crowd, share: float = 1) -> None:
+    """150 uploads of 2 MB, and as many batches, of which a few bytes trickle in."""
+    for path in ("/v1/predictions", "/v1/batches"):
+        crowd.send(int(150 * share), head("POST", path, "Content-Length: 2000000") + bytes(100_000))
+
+
+@dataclass
+class Others:
+    """Well-behaved clients: each kind of request over and over, and its times in seconds."""
+
+    port: int
+    #: What they upload.
+    picture: bytes
+    seconds: dict[str, list[float]] = field(default_factory=lambda: {"healthz": [], "upload": [], "poll": []})
+    #: Requests without a good answer: the kind, and what happened.
+    troubles: list[tuple[str, str]] = field(default_factory=list)
+    _id: str = ""
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """They work meanwhile, each kind of request on a thread of its own."""
+        stop = threading.Event()
+        kinds: dict[str, Callable[[], None]] = {"healthz": self._look, "upload": self._upload, "poll": self._poll}
+        threads = [threading.Thread(target=self._repeat, args=(stop, name, kinds[name])) for name in kinds]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+
+    def _repeat(self, stop: threading.Event, kind: str, ask: Callable[[], None]) -> None:
+        while not stop.wait(PAUSE_SECONDS):
+            began = time.monotonic()
+            try:
+                ask()
+            except (OSError, http.client.HTTPException) as error:
+                self.troubles.append((kind, f"{type(error).__name__} {error}"))
+            self.seconds[kind].append(time.monotonic() - began)
+
+    def _look(self) -> None:
+        self._ask("GET", "/healthz", None, 200)
+
+    def _upload(self) -> None:
+        self._id = json.loads(self._ask("POST", "/v1/predictions", self.picture, 202))["id"]
+
+    def _poll(self) -> None:
+        if id := self._id:
+            self._ask("GET", f"/v1/predictions/{id}", None, 200)
+
+    def _ask(self, method: str, path: str, body: bytes | None, good: int) -> bytes:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
+        try:
+            connection.request(method, path, body)
+            answer = connection.getresponse()
+            content = answer.read()
+            if answer.status != good:
+                raise http.client.HTTPException(answer.status)
+            return content
+        finally:
+            connection.close()
+
+    def percentile(self, percent: int) -> dict[str, float]:
+        """The time of each kind of request within which so many of a hundred ended."""
+        return {
+            kind: statistics.quantiles(all_, n=100)[percent - 1] if len(all_) > 1 else float("inf")
+            for kind, all_ in self.seconds.items()
+        }
+
+
+@contextmanager
+def many_descriptors() -> Iterator[None]:
+    """This process may open as many files as the system lets it; what is started meanwhile too."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS says that there is no limit, and has one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

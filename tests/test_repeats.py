@@ -1,0 +1,101 @@
+"""What the log says of a Redis that is away: once, then once a minute, then that it is back."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import redis
+
+from shared import connection, repeats
+from shared.connection import connect, redis_errors
+from shared.errors import RedisUnavailable
+from shared.repeats import Repeats
+from shared.settings import Settings
+from shared.store import Store
+from tests.conftest import start_server
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock that stands still."""
+    clock = SimpleNamespace(seconds=1000.0)
+    monkeypatch.setattr(repeats, "time", SimpleNamespace(monotonic=lambda: clock.seconds))
+    return clock
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What is logged."""
+    told: list[str] = []
+
+    class Listening(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.append(record.getMessage())
+
+    one, handler = Repeats(), Listening()
+    monkeypatch.setattr(connection, "repeats", one)
+    handler.addFilter(one)
+    logger = logging.getLogger("digitq.redis")
+    logger.addHandler(handler)
+    yield told
+    logger.removeHandler(handler)
+
+
+def fail(error: Exception = redis.ConnectionError("refused"), times: int = 1) -> None:  # noqa: B008  # never changed
+    for _ in range(times):
+        with pytest.raises(RedisUnavailable), redis_errors():
+            raise error
+
+
+def answer() -> None:
+    with redis_errors():
+        pass
+
+
+def test_an_outage_is_logged_once_then_each_minute_and_its_end(lines: list[str], now: SimpleNamespace) -> None:
+    fail(times=500)
+    assert lines == ["redis: refused"]
+    now.seconds += 61
+    fail(times=3)
+    assert lines[1:] == ["redis: refused (499 times more since the last line)"]
+    now.seconds += 9
+    answer()
+    answer()
+    assert lines[2:] == ["redis: answers again after 70.0 s"]
+    fail()
+    assert lines[3:] == ["redis: refused"]
+
+
+def test_errors_of_different_kinds_do_not_hide_each_other(lines: list[str], now: SimpleNamespace) -> None:
+    for _ in range(20):
+        fail(redis.exceptions.OutOfMemoryError("OOM"))
+        fail(redis.exceptions.ReadOnlyError("READONLY"))
+        answer()  # to reading, while writing is refused
+    assert lines == ["redis: OOM", "redis: READONLY"]
+
+
+def test_what_is_no_repeated_error_is_logged_each_time(lines: list[str], now: SimpleNamespace) -> None:
+    for _ in range(3):
+        logging.getLogger("digitq.redis").warning("redis: %d of %d replicas have it", 1, 2)
+        logging.getLogger("digitq.redis").error("redis: %s", RedisUnavailable("x"))
+    assert len(lines) == 6
+
+
+def test_a_server_that_is_started_late_is_told_of_in_two_lines(lines: list[str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="digitq-") as folder:
+        store = Store(connect(f"unix://{folder}/redis.sock"), Settings())
+        for _ in range(30):
+            with pytest.raises(RedisUnavailable):
+                store.workers()
+        server, _ = start_server(Path(folder))
+        try:
+            assert store.workers() == [] and store.workers() == []
+        finally:
+            server.terminate()
+            server.wait()
+    assert len(lines) == 2 and "No such file" in lines[0] and lines[1].startswith("redis: answers again after")
