@@ -9,7 +9,7 @@ import logging
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -17,9 +17,11 @@ from urllib.parse import unquote, urlsplit
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from redis.sentinel import Sentinel
 
 from shared.errors import MemoryFull, RedisUnavailable, SettingsError
+from shared.followed import FollowedPool
+from shared.sentinel import Follower
+from shared.sentinel_report import Address, Report, look
 
 log = logging.getLogger("digitq.redis")
 
@@ -27,13 +29,16 @@ log = logging.getLogger("digitq.redis")
 REFUSALS = (
     redis.exceptions.OutOfMemoryError,
     redis.exceptions.ReadOnlyError,
+    redis.exceptions.MasterDownError,
     redis.exceptions.NoPermissionError,
     redis.exceptions.AuthenticationError,
     redis.exceptions.NoScriptError,  # in a pipeline: another has just taken over, which has yet to learn it
 )
-#: Those without a class: the disk is full, replicas are away (`min-replicas-to-write`), a user of Redis lacks a right
-#: that a script needs.
-REFUSED = ("MISCONF", "NOREPLICAS", "ACL failure", "The user executing the script")
+#: Those without a class: the disk is full, replicas are away (`min-replicas-to-write`), the server has just become a
+#: replica, a user of Redis lacks a right that a script needs.
+REFUSED = ("MISCONF", "NOREPLICAS", "UNBLOCKED", "ACL failure", "The user executing the script")
+#: What redis-py puts before the words of an error in a pipeline ends so.
+IN_A_PIPELINE = " of pipeline caused error: "
 #: Seconds after which to try again what a full memory has refused: room is made as soon as something has ended.
 MEMORY_FULL_SECONDS = 2
 SENTINEL = "redis+sentinel"
@@ -68,14 +73,21 @@ class Service:
         return cls([(host.strip("[]"), int(port)) for host, port in hosts], path[1], options)
 
     def primary(self, **options: Any) -> redis.Redis:
-        """A client that asks the sentinels for the primary with every new connection."""
-        return self.asked().master_for(self.name, **self.options, **options)  # type: ignore[no-any-return, no-untyped-call]
+        """A client that follows the primary, and lets go of one that is replaced."""
+        pool = FollowedPool(Follower(self.sentinels, self.name), **self.options, **options)
+        return redis.Redis.from_pool(pool)
 
-    def asked(self) -> Sentinel:
-        """Those to ask, none of which is waited for long."""
-        seconds = {"socket_timeout": SENTINEL_SECONDS, "socket_connect_timeout": SENTINEL_SECONDS}
-        options = {**seconds, "retry": Retry(NoBackoff(), 0)}
-        return Sentinel(self.sentinels, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
+    def leader(self) -> Address:
+        """The primary, as the sentinel with the latest configuration has it. Raises redis-py's ConnectionError."""
+        reports: list[Report] = []
+        for host, port in self.sentinels:
+            options: dict[str, Any] = {"socket_timeout": SENTINEL_SECONDS, "socket_connect_timeout": SENTINEL_SECONDS}
+            client = redis.Redis(host, port, protocol=2, retry=Retry(NoBackoff(), 0), **options)
+            with client, suppress(redis.RedisError, OSError):
+                reports.append(look(client, self.name))
+        if not reports:
+            raise redis.ConnectionError(f"no sentinel knows the primary of {self.name}")
+        return max(reports, key=lambda report: report.epoch).primary
 
 
 def connect(url: str, *, timeout: float | None = 0.7, connections: int = 100) -> redis.Redis:
@@ -100,10 +112,18 @@ def direct(url: str) -> str:
     if not url.startswith(f"{SENTINEL}:"):
         return url
     service = Service.parse(url)
-    with service.asked() as sentinel:
-        host, port = sentinel.discover_master(service.name)
+    host, port = service.leader()
     user = urlsplit(url).netloc.rpartition("@")
     return f"redis://{user[0]}{user[1]}{f'[{host}]' if ':' in host else host}:{port}/{service.options['db']}"
+
+
+def turn(client: redis.Redis) -> int | None:
+    """Changes when the client's primary is replaced: who listens to it by another connection has to leave it then.
+
+    None without sentinels.
+    """
+    follower: Follower | None = getattr(client.connection_pool, "follower", None)
+    return follower.turn if follower else None
 
 
 @contextmanager
@@ -112,7 +132,7 @@ def redis_errors() -> Iterator[None]:
     try:
         yield
     except (redis.RedisError, OSError) as error:
-        refuses = isinstance(error, REFUSALS) or str(error).startswith(REFUSED)
+        refuses = isinstance(error, REFUSALS) or str(error).rpartition(IN_A_PIPELINE)[2].startswith(REFUSED)
         if isinstance(error, redis.ResponseError) and not refuses:
             raise  # our own mistake, not Redis's state
         # The cause names addresses: it is for the log, not for clients.
