@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from faults.means import Scene, caught, configured, restart, stopped
+from faults.means import Scene, caught, configured, restart, stopped, taken_over
 from shared import keys
 
 #: Goals of recovery, in seconds, after a process of ours has died and after Redis is back.
@@ -22,7 +22,8 @@ EVERYSEC_SECONDS = 2.0
 LATE_SECONDS = 1.0
 #: How long workers stand still for pictures to gather before a malformed job, and behind it; and how long that is kept.
 GATHER_SECONDS, JUNK_TTL_SECONDS = 0.4, 60
-
+#: Stacks that a fault may be for.
+SINGLE, WATCHED, EITHER = "single", "watched", "either"
 
 Fault = Callable[[Scene], float]
 
@@ -164,6 +165,20 @@ def redis_full(scene: Scene) -> float:
     return time.time()
 
 
+def failover(scene: Scene) -> float:
+    """kill -9 of the primary of three; sentinels have a replica take over, and it comes back as one."""
+    at = time.time()
+    server, _ = scene.stack.sentinels.kill()
+    return taken_over(scene, at, server)
+
+
+def demote(scene: Scene) -> float:
+    """SENTINEL FAILOVER: another takes over from a primary that lives, and is told of it only seconds later."""
+    at = time.time()
+    scene.stack.sentinels.failover()
+    return taken_over(scene, at)
+
+
 class Kind(NamedTuple):
     """A fault, or a pair, and what has to follow it."""
 
@@ -174,16 +189,18 @@ class Kind(NamedTuple):
     all_of_it: bool
     #: Whether what was accepted cannot end while the fault lasts.
     hinders: bool = True
+    #: Which stack it is for: one with a single server, one with sentinels, or either.
+    stack: str = SINGLE
 
 
 #: By name. Of a pair the one that stands before the other here comes first.
 KINDS: dict[str, Kind] = {
-    "kill": Kind(kill, AFTER_A_DEATH, True),
+    "kill": Kind(kill, AFTER_A_DEATH, True, stack=EITHER),
     "storm": Kind(storm, AFTER_A_DEATH, True),
-    "web": Kind(web, AFTER_A_DEATH, True),
-    "pause": Kind(pause, AFTER_A_DEATH, True),
-    "junk": Kind(junk, AFTER_A_DEATH, True),
-    "clock": Kind(clock, AFTER_A_DEATH, True),
+    "web": Kind(web, AFTER_A_DEATH, True, stack=EITHER),
+    "pause": Kind(pause, AFTER_A_DEATH, True, stack=EITHER),
+    "junk": Kind(junk, AFTER_A_DEATH, True, stack=EITHER),
+    "clock": Kind(clock, AFTER_A_DEATH, True, stack=EITHER),
     "redis-pause": Kind(redis_pause, AFTER_REDIS, False),
     "redis-kill": Kind(redis_kill, AFTER_REDIS, False),
     "redis-kill-always": Kind(redis_kill_always, AFTER_REDIS, False),
@@ -191,5 +208,7 @@ KINDS: dict[str, Kind] = {
     "cut": Kind(cut, AFTER_REDIS, False),
     "slow": Kind(slow, AFTER_REDIS, False),
     "disk": Kind(disk, AFTER_REDIS, False),
+    "failover": Kind(failover, AFTER_REDIS, False, stack=WATCHED),
+    "demote": Kind(demote, AFTER_REDIS, False, stack=WATCHED),
     "redis-full": Kind(redis_full, AFTER_REDIS, False, hinders=False),
 }
