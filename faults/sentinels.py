@@ -66,7 +66,7 @@ class Sentinels:
         wait_until(lambda: followed(self.primary, replicas))
         self._processes = [self._watch(folder / f"{port}.conf", port) for port in self.ports]
         self._asked = Sentinel([("127.0.0.1", port) for port in self.ports], socket_timeout=1)  # type: ignore[no-untyped-call]
-        wait_until(lambda: all(self._sees_all(port) for port in self.ports), 20)
+        wait_until(lambda: all(self._sees_all(port) for port in self.ports), 60)
 
     def _watch(self, conf: Path, port: int) -> subprocess.Popen[bytes]:
         conf.write_text(
@@ -150,7 +150,7 @@ def followed(primary: Server, replicas: int) -> bool:
         return bool(pipeline.execute()[1] == replicas)
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> float:
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> float:
     """How long it took until the condition held: what raises redis-py's errors does not hold."""
     start = time.monotonic()
     while time.monotonic() - start < seconds:
