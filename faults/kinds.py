@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from faults.deaf import deaf
-from faults.means import Scene, caught, configured, restart, stopped
+from faults.means import Scene, caught, configured, restart, stopped, taken_over
 from faults.policy import evict
 from faults.slow_clients import slow_clients
 from shared import keys
@@ -27,7 +27,8 @@ LATE_SECONDS = 1.0
 GATHER_SECONDS, JUNK_TTL_SECONDS = 0.4, 60
 #: Memory of a server that fills up, as a share of what it uses; seconds after which users must be served all the same.
 SPARE_SHARE, MADE_ROOM_SECONDS = 1.05, 3.0
-
+#: Stacks that a fault may be for.
+SINGLE, WATCHED, EITHER = "single", "watched", "either"
 
 Fault = Callable[[Scene], float]
 
@@ -178,6 +179,20 @@ def full(scene: Scene) -> float:
     return at + MADE_ROOM_SECONDS
 
 
+def failover(scene: Scene) -> float:
+    """kill -9 of the primary of three; sentinels have a replica take over, and it comes back as one."""
+    at = time.time()
+    server, _ = scene.stack.sentinels.kill()
+    return taken_over(scene, at, server)
+
+
+def demote(scene: Scene) -> float:
+    """SENTINEL FAILOVER: another takes over from a primary that lives, and is told of it only seconds later."""
+    at = time.time()
+    scene.stack.sentinels.failover()
+    return taken_over(scene, at)
+
+
 class Kind(NamedTuple):
     """A fault, or a pair, and what has to follow it."""
 
@@ -188,16 +203,18 @@ class Kind(NamedTuple):
     all_of_it: bool
     #: Whether what was accepted cannot end while the fault lasts.
     hinders: bool = True
+    #: Which stack it is for: one with a single server, one with sentinels, or either.
+    stack: str = SINGLE
 
 
 #: By name. Of a pair the one that stands before the other here comes first.
 KINDS: dict[str, Kind] = {
-    "kill": Kind(kill, AFTER_A_DEATH, True),
+    "kill": Kind(kill, AFTER_A_DEATH, True, stack=EITHER),
     "storm": Kind(storm, AFTER_A_DEATH, True),
-    "web": Kind(web, AFTER_A_DEATH, True),
-    "pause": Kind(pause, AFTER_A_DEATH, True),
-    "junk": Kind(junk, AFTER_A_DEATH, True),
-    "clock": Kind(clock, AFTER_A_DEATH, True),
+    "web": Kind(web, AFTER_A_DEATH, True, stack=EITHER),
+    "pause": Kind(pause, AFTER_A_DEATH, True, stack=EITHER),
+    "junk": Kind(junk, AFTER_A_DEATH, True, stack=EITHER),
+    "clock": Kind(clock, AFTER_A_DEATH, True, stack=EITHER),
     "redis-pause": Kind(redis_pause, AFTER_REDIS, False),
     "redis-kill": Kind(redis_kill, AFTER_REDIS, False),
     "redis-kill-always": Kind(redis_kill_always, AFTER_REDIS, False),
@@ -205,6 +222,8 @@ KINDS: dict[str, Kind] = {
     "cut": Kind(cut, AFTER_REDIS, False),
     "slow": Kind(slow, AFTER_REDIS, False),
     "disk": Kind(disk, AFTER_REDIS, False),
+    "failover": Kind(failover, AFTER_REDIS, False, stack=WATCHED),
+    "demote": Kind(demote, AFTER_REDIS, False, stack=WATCHED),
     "slow-clients": Kind(slow_clients, AFTER_A_DEATH, True, hinders=False),
     "full": Kind(full, AFTER_REDIS, False, hinders=False),
     "redis-full": Kind(redis_full, AFTER_REDIS, False, hinders=False),

@@ -76,6 +76,7 @@ class Ledger:
         self.unexpected: list[Finding] = []
         self._windows: list[tuple[float, float]] = []
         self._full: list[tuple[float, float]] = []
+        self._moves: list[tuple[float, float]] = []
         self._lock = threading.Lock()
 
     def accept(self, id: str, key: str, expected: int | str, tried_at: float, followed: bool) -> Entry:
@@ -122,6 +123,10 @@ class Ledger:
         """What was written between these instants may be gone: the server died before it was on the disk."""
         self._windows.append((start, end))
 
+    def move(self, start: float, end: float) -> None:
+        """Between these instants another server took over: it has all that was accepted, but maybe not every end."""
+        self._moves.append((start, end))
+
     def evict(self, start: float, end: float) -> None:
         """Between these instants memory was full: what had ended long enough before may have been deleted."""
         self._full.append((start, end))
@@ -136,11 +141,10 @@ class Ledger:
 
     def exposed(self, *instants: float | None) -> bool:
         """True if one of the instants lies where data may have been lost."""
-        known = [at for at in instants if at]
-        return any(s - MARGIN_SECONDS <= at <= e + MARGIN_SECONDS for at in known for s, e in self._windows)
+        return _within(instants, self._windows)
 
     def _note_change(self, entry: Entry, text: str) -> None:
-        if self.exposed(entry.end and entry.end.finished_at, entry.forgotten_at):
+        if _within((entry.end and entry.end.finished_at, entry.forgotten_at), self._windows + self._moves):
             self.count("ran_again")
         else:
             entry.changes.append(text)
@@ -218,6 +222,11 @@ class Ledger:
             if not self._lost_with_data(entry) and not self.evicted(entry):
                 by_key[entry.key].append(entry.id)
         return [Finding("doubled", key, f"is {' and '.join(ids)}") for key, ids in by_key.items() if len(ids) > 1]
+
+
+def _within(instants: Iterable[float | None], windows: Iterable[tuple[float, float]]) -> bool:
+    known = [at for at in instants if at]
+    return any(s - MARGIN_SECONDS <= at <= e + MARGIN_SECONDS for at in known for s, e in windows)
 
 
 def _error(entry: Entry) -> str | None:

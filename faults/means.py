@@ -15,6 +15,7 @@ import redis
 
 from faults.children import Child
 from faults.ledger import Ledger
+from faults.sentinels import Server
 from faults.stack import Stack
 
 #: How long to try to catch a worker with claims in its hands.
@@ -109,3 +110,19 @@ def restart(scene: Scene, cut: tuple[Path, int] | None = None) -> None:
     end = time.monotonic() + RESTART_SECONDS
     while not scene.stack.answers() and time.monotonic() < end:
         time.sleep(0.02)
+
+
+def taken_over(scene: Scene, began_at: float, dead: Server | None = None) -> float:
+    """Another primary was made since then. Returns when it was; whoever died comes back, and all follow it."""
+    over = time.time()
+    scene.ledger.move(began_at, over)
+    scene.last()
+    if dead:
+        dead.start()
+    end = time.monotonic() + RESTART_SECONDS
+    while time.monotonic() < end:
+        with suppress(redis.RedisError, ValueError):
+            if scene.stack.sentinels.whole():
+                break
+        time.sleep(0.1)
+    return over

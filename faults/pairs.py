@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from faults.kinds import KINDS, Kind
+from faults.kinds import EITHER, KINDS, SINGLE, WATCHED, Kind
 from faults.means import Scene
 
 #: Those that a run plays when it is not told otherwise: each has a second fault in the way of mending the first.
@@ -17,6 +17,8 @@ PAIRS: dict[str, str] = {
     "kill+slow-clients": "A worker's claims have to be taken over while slow clients hold on to the web process.",
     "kill+redis-pause": "A worker's claims have to be taken over from a server that stood still.",
     "kill+deaf": "The same over connections that are open and dead.",
+    "kill+failover": "A worker's claims have to be taken over on another server.",
+    "kill+demote": "The same where the server before it lives on.",
 }
 
 
@@ -25,6 +27,8 @@ def named(text: str) -> str:
     parts = text.split("+")
     if not 1 <= len(parts) <= 2 or set(parts) - set(KINDS) or len(set(parts)) < len(parts):
         raise KeyError(text)
+    if {KINDS[part].stack for part in parts} >= {SINGLE, WATCHED}:
+        raise KeyError(text)  # one server, or several
     return "+".join(sorted(parts, key=[*KINDS].index))
 
 
@@ -32,7 +36,8 @@ def kind_of(name: str) -> Kind:
     """What has to follow a fault or a pair: the later goal, and all that either asks for."""
     parts = [KINDS[part] for part in name.split("+")]
     hinders = all(part.hinders for part in parts)
-    return Kind(parts[0].fault, max(part.goal for part in parts), any(part.all_of_it for part in parts), hinders)
+    stack = next((part.stack for part in parts if part.stack != EITHER), EITHER)
+    return Kind(parts[0].fault, max(part.goal for part in parts), any(part.all_of_it for part in parts), hinders, stack)
 
 
 def play(name: str, scene: Scene) -> tuple[float, float]:

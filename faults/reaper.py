@@ -51,10 +51,10 @@ def main(folder: Path) -> None:
 
 
 def _working_in(folder: Path) -> Iterator[int]:
-    """Every process of a run works in its folder, from its first moment on."""
+    """Every process of a run works in its folder, or in one under it, from its first moment on."""
     for proc in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if (proc / "cwd").readlink() == folder:
+            if (proc / "cwd").readlink().is_relative_to(folder):
                 yield int(proc.name)
 
 

@@ -40,7 +40,7 @@ class Injection:
     @property
     def within(self) -> bool:
         """True if the goal was reached."""
-        _, goal, all_of_it, _ = kind_of(self.kind)
+        _, goal, all_of_it, *_ = kind_of(self.kind)
         return self.next is not None and self.next <= goal and (not all_of_it or self.rest <= goal)
 
 
@@ -117,7 +117,7 @@ class Report:
 
 
 def _summary(those: list[Injection]) -> dict[str, Any]:
-    _, goal, all_of_it, _ = kind_of(those[0].kind)
+    _, goal, all_of_it, *_ = kind_of(those[0].kind)
     return {
         "times": len(those),
         "next": _spread([one.next for one in those]),

@@ -8,13 +8,14 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import redis
 
 from faults.children import Child, Children
 from faults.proxy import Proxy
+from faults.sentinels import Sentinels, sentinels
 from shared import keys
 from shared.errors import RedisUnavailable, SettingsError
 from shared.home import ROOT, http_ok, server_binary
@@ -30,19 +31,25 @@ WORKER, WEB = "digitq worker", "digitq web"
 
 
 class Stack:
-    """What runs, and how to ask after it: `client` goes to the server directly, not through the proxy."""
+    """What runs, and how to ask after it: `client` goes to the server directly, not through the proxy.
 
-    def __init__(self, folder: Path, children: Children, workers: int, worker: str, web: str) -> None:
+    With `sentinels` there are their servers instead of one behind a proxy.
+    """
+
+    def __init__(
+        self, folder: Path, children: Children, workers: int, worker: str = WORKER, web: str = WEB,
+        sentinels: Sentinels | None = None, **env: str,
+    ) -> None:  # fmt: skip
         socket_path = folder / "redis.sock"
-        self.folder, self.proxy = folder, Proxy(socket_path)
-        self.client = connect(f"unix://{socket_path}", timeout=2)
-        self.redis_url = f"redis://127.0.0.1:{self.proxy.port}/0"
+        self.folder, self.proxy, self._sentinels = folder, Proxy(socket_path), sentinels
+        self.client = connect(sentinels.url if sentinels else f"unix://{socket_path}", timeout=2)
+        self.redis_url = sentinels.url if sentinels else f"redis://127.0.0.1:{self.proxy.port}/0"
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
         # What the killed leave behind is then in the folder too.
         env = child_environment(
             REDIS_URL=self.redis_url, DIGITQ_HOST="127.0.0.1", DIGITQ_PORT=str(port), PYTHONPATH=str(ROOT),
-            TMPDIR=str(folder),
+            TMPDIR=str(folder), **env,
         )  # fmt: skip
         self.settings = Settings.from_env(env)
         self.store = Store(self.client, self.settings)
@@ -50,13 +57,23 @@ class Stack:
         def child(name: str, *words: str) -> Child:
             return children.add(Child(name, words, env, folder))
 
+        # With sentinels nobody starts it: their servers are no children of ours.
+        server = Child("server", _server_command(folder, socket_path), env, folder)
+        self.server = server if sentinels else children.add(server)
+
         python = (sys.executable, "-m")
-        self.server = child("server", *_server_command(folder, socket_path))
         self.web = child("web", *python, *web.split())
         # The clock of the first can be made to jump; otherwise it is like the others.
         first = child("worker-1", *python, "faults.crooked_clock", *worker.split())
         others = [child(f"worker-{number}", *python, *worker.split()) for number in range(2, workers + 1)]
         self.workers = [first, *others]
+
+    @property
+    def sentinels(self) -> Sentinels:
+        """Those who watch the servers, where there are any."""
+        if not self._sentinels:
+            raise AssertionError("this stack has one server alone")
+        return self._sentinels
 
     def alive(self) -> list[Child]:
         """The workers that serve: the process is there and has sent a heartbeat."""
@@ -100,24 +117,30 @@ class Stack:
 
 
 @contextmanager
-def running(folder: Path, workers: int, worker: str = WORKER, web: str = WEB) -> Iterator[Stack]:
+def running(
+    folder: Path, workers: int, worker: str = WORKER, web: str = WEB, replicas: int = 0, **env: str
+) -> Iterator[Stack]:
     """Starts a stack with its data in `folder`, waits until it is ready, and stops it whatever happens.
+
+    With `replicas` it has a primary, so many replicas, and three sentinels. `env` is for web process and workers.
 
     Raises SettingsError, with what the processes said, if it does not get ready.
     """
     children = Children(folder)
     stack = None
-    try:
-        stack = Stack(folder, children, workers, worker, web)
-        if not stack.wait_whole(START_SECONDS):
-            said = "\n".join(f"{child.name}: {child.log.read_text()[-500:]}" for child in children.all)
-            raise SettingsError(f"the stack did not start\n{said}")
-        yield stack
-    finally:
-        children.close()
-        if stack:
-            stack.client.close()
-            stack.proxy.close()
+    with ExitStack() as servers:
+        try:
+            watched = servers.enter_context(sentinels(folder, replicas)) if replicas else None
+            stack = Stack(folder, children, workers, worker, web, watched, **env)
+            if not stack.wait_whole(START_SECONDS):
+                said = "\n".join(f"{child.name}: {child.log.read_text()[-500:]}" for child in children.all)
+                raise SettingsError(f"the stack did not start\n{said}")
+            yield stack
+        finally:
+            children.close()
+            if stack:
+                stack.client.close()
+                stack.proxy.close()
 
 
 def _server_command(folder: Path, socket_path: Path) -> Sequence[str]:

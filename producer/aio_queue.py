@@ -37,6 +37,8 @@ T = TypeVar("T")
 BATCH_POLL_SECONDS = 0.1
 #: How long closing waits for the subscription to end, and between two attempts to cancel it, in seconds.
 CLOSE_SECONDS, CANCEL_AGAIN_SECONDS = 2.0, 0.1
+#: How often it is looked whether the listener's server still leads.
+TURN_SECONDS = 0.5
 #: Before it listens again after a connection was lost.
 PAUSE_SECONDS = 0.5
 
@@ -174,20 +176,21 @@ class AsyncQueue(AsyncMany):
         while not self._closed:
             self._settled.clear()
             try:
-                url = await asyncio.to_thread(direct, self._queue.settings.redis_url)
+                turn, url = self._queue._turn(), await asyncio.to_thread(direct, self._queue.settings.redis_url)
                 client = redis.asyncio.Redis.from_url(url)
                 async with client, client.pubsub() as pubsub:
                     await pubsub.subscribe(keys.EVENTS)
                     self._pubsub = pubsub
                     self._settled.set()
-                    liveness = Liveness()
+                    liveness, pause = Liveness(), 1 if turn is None else TURN_SECONDS
                     while pubsub.subscribed:
-                        message = await pubsub.get_message(timeout=1)
-                        if message:
+                        if message := await pubsub.get_message(timeout=pause):
                             liveness.heard()
                             self._hear(message)
                         elif liveness.ping_is_due():
                             await pubsub.ping()
+                        if turn != self._queue._turn():
+                            raise redis.ConnectionError("another leads now")
                     if pubsub.connection is not None:  # `aclose` would not wait until a TLS connection is closed
                         await pubsub.connection.disconnect()
             except Exception as error:  # whatever it is: who waits looks for himself meanwhile, every two seconds

@@ -16,6 +16,7 @@ from producer.waiting import Waiters
 from producer.wire import new_key
 from shared.batch import Batch
 from shared.batches import Batches
+from shared.connection import turn
 from shared.ids import new_id
 from shared.keys import Priority
 from shared.prediction import Prediction
@@ -114,6 +115,10 @@ class Queue(Many):
     def cancel(self, id: str) -> None:
         """Takes a waiting picture back, or forgets one that has ended. Raises StillRunning, NotFound."""
         self._store.cancel(id)
+
+    def _turn(self) -> int | None:
+        """Changes when Redis's primary is replaced; for the twin, which listens by a connection of its own."""
+        return turn(self._store.client)
 
     def close(self) -> None:
         """Closes the connections."""

@@ -6,7 +6,7 @@ import logging
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -14,12 +14,14 @@ from urllib.parse import unquote, urlsplit
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelManagedConnection
 
 from shared.errors import SettingsError
-from shared.pools import Pool, SentinelPool
+from shared.followed import FollowedPool
+from shared.pools import Pool
 from shared.redis_failures import unavailable
 from shared.repeats import repeats
+from shared.sentinel import Follower
+from shared.sentinel_report import Address, Report, look
 
 log = logging.getLogger("digitq.redis")
 
@@ -32,17 +34,6 @@ KEEPALIVE = {
     for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3))
     if hasattr(socket, name)
 }
-
-
-class PrimaryConnection(SentinelManagedConnection):
-    """A connection to the primary that the sentinels name, closed after an answer that was not read to its end.
-
-    redis-py 8.1 keeps it open: whoever has it next would read the answer to another's question.
-    """
-
-    def read_response(self, *args: Any, disconnect_on_error: bool | None = True, **options: Any) -> Any:
-        """As in redis-py's other connections."""
-        return super().read_response(*args, disconnect_on_error=disconnect_on_error, **options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +57,26 @@ class Service:
         return cls([(host.strip("[]"), int(port)) for host, port in hosts], path[1], options)
 
     def primary(self, **options: Any) -> redis.Redis:
-        """A client that asks the sentinels for the primary with every new connection."""
-        options = {**self.options, **options, "connection_class": PrimaryConnection}
-        return self.asked().master_for(self.name, **options)  # type: ignore[no-any-return, no-untyped-call]
+        """A client that follows the primary, and lets go of one that is replaced."""
+        pool = FollowedPool(Follower(self.sentinels, self.name), **self.options, **options)
+        return redis.Redis.from_pool(pool)
 
-    def asked(self) -> Sentinel:
-        """Those to ask, none of which is waited for long."""
-        seconds = {"socket_timeout": SENTINEL_SECONDS, "socket_connect_timeout": SENTINEL_SECONDS}
-        options = {**seconds, "retry": Retry(NoBackoff(), 0)}
-        return Sentinel(self.sentinels, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
+    def leader(self) -> Address:
+        """The primary, as the sentinel with the latest configuration has it. Raises redis-py's ConnectionError."""
+        reports: list[Report] = []
+        for client in self.each_sentinel():
+            with suppress(redis.RedisError, OSError):
+                reports.append(look(client, self.name))
+        if not reports:
+            raise redis.ConnectionError(f"no sentinel knows the primary of {self.name}")
+        return max(reports, key=lambda report: report.epoch).primary
+
+    def each_sentinel(self) -> Iterator[redis.Redis]:
+        """A client of each, in order, closed when the next is asked for; none is waited for long."""
+        options: dict[str, Any] = {"socket_timeout": SENTINEL_SECONDS, "socket_connect_timeout": SENTINEL_SECONDS}
+        for host, port in self.sentinels:
+            with redis.Redis(host, port, protocol=2, retry=Retry(NoBackoff(), 0), **options) as client:
+                yield client
 
 
 def connect(url: str, *, timeout: float | None = 0.7, connections: int = 100) -> redis.Redis:
@@ -90,7 +92,7 @@ def connect(url: str, *, timeout: float | None = 0.7, connections: int = 100) ->
     if not url.startswith("unix:"):
         options |= {"socket_keepalive": True, "socket_keepalive_options": KEEPALIVE}
     if url.startswith(f"{SENTINEL}:"):
-        return Service.parse(url).primary(connection_pool_class=SentinelPool, **options)
+        return Service.parse(url).primary(**options)
     return redis.Redis.from_pool(Pool.from_url(url, **options))
 
 
@@ -99,10 +101,18 @@ def direct(url: str) -> str:
     if not url.startswith(f"{SENTINEL}:"):
         return url
     service = Service.parse(url)
-    with service.asked() as sentinel:
-        host, port = sentinel.discover_master(service.name)
+    host, port = service.leader()
     user = urlsplit(url).netloc.rpartition("@")
     return f"redis://{user[0]}{user[1]}{f'[{host}]' if ':' in host else host}:{port}/{service.options['db']}"
+
+
+def turn(client: redis.Redis) -> int | None:
+    """Changes when the client's primary is replaced: who listens to it by another connection has to leave it then.
+
+    None without sentinels.
+    """
+    follower: Follower | None = getattr(client.connection_pool, "follower", None)
+    return follower.turn if follower else None
 
 
 @contextmanager

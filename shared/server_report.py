@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import redis
 
 from shared.connection import SENTINEL, Service, connect, redis_errors
 from shared.errors import RedisUnavailable
 from shared.rights import NEEDED, missing
+from shared.sentinel_report import look
 from shared.server_check import read_server
 from shared.server_findings import ERROR, NOTE, WARNING, Finding, worst_first
 from shared.settings import Settings, without_password
@@ -61,16 +60,15 @@ def _listed(words: list[str]) -> str:
 def _sentinels(url: str) -> list[Finding]:
     """Whether the sentinels answer, and name the same primary."""
     service, found, named = Service.parse(url), [], {}
-    for (host, port), client in zip(service.sentinels, service.asked().sentinels, strict=True):
-        with client:
-            try:
-                with redis_errors():
-                    state: Any = client.sentinel_master(service.name)
-                named[f"{host}:{port}"] = f"{state['ip']}:{state['port']}"
-            except (RedisUnavailable, redis.RedisError, KeyError) as error:
-                why = error.__cause__ or error
-                what = f"the sentinel {host}:{port} does not name a primary of {service.name!r} ({why})"
-                found.append(Finding(WARNING, "sentinel_unreachable", what, "start it, or correct REDIS_URL"))
+    for (host, port), client in zip(service.sentinels, service.each_sentinel(), strict=True):
+        try:
+            with redis_errors():
+                primary = look(client, service.name).primary
+            named[f"{host}:{port}"] = f"{primary[0]}:{primary[1]}"
+        except (RedisUnavailable, redis.RedisError, KeyError) as error:
+            why = error.__cause__ or error
+            what = f"the sentinel {host}:{port} does not name a primary of {service.name!r} ({why})"
+            found.append(Finding(WARNING, "sentinel_unreachable", what, "start it, or correct REDIS_URL"))
     if len(set(named.values())) > 1:
         says = ", ".join(f"{one} says {primary}" for one, primary in named.items())
         what = f"the sentinels name different primaries: {says}"

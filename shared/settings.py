@@ -67,7 +67,10 @@ class Settings:
     queue_max_bytes: int = _setting(
         512 * 1024 * 1024, "bytes of pictures that may wait; more are answered 503 queue_full", low=1
     )
-    replicas_ack: int = _setting(0, "replicas of Redis that must have a picture before it is accepted (WAIT)", low=0)
+    replicas_ack: int = _setting(
+        0, "replicas of Redis that must have a picture before it is accepted (WAIT), and behind sentinels every other "
+        "that could be promoted; 0: what a primary has taken in the last moments before it dies may be lost", low=0
+    )  # fmt: skip
     allow_ephemeral: str = _setting(
         "0", "1 accepts a Redis that keeps no log on its disk: when it dies, what was accepted is lost"
     )

@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 import redis
 
 from shared import keys, redis_scripts
+from shared.acks import acknowledged
 from shared.claims import Claim, Finish
 from shared.connection import connect as connect
 from shared.connection import redis_errors
@@ -53,8 +54,6 @@ WORKER_TTL_SECONDS = 15
 LOOKED_AT_ONCE = 100
 #: Entries of one of RQ's registries that one step looks at, which takes Redis milliseconds; and seconds for all steps.
 TRIMMED_AT_ONCE, TRIM_SECONDS = 200, 1.0
-#: How long replicas have to confirm what is accepted; shorter than `connect` waits for an answer.
-REPLICAS_MS = 500
 #: Seconds after which a worker's turn to recover ends by itself.
 TURN_SECONDS = 3
 #: Bytes of a picture that are read at once, to be sent on.
@@ -119,17 +118,7 @@ class Store:
         wanted = self.settings.replicas_ack
         if not wanted:
             return self.run(name, on, args)
-        with redis_errors(), self.client.pipeline(transaction=False) as pipeline:
-            self._scripts[name](keys=on, args=args, client=pipeline)
-            # WAIT is for what this connection has written, and for all before it: where the script only finds what
-            # another has written, this has to be written.
-            pipeline.set(keys.READY, 1, ex=10)
-            pipeline.wait(wanted, REPLICAS_MS)
-            answer, _, have = pipeline.execute()
-        if have < wanted:
-            log.warning("redis: %d of %d replicas have it after %d ms", have, wanted, REPLICAS_MS)
-            raise RedisUnavailable("Too few replicas of Redis have confirmed it in time", retry_after_seconds=1)
-        return answer
+        return acknowledged(self.client, lambda pipe: self._scripts[name](keys=on, args=args, client=pipe), wanted)
 
     def run(self, name: str, keys: Sequence[str] = (), args: Sequence[Any] = ()) -> Any:
         """Calls one of `scripts/`, whose head says what it wants and answers."""

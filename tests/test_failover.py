@@ -7,23 +7,24 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import redis
-from redis.sentinel import Sentinel
 
+from faults.sentinels import Sentinels, Server, followed, free_ports, sentinels, wait_until
 from producer import AsyncQueue, Queue
 from shared import keys
 from shared.batches import Batches
 from shared.chunks import Chunk
 from shared.connection import Service, connect
 from shared.errors import RedisUnavailable, SettingsError
+from shared.sentinel import Follower
 from shared.settings import Settings, without_password
 from shared.store import Store
 from tests.compose.engine import PATIENT, Load
 from tests.pictures import seven
-from tests.sentinels import Sentinels, Server, followed, free_ports, sentinels, wait_until
 from tests.stack import up
 
 
@@ -58,6 +59,82 @@ def test_the_primary_dies_under_load_and_nothing_that_was_accepted_is_lost(
             assert queue.submit(seven()).wait(10).digit == 7
         assert asyncio.run(read(watched.url)) == 7
         assert "listening again" not in caplog.text
+
+
+def test_a_primary_that_is_demoted_under_load_takes_nothing_with_it(watched: Sentinels, folder: Path) -> None:
+    (folder / "up").mkdir()
+    with up(folder / "up", REDIS_URL=watched.url, DIGITQ_REPLICAS_ACK="1") as stack:
+        with Load(stack.url, PATIENT) as load:
+            load.goes_on()
+            watched.failover()
+            load.goes_on()
+        assert load.ends() == {"succeeded": len(load.accepted)}
+        client = watched.leading().client
+        wait_until(lambda: any(one["cmd"] == "blmove" for one in client.client_list()), 20)  # the worker has come along
+
+
+def test_who_hears_nothing_of_a_demotion_accepts_nothing_that_it_would_lose(
+    watched: Sentinels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_until(watched.whole, 20)
+    store = Store(connect(watched.url), Settings(replicas_ack=1))
+    accepted = [store.submit(seven()).id]
+    for name in ("told", "heard"):
+        monkeypatch.setattr(Follower, name, lambda *_: None)
+    accepted.append(store.submit(seven()).id)
+    old = watched.leading()
+    watched.failover()
+    assert old.client.role()[0] == b"master"  # which takes all that it is given
+    for _ in range(3):
+        with pytest.raises(RedisUnavailable):
+            store.submit(seven())
+    assert store.client.info("server")["tcp_port"] == old.port
+    store.client.close()
+    assert watched.leading().client.exists(*map(keys.prediction, accepted)) == 2
+
+
+def test_a_replica_that_goes_holds_acceptance_up_until_the_sentinels_know(watched: Sentinels) -> None:
+    wait_until(watched.whole, 20)
+    store = Store(connect(watched.url), Settings(replicas_ack=1))
+    store.submit(seven())
+    watched.replicas[0].process.send_signal(signal.SIGSTOP)
+    with pytest.raises(RedisUnavailable):  # it could still be promoted, and would not have it
+        store.submit(seven())
+    waited = wait_until(lambda: accepts(store), 30)
+    print(f"a replica that hangs: accepted again after {waited:.1f} s")
+    watched.replicas[0].process.send_signal(signal.SIGCONT)
+    wait_until(watched.whole, 20)
+    wait_until(lambda: accepts(store), 30)
+    watched.replicas[0].kill()
+    waited = wait_until(lambda: accepts(store), 30)
+    print(f"a replica that dies: accepted again after {waited:.1f} s")
+    store.client.close()
+
+
+def accepts(store: Store) -> bool:
+    with suppress(RedisUnavailable):
+        return bool(store.submit(seven()))
+    return False
+
+
+def test_who_waits_listens_to_the_new_primary_before_the_old_one_is_told(watched: Sentinels) -> None:
+    wait_until(watched.whole, 20)
+    old = watched.leading()
+    asyncio.run(listen(watched, old))
+    assert old.client.role()[0] == b"master"
+
+
+async def listen(watched: Sentinels, old: Server) -> None:
+    def hear(server: Server, listeners: int) -> None:
+        wait_until(lambda: server.client.pubsub_numsub(keys.EVENTS)[0][1] == listeners)
+
+    async with AsyncQueue(watched.url) as queue:
+        waiting = asyncio.create_task(queue.get((await queue.submit(seven())).id, wait=60))
+        await asyncio.to_thread(hear, old, 1)
+        await asyncio.to_thread(watched.failover)
+        await asyncio.to_thread(hear, watched.leading(), 1)
+        await asyncio.to_thread(hear, old, 0)
+        waiting.cancel()
 
 
 async def read(url: str) -> int | None:
@@ -104,7 +181,8 @@ def test_a_server_that_will_not_write_for_want_of_replicas_is_unavailable(pair: 
 def test_no_call_reads_the_answer_to_one_that_took_too_long(
     pair: tuple[Server, Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Sentinel, "discover_master", lambda *_: ("127.0.0.1", pair[0].port))
+    monkeypatch.setattr(Follower, "primary", lambda _: ("127.0.0.1", pair[0].port))
+    monkeypatch.setattr(Follower, "admit", lambda *_: True)
     with connect("redis+sentinel://127.0.0.1:1/digitq", timeout=0.2, connections=1) as client:
         client.set("key", "value")
         with pytest.raises(redis.exceptions.TimeoutError):

@@ -91,6 +91,19 @@ def test_a_web_process_that_does_not_notice_a_deaf_subscription_is_caught(
     assert ["still not told" in finding["detail"] for finding in report["findings"]] == [True]
 
 
+def test_acceptance_that_forgets_the_replicas_is_caught(tmp_path: Path, cli_env: dict[str, str]) -> None:
+    words = ("--web", "faults.broken.no_acks", "--faults", "demote", "--no-limits", "--workers", "1")
+    code, report = verify(tmp_path, cli_env, *words)
+    assert code == 1
+    assert report["lost"] > 0
+
+
+def test_another_primary_has_all_that_was_accepted(tmp_path: Path, cli_env: dict[str, str]) -> None:
+    code, report = verify(tmp_path, cli_env, "--faults", "failover,kill+demote", "--no-limits")
+    assert (code, report["findings"], set(report["faults"])) == (0, [], {"failover", "kill+demote"})
+    assert report["succeeded"] > 20
+
+
 def test_a_running_deployment_is_checked_and_not_broken(stack: Stack, tmp_path: Path, cli_env: dict[str, str]) -> None:
     pids = stack.pids()
     code, report = verify(tmp_path, cli_env, "--url", stack.url, "--redis", stack.redis_url)

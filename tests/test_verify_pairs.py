@@ -81,9 +81,11 @@ def test_one_fault_alone_lasts_for_its_own_time(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_pair_has_to_reach_the_goals_of_both() -> None:
-    assert kind_of("kill+redis-full")[1:] == (kinds.AFTER_A_DEATH, True, False)
-    assert kind_of("pause+cut")[1:] == (kinds.AFTER_A_DEATH, True, True)
-    assert kind_of("redis-full")[1:] == (kinds.AFTER_REDIS, False, False)
+    assert kind_of("kill+redis-full")[1:] == (kinds.AFTER_A_DEATH, True, False, kinds.SINGLE)
+    assert kind_of("pause+cut")[1:] == (kinds.AFTER_A_DEATH, True, True, kinds.SINGLE)
+    assert kind_of("redis-full")[1:] == (kinds.AFTER_REDIS, False, False, kinds.SINGLE)
+    assert kind_of("kill+demote")[1:] == (kinds.AFTER_A_DEATH, True, True, kinds.WATCHED)
+    assert kind_of("kill")[1:] == (kinds.AFTER_A_DEATH, True, True, kinds.EITHER)
 
 
 def test_pairs_are_named_in_any_order_and_lists_may_name_groups() -> None:
@@ -93,7 +95,8 @@ def test_pairs_are_named_in_any_order_and_lists_may_name_groups() -> None:
     assert names("redis-full+kill,cut") == ["kill+redis-full", "cut"]
     assert (names("single"), names("pairs"), names("none")) == ([*KINDS], [*PAIRS], [])
     assert names("all") == [*KINDS, *PAIRS]
+    assert names("sentinels") == ["failover", "demote", "kill+failover", "kill+demote"]
     assert [named(pair) for pair in PAIRS] == [*PAIRS]
-    for wrong in ("meteor", "kill+meteor", "kill+kill", "kill+cut+slow"):
+    for wrong in ("meteor", "kill+meteor", "kill+kill", "kill+cut+slow", "cut+demote"):
         with pytest.raises(click.BadParameter, match="known are kill"):
             names(wrong)
