@@ -18,6 +18,7 @@ import pytest
 import redis
 
 from faults.proxy import Proxy
+from faults.sentinels import sentinels, wait_until
 from producer import Queue
 from shared import server_check
 from shared.batches import Batches
@@ -33,7 +34,6 @@ from shared.store import Store
 from tests.conftest import start_server
 from tests.fakes import classify
 from tests.pictures import seven
-from tests.sentinels import sentinels, wait_until
 from tests.test_api import application
 from tests.web import free_port
 from worker.batch_worker import BatchWorker

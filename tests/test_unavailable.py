@@ -75,6 +75,8 @@ STORE: dict[str, Callable[[Store], Any]] = {
     "sort_out_leases": lambda store: store.sort_out_leases(keys.QUEUES),
     "sweep": lambda store: store.sweep(1),
     "recovery_turn": lambda store: store.recovery_turn("worker"),
+    "read_hashes": lambda store: store.read_hashes([ID], keys.prediction),
+    "trim_registries": lambda store: store.trim_registries(keys.QUEUES),
     "end_recovery_turn": lambda store: store.end_recovery_turn("worker"),
 }
 BATCHES: dict[str, Callable[[Batches], Any]] = {
@@ -99,7 +101,7 @@ QUEUE: dict[str, Callable[[Any], Any]] = {
     "cancel_batch": lambda queue: queue.cancel_batch(ID),
 }
 #: These ask nothing themselves, or something that was read before.
-SILENT = {"with_room", "accepted", "check_entered", "found", "results_of"}
+SILENT = {"with_room", "reserve", "check_server", "accepted", "check_entered", "found", "results_of"}
 
 
 def verbs(kind: type) -> set[str]:
@@ -142,6 +144,8 @@ def said_of(call: Callable[[], Any]) -> str:
     """What a call ends with: the name of its error, or its answer."""
     try:
         return f"answered {call()}"
+    except RedisUnavailable:
+        return "RedisUnavailable"
     except Exception as error:
         return type(error).__name__
 
