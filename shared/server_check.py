@@ -13,6 +13,7 @@ import redis
 
 from shared.connection import redis_errors
 from shared.errors import RedisMisconfigured, RedisUnavailable
+from shared.redis_failures import answered
 from shared.server_findings import ERROR, NOTE, WARNING, Finding, examine
 from shared.settings import Settings
 
@@ -112,6 +113,8 @@ class ServerCheck:
     def require(self) -> None:
         """Raises RedisMisconfigured where what would be accepted now would be lost, and RedisUnavailable."""
         for one in self.findings():
+            if one.code == "replica":  # as Redis itself says it: who was the primary is one while another takes over
+                raise answered("READONLY") or RedisUnavailable()
             if one.level == ERROR:
                 raise RedisMisconfigured(str(one), retry_after_seconds=5)
 
