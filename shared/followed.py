@@ -48,11 +48,6 @@ class FollowedPool(Pool):
         super().__init__(connection_class=FollowedConnection, follower=follower, **options)
         finalize(self, follower.stop)
 
-    def reset(self) -> None:
-        """Also for a process that was forked."""
-        super().reset()
-        self.follower.reset()
-
     def disconnect(self, inuse_connections: bool = True) -> None:
         """With all connections the threads end as well."""
         super().disconnect(inuse_connections)

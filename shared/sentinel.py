@@ -9,6 +9,7 @@ it goes on answering as one for some ten seconds, until it is made a replica and
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import threading
 import time
@@ -67,10 +68,11 @@ class Follower:
 
     def __init__(self, sentinels: Sequence[Address], name: str) -> None:
         self._sentinels, self._name = sentinels, name
-        self.reset()
+        self._reset()
+        _followers.add(self)
 
-    def reset(self) -> None:
-        """Begins anew: also in a process that was forked, where no thread is left."""
+    def _reset(self) -> None:
+        """Begins anew, also in a process that was forked: no thread is left there, and its lock may have been held."""
         self._changed = threading.Condition()
         self._reports: dict[int, Report] = {}
         self._connections: WeakSet[Any] = WeakSet()
@@ -232,3 +234,16 @@ class Follower:
 def _eligible(report: Report, one: Address) -> bool:
     replica = report.replicas.get(one)
     return replica is not None and replica.eligible
+
+
+#: This process's.
+_followers: WeakSet[Follower] = WeakSet()
+
+
+def _forked() -> None:
+    for follower in _followers:
+        follower._reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -14,6 +16,7 @@ import pytest
 import redis
 
 from shared.acks import missed
+from shared.home import ROOT
 from shared.sentinel import HOLD_SECONDS, Follower
 from shared.sentinel_report import Replica, Report, address, look
 
@@ -297,3 +300,32 @@ def test_waiting_for_the_first_word_of_a_sentinel_ends_by_itself() -> None:
         follower.primary()
     follower.stop()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("sentinel-")]
+
+
+def test_a_forked_process_follows_anew_whoever_held_the_lock_meanwhile() -> None:
+    script = """
+import os, signal, threading
+import redis
+from shared.sentinel import Follower
+
+follower, held = Follower([], "digits"), threading.Event()
+follower.turn = 7
+
+def hold() -> None:
+    with follower._changed:
+        held.set()
+        threading.Event().wait()
+
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    try:
+        follower.snapshot()
+    except redis.ConnectionError:
+        os._exit(follower.turn)
+    os._exit(1)
+os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 255)
+"""
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=60, check=False).returncode == 0
