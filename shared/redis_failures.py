@@ -51,6 +51,8 @@ OTHERS: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.ConnectionError, "Redis cannot be reached"),
     (OSError, "Redis cannot be reached"),
 )
+#: Any other answer, and what redis-py cannot send, is a mistake of ours.
+OURS = (redis.ResponseError, exceptions.DataError)
 
 
 def unavailable(error: Exception) -> RedisUnavailable | None:
@@ -64,7 +66,7 @@ def unavailable(error: Exception) -> RedisUnavailable | None:
     for kind, words in OTHERS:
         if isinstance(error, kind):
             return RedisUnavailable(words, retry_after_seconds=1)
-    return None if isinstance(error, redis.ResponseError) else RedisUnavailable(retry_after_seconds=1)
+    return None if isinstance(error, OURS) else RedisUnavailable(retry_after_seconds=1)
 
 
 def answered(text: str) -> RedisUnavailable | None:

@@ -121,6 +121,9 @@ class ServerCheck:
     def watch(self) -> None:
         """Looks for ever, so that the log says what is wrong although nobody asks."""
         while True:
-            with suppress(RedisUnavailable):
-                self.findings()
+            try:
+                with suppress(RedisUnavailable):
+                    self.findings()
+            except Exception:  # whatever it is, what is wrong with the next server is to be said too
+                log.exception("unexpected")
             time.sleep(KNOWN_SECONDS)

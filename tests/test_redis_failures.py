@@ -183,6 +183,8 @@ def test_what_is_our_own_mistake_is_no_outage() -> None:
         raise redis.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
     with pytest.raises(redis.ResponseError), redis_errors():  # whatever was sent along
         raise redis.ResponseError("Command # 1 (SET a MISCONF) of pipeline caused error: WRONGTYPE Operation")
+    with pytest.raises(redis.DataError), redis_errors():
+        redis.Redis().get_encoder().encode({"cannot": "be sent"})
 
 
 # ---------------------------------------------------------------------- a disk that is full
