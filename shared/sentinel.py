@@ -168,6 +168,7 @@ class Follower:
                 self._over = None
             self._reports.clear()
             self._primary = None
+            self.turn += 1  # it may be another one by then
 
     def _watch(self, number: int, where: Address, over: threading.Event) -> None:
         options: dict[str, Any] = {"socket_timeout": ANSWER_SECONDS, "socket_connect_timeout": ANSWER_SECONDS}
@@ -224,8 +225,8 @@ class Follower:
         if best.primary != self._primary:
             if self._primary:
                 log.warning("redis: %s:%d is the primary now", *best.primary)
+                self.drop()
             self._primary, self._seen, self._held_until, self._online = best.primary, set(), 0.0, 0
-            self.drop()
         for report in self._reports.values():
             if report.primary == self._primary:
                 self._seen |= {one for one, replica in report.replicas.items() if replica.follows}

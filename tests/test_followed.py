@@ -112,6 +112,22 @@ def test_connections_to_a_replaced_primary_are_closed_also_those_in_use(follower
     assert not new.closed
 
 
+def test_the_first_primary_is_no_change_and_whatever_may_have_changed_since_is() -> None:
+    follower, turns = Follower([], "digits"), [0]
+
+    def changed() -> bool:
+        turns.append(follower.turn)
+        return turns[-1] != turns[-2]
+
+    follower._over = threading.Event()
+    tell(follower, 0, BEFORE)
+    assert not changed()
+    tell(follower, 0, AFTER)
+    assert changed()
+    follower.stop()
+    assert changed()
+
+
 def test_once_a_replica_is_chosen_nothing_is_written_until_it_leads(follower: Follower, line: Make) -> None:
     old = line(A)
     assert follower.admit(old)
