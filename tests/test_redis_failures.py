@@ -294,7 +294,7 @@ def test_while_redis_loads_everybody_is_told_so_and_then_failures_are_there_as_b
     BatchWorker(store, fakes.classify).work(burst=True)
     before = list(batches.results(ended.id))
     with client.pipeline(transaction=False) as filler:  # a server that loads looks up only every thousand commands
-        for number in range(10_000):
+        for number in range(30_000):
             filler.set(f"filler:{number}", number)
         filler.execute()
     batch = batches.submit(packed([Item("", b"undecodable")] * total))
@@ -317,8 +317,8 @@ def test_while_redis_loads_everybody_is_told_so_and_then_failures_are_there_as_b
     until(loading)
     assert {status for status, _, _ in seen} == {503}
     assert reads <= {200, 503}
+    client.config_set("key-load-delay", 0)  # enough was seen
     until(lambda: answers(client))
-    client.config_set("key-load-delay", 0)
     assert list(batches.results(ended.id)) == before
 
     def over() -> bool:
