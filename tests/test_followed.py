@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import redis
 
+from shared import sentinel_report
 from shared.acks import missed
 from shared.home import ROOT
 from shared.sentinel import HOLD_SECONDS, Follower
@@ -308,6 +309,27 @@ def test_names_and_numbers_of_one_host_are_the_same() -> None:
     assert address("localhost", "6379") == ("127.0.0.1", 6379)
     assert address("::1", b"6379") == ("::1", 6379)
     assert address("no-such-host.invalid", 1) == ("no-such-host.invalid", 1)
+
+
+def test_the_name_of_a_host_is_looked_up_once_a_second_however_much_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, clock = list[str](), SimpleNamespace(seconds=1000.0)
+
+    def lookup(host: str) -> str:
+        asked.append(host)
+        if host == "gone":
+            raise OSError
+        return f"10.0.0.{len(asked)}"
+
+    monkeypatch.setattr(sentinel_report.socket, "gethostbyname", lookup)
+    monkeypatch.setattr(sentinel_report, "time", SimpleNamespace(monotonic=lambda: clock.seconds))
+    sentinel_report._resolved.cache_clear()
+    for _ in range(100):
+        assert address("redis-0.redis", "6379") == ("10.0.0.1", 6379)
+        assert address("gone", "6379") == ("gone", 6379)
+    assert asked == ["redis-0.redis", "gone"]
+    clock.seconds += 1
+    assert address("redis-0.redis", "6379") == ("10.0.0.3", 6379)
+    sentinel_report._resolved.cache_clear()
 
 
 def test_waiting_for_the_first_word_of_a_sentinel_ends_by_itself() -> None:

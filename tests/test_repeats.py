@@ -83,7 +83,7 @@ def test_causes_of_one_class_do_not_hide_each_other_and_what_varies_in_them_is_n
     lines: list[str], now: SimpleNamespace
 ) -> None:
     heartbeat = logging.getLogger("digitq.redis.heartbeat")
-    refused = ("MISCONF Errors writing to the AOF file: No space left on device", "NOREPLICAS Not enough good replicas.")
+    refused = ("MISCONF Errors writing to the AOF file: No space left", "NOREPLICAS Not enough good replicas.")
     for number in range(20):
         for text in refused:
             fail(redis.ResponseError(f"Command # {number} (SET key {number}) of pipeline caused error: {text}"))
