@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError
 
 from shared.errors import SettingsError
 from shared.followed import FollowedPool
@@ -68,7 +69,7 @@ class Service:
             with suppress(redis.RedisError, OSError):
                 reports.append(look(client, self.name))
         if not reports:
-            raise redis.ConnectionError(f"no sentinel knows the primary of {self.name}")
+            raise MasterNotFoundError(f"no sentinel knows the primary of {self.name}")
         return max(reports, key=lambda report: report.epoch).primary
 
     def each_sentinel(self, seconds: float = SENTINEL_SECONDS) -> Iterator[redis.Redis]:

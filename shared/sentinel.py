@@ -22,6 +22,7 @@ from weakref import WeakSet
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError
 
 from shared.sentinel_report import Address, Report, address, look
 
@@ -43,6 +44,14 @@ ANSWER_SECONDS = 1.0
 FIRST_SECONDS = 0.5
 #: Seconds for which nothing is written after a failover has begun, should nobody tell how it ended.
 HOLD_SECONDS = 5.0
+
+
+class PrimaryUnseen(redis.ConnectionError):
+    """The sentinels do not see the primary."""
+
+
+class FailoverUnderWay(redis.ConnectionError):
+    """The primary was replaced, or is about to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +102,10 @@ class Follower:
         with self._changed:
             self._start()
             if not self._changed.wait_for(lambda: self._primary is not None, FIRST_SECONDS) or not self._primary:
-                raise redis.ConnectionError(f"no sentinel knows the primary of {self._name}")
+                raise MasterNotFoundError(f"no sentinel knows the primary of {self._name}")
             self._check_held()
             if self._reports and all(report.down for report in self._reports.values()):
-                raise redis.ConnectionError(f"the sentinels do not see the primary of {self._name}")
+                raise PrimaryUnseen(f"the sentinels do not see the primary of {self._name}")
             return self._primary
 
     def admit(self, connection: Any) -> bool:
@@ -109,7 +118,7 @@ class Follower:
 
     def _check_held(self) -> None:
         if self._held_until > time.monotonic():
-            raise redis.ConnectionError("a failover is under way")
+            raise FailoverUnderWay("a failover is under way")
 
     def drop(self) -> None:
         """Closes the way, and leaves the connection to its owner, another thread, who sees its end at once."""
@@ -131,7 +140,7 @@ class Follower:
             self._check_held()
             known = [report for report in self._reports.values() if report.primary == self._primary]
             if any(report.moving for report in self._reports.values()):
-                raise redis.ConnectionError("a failover is under way")
+                raise FailoverUnderWay("a failover is under way")
             listed = {one for report in known for one in report.replicas}
             eligible = {one for one in listed if any(_eligible(report, one) for report in known)}
             required = self._seen & eligible if known else self._seen

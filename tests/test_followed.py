@@ -17,6 +17,8 @@ import redis
 
 from shared import sentinel_report
 from shared.acks import missed
+from shared.connection import redis_errors
+from shared.errors import RedisUnavailable
 from shared.home import ROOT
 from shared.sentinel import HOLD_SECONDS, Follower
 from shared.sentinel_report import Replica, Report, address, look
@@ -140,6 +142,22 @@ def test_once_a_replica_is_chosen_nothing_is_written_until_it_leads(follower: Fo
             call()
     tell(follower, 1, AFTER)
     assert follower.primary() == B
+
+
+def test_who_is_refused_for_want_of_a_primary_is_told_why(follower: Follower) -> None:
+    lost = Follower([], "digits")
+    unseen = Follower([], "digits")
+    unseen._over = threading.Event()
+    tell(unseen, 0, replace(BEFORE, down=True))
+    hear(follower, "+selected-slave")
+    for one, words in (
+        (lost, "No sentinel knows a primary of Redis"),
+        (unseen, "The sentinels do not see the primary of Redis"),
+        (follower, "Another Redis takes over: a failover is under way"),
+    ):
+        with pytest.raises(RedisUnavailable) as raised, redis_errors():
+            one.primary()
+        assert str(raised.value) == words
 
 
 @pytest.mark.parametrize("event", ["-failover-abort-no-good-slave", "-failover-abort-not-elected"])
