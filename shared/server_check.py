@@ -83,7 +83,7 @@ class ServerCheck:
             finally:
                 self._lock.release()
         elif self._found is None:  # whoever looks gets no answer either
-            raise RedisUnavailable(retry_after_seconds=1)
+            raise RedisUnavailable("Redis does not answer in time", retry_after_seconds=1)
         return self._found or ()
 
     def _look(self) -> None:
