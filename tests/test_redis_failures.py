@@ -297,7 +297,7 @@ def test_while_redis_loads_everybody_is_told_so_and_then_failures_are_there_as_b
         dies.run(dies.claim())
     assert dies.claim()
     dies.bell.close()
-    logging_server.restart("--key-load-delay", "300")  # microseconds for each command of the log
+    logging_server.restart("--key-load-delay", "1000")  # microseconds for each command of the log
     words = "Redis has started and is still loading its data"
     seen: set[tuple[int, str, str]] = set()
     reads: set[int] = set()
@@ -309,10 +309,10 @@ def test_while_redis_loads_everybody_is_told_so_and_then_failures_are_there_as_b
         return any(detail == words for _, _, detail in seen)
 
     until(loading)
+    client.config_set("key-load-delay", 0)
     assert {status for status, _, _ in seen} == {503}
     assert reads <= {200, 503}
     until(lambda: answers(client))
-    client.config_set("key-load-delay", 0)
     assert list(batches.results(ended.id)) == before
 
     def over() -> bool:
