@@ -288,7 +288,7 @@ def test_while_redis_loads_everybody_is_told_so_and_then_failures_are_there_as_b
     BatchWorker(store, fakes.classify).work(burst=True)
     before = list(batches.results(ended.id))
     with client.pipeline(transaction=False) as filler:  # a server that loads looks up only every thousand commands
-        for number in range(10_000):
+        for number in range(100_000):
             filler.set(f"filler:{number}", number)
         filler.execute()
     batch = batches.submit(packed([Item("", b"undecodable")] * total))
@@ -297,7 +297,7 @@ def test_while_redis_loads_everybody_is_told_so_and_then_failures_are_there_as_b
         dies.run(dies.claim())
     assert dies.claim()
     dies.bell.close()
-    logging_server.restart("--key-load-delay", "1000")  # microseconds for each command of the log
+    logging_server.restart("--key-load-delay", "100")  # microseconds for each command of the log
     words = "Redis has started and is still loading its data"
     seen: set[tuple[int, str, str]] = set()
     reads: set[int] = set()
