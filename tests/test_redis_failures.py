@@ -294,7 +294,7 @@ def test_while_redis_loads_everybody_is_told_so_and_then_failures_are_there_as_b
     BatchWorker(store, fakes.classify).work(burst=True)
     before = list(batches.results(ended.id))
     with client.pipeline(transaction=False) as filler:  # a server that loads looks up only every thousand commands
-        for number in range(30_000):
+        for number in range(100_000):
             filler.set(f"filler:{number}", number)
         filler.execute()
     batch = batches.submit(packed([Item("", b"undecodable")] * total))
@@ -303,7 +303,7 @@ def test_while_redis_loads_everybody_is_told_so_and_then_failures_are_there_as_b
         dies.run(dies.claim())
     assert dies.claim()
     dies.bell.close()
-    logging_server.restart("--key-load-delay", "300")  # microseconds for each command of the log
+    logging_server.restart("--key-load-delay", "100")  # microseconds for each command of the log
     words = "Redis has started and is still loading its data"
     seen: set[tuple[int, str, str]] = set()
     reads: set[int] = set()
@@ -315,9 +315,9 @@ def test_while_redis_loads_everybody_is_told_so_and_then_failures_are_there_as_b
         return any(detail == words for _, _, detail in seen)
 
     until(loading)
+    client.config_set("key-load-delay", 0)
     assert {status for status, _, _ in seen} == {503}
     assert reads <= {200, 503}
-    client.config_set("key-load-delay", 0)  # enough was seen
     until(lambda: answers(client))
     assert list(batches.results(ended.id)) == before
 

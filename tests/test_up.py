@@ -55,6 +55,11 @@ def environment(folder: Path, **env: str) -> dict[str, str]:
     return {**clean, TAG: str(folder), **env}
 
 
+def heed_hangups() -> None:
+    """Tests that run under `nohup` would start it deaf to SIGHUP."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @contextmanager
 def started(folder: Path, *make: str, port: int = 0, workers: int = 1, **env: str) -> Iterator[Stack]:
     """A stack of this command, with what it says in up.log, from its first moment on; nothing of it is left."""
@@ -62,7 +67,9 @@ def started(folder: Path, *make: str, port: int = 0, workers: int = 1, **env: st
     digitq = [sys.executable, "-m", "digitq", "up", "--port", str(port), "--workers", str(workers)]
     words = [*make, f"PORT={port}", f"WORKERS={workers}"] if make else digitq
     with (folder / "up.log").open("ab") as log:
-        process = subprocess.Popen(words, cwd=ROOT, env=environment(folder, **env), stdout=log, stderr=log)
+        process = subprocess.Popen(
+            words, cwd=ROOT, env=environment(folder, **env), stdout=log, stderr=log, preexec_fn=heed_hangups
+        )
     running = Stack(process, f"http://127.0.0.1:{port}", folder)
     try:
         yield running
