@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError
 
 from shared.errors import SettingsError
 from shared.followed import FollowedPool
@@ -68,12 +69,12 @@ class Service:
             with suppress(redis.RedisError, OSError):
                 reports.append(look(client, self.name))
         if not reports:
-            raise redis.ConnectionError(f"no sentinel knows the primary of {self.name}")
+            raise MasterNotFoundError(f"no sentinel knows the primary of {self.name}")
         return max(reports, key=lambda report: report.epoch).primary
 
-    def each_sentinel(self) -> Iterator[redis.Redis]:
-        """A client of each, in order, closed when the next is asked for; none is waited for long."""
-        options: dict[str, Any] = {"socket_timeout": SENTINEL_SECONDS, "socket_connect_timeout": SENTINEL_SECONDS}
+    def each_sentinel(self, seconds: float = SENTINEL_SECONDS) -> Iterator[redis.Redis]:
+        """A client of each, in order, closed when the next is asked for; an answer may take so long."""
+        options: dict[str, Any] = {"socket_timeout": seconds, "socket_connect_timeout": seconds}
         for host, port in self.sentinels:
             with redis.Redis(host, port, protocol=2, retry=Retry(NoBackoff(), 0), **options) as client:
                 yield client

@@ -8,7 +8,7 @@ from weakref import finalize
 import redis
 
 from shared.pools import Pool
-from shared.sentinel import Follower
+from shared.sentinel import FailoverUnderWay, Follower
 
 
 class FollowedConnection(redis.Connection):
@@ -29,7 +29,7 @@ class FollowedConnection(redis.Connection):
         super().connect_check_health(check_health, retry_socket_connect)
         if not self._follower.admit(self):
             self.disconnect()  # type: ignore[no-untyped-call]
-            raise redis.ConnectionError("the primary was just replaced")
+            raise FailoverUnderWay("the primary was just replaced")
 
     def read_response(self, *args: Any, **options: Any) -> Any:
         """A server that refuses writes as a replica leads no more: the next try finds who does."""
@@ -37,7 +37,7 @@ class FollowedConnection(redis.Connection):
             return super().read_response(*args, **options)
         except redis.exceptions.ReadOnlyError as error:
             self.disconnect()  # type: ignore[no-untyped-call]
-            raise redis.ConnectionError("the primary has become a replica") from error
+            raise FailoverUnderWay("the primary has become a replica") from error
 
 
 class FollowedPool(Pool):
@@ -47,11 +47,6 @@ class FollowedPool(Pool):
         self.follower = follower
         super().__init__(connection_class=FollowedConnection, follower=follower, **options)
         finalize(self, follower.stop)
-
-    def reset(self) -> None:
-        """Also for a process that was forked."""
-        super().reset()
-        self.follower.reset()
 
     def disconnect(self, inuse_connections: bool = True) -> None:
         """With all connections the threads end as well."""

@@ -10,6 +10,7 @@ from redis import exceptions
 from redis.sentinel import MasterNotFoundError
 
 from shared.errors import MemoryFull, RedisUnavailable, WritesRefused
+from shared.sentinel import FailoverUnderWay, PrimaryUnseen
 
 #: Seconds after which to try again what a full memory has refused: room is made as soon as something has ended.
 MEMORY_FULL_SECONDS = 2
@@ -43,6 +44,8 @@ CLASSES: tuple[tuple[type[Exception], str], ...] = (
 #: The same where no server has answered, or one that does not know us.
 OTHERS: tuple[tuple[type[Exception], str], ...] = (
     (MasterNotFoundError, "No sentinel knows a primary of Redis"),
+    (PrimaryUnseen, "The sentinels do not see the primary of Redis"),
+    (FailoverUnderWay, "Another Redis takes over: a failover is under way"),
     (exceptions.MaxConnectionsError, "All connections to Redis are in use"),
     (exceptions.AuthenticationError, "Redis does not accept the user or the password"),
     (exceptions.NoScriptError, "Redis has just been replaced by another server"),  # which has yet to learn the script
@@ -51,6 +54,8 @@ OTHERS: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.ConnectionError, "Redis cannot be reached"),
     (OSError, "Redis cannot be reached"),
 )
+#: Any other answer, and what redis-py cannot send, is a mistake of ours.
+OURS = (redis.ResponseError, exceptions.DataError)
 
 
 def unavailable(error: Exception) -> RedisUnavailable | None:
@@ -64,7 +69,7 @@ def unavailable(error: Exception) -> RedisUnavailable | None:
     for kind, words in OTHERS:
         if isinstance(error, kind):
             return RedisUnavailable(words, retry_after_seconds=1)
-    return None if isinstance(error, redis.ResponseError) else RedisUnavailable(retry_after_seconds=1)
+    return None if isinstance(error, OURS) else RedisUnavailable(retry_after_seconds=1)
 
 
 def answered(text: str) -> RedisUnavailable | None:

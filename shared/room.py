@@ -72,7 +72,9 @@ class Room:
         self._memory: Memory | None = None
         self._free, self._look_at = 0.0, float("-inf")
         self._untold, self._tell_at = 0, float("-inf")
-        self._lock, self._evicting = threading.Lock(), threading.Lock()
+        self._looked = False
+        #: Nobody talks to Redis under the first.
+        self._lock, self._looking, self._evicting = threading.Lock(), threading.Lock(), threading.Lock()
 
     def reserve(self, size: int, pictures: int = 0) -> None:
         """Waits until there is room for so many pictures of `size` bytes together, and counts them as accepted.
@@ -88,8 +90,8 @@ class Room:
                 time.sleep(PAUSE_SECONDS)
 
     def _take(self, size: int) -> bool:
+        self._look_if_due()
         with self._lock:
-            self._look_if_due()
             memory = self._memory
             if memory is None or not memory.limit or size > LARGE_SHARE * memory.limit:
                 return True
@@ -100,17 +102,20 @@ class Room:
             return True
 
     def _look_if_due(self) -> None:
-        now = time.monotonic()
-        if now < self._look_at:
+        """One thread looks. The others go by what was known before, once something is: Redis may answer late."""
+        if time.monotonic() < self._look_at or not self._looking.acquire(blocking=not self._looked):
             return
-        self._memory, self._look_at = None, now + RARE_LOOK_SECONDS
-        with suppress(RedisUnavailable):  # whoever asked for room will hear of it, too
-            self._memory = memory = self._look()
-            self._free = memory.free
-            if not memory.limit:
-                self._look_at = now + UNLIMITED_LOOK_SECONDS
-            elif memory.free < LARGE_SHARE * memory.limit:
-                self._look_at = now + LOOK_SECONDS
+        try:
+            if time.monotonic() < self._look_at:
+                return
+            memory = None
+            with suppress(RedisUnavailable):  # whoever asked for room will hear of it, too
+                memory = self._look()
+            with self._lock:
+                self._memory, self._looked, self._look_at = memory, True, time.monotonic() + _pause(memory)
+                self._free = memory.free if memory else 0.0
+        finally:
+            self._looking.release()
 
     def _evict_for(self, size: int) -> int:
         """Deletes what has ended until so many bytes more fit. One thread at a time does."""
@@ -158,3 +163,12 @@ class Room:
         if self._untold and time.monotonic() >= self._tell_at:
             log.warning("redis: memory is nearly full, %d ended predictions deleted before their time", self._untold)
             self._untold, self._tell_at = 0, time.monotonic() + TELL_SECONDS
+
+
+def _pause(memory: Memory | None) -> float:
+    """Seconds until the next look."""
+    if memory is None:
+        return RARE_LOOK_SECONDS
+    if not memory.limit:
+        return UNLIMITED_LOOK_SECONDS
+    return LOOK_SECONDS if memory.free < LARGE_SHARE * memory.limit else RARE_LOOK_SECONDS

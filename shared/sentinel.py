@@ -9,6 +9,7 @@ it goes on answering as one for some ten seconds, until it is made a replica and
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import threading
 import time
@@ -21,6 +22,7 @@ from weakref import WeakSet
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError
 
 from shared.sentinel_report import Address, Report, address, look
 
@@ -42,6 +44,14 @@ ANSWER_SECONDS = 1.0
 FIRST_SECONDS = 0.5
 #: Seconds for which nothing is written after a failover has begun, should nobody tell how it ended.
 HOLD_SECONDS = 5.0
+
+
+class PrimaryUnseen(redis.ConnectionError):
+    """The sentinels do not see the primary."""
+
+
+class FailoverUnderWay(redis.ConnectionError):
+    """The primary was replaced, or is about to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +77,11 @@ class Follower:
 
     def __init__(self, sentinels: Sequence[Address], name: str) -> None:
         self._sentinels, self._name = sentinels, name
-        self.reset()
+        self._reset()
+        _followers.add(self)
 
-    def reset(self) -> None:
-        """Begins anew: also in a process that was forked, where no thread is left."""
+    def _reset(self) -> None:
+        """Begins anew, also in a process that was forked: no thread is left there, and its lock may have been held."""
         self._changed = threading.Condition()
         self._reports: dict[int, Report] = {}
         self._connections: WeakSet[Any] = WeakSet()
@@ -91,10 +102,10 @@ class Follower:
         with self._changed:
             self._start()
             if not self._changed.wait_for(lambda: self._primary is not None, FIRST_SECONDS) or not self._primary:
-                raise redis.ConnectionError(f"no sentinel knows the primary of {self._name}")
+                raise MasterNotFoundError(f"no sentinel knows the primary of {self._name}")
             self._check_held()
             if self._reports and all(report.down for report in self._reports.values()):
-                raise redis.ConnectionError(f"the sentinels do not see the primary of {self._name}")
+                raise PrimaryUnseen(f"the sentinels do not see the primary of {self._name}")
             return self._primary
 
     def admit(self, connection: Any) -> bool:
@@ -107,7 +118,7 @@ class Follower:
 
     def _check_held(self) -> None:
         if self._held_until > time.monotonic():
-            raise redis.ConnectionError("a failover is under way")
+            raise FailoverUnderWay("a failover is under way")
 
     def drop(self) -> None:
         """Closes the way, and leaves the connection to its owner, another thread, who sees its end at once."""
@@ -129,7 +140,7 @@ class Follower:
             self._check_held()
             known = [report for report in self._reports.values() if report.primary == self._primary]
             if any(report.moving for report in self._reports.values()):
-                raise redis.ConnectionError("a failover is under way")
+                raise FailoverUnderWay("a failover is under way")
             listed = {one for report in known for one in report.replicas}
             eligible = {one for one in listed if any(_eligible(report, one) for report in known)}
             required = self._seen & eligible if known else self._seen
@@ -166,6 +177,7 @@ class Follower:
                 self._over = None
             self._reports.clear()
             self._primary = None
+            self.turn += 1  # it may be another one by then
 
     def _watch(self, number: int, where: Address, over: threading.Event) -> None:
         options: dict[str, Any] = {"socket_timeout": ANSWER_SECONDS, "socket_connect_timeout": ANSWER_SECONDS}
@@ -222,8 +234,8 @@ class Follower:
         if best.primary != self._primary:
             if self._primary:
                 log.warning("redis: %s:%d is the primary now", *best.primary)
+                self.drop()
             self._primary, self._seen, self._held_until, self._online = best.primary, set(), 0.0, 0
-            self.drop()
         for report in self._reports.values():
             if report.primary == self._primary:
                 self._seen |= {one for one, replica in report.replicas.items() if replica.follows}
@@ -232,3 +244,16 @@ class Follower:
 def _eligible(report: Report, one: Address) -> bool:
     replica = report.replicas.get(one)
     return replica is not None and replica.eligible
+
+
+#: This process's.
+_followers: WeakSet[Follower] = WeakSet()
+
+
+def _forked() -> None:
+    for follower in _followers:
+        follower._reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import redis
@@ -79,6 +81,12 @@ def address(host: str, port: Any) -> Address:
     with suppress(ValueError):
         ipaddress.ip_address(host)
         return host, int(port)
+    return _resolved(host, int(time.monotonic())), int(port)
+
+
+@lru_cache(maxsize=256)
+def _resolved(host: str, _second: int) -> str:
+    """The number of a host, or its name where nobody knows it; asked for once a second, and not for each write."""
     with suppress(OSError):
-        host = socket.gethostbyname(host)
-    return host, int(port)
+        return socket.gethostbyname(host)
+    return host

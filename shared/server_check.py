@@ -13,6 +13,7 @@ import redis
 
 from shared.connection import redis_errors
 from shared.errors import RedisMisconfigured, RedisUnavailable
+from shared.redis_failures import answered
 from shared.server_findings import ERROR, NOTE, WARNING, Finding, examine
 from shared.settings import Settings
 
@@ -82,7 +83,7 @@ class ServerCheck:
             finally:
                 self._lock.release()
         elif self._found is None:  # whoever looks gets no answer either
-            raise RedisUnavailable(retry_after_seconds=1)
+            raise RedisUnavailable("Redis does not answer in time", retry_after_seconds=1)
         return self._found or ()
 
     def _look(self) -> None:
@@ -112,12 +113,17 @@ class ServerCheck:
     def require(self) -> None:
         """Raises RedisMisconfigured where what would be accepted now would be lost, and RedisUnavailable."""
         for one in self.findings():
+            if one.code == "replica":  # as Redis itself says it: who was the primary is one while another takes over
+                raise answered("READONLY") or RedisUnavailable()
             if one.level == ERROR:
                 raise RedisMisconfigured(str(one), retry_after_seconds=5)
 
     def watch(self) -> None:
         """Looks for ever, so that the log says what is wrong although nobody asks."""
         while True:
-            with suppress(RedisUnavailable):
-                self.findings()
+            try:
+                with suppress(RedisUnavailable):
+                    self.findings()
+            except Exception:  # whatever it is, what is wrong with the next server is to be said too
+                log.exception("unexpected")
             time.sleep(KNOWN_SECONDS)

@@ -12,6 +12,8 @@ from shared.server_check import read_server
 from shared.server_findings import ERROR, NOTE, WARNING, Finding, worst_first
 from shared.settings import Settings, without_password
 
+#: Seconds that the server, and each sentinel, may take to answer: nobody else waits for the report.
+PATIENT_SECONDS = 5.0
 #: Missing rights that are named; of a user without any it would be a hundred.
 SHOWN = 8
 
@@ -19,7 +21,7 @@ SHOWN = 8
 def report(settings: Settings) -> list[Finding]:
     """The findings, the worst first. Raises RedisUnavailable where no server answers."""
     found = _sentinels(settings.redis_url) if settings.redis_url.startswith(f"{SENTINEL}:") else []
-    with connect(settings.redis_url, timeout=5) as client:
+    with connect(settings.redis_url, timeout=PATIENT_SECONDS) as client:
         found += read_server(client, settings)
         if not any(one.code in ("too_old", "sentinel", "loading") for one in found):
             found += _rights(client)
@@ -60,7 +62,7 @@ def _listed(words: list[str]) -> str:
 def _sentinels(url: str) -> list[Finding]:
     """Whether the sentinels answer, and name the same primary."""
     service, found, named = Service.parse(url), [], {}
-    for (host, port), client in zip(service.sentinels, service.each_sentinel(), strict=True):
+    for (host, port), client in zip(service.sentinels, service.each_sentinel(PATIENT_SECONDS), strict=True):
         try:
             with redis_errors():
                 primary = look(client, service.name).primary

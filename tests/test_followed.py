@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -13,7 +15,11 @@ from typing import Any
 import pytest
 import redis
 
+from shared import sentinel_report
 from shared.acks import missed
+from shared.connection import redis_errors
+from shared.errors import RedisUnavailable
+from shared.home import ROOT
 from shared.sentinel import HOLD_SECONDS, Follower
 from shared.sentinel_report import Replica, Report, address, look
 
@@ -109,6 +115,22 @@ def test_connections_to_a_replaced_primary_are_closed_also_those_in_use(follower
     assert not new.closed
 
 
+def test_the_first_primary_is_no_change_and_whatever_may_have_changed_since_is() -> None:
+    follower, turns = Follower([], "digits"), [0]
+
+    def changed() -> bool:
+        turns.append(follower.turn)
+        return turns[-1] != turns[-2]
+
+    follower._over = threading.Event()
+    tell(follower, 0, BEFORE)
+    assert not changed()
+    tell(follower, 0, AFTER)
+    assert changed()
+    follower.stop()
+    assert changed()
+
+
 def test_once_a_replica_is_chosen_nothing_is_written_until_it_leads(follower: Follower, line: Make) -> None:
     old = line(A)
     assert follower.admit(old)
@@ -120,6 +142,22 @@ def test_once_a_replica_is_chosen_nothing_is_written_until_it_leads(follower: Fo
             call()
     tell(follower, 1, AFTER)
     assert follower.primary() == B
+
+
+def test_who_is_refused_for_want_of_a_primary_is_told_why(follower: Follower) -> None:
+    lost = Follower([], "digits")
+    unseen = Follower([], "digits")
+    unseen._over = threading.Event()
+    tell(unseen, 0, replace(BEFORE, down=True))
+    hear(follower, "+selected-slave")
+    for one, words in (
+        (lost, "No sentinel knows a primary of Redis"),
+        (unseen, "The sentinels do not see the primary of Redis"),
+        (follower, "Another Redis takes over: a failover is under way"),
+    ):
+        with pytest.raises(RedisUnavailable) as raised, redis_errors():
+            one.primary()
+        assert str(raised.value) == words
 
 
 @pytest.mark.parametrize("event", ["-failover-abort-no-good-slave", "-failover-abort-not-elected"])
@@ -291,9 +329,59 @@ def test_names_and_numbers_of_one_host_are_the_same() -> None:
     assert address("no-such-host.invalid", 1) == ("no-such-host.invalid", 1)
 
 
+def test_the_name_of_a_host_is_looked_up_once_a_second_however_much_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, clock = list[str](), SimpleNamespace(seconds=1000.0)
+
+    def lookup(host: str) -> str:
+        asked.append(host)
+        if host == "gone":
+            raise OSError
+        return f"10.0.0.{len(asked)}"
+
+    monkeypatch.setattr(sentinel_report.socket, "gethostbyname", lookup)
+    monkeypatch.setattr(sentinel_report, "time", SimpleNamespace(monotonic=lambda: clock.seconds))
+    sentinel_report._resolved.cache_clear()
+    for _ in range(100):
+        assert address("redis-0.redis", "6379") == ("10.0.0.1", 6379)
+        assert address("gone", "6379") == ("gone", 6379)
+    assert asked == ["redis-0.redis", "gone"]
+    clock.seconds += 1
+    assert address("redis-0.redis", "6379") == ("10.0.0.3", 6379)
+    sentinel_report._resolved.cache_clear()
+
+
 def test_waiting_for_the_first_word_of_a_sentinel_ends_by_itself() -> None:
     follower = Follower([], "digits")
     with pytest.raises(redis.ConnectionError, match="no sentinel knows"):
         follower.primary()
     follower.stop()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("sentinel-")]
+
+
+def test_a_forked_process_follows_anew_whoever_held_the_lock_meanwhile() -> None:
+    script = """
+import os, signal, threading
+import redis
+from shared.sentinel import Follower
+
+follower, held = Follower([], "digits"), threading.Event()
+follower.turn = 7
+
+def hold() -> None:
+    with follower._changed:
+        held.set()
+        threading.Event().wait()
+
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    try:
+        follower.snapshot()
+    except redis.ConnectionError:
+        os._exit(follower.turn)
+    os._exit(1)
+os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 255)
+"""
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=60, check=False).returncode == 0

@@ -22,6 +22,7 @@ from digitq import told
 from producer import Client, Queue
 from producer.app import create_app
 from producer.retry import NEVER
+from shared import server_check
 from shared.batches import Batches
 from shared.chunks import Item, packed
 from shared.connection import redis_errors
@@ -103,11 +104,14 @@ def want_replicas(client: redis.Redis) -> None:
     ],
     ids=["memory", "replica", "replicas missing"],
 )
+@pytest.mark.parametrize("looked", ["before", "after"])
 def test_an_upload_and_readyz_say_what_is_wrong_with_redis(
-    cause: Callable[[redis.Redis], None], words: str, admin: redis.Redis, own_url: str
-) -> None:
+    cause: Callable[[redis.Redis], None], words: str, looked: str, admin: redis.Redis, own_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(server_check, "KNOWN_SECONDS", 60.0 if looked == "before" else 0.0)
     store = Store(admin, Settings())
-    store.time()
+    store.check_server()
     cause(admin)
     assert refusals(store) == {(503, "redis_unavailable", words)}
     with web(store) as site, Client(site.url, retry=NEVER) as http, Queue(own_url, retry=NEVER) as queue:
@@ -179,6 +183,8 @@ def test_what_is_our_own_mistake_is_no_outage() -> None:
         raise redis.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
     with pytest.raises(redis.ResponseError), redis_errors():  # whatever was sent along
         raise redis.ResponseError("Command # 1 (SET a MISCONF) of pipeline caused error: WRONGTYPE Operation")
+    with pytest.raises(redis.DataError), redis_errors():
+        redis.Redis().get_encoder().encode({"cannot": "be sent"})
 
 
 # ---------------------------------------------------------------------- a disk that is full

@@ -79,6 +79,30 @@ def test_errors_of_different_kinds_do_not_hide_each_other(lines: list[str], now:
     assert lines == ["redis: OOM", "redis: READONLY"]
 
 
+def test_causes_of_one_class_do_not_hide_each_other_and_what_varies_in_them_is_no_other_cause(
+    lines: list[str], now: SimpleNamespace
+) -> None:
+    heartbeat = logging.getLogger("digitq.redis.heartbeat")
+    refused = ("MISCONF Errors writing to the AOF file: No space left", "NOREPLICAS Not enough good replicas.")
+    for number in range(20):
+        for text in refused:
+            fail(redis.ResponseError(f"Command # {number} (SET key {number}) of pipeline caused error: {text}"))
+        fail(redis.ConnectionError(f"Error {number} connecting to 10.0.0.{number}:6379."))
+        for words in ("Redis cannot be reached", "The queue's memory is full"):
+            heartbeat.warning("no heartbeat: %s", RedisUnavailable(words))
+    assert [line.partition("caused error: ")[2] or line for line in lines] == [
+        *refused, "redis: Error 0 connecting to 10.0.0.0:6379.",
+        "no heartbeat: Redis cannot be reached", "no heartbeat: The queue's memory is full",
+    ]  # fmt: skip
+
+
+def test_a_client_or_a_disk_that_fails_is_not_redis(lines: list[str], now: SimpleNamespace) -> None:
+    logging.getLogger("digitq.redis").warning("a response was broken off: %s", TimeoutError("client"))
+    logging.getLogger("digitq.redis").warning("no /metrics: %s", OSError("in use"))
+    answer()
+    assert len(lines) == 2
+
+
 def test_what_is_no_repeated_error_is_logged_each_time(lines: list[str], now: SimpleNamespace) -> None:
     for _ in range(3):
         logging.getLogger("digitq.redis").warning("redis: %d of %d replicas have it", 1, 2)

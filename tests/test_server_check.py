@@ -222,6 +222,21 @@ def test_a_server_that_refuses_info_is_warned_of_and_nobody_is_named() -> None:
         assert (found.code, "default" in str(found)) == ("info_denied", False)
 
 
+def test_the_thread_that_looks_outlives_whatever_a_server_says(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_check, "KNOWN_SECONDS", 0.0)
+    check, answers = ServerCheck(client, SAFE), [ValueError("connected_slaves:?"), RedisUnavailable(), SystemExit()]
+
+    def findings() -> None:
+        raise answers.pop(0)
+
+    monkeypatch.setattr(check, "findings", findings)
+    with pytest.raises(SystemExit):
+        check.watch()
+    assert not answers
+
+
 def test_a_server_that_does_not_answer_is_out_of_reach() -> None:
     with connect(f"redis://127.0.0.1:{free_port()}") as client, pytest.raises(RedisUnavailable):
         ServerCheck(client, SAFE).findings()

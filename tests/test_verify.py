@@ -105,10 +105,15 @@ def test_another_primary_has_all_that_was_accepted(tmp_path: Path, cli_env: dict
 
 
 def test_a_running_deployment_is_checked_and_not_broken(stack: Stack, tmp_path: Path, cli_env: dict[str, str]) -> None:
-    pids = stack.pids()
-    code, report = verify(tmp_path, cli_env, "--url", stack.url, "--redis", stack.redis_url)
-    assert (code, report["findings"], report["injections"]) == (0, [], [])
-    assert report["accepted"] > 5
+    pids, accepted = stack.pids(), 0
+    for seconds in ("1", "5", "25"):  # a busy machine may accept little in one
+        (folder := tmp_path / seconds).mkdir()
+        code, report = verify(folder, cli_env, "--url", stack.url, "--redis", stack.redis_url, "--seconds", seconds)
+        assert (code, report["findings"], report["injections"]) == (0, [], [])
+        accepted += report["accepted"]
+        if accepted > 5:
+            break
+    assert accepted > 5
     assert stack.pids() == pids
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import redis
 
-from producer import server
 from shared import store
 from shared.sentinel import Follower
 from shared.settings import Settings
@@ -23,18 +22,16 @@ def forgetful(client: redis.Redis, write: Callable[[Any], Any], wanted: int) -> 
         return pipeline.execute()[0]
 
 
-def application() -> server.Process:
-    """What the server calls, in each of its processes."""
-    vars(store)["acknowledged"] = forgetful
-    Follower.drop = lambda self: None  # type: ignore[method-assign]
-    return server.application()
+# Not in `main`: the server's processes import this module, and run nothing of it.
+vars(store)["acknowledged"] = forgetful
+Follower.drop = lambda self: None  # type: ignore[method-assign]
 
 
 def main() -> None:
     """Serves as `digitq web` does."""
-    real = vars(server)["Server"]
-    vars(server)["Server"] = lambda target, **options: real("faults.broken.no_acks:application", **options)
-    server.serve(Settings.from_env())
+    from producer.server import serve
+
+    serve(Settings.from_env())
 
 
 if __name__ == "__main__":
