@@ -32,8 +32,8 @@ def application() -> server.Process:
 
 def main() -> None:
     """Serves as `digitq web` does."""
-    real = vars(server)["Server"]
-    vars(server)["Server"] = lambda target, **options: real("faults.broken.no_acks:application", **options)
+    real = server.WebServer
+    vars(server)["WebServer"] = lambda target, **options: real("faults.broken.no_acks:application", **options)
     server.serve(Settings.from_env())
 
 
