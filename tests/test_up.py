@@ -256,7 +256,12 @@ def test_a_second_ctrl_c_kills_what_does_not_stop(folder: Path) -> None:
     with started(folder) as running:
         assert until(lambda: running.pids("digitq worker"), LONG)
         [worker] = running.pids("digitq worker")
-        os.kill(worker, signal.SIGSTOP)
+
+        def stands_still() -> bool:
+            os.kill(worker, signal.SIGSTOP)  # again, where it came while the program was only being loaded
+            return Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+        assert until(stands_still)
         running.process.send_signal(signal.SIGINT)
         assert until(lambda: "Ctrl-C" in said(folder))
         began = time.monotonic()
