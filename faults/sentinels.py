@@ -15,6 +15,8 @@ from redis.sentinel import Sentinel
 from shared.home import server_binary
 
 SERVICE = "digitq"
+#: Seconds in which the sentinels have to find each other and all servers.
+SEEN_SECONDS = 60.0
 
 
 def free_ports(count: int) -> list[int]:
@@ -79,7 +81,7 @@ class Sentinels:
         self._processes = [self._watch(folder / f"{port}.conf", port) for port in self.ports]
         self._asked = Sentinel([("127.0.0.1", port) for port in self.ports], socket_timeout=1)  # type: ignore[no-untyped-call]
         self._running.callback(self._asked.close)
-        wait_until(lambda: all(self._sees_all(port) for port in self.ports), 60)
+        wait_until(lambda: all(self._sees_all(port) for port in self.ports), SEEN_SECONDS)
 
     def _server(self, folder: Path, port: int, *options: str) -> Server:
         server = Server(folder, port, *options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import socket
 import tempfile
 import time
@@ -16,6 +17,9 @@ from shared.errors import CannotStart
 
 #: Longest path of a Unix socket that every system takes (sun_path of macOS, less the final zero).
 MAX_SOCKET_PATH = 103
+#: What a socket's path may consist of: it is part of a URL, and of the answer to CLIENT INFO, which redis-py splits at
+#: spaces and "=" (a worker would not start).
+_PLAIN = re.compile(r"[A-Za-z0-9._/@+,~-]+")
 #: Seconds to wait for the lock while a server answers, and while none does: that of a `digitq up` that was just killed
 #: ends at once, but its child that rewrites the log notices that only when it next reports, once a second.
 ANSWERED_SECONDS, LOCK_SECONDS = 0.5, 5.0
@@ -24,10 +28,10 @@ ROOM_BYTES = 65_536
 
 
 def socket_path(state_dir: Path) -> Path:
-    """Returns the socket of the server whose data is under `state_dir`."""
+    """Returns the socket of the server whose data is under `state_dir`: there, unless the path has odd characters."""
     folder = (state_dir / "redis").absolute()
     path = folder / "redis.sock"
-    if len(str(path)) <= MAX_SOCKET_PATH:
+    if len(str(path)) <= MAX_SOCKET_PATH and _PLAIN.fullmatch(str(path)):
         return path
     return Path(f"/tmp/digitq-{os.getuid()}-{zlib.crc32(str(folder).encode()):x}.sock")  # noqa: S108  # a socket of mode 700
 

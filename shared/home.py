@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from http.client import HTTPException
 from importlib.util import find_spec
@@ -81,10 +81,12 @@ def embedded(state_dir: Path, maxmemory: int = 0) -> Iterator[str]:
 
     `maxmemory` is how many bytes it may use; 0 for no limit.
     """
-    supervisor = Supervisor(Console())
-    with locked(state_dir) as held, _server(supervisor, state_dir, held, maxmemory) as (_, url):
+    with (
+        closing(Supervisor(Console())) as supervisor,
+        locked(state_dir) as held,
+        _server(supervisor, state_dir, held, maxmemory) as (_, url),
+    ):
         yield url
-    supervisor.close()
 
 
 @contextmanager

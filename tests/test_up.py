@@ -22,7 +22,7 @@ import pytest
 
 from producer import State
 from shared import home
-from shared.embedded import locked, socket_path
+from shared.embedded import locked, running_server, socket_path
 from shared.errors import CannotStart, RedisUnavailable
 from shared.home import ROOT, embedded, http_ok, server_binary
 from shared.store import connect
@@ -338,6 +338,16 @@ def test_a_folder_that_cannot_be_locked_is_named(folder: Path, monkeypatch: pyte
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(CannotStart, match=r"cannot be locked \(No locks available.*DIGITQ_STATE_DIR"), locked(folder):
         pass
+
+
+@pytest.mark.parametrize("name", ["my digits", "a=b", "50%41", "what?#", "Zürich", "it's", "x" * 120])
+def test_any_folder_will_do(folder: Path, name: str) -> None:
+    # RQ asks for the client's address at the start of a worker; redis-py splits the answer at spaces and "=".
+    with embedded(folder / name) as url, connect(url, timeout=30) as client:
+        assert "redis.sock" in client.client_info()["addr"] or "/tmp/digitq-" in client.client_info()["addr"]
+        assert running_server(folder / name) == url
+        assert client.config_get("dir")["dir"] == str(folder / name / "redis")
+    assert running_server(folder / name) == ""
 
 
 # ---------------------------------------------------------------------- where it cannot start
