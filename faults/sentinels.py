@@ -15,6 +15,8 @@ from redis.sentinel import Sentinel
 from shared.home import server_binary
 
 SERVICE = "digitq"
+#: Seconds in which the sentinels have to find each other and all servers.
+SEEN_SECONDS = 60.0
 
 
 def free_ports(count: int) -> list[int]:
@@ -39,7 +41,11 @@ class Server:
                  "--appendonly", "yes", "--repl-diskless-sync-delay", "0", *self._options, *options]  # fmt: skip
         with (self._folder / "log").open("ab") as log:
             self.process = subprocess.Popen([server_binary(), *words], stdout=log)
-        wait_until(lambda: bool(self.client.ping()))
+        try:
+            wait_until(lambda: bool(self.client.ping()))
+        except BaseException:
+            self.kill()
+            raise
 
     def kill(self) -> None:
         """kill -9."""
@@ -56,17 +62,31 @@ class Sentinels:
     """All of them; `failover` and `kill` change who leads."""
 
     def __init__(self, folder: Path, replicas: int = 2) -> None:
+        self._running = ExitStack()
+        try:
+            self._start(folder, replicas)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, folder: Path, replicas: int) -> None:
         first, *ports = free_ports(replicas + 4)
         self.ports = ports[replicas:]
         self.url = f"redis+sentinel://{','.join(f'127.0.0.1:{port}' for port in self.ports)}/{SERVICE}"
-        self.primary = Server(folder / "0", first)
+        self.primary = self._server(folder / "0", first)
         self.replicas = [
-            Server(folder / f"{port}", port, "--replicaof", "127.0.0.1", f"{first}") for port in ports[:replicas]
+            self._server(folder / f"{port}", port, "--replicaof", "127.0.0.1", f"{first}") for port in ports[:replicas]
         ]
         wait_until(lambda: followed(self.primary, replicas))
         self._processes = [self._watch(folder / f"{port}.conf", port) for port in self.ports]
         self._asked = Sentinel([("127.0.0.1", port) for port in self.ports], socket_timeout=1)  # type: ignore[no-untyped-call]
-        wait_until(lambda: all(self._sees_all(port) for port in self.ports), 60)
+        self._running.callback(self._asked.close)
+        wait_until(lambda: all(self._sees_all(port) for port in self.ports), SEEN_SECONDS)
+
+    def _server(self, folder: Path, port: int, *options: str) -> Server:
+        server = Server(folder, port, *options)
+        self._running.callback(server.close)
+        return server
 
     def _watch(self, conf: Path, port: int) -> subprocess.Popen[bytes]:
         conf.write_text(
@@ -74,7 +94,10 @@ class Sentinels:
             f"sentinel monitor {SERVICE} 127.0.0.1 {self.primary.port} 2\n"
             f"sentinel down-after-milliseconds {SERVICE} 1000\nsentinel failover-timeout {SERVICE} 5000\n"
         )
-        return subprocess.Popen([server_binary(), str(conf), "--sentinel"], stdout=subprocess.DEVNULL)
+        process = subprocess.Popen([server_binary(), str(conf), "--sentinel"], stdout=subprocess.DEVNULL)
+        self._running.callback(process.wait)
+        self._running.callback(process.kill)
+        return process
 
     def _sees_all(self, port: int) -> bool:
         with redis.Redis(port=port) as client:
@@ -134,12 +157,7 @@ class Sentinels:
 
     def close(self) -> None:
         """Stops all."""
-        for process in self._processes:
-            process.kill()
-            process.wait()
-        for server in self.servers:
-            server.close()
-        self._asked.close()
+        self._running.close()
 
 
 def followed(primary: Server, replicas: int) -> bool:

@@ -16,6 +16,18 @@ CLOSE_SECONDS = 1.0
 COLOURS = (36, 33, 32, 35, 31, 34)
 
 
+def reserve_standard_streams() -> None:
+    """Opens /dev/null for each of descriptors 0, 1 and 2 that this process was started without.
+
+    Otherwise the next file or socket that is opened gets that number, and what is meant for the console goes there.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+
+
 class Console:
     """Writes lines of named sources to a descriptor, by default standard output.
 
@@ -24,7 +36,8 @@ class Console:
 
     def __init__(self, descriptor: int = 1) -> None:
         self._descriptor = descriptor
-        self._colourful = os.isatty(descriptor)
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+        self._colourful = os.isatty(descriptor) and not plain
         self._names: list[str] = []
         self._pending = bytearray()
         self._dropped = 0

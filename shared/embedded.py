@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import socket
 import tempfile
 import time
@@ -16,17 +17,21 @@ from shared.errors import CannotStart
 
 #: Longest path of a Unix socket that every system takes (sun_path of macOS, less the final zero).
 MAX_SOCKET_PATH = 103
-#: Seconds to wait for the lock: a server whose `digitq up` was just killed ends within that.
-LOCK_SECONDS = 0.5
+#: What a socket's path may consist of: it is part of a URL, and of the answer to CLIENT INFO, which redis-py splits at
+#: spaces and "=" (a worker would not start).
+_PLAIN = re.compile(r"[A-Za-z0-9._/@+,~-]+")
+#: Seconds to wait for the lock while a server answers, and while none does: that of a `digitq up` that was just killed
+#: ends at once, but its child that rewrites the log notices that only when it next reports, once a second.
+ANSWERED_SECONDS, LOCK_SECONDS = 0.5, 5.0
 #: Bytes that must fit on the disk at start.
 ROOM_BYTES = 65_536
 
 
 def socket_path(state_dir: Path) -> Path:
-    """Returns the socket of the server whose data is under `state_dir`."""
+    """Returns the socket of the server whose data is under `state_dir`: there, unless the path has odd characters."""
     folder = (state_dir / "redis").absolute()
     path = folder / "redis.sock"
-    if len(str(path)) <= MAX_SOCKET_PATH:
+    if len(str(path)) <= MAX_SOCKET_PATH and _PLAIN.fullmatch(str(path)):
         return path
     return Path(f"/tmp/digitq-{os.getuid()}-{zlib.crc32(str(folder).encode()):x}.sock")  # noqa: S108  # a socket of mode 700
 
@@ -59,7 +64,7 @@ def locked(state_dir: Path) -> Iterator[int]:
             f"{folder} cannot be written ({error.strerror}): make room there, or set DIGITQ_STATE_DIR to another folder"
         ) from error
     try:
-        if not _locks(lock) or running_server(state_dir):
+        if not _locks(lock, state_dir) or running_server(state_dir):
             raise CannotStart(f"another digitq runs with the data in {folder}: stop it, or set DIGITQ_STATE_DIR")
         yield lock
     finally:
@@ -73,15 +78,21 @@ def _open_lock(folder: Path) -> int:
     return os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
 
 
-def _locks(lock: int) -> bool:
-    """Takes the lock; returns False if another process keeps holding it."""
-    end = time.monotonic() + LOCK_SECONDS
+def _locks(lock: int, state_dir: Path) -> bool:
+    """Takes the lock; returns False if another process keeps holding it. Raises CannotStart where none can be had."""
+    start = time.monotonic()
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() > end:
+            waited = time.monotonic() - start
+            if waited > LOCK_SECONDS or (waited > ANSWERED_SECONDS and running_server(state_dir)):
                 return False
             time.sleep(0.05)
+        except OSError as error:  # as on a network file system without locks
+            folder = (state_dir / "redis").absolute()
+            raise CannotStart(
+                f"{folder} cannot be locked ({error.strerror}): set DIGITQ_STATE_DIR to a folder on a local disk"
+            ) from error
         else:
             return True

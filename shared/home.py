@@ -7,18 +7,18 @@ import shutil
 import socket
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
+from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import redis
 
-from shared.console import Console
+from shared.console import Console, reserve_standard_streams
 from shared.embedded import locked, socket_path
 from shared.errors import CannotStart, MissingPart, RedisUnavailable, SettingsError
 from shared.extras import require
@@ -41,6 +41,7 @@ def run(settings: Settings, host: str | None, port: int | None, workers: int, pa
     `parent` is a process id whose end stops everything too; 0 for none. Raises CannotStart, MissingPart, SettingsError
     or RedisUnavailable.
     """
+    reserve_standard_streams()
     host, port = host or settings.host, port or settings.port
     _check_parts()
     replace(settings, host=host).check_exposed()
@@ -68,6 +69,8 @@ def run(settings: Settings, host: str | None, port: int | None, workers: int, pa
                 supervisor.start(process)
             code = _serve(supervisor, server, web, fleet, f"http://{host}:{port}{settings.root_path}", url)
         finally:
+            if supervisor.stopping:
+                supervisor.say("stopping; Ctrl-C once more kills what has not stopped")
             supervisor.stop([web, *fleet], STOP_SECONDS)
     return code
 
@@ -78,10 +81,12 @@ def embedded(state_dir: Path, maxmemory: int = 0) -> Iterator[str]:
 
     `maxmemory` is how many bytes it may use; 0 for no limit.
     """
-    supervisor = Supervisor(Console())
-    with locked(state_dir) as held, _server(supervisor, state_dir, held, maxmemory) as (_, url):
+    with (
+        closing(Supervisor(Console())) as supervisor,
+        locked(state_dir) as held,
+        _server(supervisor, state_dir, held, maxmemory) as (_, url),
+    ):
         yield url
-    supervisor.close()
 
 
 @contextmanager
@@ -159,8 +164,8 @@ def _serve(
                 return next(code for code in codes if code)
         if all(process.code is not None for process in (web, *fleet)):
             return 0
-        if not ready_said and http_ok(f"{url}/readyz"):
-            supervisor.console.write(ready(url, redis_url).encode())
+        if not ready_said and http_ok(f"{url}/{'readyz' if fleet else 'healthz'}"):
+            supervisor.console.write(ready(url, redis_url, with_workers=bool(fleet)).encode())
             ready_said = True
     return 0
 
@@ -218,24 +223,24 @@ def _check_port(host: str, port: int) -> None:
             raise CannotStart(f"{host}:{port} cannot be bound ({error.strerror}); choose another PORT") from error
 
 
-def ready(url: str, redis_url: str) -> str:
+def ready(url: str, redis_url: str, with_workers: bool = True) -> str:
     """Returns what is said when all is ready: where it answers, and a command and a Redis URL that work right away."""
+    redis_line = f"  REDIS_URL {without_password(redis_url)}"
+    if not with_workers:
+        return f"digitq is ready at {url}\n  no worker runs: pictures wait until one is started\n{redis_line}"
     command = Path(sys.executable).parent / "digitq"
     if command.is_relative_to(Path.cwd()):
         command = command.relative_to(Path.cwd())
     elsewhere = "" if url == Settings().client_url() else f" --url {url}"
     example = "examples/seven.png" if Path("examples/seven.png").exists() else "PICTURE"
-    return (
-        f"digitq is ready at {url}\n"
-        f"  try it    {command} submit {example} --wait{elsewhere}\n"
-        f"  REDIS_URL {without_password(redis_url)}"
-    )
+    return f"digitq is ready at {url}\n  try it    {command} submit {example} --wait{elsewhere}\n{redis_line}"
 
 
 def http_ok(url: str) -> bool:
-    """True if the URL answers 200 within two seconds."""
+    """True if the URL answers 200 within two seconds. It is one of this machine: no proxy is asked for it."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(url, timeout=2) as response:
+        with opener.open(url, timeout=2) as response:
             return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
+    except (OSError, HTTPException):
         return False

@@ -85,6 +85,8 @@ class Supervisor:
         self.console = console
         #: True once a signal or the end of the parent asks for a shutdown.
         self.stopping = False
+        #: True once Ctrl-C was pressed again: `stop` then waits no longer.
+        self.hurried = False
         self._parent = parent
         self._processes: list[Process] = []
         self._selector = selectors.DefaultSelector()
@@ -92,10 +94,14 @@ class Supervisor:
         self._guard = None if self._before_exec else lifeline.Guard()
 
     def stop_on_signals(self) -> None:
-        """Installs handlers for SIGINT, SIGTERM and SIGHUP that set `stopping`."""
+        """Installs handlers for SIGINT, SIGTERM and SIGHUP that set `stopping`; a later SIGINT sets `hurried`."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` wants it
-                signal.signal(number, lambda *_: setattr(self, "stopping", True))
+                signal.signal(number, self._told)
+
+    def _told(self, number: int, _: object) -> None:
+        self.hurried = self.stopping and number == signal.SIGINT
+        self.stopping = True
 
     def say(self, text: str) -> None:
         """Logs a line of the supervisor itself."""
@@ -122,15 +128,21 @@ class Supervisor:
         self._watch()
 
     def stop(self, processes: Sequence[Process], seconds: float) -> bool:
-        """Sends SIGTERM, and SIGKILL to those that still run after `seconds`. Returns True if none had to be killed."""
+        """Sends SIGTERM, and SIGKILL to those that still run after `seconds`, or after another Ctrl-C.
+
+        Returns True if none had to be killed.
+        """
+        self.hurried = False
         for process in processes:
             process.wanted = False
             if process.child:
                 process.child.terminate()
-        self._tend_while_running(processes, seconds)
+        self._tend_while_running(processes, seconds, hurries=True)
         late = [process for process in processes if process.runs]
         for process in late:
-            self.say(f"{process.name} has not stopped within {seconds:.0f} s, it is killed")
+            self.say(
+                f"{process.name} has not stopped {'yet' if self.hurried else f'within {seconds:.0f} s'}, it is killed"
+            )
             process.signal_group(signal.SIGKILL)
         self._tend_while_running(late, KILL_SECONDS)
         return not late
@@ -142,9 +154,9 @@ class Supervisor:
         self._selector.close()
         self.console.close()
 
-    def _tend_while_running(self, processes: Sequence[Process], seconds: float) -> None:
+    def _tend_while_running(self, processes: Sequence[Process], seconds: float, hurries: bool = False) -> None:
         end = time.monotonic() + seconds
-        while any(process.runs for process in processes) and time.monotonic() < end:
+        while any(process.runs for process in processes) and time.monotonic() < end and not (hurries and self.hurried):
             self.tend(0.1)
 
     def _start(self, process: Process) -> None:

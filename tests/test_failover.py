@@ -40,6 +40,24 @@ def watched(folder: Path) -> Iterator[Sentinels]:
         yield all
 
 
+def test_servers_that_do_not_find_each_other_are_not_left_behind(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(Sentinels, "_sees_all", never)
+    monkeypatch.setattr("faults.sentinels.SEEN_SECONDS", 0.1)
+    with pytest.raises(AssertionError, match="not within"), sentinels(folder, 1):
+        pass
+    places = [Path(f"{one}/cwd") for one in Path("/proc").glob("[0-9]*")]
+    assert [one for one in places if works_in(one, folder)] == []
+
+
+def works_in(cwd: Path, folder: Path) -> bool:
+    with suppress(OSError):
+        return cwd.readlink().is_relative_to(folder)
+    return False
+
+
 def test_the_primary_dies_under_load_and_nothing_that_was_accepted_is_lost(
     watched: Sentinels, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

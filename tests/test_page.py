@@ -341,7 +341,7 @@ def test_redis_gone_is_told_and_nothing_is_lost(page: Page, served: Stack) -> No
     os.kill(server, signal.SIGSTOP)
     try:
         hand_in(page, PICTURES[0])
-        expect(page.locator(".card[data-state=retrying]")).to_contain_text("Trying again in")
+        expect(page.locator(".card[data-state=retrying]")).to_contain_text(re.compile(r"Redis .*\. Trying again in"))
         expect(page.locator("#banner")).to_contain_text("queue is out of reach: Redis")
     finally:
         os.kill(server, signal.SIGKILL)  # `digitq up` starts it again

@@ -292,7 +292,21 @@ def test_a_console_that_nobody_reads_is_not_waited_for_and_says_later_what_is_mi
     os.close(writing)
 
 
-def test_names_have_colours_on_a_terminal_alone(heard: tuple[Console, Callable[[], str]]) -> None:
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_a_terminal_without_colours_gets_none(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    terminal, inner = pty.openpty()
+    Console(inner).line("web", b"hello")
+    assert os.read(terminal, 1000) == b"web      | hello\r\n"
+    os.close(terminal)
+    os.close(inner)
+
+
+def test_names_have_colours_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, heard: tuple[Console, Callable[[], str]]
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
     console, read = heard
     console.line("web", b"hello")
     assert read() == "web      | hello\n"

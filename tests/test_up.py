@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import random
 import resource
@@ -20,7 +22,7 @@ import pytest
 
 from producer import State
 from shared import home
-from shared.embedded import locked, socket_path
+from shared.embedded import locked, running_server, socket_path
 from shared.errors import CannotStart, RedisUnavailable
 from shared.home import ROOT, embedded, http_ok, server_binary
 from shared.store import connect
@@ -115,6 +117,8 @@ def is_whole(running: Stack, before: Set[int], victim: int) -> bool:
 
 #: Every kind of process in the tree of `make up`.
 KINDS = ["make", "digitq up", "web", "web's child", "digitq worker", "server"]
+#: Kills beyond one of each kind, as in `MORE_KILLS=20 pytest tests/test_up.py -k killed_either`.
+MORE_KILLS = int(os.environ.get("MORE_KILLS", "0"))
 
 
 def victims(running: Stack, kind: str) -> list[int]:
@@ -132,11 +136,11 @@ def victims(running: Stack, kind: str) -> list[int]:
 
 def test_whatever_process_is_killed_either_all_goes_on_or_all_is_gone(folder: Path) -> None:
     chance, port, ids = random.Random(), free_port(), list[str]()
-    plan = [*KINDS, *chance.choices(KINDS, k=4)]
+    plan = [*KINDS, *chance.choices(KINDS, k=MORE_KILLS)]
     chance.shuffle(plan)
     print(plan)
     while plan:
-        with started(folder, *MAKE, port=port, workers=2) as running:
+        with started(folder, *MAKE, port=port) as running:
             running.wait_until_ready(LONG)
             while plan and running.process.poll() is None:
                 kind = plan.pop()
@@ -220,12 +224,67 @@ def test_a_console_that_is_gone_keeps_nothing_from_running_or_stopping(folder: P
         process.wait()
 
 
+def test_closed_standard_streams_are_not_mistaken_for_files_of_ours(folder: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "digitq", "up", "--port", str(port := free_port()), "--workers", "0"],
+        cwd=ROOT, env=environment(folder), preexec_fn=lambda: os.closerange(0, 3),
+    ) as process:  # fmt: skip
+        running = Stack(process, f"http://127.0.0.1:{port}", folder)
+        try:
+            assert until(lambda: http_ok(f"{running.url}/healthz"), LONG)
+            names = [str(Path(f"/proc/{process.pid}/fd/{number}").readlink()) for number in range(3)]
+            assert names == ["/dev/null"] * 3
+            [server] = running.pids("unixsocket")
+            held = [str(one.readlink()) for one in Path(f"/proc/{server}/fd").iterdir()]
+            assert str(folder / "redis" / "lock") in held
+            process.terminate()
+            assert process.wait(SOON) == 0
+        finally:
+            process.kill()
+    assert (folder / "redis" / "lock").read_bytes() == b""
+
+
+def test_without_workers_it_says_that_none_run(folder: Path) -> None:
+    with started(folder, workers=0) as running:
+        assert until(lambda: f"digitq is ready at {running.url}" in said(folder), LONG)
+        assert "no worker" in said(folder) and "try it" not in said(folder)
+
+
+def test_a_proxy_for_the_internet_is_not_asked_whether_the_server_is_ready(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with started(folder, workers=0) as running:
+        assert until(lambda: http_ok(f"{running.url}/healthz"), LONG)
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+        assert http_ok(f"{running.url}/healthz")
+
+
+def test_a_second_ctrl_c_kills_what_does_not_stop(folder: Path) -> None:
+    with started(folder) as running:
+        assert until(lambda: running.pids("digitq worker"), LONG)
+        [worker] = running.pids("digitq worker")
+
+        def stands_still() -> bool:
+            os.kill(worker, signal.SIGSTOP)  # again, where it came while the program was only being loaded
+            return Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+        assert until(stands_still)
+        running.process.send_signal(signal.SIGINT)
+        assert until(lambda: "Ctrl-C" in said(folder))
+        began = time.monotonic()
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(SOON) == 0
+        assert "it is killed" in said(folder)
+        assert time.monotonic() - began < home.STOP_SECONDS
+        assert running.pids() == []
+
+
 # ---------------------------------------------------------------------- one for each folder
 
 
 def test_of_two_that_start_at_once_exactly_one_does(folder: Path) -> None:
     # Without TensorFlow: whoever has the lock starts a server at once.
-    for _ in range(10):
+    for _ in range(4):
         commands = [
             [sys.executable, "-m", "digitq", "up", "--port", str(free_port()), "--workers", "0"] for _ in range(2)
         ]
@@ -269,6 +328,33 @@ def test_the_lock_is_kept_while_a_server_that_was_left_behind_still_runs(folder:
         server.wait()
     with locked(folder):
         pass
+
+
+def test_the_lock_is_waited_for_while_what_was_killed_still_ends(folder: Path) -> None:
+    # As the server's child that rewrites the log: it notices within a second or two that the server is gone.
+    with locked(folder) as held:
+        left = subprocess.Popen(["sleep", "2"], pass_fds=(held,))
+    with locked(folder):
+        assert left.wait(SOON) == 0
+
+
+def test_a_folder_that_cannot_be_locked_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(CannotStart, match=r"cannot be locked \(No locks available.*DIGITQ_STATE_DIR"), locked(folder):
+        pass
+
+
+@pytest.mark.parametrize("name", ["my digits", "a=b", "50%41", "what?#", "Zürich", "it's", "x" * 120])
+def test_any_folder_will_do(folder: Path, name: str) -> None:
+    # RQ asks for the client's address at the start of a worker; redis-py splits the answer at spaces and "=".
+    with embedded(folder / name) as url, connect(url, timeout=30) as client:
+        assert "redis.sock" in client.client_info()["addr"] or "/tmp/digitq-" in client.client_info()["addr"]
+        assert running_server(folder / name) == url
+        assert client.config_get("dir")["dir"] == str(folder / name / "redis")
+    assert running_server(folder / name) == ""
 
 
 # ---------------------------------------------------------------------- where it cannot start

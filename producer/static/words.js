@@ -47,7 +47,8 @@ const PROBLEMS = {
 export function problemWords({ code, title, detail, limit }) {
   if (code === "too_large" && limit) return `The file is too large; up to ${Math.floor(limit / 1048576)} MB can be read.`;
   if (code === "too_many_pixels" && limit) return `The picture is too large; up to ${Math.round(limit / 1e6)} megapixels can be read.`;
-  return PROBLEMS[code] ?? detail ?? title ?? "Something went wrong.";
+  const words = PROBLEMS[code] ?? detail ?? title ?? "Something went wrong.";
+  return /[.!?…]$/.test(words) ? words : `${words}.`;  // more may follow it
 }
 
 export function reasonWords(prediction) {
