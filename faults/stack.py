@@ -83,11 +83,13 @@ class Stack:
         return []
 
     def holds(self, child: Child) -> bool:
-        """True if a worker has claims in its hands. Its own set keeps also what was taken from it."""
+        """True if a worker has claims in its hands."""
         with contextlib.suppress(redis.RedisError, RedisUnavailable):
             names = [name for name in self.store.workers() if _pid(name) == child.pid]
-            members = {member for name in names for member in self.client.smembers(f"rq:worker:{name}:executions")}
-            return any(self.client.zscore(f"rq:wip:{queue}", m) for queue in keys.QUEUES for m in members)
+            members: list[bytes] = [m for queue in keys.QUEUES for m in self.client.zrange(f"rq:wip:{queue}", 0, -1)]  # type: ignore[misc]
+            jobs = {member.decode().rpartition(":")[0] for member in members}
+            holders = {self.client.hget(keys.job(id), "worker_name") for id in jobs}
+            return any(name.encode() in holders for name in names)
         return False
 
     def answers(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections import defaultdict
@@ -27,7 +26,7 @@ from shared.connection import direct
 from shared.errors import DigitqError
 from shared.keys import Priority
 from shared.liveness import Liveness
-from shared.prediction import Prediction
+from shared.prediction import Prediction, ends
 from shared.settings import Settings
 
 log = logging.getLogger("digitq.client")
@@ -203,7 +202,7 @@ class AsyncQueue(AsyncMany):
 
     def _hear(self, message: dict[str, Any]) -> None:
         if message["type"] == "message":
-            self._tell(id for id, *_ in json.loads(message["data"].decode("utf-8", "replace")))
+            self._tell(record["id"] for record in ends(message["data"]))
         elif message["type"] != "pong":
             self._tell(list(self._ears))  # something may have ended before we listened
 

@@ -17,34 +17,23 @@ RESET = "event: reset\ndata: {}\n\n"
 class Ended:
     """One ended record in the ring; its event is written when the first listener reads it."""
 
-    __slots__ = ("_event", "_owner", "_record", "_root")
+    __slots__ = ("_event", "_record", "_root", "owner")
 
-    def __init__(self, record: list[str], root: str) -> None:
+    def __init__(self, record: dict[str, str], root: str) -> None:
         self._record, self._event, self._root = record, "", root
-        self._owner: str | None = None
-
-    def _field(self, name: str) -> str:
-        flat = self._record
-        return dict(zip(flat[1::2], flat[2::2], strict=True)).get(name, "")
+        #: Whose it is: nobody else may hear of it.
+        self.owner = record.get("digitq_owner") or ""
 
     @property
     def token(self) -> str:
         """The event's id: when it ended by Redis's clock, and which; the same from every process."""
-        return f"{self._field('finished_at')}/{self._record[0]}"
-
-    @property
-    def owner(self) -> str:
-        """Whose it is: nobody else may hear of it."""
-        if self._owner is None:  # asked by each listener
-            self._owner = self._field("owner")
-        return self._owner
+        return f"{self._record['ended_at']}/{self._record['id']}"
 
     def event(self) -> str:
         """The event as it is sent."""
         if not self._event:
-            id, *flat = self._record
-            record = dict(zip(flat[::2], flat[1::2], strict=True))
-            self._event = as_event(Prediction.from_hash(id, record), self.token, self._root)
+            prediction = Prediction.from_record(self._record["id"], self._record)
+            self._event = as_event(prediction, self.token, self._root)
         return self._event
 
 

@@ -68,7 +68,7 @@ class Events:
 
     # ------------------------------------------------------------------ what the listening thread tells
 
-    def heard(self, ended: list[list[str]]) -> None:
+    def heard(self, ended: list[dict[str, str]]) -> None:
         """Keeps what has ended, and wakes those who listen."""
         with self._changed:
             self._ring.extend(Ended(record, self._root) for record in ended)

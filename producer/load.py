@@ -23,9 +23,9 @@ class Gauge:
     def __init__(self, store: Store) -> None:
         self._store = store
         #: The records that have ended, and when.
-        self._records: deque[tuple[float, list[str]]] = deque(maxlen=SAMPLES)
+        self._records: deque[tuple[float, dict[str, str]]] = deque(maxlen=SAMPLES)
 
-    def count(self, ended: list[list[str]]) -> None:
+    def count(self, ended: list[dict[str, str]]) -> None:
         """One message; quick, because it comes on the thread that wakes those who wait."""
         now = time.monotonic()
         self._records.extend((now, record) for record in ended)
@@ -37,7 +37,9 @@ class Gauge:
         except DigitqError as error:
             return {"redis": False, "reason": str(error)}
         since = time.monotonic() - WINDOW_SECONDS
-        totals = sorted(_total_ms(record) for at, record in list(self._records) if at >= since)
+        totals = sorted(
+            _total_ms(record) for at, record in list(self._records) if at >= since and record.get("created_at")
+        )
         return {**status, "p50_ms": percentile(totals, 0.5), "p95_ms": percentile(totals, 0.95)}
 
 
@@ -51,7 +53,6 @@ def percentile(ordered: list[float], share: float) -> float | None:
     return round(ordered[math.ceil(share * len(ordered)) - 1], 1) if ordered else None
 
 
-def _total_ms(record: list[str]) -> float:
-    fields = dict(zip(record[1::2], record[2::2], strict=True))
-    submitted, finished = (datetime.fromisoformat(fields[f"{at}_at"]) for at in ("submitted", "finished"))
+def _total_ms(record: dict[str, str]) -> float:
+    submitted, finished = (datetime.fromisoformat(record[at]) for at in ("created_at", "ended_at"))
     return (finished - submitted).total_seconds() * 1000

@@ -21,7 +21,7 @@ bp = Blueprint("pages", __name__)
 PAGE_WAIT_SECONDS = 2
 #: Bytes of the form that has a key: whoever sends it has shown none yet.
 MAX_KEY_FORM = 16 * 1024
-#: Why an answer is rejected, in plain words; a record of an older version does not say.
+#: Why an answer is rejected, in plain words; another model's worker may not say.
 REJECTED = {
     "low_confidence": "The model is too unsure about this picture",
     "not_a_digit": "This does not look like a digit",

@@ -6,7 +6,6 @@ of all (the event stream). Those that keep one of the server's threads take a se
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
@@ -19,7 +18,7 @@ from producer.inbox import Client, Inbox, ThreadInbox, run
 from producer.together import Errand, Together
 from shared import keys
 from shared.liveness import Liveness
-from shared.prediction import Prediction
+from shared.prediction import Prediction, ends
 from shared.store import Answer, Record, Store
 from shared.submission import Submission
 
@@ -36,8 +35,8 @@ SHORTEST_WAIT_SECONDS = 0.01
 class Feed(Protocol):
     """Hears of every end, on the listening thread: it has to be quick and must not raise."""
 
-    def heard(self, ended: list[list[str]]) -> None:
-        """The records of one message, each [id, field, value, …]."""
+    def heard(self, ended: list[dict[str, str]]) -> None:
+        """The records of one message, each with its `id`."""
 
     def missed(self) -> None:
         """Something may have ended that was not heard: the connection is new, or was lost."""
@@ -118,7 +117,7 @@ class Waiters:
                     client.watch(lambda: inbox.put(None))
                     continue
             if record:
-                return Prediction.from_hash(id, record)
+                return Prediction.from_record(id, record)
             if upload:
                 upload.quiet = False  # what was to be looked at now is looked at with the answer
                 if not upload.done:  # there is nothing to look at before it is handed in
@@ -213,11 +212,11 @@ class Waiters:
         if message and message["type"] == "subscribe":
             self._tell_all_to_look()  # something may have ended before we listened
         elif message and message["type"] == "message":
-            ended = json.loads(message["data"].decode("utf-8", "replace"))
+            ended = ends(message["data"])
             with self._lock:
-                for id, *flat in ended:
-                    for inbox in self._inboxes.get(id, ()):
-                        inbox.put(dict(zip(flat[::2], flat[1::2], strict=True)))
+                for record in ended:
+                    for inbox in self._inboxes.get(record["id"], ()):
+                        inbox.put(record)
             for feed in self._feeds:
                 feed.heard(ended)
 

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from producer.outbound import Unreachable, post
 from shared import VERSION
 from shared.errors import DigitqError
-from shared.prediction import Prediction, rfc3339
+from shared.prediction import Prediction, rfc3339, said
 from shared.settings import Settings
 from shared.store import DueWebhook, Store
 
@@ -127,7 +127,7 @@ class Deliverer:
             why = f"status {status}"
         except Unreachable as error:
             status, why = 0, str(error)
-        about = {"prediction_id": due.id, "request_id": due.record.get("request_id"), "tries": due.tries}
+        about = {"prediction_id": due.id, "request_id": asked(due).get("request_id"), "tries": due.tries}
         if 200 <= status < 300:
             self._store.end_webhook(due, "delivered")
         elif status == GONE or due.tries > len(self._delays):
@@ -152,15 +152,22 @@ def _kept_going() -> Iterator[None]:
 
 def send(due: DueWebhook, settings: Settings) -> int:
     """The receiver's status. Raises Unreachable."""
-    body = message(Prediction.from_hash(due.id, due.record), settings.root_path)
-    trace = due.record.get("traceparent")
+    body = message(Prediction.from_record(due.id, due.record), settings.root_path)
+    trace = asked(due).get("traceparent")
+    # By this its receiver knows a repetition; a picture that was put back ends again, and that is another message.
+    id = due.id if due.end == 1 else f"{due.id}.{due.end}"
     headers = {
         "Content-Type": "application/json",
         "User-Agent": f"digitq/{VERSION}",
         **({"traceparent": trace} if trace else {}),
-        **signed(due.id, int(time.time()), body, settings.webhook_secret),
+        **signed(id, int(time.time()), body, settings.webhook_secret),
     }
-    return post(due.record["callback_url"], body, headers, settings)
+    return post(due.url, body, headers, settings)
+
+
+def asked(due: DueWebhook) -> dict[str, str]:
+    """What came with the upload."""
+    return said(due.record.get("digitq_about"))
 
 
 def message(prediction: Prediction, root: str) -> bytes:

@@ -1,3 +1,3 @@
 """What both sides share: the protocol on Redis, the settings, the errors. It imports neither side."""
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"

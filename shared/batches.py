@@ -31,8 +31,9 @@ from shared.errors import (
 )
 from shared.ids import new_id
 from shared.keys import Priority
+from shared.prediction import theirs
 from shared.store import Store
-from shared.submission import ANYBODY, Caller, door, theirs
+from shared.submission import ANYBODY, Caller, door
 
 #: How long a chunk is kept that is not yet part of a batch: its producer may die before it has handed in the last one.
 STAGED_SECONDS = 120
@@ -120,15 +121,19 @@ class Batches:
         return self.fetch(first, caller.owner)
 
     def _commit(
-        self, id: str, total: int, count: int, priority: Priority, door: list[str], skipped: int = 0
+        self, id: str, total: int, count: int, priority: Priority, door: dict[str, str], skipped: int = 0
     ) -> tuple[str, str]:
         s = self._settings
         if total > (limit := s.queue_max_length):  # it would find the queue full for ever
             raise TooManyImages(f"The batch holds {total} images, and {limit} may wait at a time", limit=limit)
         others = [keys.queue(name) for name in keys.QUEUES if name != priority.queue]
-        args = [id, priority.queue, total, count, s.queue_max_length, s.result_ttl_seconds, keys.CHUNK_FUNCTION,
-                4 * s.job_timeout_seconds, s.max_attempts, *door, *self._store.rate, s.queue_max_bytes,
-                skipped]  # fmt: skip
+        rate, period = self._store.rate
+        args = redis_scripts.arguments(
+            id=id, queue=priority.queue, total=total, chunks=count, limit=s.queue_max_length,
+            max_bytes=s.queue_max_bytes, ttl=s.result_ttl_seconds, func=keys.CHUNK_FUNCTION,
+            timeout=4 * s.job_timeout_seconds, attempts=s.max_attempts, rate=rate, period=period, skipped=skipped,
+            **door,
+        )  # fmt: skip
         reply = self._store.run_safely("submit_batch", [keys.queue(priority.queue), *others], args)
         self._store.check_entered(reply)
         answer, *first = reply
@@ -140,7 +145,8 @@ class Batches:
 
     def _stage(self, id: str, batch: str, first: int, chunk: Chunk, notes: Mapping[str, str]) -> None:
         record = {"state": "queued", "batch": batch, "first": first, "count": chunk.count, "done": 0,
-                  "names": json.dumps(chunk.names) if chunk.names else "", **notes}  # fmt: skip
+                  "names": json.dumps(chunk.names) if chunk.names else "",
+                  "about": json.dumps(dict(notes))}  # fmt: skip
 
         def write() -> None:
             with redis_errors(), self._client.pipeline() as pipeline:
@@ -164,13 +170,13 @@ class Batches:
         Raises NotFound, Expired, Lost, RedisUnavailable.
         """
         try:
-            reply = self._store.run("fetch_batch", [], [id, self._settings.result_ttl_seconds])
+            reply = self._store.tell("fetch_batch", id=id, ttl=self._settings.result_ttl_seconds)
         except WritesRefused:
             [reply] = self._store.read_hashes([id], keys.batch)
         record = redis_scripts.pairs(reply)
         if not record:
             raise self._store.missing(id, "batch")
-        if record["state"] == "forgotten" or not theirs(record, owner):
+        if record["state"] == "forgotten" or not theirs(record, owner, "owner"):
             raise NotFound("There is no such batch")
         return Batch.from_fields(id, record)
 
@@ -246,8 +252,9 @@ class Batches:
         """Takes back what waits, or forgets an ended batch. Raises StillRunning, and what fetch raises."""
         state, count, changed = self.fetch(id, owner).state, self._count(id), 0
         for first in range(0, count, CANCELLED_AT_ONCE):
-            args = [id, self._settings.result_ttl_seconds, state.value, first, first + CANCELLED_AT_ONCE - 1]
-            changed += self._store.run("cancel_batch", [], args)
+            last = first + CANCELLED_AT_ONCE - 1
+            ttl = self._settings.result_ttl_seconds
+            changed += self._store.tell("cancel_batch", id=id, ttl=ttl, state=state.value, first=first, last=last)
         if not changed and state is BatchState.RUNNING:
             raise StillRunning("All that is left of the batch is running")
 
@@ -259,7 +266,7 @@ class Batches:
 
     def start(self, id: str) -> str:
         """Starts a chunk on RQ's own path. Returns the attempt; "0" for one that has ended."""
-        return str(self._store.run("chunk", [], ["start", id, self._settings.result_ttl_seconds]).decode())
+        return str(self._store.tell("chunk", step="start", id=id, ttl=self._settings.result_ttl_seconds).decode())
 
     def pack(self, id: str) -> bytes:
         """The packed pictures; empty where they are gone."""
@@ -274,23 +281,27 @@ class Batches:
 
     def note(self, id: str, attempt: str, rows: Rows, suspect: str = "", held: Held | None = None) -> bool:
         """Keeps results, and which picture comes next if it is to be blamed. False: the chunk is not ours any more."""
-        return bool(self._store.run("chunk", [], self._args("note", id, attempt, rows, suspect, held)))
+        return bool(self._write("note", id, attempt, rows, held, suspect=suspect))
 
     def finish(self, id: str, attempt: str, rows: Rows, held: Held | None = None, seconds: float = 0) -> int:
         """Ends a chunk with its last results, and the RQ job of a claim. 0: fenced off; or DEPENDENTS."""
-        args = self._args("finish", id, attempt, rows, "", held)
+        ends: dict[str, Any] = {"suspect": ""}
         if held is not None:
             value = b64encode(json.dumps(summary(id)).encode()).decode()
-            args += [held.claim.result_ttl, held.claim.failure_ttl, value, "", seconds, held.claim.claimed_at]
-        return int(self._store.run("chunk", [], args))
+            ends |= {"result_ttl": held.claim.result_ttl, "failure_ttl": held.claim.failure_ttl, "value": value,
+                     "claimed_at": held.claim.claimed_at, "seconds": seconds}  # fmt: skip
+        return self._write("finish", id, attempt, rows, held, **ends)
 
-    def _args(self, step: str, id: str, attempt: str, rows: Rows, suspect: str, held: Held | None) -> list[Any]:
-        lease = self._settings.lease_seconds
+    def _write(self, step: str, id: str, attempt: str, rows: Rows, held: Held | None, **more: Any) -> int:
         found = sum(state_of(row) == "succeeded" for row in rows.values())
         text = json.dumps(rows, separators=(",", ":")) if rows else ""
-        fence = [held.worker, held.claim.execution, held.claim.queue] if held else [""] * 3
-        return [step, id, self._settings.result_ttl_seconds, attempt, min(rows, default=0), text, found,
-                len(rows) - found, suspect, *fence, min(1.0, lease / 5)]  # fmt: skip
+        if held is not None:
+            more |= {"worker": held.worker, "execution": held.claim.execution, "queue": held.claim.queue}
+        args = redis_scripts.arguments(
+            step=step, id=id, ttl=self._settings.result_ttl_seconds, attempt=attempt, start=min(rows, default=0),
+            succeeded=found, failed=len(rows) - found, margin=min(1.0, self._settings.lease_seconds / 5), **more,
+        )  # fmt: skip
+        return int(self._store.run("chunk", [], [*args, text]))
 
 
 def state_of(row: Row) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from shared.prediction import Outcome
+from shared.prediction import Outcome, said
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,60 +30,99 @@ class Claim:
     failure_ttl: str
     #: True for a chunk of a batch: `image` then is the pack.
     chunk: bool = False
-    #: Of the request that it came with, for the log; empty where there was none.
-    request_id: str = ""
-    traceparent: str = ""
-    #: When it was claimed, Unix seconds.
-    claimed_at: str = ""
+    #: What was noted when it was submitted, JSON; empty where nothing was.
+    about: str = ""
+    owner: str = ""
     #: When it was submitted, RFC 3339; empty where nobody has noted it.
     submitted_at: str = ""
+    #: When it was claimed, RFC 3339 and Unix seconds.
+    started_at: str = ""
+    claimed_at: str = ""
     #: Why it cannot be run: a key of it holds what it should not. Empty where it can.
     error: str = ""
 
     def asked(self) -> dict[str, str]:
         """The request that it came with, as fields of the log."""
-        return {"request_id": self.request_id, "traceparent": self.traceparent}
+        about = said(self.about)
+        return {name: str(about.get(name, "")) for name in ("request_id", "traceparent")}
+
+    @property
+    def traceparent(self) -> str:
+        """The trace that it came with; empty where there was none."""
+        return self.asked()["traceparent"]
 
     @classmethod
-    def from_reply(cls, reply: Sequence[bytes]) -> Claim:
-        """Reads one row of claim.lua's answer."""
-        id, execution, queue, kind, data, image, attempt, timeout, result_ttl, failure_ttl, *asked = reply
+    def from_reply(cls, reply: Sequence[Any]) -> list[Claim]:
+        """Reads claim.lua's answer."""
+        if not reply:
+            return []
+        started_at, claimed_at, *rows = reply
+        when = started_at.decode(), claimed_at.decode()
+        return [cls._from_row(row, *when) for row in rows]
+
+    @classmethod
+    def _from_row(cls, row: Sequence[bytes], started_at: str, claimed_at: str) -> Claim:
+        id, execution, queue, kind, data, image, attempt, timeout, result_ttl, failure_ttl, *asked, error = row
+        about, owner, submitted_at = (text.decode("utf-8", "replace") for text in asked)
         return cls(id.decode(), execution.decode(), queue.decode(), kind == b"batch", data, image, int(attempt),
-                   timeout.decode(), result_ttl.decode(), failure_ttl.decode(), kind == b"chunk",
-                   *(text.decode("utf-8", "replace") for text in asked))  # fmt: skip
+                   timeout.decode(), result_ttl.decode(), failure_ttl.decode(), kind == b"chunk", about, owner,
+                   submitted_at, started_at, claimed_at, error.decode("utf-8", "replace"))  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a batch has in common: the model, the preprocessing, and how long both took (ms)."""
+
+    model: str = ""
+    preprocessing: str = ""
+    size: int = 1
+    preprocess_ms: float = 0.0
+    inference_ms: float = 0.0
+
+    def fields(self, position: int) -> dict[str, Any]:
+        """What is noted of it for one of its pictures."""
+        ms = [self.preprocess_ms, self.inference_ms]
+        return {"model": self.model, "preprocessing": self.preprocessing, "batch": [self.size, position], "ms": ms}
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """How one claim ended: with an outcome, or as `failed`/`expired` with an error's code and message."""
+    """How one claim ended: with an outcome, or with an error's code and message."""
 
     claim: Claim
     #: Base64 JSON of the return value, or empty.
     value: str
     #: Base64 of the compressed traceback, as RQ stores it, or empty.
     exception: str
-    state: str
     outcome: Outcome | None = None
     error: tuple[str, str] = ("", "")
 
-    def to_args(self, position: int) -> list[Any]:
-        """The values that finish.lua expects for one picture."""
-        claim, found = self.claim, self.outcome
-        rq = [claim.id, claim.execution, claim.queue, claim.result_ttl, claim.failure_ttl, self.value, self.exception]
-        record = [""] * 6 if found is None else list(outcome_fields(found).values())
-        return [*rq, self.state, *record, *self.error, found.input if found else "", position, claim.claimed_at]
+    def to_row(self, ran: Ran, position: int) -> dict[str, Any]:
+        """What finish.lua expects for one picture."""
+        claim = self.claim
+        found = note_of(self.outcome or self.error, ran, position)
+        status = "failed" if self.exception else "finished"
+        told = {"id": claim.id, "status": status, "created_at": claim.submitted_at, "started_at": claim.started_at,
+                "digitq_run": f"{claim.attempt}:", "digitq_owner": claim.owner, "digitq_about": claim.about,
+                "digitq_found": found.decode()}  # fmt: skip
+        return {
+            "id": claim.id, "execution": claim.execution, "queue": claim.queue, "result_ttl": claim.result_ttl,
+            "failure_ttl": claim.failure_ttl, "claimed_at": claim.claimed_at, "value": self.value,
+            "exception": self.exception, "found": found,
+            "input": compressed(self.outcome.input) if self.outcome else b"",
+            "news": orjson.dumps(told) if claim.batchable else b"",
+        }  # fmt: skip
 
 
-def outcome_fields(found: Outcome) -> dict[str, Any]:
-    """What an outcome adds to the record, in the order of finish.lua."""
-    return {
-        "digit": found.digit,
-        "confidence": float(found.confidence),  # NumPy's floats are no text that reads as a number
-        "probabilities": as_json(found.probabilities),
-        "decision": found.decision,
-        "reason": found.reason or "",
-        "warnings": as_json(found.warnings),
-    }
+def note_of(found: Outcome | tuple[str, str], ran: Ran, position: int = 0) -> bytes:
+    """What is noted of a picture in its job, as JSON: what was found in it, or an error's code and message."""
+    noted = {"error": found} if isinstance(found, tuple) else found.noted()
+    return as_json(noted | ran.fields(position))
+
+
+def compressed(pixels: bytes) -> bytes:
+    """The 28x28 that the model saw, as it is kept: a quarter of its size, for 14 us."""
+    return zlib.compress(pixels, 1)
 
 
 def as_json(value: Any) -> bytes:

@@ -110,7 +110,8 @@ def server_options(folder: Path, socket: Path, maxmemory: int) -> dict[str, str]
         "port": "0", "unixsocket": str(socket), "unixsocketperm": "700", "dir": str(folder), "save": "",
         "appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction",
         "maxmemory": str(maxmemory),
-        "stream-node-max-bytes": "512",  # RQ keeps a stream for each result: 4 kB each, otherwise
+        # RQ keeps a stream for each result (4 kB each, otherwise), and a job is a hash with values of up to 300 bytes.
+        "stream-node-max-bytes": "512", "hash-max-listpack-value": "1024",
         "logfile": str(folder / "server.log"), "daemonize": "no",
     }  # fmt: skip
 

@@ -2,26 +2,29 @@
 
 | key                      | type    | holds                                                     | lives              |
 |--------------------------|---------|-----------------------------------------------------------|--------------------|
+| rq:job:{id}              | hash    | RQ's job, and in `digitq_*` what else is known of it      | 2 x, then 1 x TTL  |
 | digitq:image:{id}        | string  | the picture's bytes as uploaded                           | TTL, then 1 x TTL  |
-| digitq:prediction:{id}   | hash    | the record: state, digit, decision, reason, times, error  | 2 x, then 1 x TTL  |
-| digitq:input:{id}        | string  | the 28x28 bytes that the model saw                        | result TTL         |
+| digitq:input:{id}        | string  | the 28x28 bytes that the model saw, zlib                  | TTL from the end   |
+| digitq:callback:{id}     | hash    | URL and owner, and what came of the calls                 | as the job         |
+| digitq:gone:{id}         | hash    | of a job that was deleted: forgotten, or lost             | TTL                |
 | digitq:batch:{id}        | hash    | a batch: state, total, how many succeeded, failed, times  | 2 x, then 1 x TTL  |
 | digitq:chunk:{id}        | string  | up to 256 pictures of a batch, packed (`shared/chunks`)   | until it has ended |
 | digitq:results:{id}      | hash    | a chunk: state, names, attempt, rows of results as JSON   | as the batch       |
-| digitq:bulk              | string  | how many pictures wait in chunks, beyond one for each job | 2 x result TTL     |
-| digitq:open              | zset    | what has not ended, and when it was looked at (Unix s)    | 2 x result TTL     |
-| digitq:skipped:{queue}   | set     | jobs taken back that still stand deep in a long queue     | 2 x result TTL     |
-| digitq:ended             | stream  | ids in the order in which they ended, by script run       | result TTL         |
-| digitq:evicted           | string  | everything that ended until then may be gone (Unix s)     | result TTL         |
-| digitq:bytes             | hash    | bytes of pictures that have not ended, by expiry's slot   | 3 x result TTL     |
-| digitq:recent            | stream  | one entry per accepted picture, the newest 10,000         | result TTL         |
-| digitq:recent:{owner}    | stream  | the same for the pictures of one API key                  | result TTL         |
-| digitq:idempotency:{key} | hash    | id and fingerprint of what was submitted under this key   | 2 x TTL, max. 24 h |
+| digitq:bulk              | string  | how many pictures wait in chunks, beyond one for each job | 2 x TTL            |
+| digitq:open              | zset    | whose end has not been told, and when it was looked at    | 2 x TTL            |
+| digitq:accepted          | hash    | of each such picture `slot:bytes:owner`                   | 2 x TTL            |
+| digitq:skipped:{queue}   | set     | jobs taken back that still stand deep in a long queue     | 2 x TTL            |
+| digitq:ended             | stream  | ids in the order in which they ended, by script run       | TTL                |
+| digitq:evicted           | string  | everything that ended until then may be gone (Unix s)     | TTL                |
+| digitq:bytes             | hash    | bytes of pictures that have not ended, by expiry's slot   | 3 x TTL            |
+| digitq:recent            | zset    | the newest 10,000 ids, and when they came (Unix us)       | TTL                |
+| digitq:recent:{owner}    | zset    | the same for the pictures of one API key                  | TTL                |
+| digitq:idempotency:{key} | hash    | id and fingerprint of what was submitted under this key   | as the job, <= 24 h|
 | digitq:rate:{client}     | string  | when the bucket of a client that is limited will be full  | until then         |
-| digitq:events            | channel | JSON list of what has just ended: [id, field, value, …]  | is not stored      |
-| digitq:webhooks          | zset    | whose callback is due, and when (Unix s)                  | result TTL         |
-| digitq:parked:{party}    | zset    | those of a party that has as many calls as it may         | as the record      |
-| digitq:parties           | zset    | the parties that have such, and when each was served      | as the record      |
+| digitq:events            | channel | JSON: the records that have just ended, and when          | is not stored      |
+| digitq:webhooks          | zset    | whose callback is due, and when (Unix s)                  | TTL                |
+| digitq:parked:{party}    | zset    | those of a party that has as many calls as it may         | as the callback    |
+| digitq:parties           | zset    | the parties that have such, and when each was served      | as the callback    |
 | digitq:workers           | zset    | worker name, and until when it counts as alive (Unix s)   | 1 h after a beat   |
 | digitq:model             | string  | card of the model that the last worker to beat serves     | 1 h after a beat   |
 | digitq:flow:{slot}       | hash    | pictures that arrived and ended in these five seconds     | a minute           |
@@ -30,8 +33,7 @@
 | digitq:ready             | string  | written by /readyz to see that Redis accepts writes       | 10 seconds         |
 
 RQ's own keys that the scripts write, as RQ 3.0 writes them: rq:queues, rq:queue:{queue}, rq:job:{id}, rq:wip:{queue},
-rq:finished:{queue}, rq:failed:{queue}, rq:canceled:{queue}, rq:deferred:{queue}, rq:execution:{id}:{execution},
-rq:executions:{id}, rq:results:{id}, rq:worker:{worker}, rq:worker:{worker}:executions.
+rq:finished:{queue}, rq:failed:{queue}, rq:canceled:{queue}, rq:deferred:{queue}, rq:results:{id}, rq:worker:{worker}.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ EVENTS = "digitq:events"
 RECENT = "digitq:recent"
 BULK = "digitq:bulk"
 OPEN = "digitq:open"
+ACCEPTED = "digitq:accepted"
 WORKERS = "digitq:workers"
 MODEL = "digitq:model"
 EVICTED = "digitq:evicted"
@@ -80,9 +83,14 @@ def image(id: str) -> str:
     return f"digitq:image:{id}"
 
 
-def prediction(id: str) -> str:
-    """The record."""
-    return f"digitq:prediction:{id}"
+def job(id: str) -> str:
+    """The record: RQ's job, with our fields beside RQ's."""
+    return f"rq:job:{id}"
+
+
+def callback(id: str) -> str:
+    """Who is to be called when a picture has ended."""
+    return f"digitq:callback:{id}"
 
 
 def skipped(queue: str) -> str:
@@ -101,7 +109,7 @@ def rate(client: str) -> str:
 
 
 def model_input(id: str) -> str:
-    """What the model saw."""
+    """What the model saw, compressed."""
     return f"digitq:input:{id}"
 
 

@@ -1,8 +1,8 @@
-"""The prediction: what the record in Redis holds and what the outside reads."""
+"""The prediction: what RQ's job and our fields in its hash say, and what the outside reads."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -12,10 +12,11 @@ from typing import Any, Protocol
 import orjson
 
 from shared.errors import PredictionFailed
+from shared.ids import issued_at
 
 
 class State(StrEnum):
-    """Where a prediction stands. Terminal states never change."""
+    """Where a prediction stands. A terminal state changes only where an operator puts the job back."""
 
     #: Accepted and waiting for a worker.
     QUEUED = "queued"
@@ -53,15 +54,76 @@ class Outcome:
     digitness: float = 1.0
 
     def summary(self) -> dict[str, Any]:
-        """The return value of the RQ job."""
-        return {
+        """The return value of the RQ job, short: the rest is in the job's `digitq_found`."""
+        return {"digit": self.digit, "confidence": rounded(self.confidence), "decision": self.decision}
+
+    def noted(self) -> dict[str, Any]:
+        """What is kept of it, with six significant digits; what is usual is left out."""
+        found: dict[str, Any] = {
             "digit": self.digit,
-            "confidence": self.confidence,
-            "probabilities": list(self.probabilities),
+            "confidence": rounded(self.confidence),
+            "probabilities": [rounded(share) for share in self.probabilities],
             "decision": self.decision,
-            "reason": self.reason,
-            "warnings": list(self.warnings),
         }
+        if self.reason:
+            found["reason"] = self.reason
+        if self.warnings:
+            found["warnings"] = self.warnings
+        return found
+
+
+def rounded(number: float) -> float:
+    """To six significant digits, which is more than float32 arithmetic means."""
+    return float(f"{number:.6g}")
+
+
+#: What is read and told of a picture: fields of RQ's job, and ours in its hash. RQ leaves alone what it does not know.
+#: `digitq_run` is "attempt:execution"; `digitq_about` what came with the upload and `digitq_found` what was found or an
+#: error, both JSON.
+RECORD = (
+    "status", "created_at", "started_at", "ended_at", "digitq_run", "digitq_owner", "digitq_about", "digitq_found",
+)  # fmt: skip
+_STATES = {
+    "started": State.RUNNING, "finished": State.SUCCEEDED, "failed": State.FAILED,
+    "canceled": State.CANCELLED, "stopped": State.CANCELLED,
+}  # fmt: skip
+_POISON = ("poison", "Every worker that took this picture died or lost it.")
+_NO_ANSWER = ("lost", "The job ended without an answer.")
+
+
+def state_of(record: Mapping[str, str]) -> tuple[State, dict[str, Any]]:
+    """The state that clients see, from RQ's status alone, and what was found: with an `error` where it failed.
+
+    What an earlier run has left in the record is none of a job that somebody has put back.
+    """
+    state = _STATES.get(record["status"], State.QUEUED)  # queued, scheduled, deferred, and what else RQ waits for
+    found = said(record.get("digitq_found"))
+    if state is State.SUCCEEDED and "digit" not in found:
+        state, found = State.FAILED, {"error": _NO_ANSWER, **found}
+    if state is State.FAILED:
+        found.setdefault("error", _POISON)
+        return (State.EXPIRED if found["error"][0] == "expired" else state), found
+    return state, found if state is State.SUCCEEDED else {}
+
+
+def said(text: str | None) -> dict[str, Any]:
+    """The JSON object in a field; empty where there is none, and where somebody has put something else there."""
+    try:
+        found = orjson.loads(text) if text else {}
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def ends(message: bytes) -> list[dict[str, str]]:
+    """The records in a message of `digitq:events`, each with its `id`; when they ended stands there once for all."""
+    told = orjson.loads(message)
+    return [{"ended_at": told["ended_at"], **record} for record in told["ended"]]
+
+
+def theirs(record: Mapping[str, Any], owner: str | None, field: str = "digitq_owner") -> bool:
+    """Whether a record is this owner's; None: whoever looks is at Redis itself, and sees everything."""
+    return owner is None or (record.get(field) or "") == owner
 
 
 class Source(Protocol):
@@ -133,31 +195,33 @@ class Prediction:
                    source=source, **plain, **times)  # type: ignore[arg-type]  # fmt: skip
 
     @classmethod
-    def from_hash(cls, id: str, record: Mapping[str, str], queue_position: int | None = None) -> Prediction:
-        """Reads a record as `digitq:prediction:{id}` holds it; a missing field is None."""
-        get = record.get
-        submitted, started, finished = (_seconds(get(at)) for at in ("submitted_at", "started_at", "finished_at"))
+    def from_record(cls, id: str, record: Mapping[str, str], queue_position: int | None = None) -> Prediction:
+        """Reads the fields of RECORD; a missing one is None."""
+        state, found = state_of(record)
+        get, batch = record.get, found.get("batch")
+        submitted, started, finished = (_seconds(get(at)) for at in ("created_at", "started_at", "ended_at"))
+        finished = finished if state.terminal else None
+        attempt = (get("digitq_run") or "").partition(":")[0]
+        error = dict(zip(("code", "message"), found["error"], strict=True)) if "error" in found else None
         return cls(
             id=id,
-            state=State(record["state"]),
-            filename=get("filename") or None,
-            digit=int(record["digit"]) if get("digit") else None,
-            confidence=float(record["confidence"]) if get("confidence") else None,
-            probabilities=orjson.loads(record["probabilities"]) if get("probabilities") else None,
-            decision=get("decision") or None,
-            reason=get("reason") or None,
-            warnings=orjson.loads(record["warnings"]) if get("warnings") else [],
-            model=get("model") or None,
-            preprocessing=get("preprocessing") or None,
-            attempt=int(get("attempt") or 0),
-            batch={"size": int(record["batch_size"]), "position": int(record["batch_position"])}
-            if get("batch_size")
-            else None,
-            submitted_at=submitted,
+            state=state,
+            filename=said(get("digitq_about")).get("filename"),
+            digit=found.get("digit"),
+            confidence=found.get("confidence"),
+            probabilities=found.get("probabilities"),
+            decision=found.get("decision"),
+            reason=found.get("reason"),
+            warnings=found.get("warnings") or [],
+            model=found.get("model") or None,
+            preprocessing=found.get("preprocessing") or None,
+            attempt=int(attempt) if started and attempt.isdigit() else 0,
+            batch={"size": batch[0], "position": batch[1]} if batch else None,
+            submitted_at=submitted if submitted is not None else issued_at(id),
             started_at=started,
             finished_at=finished,
-            timings_ms=_timings(record, submitted, started, finished),
-            error={"code": record["error_code"], "message": get("error_message") or ""} if get("error_code") else None,
+            timings_ms=_timings(found.get("ms") or (0, 0), submitted, started, finished),
+            error=error,
             queue_position=queue_position,
         )
 
@@ -207,7 +271,7 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _timings(
-    record: Mapping[str, str], submitted: float | None, started: float | None, finished: float | None
+    measured: Sequence[float], submitted: float | None, started: float | None, finished: float | None
 ) -> dict[str, float] | None:
     """Stages that add up to the total; None until the prediction has been through all of them.
 
@@ -215,7 +279,7 @@ def _timings(
     """
     if submitted is None or started is None or finished is None:
         return None
-    preprocess, inference = float(record.get("preprocess_ms") or 0), float(record.get("inference_ms") or 0)
+    preprocess, inference = measured
     queue, total = (started - submitted) * 1000, (finished - submitted) * 1000
     store = total - queue - preprocess - inference
     stages = {"queue": queue, "preprocess": preprocess, "inference": inference, "store": store, "total": total}

@@ -1,12 +1,14 @@
-"""The Lua scripts in `scripts/`, ready to call. Each opens with its keys, arguments and answer."""
+"""The Lua scripts in `scripts/`, ready to call. Each opens with its keys, arguments by name, and answer."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import orjson
 import redis
 from redis.commands.core import Script
 
@@ -27,6 +29,14 @@ def source(name: str) -> str:
 def register(client: redis.Redis) -> dict[str, Script]:
     """Every script by name, bound to the client. Redis learns them on first use, and again after a restart."""
     return {name: client.register_script(source(name)) for name in NAMES}
+
+
+def arguments(rows: Sequence[Mapping[str, Any]] | None = None, /, **named: Any) -> list[Any]:
+    """What a script is told: its arguments by name, and rows that all have the same columns."""
+    if rows is None:
+        return [orjson.dumps(named)]
+    columns = list(rows[0]) if rows else []
+    return [orjson.dumps({**named, "columns": columns}), *(value for row in rows for value in row.values())]
 
 
 def pairs(flat: list[Any]) -> dict[str, str]:

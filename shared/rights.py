@@ -36,38 +36,40 @@ def _each(command: str, prefixes: str) -> tuple[Command, ...]:
     return tuple((command, _on(prefix)) for prefix in prefixes.split())
 
 
-_RECORDS = "digitq:prediction:* digitq:input:* digitq:batch:* digitq:chunk:* digitq:results:*"
-_P, _Z, _L, _STREAM = _on("digitq:prediction:*"), "digitq:recovery", _on("rq:queue:digitq*"), _on("rq:results:*")
+_RECORDS = "digitq:gone:* digitq:callback:* digitq:input:* digitq:batch:* digitq:chunk:* digitq:results:*"
+_P, _Z, _L, _STREAM = _on("digitq:gone:*"), "digitq:recovery", _on("rq:queue:digitq*"), _on("rq:results:*")
 _SHARED: tuple[Command, ...] = (
     *_each("DEL", f"{_RECORDS} digitq:bulk digitq:open digitq:skipped:* digitq:recent digitq:webhooks digitq:flow:*"),
-    *_each("DEL", "digitq:ended digitq:evicted digitq:bytes rq:queues rq:queue:digitq* rq:job:* rq:results:*"),
-    *_each("DEL", "rq:canceled:digitq* rq:finished:digitq* rq:failed:digitq* rq:scheduled:digitq*"),
+    *_each("DEL", "digitq:accepted digitq:ended digitq:evicted digitq:bytes rq:queues rq:queue:digitq* rq:job:*"),
+    *_each("DEL", "rq:results:* rq:canceled:digitq* rq:finished:digitq* rq:failed:digitq* rq:scheduled:digitq*"),
     ("EXISTS", _P), ("EXPIRE", _P, "1"), ("TTL", _P), ("GET", _P), ("SET", _P, "1"), ("HGET", _P, "x"),
     ("HMGET", _P, "x"), ("HGETALL", _P), ("HEXISTS", _P, "x"), ("HSET", _P, "x", "1"), ("HDEL", _P, "x"),
     ("HINCRBY", _P, "x", "1"), ("LLEN", _L), ("LINDEX", _L, "0"), ("LPOS", _L, "x"), ("LRANGE", _L, "0", "0"),
     ("LREM", _L, "0", "x"), ("RPUSH", _L, "x"), ("SADD", "rq:queues", "x"), ("SCARD", "rq:queues"), ("STRLEN", _P),
-    ("XADD", _STREAM, "*", "x", "1"), ("XRANGE", _STREAM, "-", "+"), ("XREVRANGE", _STREAM, "+", "-"),
+    ("XADD", _STREAM, "*", "x", "1"), ("XRANGE", _STREAM, "-", "+"),
     ("XDEL", _STREAM, "0-1"), ("ZADD", "digitq:open", "1", "x"), ("ZREM", "digitq:open", "x"),
     ("ZCARD", "digitq:open"), ("ZSCORE", "digitq:open", "x"), ("ZRANGEBYSCORE", "digitq:open", "0", "0"),
-    ("ZREMRANGEBYSCORE", "digitq:open", "0", "0"),
+    ("ZREMRANGEBYSCORE", "digitq:open", "0", "0"), ("ZREMRANGEBYRANK", "digitq:recent", "0", "0"),
 )  # fmt: skip
 _PRODUCER: tuple[Command, ...] = (
     *_each("DEL", "digitq:image:* digitq:recent:* digitq:rate:* digitq:idempotency:* digitq:parked:* digitq:parties"),
     *_each("DEL", "digitq:ready"),
     *_each("EXISTS", "digitq:workers digitq:model digitq:refused rq:wip:digitq* rq:worker:*"),
     ("GETRANGE", _P, "0", "0"), ("INCRBY", _P, "1"), ("DECRBY", _P, "1"), ("HKEYS", _P),
-    ("SMISMEMBER", "rq:queues", "x"), ("XLEN", _STREAM),
+    ("SMISMEMBER", "rq:queues", "x"), ("ZREVRANGEBYSCORE", "digitq:recent", "0", "0"),
 )  # fmt: skip
 _WORKER: tuple[Command, ...] = (
     *_each("DEL", "digitq:image:* digitq:idempotency:* digitq:workers digitq:model digitq:refused digitq:recovery"),
     *_each("DEL", "rq:wip:digitq* rq:worker:* rq:workers rq:execution:*"),
     *_each("GET", "digitq:image:* digitq:idempotency:*"),
-    ("EXPIRE", _on("digitq:image:*"), "1"), ("PUBLISH", _on("rq:pubsub:*"), ""),
+    ("EXPIRE", _on("digitq:image:*"), "1"), ("EXPIRE", _on("digitq:idempotency:*"), "1"),
+    ("PUBLISH", _on("rq:pubsub:*"), ""),
     ("PERSIST", _Z), ("TYPE", _Z), ("SETEX", _Z, "1", "x"), ("SETNX", _Z, "x"), ("INCR", _Z), ("INCRBY", _Z, "1"),
     ("DECRBY", _Z, "1"), ("HSETNX", _Z, "x", "1"), ("HINCRBYFLOAT", _Z, "x", "1"), ("LPUSH", _L, "x"), ("LPOP", _L),
     ("LTRIM", _L, "0", "0"), ("LMOVE", _L, _L, "LEFT", "LEFT"), ("BLMOVE", _L, _L, "LEFT", "LEFT", "1"),
     ("SREM", "rq:workers", "x"), ("SISMEMBER", "rq:workers", "x"), ("SMEMBERS", "rq:workers"),
-    ("XTRIM", _STREAM, "MAXLEN", "1"), ("ZRANGE", _Z, "0", "0"), ("ZREVRANGE", _Z, "0", "0"),
+    ("XTRIM", _STREAM, "MAXLEN", "1"), ("XREVRANGE", _STREAM, "+", "-"), ("ZMSCORE", _Z, "x"),
+    ("ZRANGE", _Z, "0", "0"), ("ZREVRANGE", _Z, "0", "0"),
 )  # fmt: skip
 
 #: Who needs what: the web process with `Queue` and the command line, and a worker.

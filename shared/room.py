@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +67,7 @@ class Room:
     `look` asks Redis for its Memory, `step` calls evict.lua with its arguments.
     """
 
-    def __init__(self, look: Callable[[], Memory], step: Callable[[Sequence[Any]], Any], ttl_seconds: int) -> None:
+    def __init__(self, look: Callable[[], Memory], step: Callable[..., Any], ttl_seconds: int) -> None:
         self._look, self._step, self._ttl_seconds = look, step, ttl_seconds
         self._memory: Memory | None = None
         self._free, self._look_at = 0.0, float("-inf")
@@ -148,11 +148,11 @@ class Room:
         return self._evict(ROOM_SHARE, ROOM_SHARE, URGENT_SECONDS, more)
 
     def _evict(self, begin: float, stop: float, kept_seconds: float, more: int = 0) -> int:
-        args = [max(begin, 0.01), max(stop, 0.01), kept_seconds, self._ttl_seconds, AT_ONCE, UNCALLED_SECONDS, more,
-                FRESH_SECONDS]  # fmt: skip
+        args = {"begin": max(begin, 0.01), "stop": max(stop, 0.01), "fresh": kept_seconds, "ttl": self._ttl_seconds,
+                "most": AT_ONCE, "uncalled": UNCALLED_SECONDS, "more": more, "batch_fresh": FRESH_SECONDS}  # fmt: skip
         deleted, left, end = 0, True, time.monotonic() + CALL_SECONDS
         while left and time.monotonic() < end:
-            now, left = self._step(args)
+            now, left = self._step(**args)
             deleted += now
         self._tell(deleted)
         return deleted

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import redis
 
 from shared import keys, redis_scripts
 from shared.acks import acknowledged
-from shared.claims import Claim, Finish
+from shared.claims import Claim, Finish, Ran, compressed
 from shared.connection import connect as connect
 from shared.connection import redis_errors
 from shared.errors import (
@@ -32,17 +33,16 @@ from shared.errors import (
     RateLimited,
     RedisUnavailable,
     StillRunning,
-    WritesRefused,
 )
 from shared.ids import issued_at, new_id
 from shared.keys import Priority
 from shared.load import Load
-from shared.prediction import Prediction, State
+from shared.prediction import RECORD, Prediction, State, theirs
 from shared.redis_failures import answered
 from shared.room import Memory, Room
 from shared.server_check import ServerCheck
 from shared.settings import Settings
-from shared.submission import ANYBODY, Caller, Submission, theirs
+from shared.submission import ANYBODY, Caller, Submission
 
 log = logging.getLogger("digitq.redis")
 
@@ -63,18 +63,20 @@ T = TypeVar("T")
 #: submit.lua's for one picture.
 Answer = Sequence[Any]
 #: fetch.lua's for one id.
-Record = list[bytes]
+Record = list[bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
 class DueWebhook:
-    """A prediction whose callback is due, and the how manieth try this is."""
+    """A prediction whose callback is due, and the how manieth try this is to tell its how manieth end."""
 
     id: str
     tries: int
-    record: dict[str, str]
+    end: int
+    url: str
     #: Whose calls count together: `key:` and the owner, or `host:` and the receiver where nobody has a key.
     party: str
+    record: dict[str, str]
 
 
 class Store:
@@ -84,7 +86,7 @@ class Store:
         self.client = client
         self.settings = settings
         self._scripts = redis_scripts.register(client)
-        self._room = Room(self.memory, lambda args: self.run("evict", [], args), settings.result_ttl_seconds)
+        self._room = Room(self.memory, lambda **args: self.tell("evict", **args), settings.result_ttl_seconds)
         #: What is wrong with the server, now.
         self.server = ServerCheck(client, settings)
         #: Whether nothing is accepted that the server would lose; otherwise it is only logged.
@@ -124,6 +126,10 @@ class Store:
         """Calls one of `scripts/`, whose head says what it wants and answers."""
         with redis_errors():
             return self._scripts[name](keys=keys, args=args)
+
+    def tell(self, name: str, rows: Sequence[Mapping[str, Any]] | None = None, /, **named: Any) -> Any:
+        """`run` for a script without keys, with its arguments by name."""
+        return self.run(name, [], redis_scripts.arguments(rows, **named))
 
     # ------------------------------------------------------------------ memory
 
@@ -178,7 +184,7 @@ class Store:
     ) -> Prediction:
         """Accepts one picture whole or not at all; returns it as queued, or the first one under the same key.
 
-        `notes` are kept in the record: `request_id` and `traceparent` for logs, `callback_url` to call in the end.
+        `notes` are kept with it: `request_id` and `traceparent` for logs, `callback_url` to call in the end.
         Raises QueueFull, RateLimited, IdempotencyMismatch, RedisUnavailable.
         """
         picture = Submission(id or new_id(), image, filename, priority, idempotency_key, notes or {}, caller)
@@ -187,10 +193,12 @@ class Store:
     def submit_all(self, pictures: Sequence[Submission]) -> list[Answer]:
         """Hands in pictures, whole or not at all, in one round trip; `accepted` tells what became of each."""
         s = self.settings
-        args = [s.queue_max_length, s.result_ttl_seconds, keys.JOB_FUNCTION, s.job_timeout_seconds, s.max_attempts - 1,
-                *self.rate, s.queue_max_bytes]  # fmt: skip
-        for picture in pictures:
-            args += picture.to_args()
+        rate, period = self.rate
+        args = redis_scripts.arguments(
+            [picture.to_row() for picture in pictures], limit=s.queue_max_length, max_bytes=s.queue_max_bytes,
+            ttl=s.result_ttl_seconds, func=keys.JOB_FUNCTION, timeout=s.job_timeout_seconds, retries=s.max_attempts - 1,
+            rate=rate, period=period,
+        )  # fmt: skip
         queues = [keys.queue(name) for name in keys.QUEUES]
         return cast("list[Answer]", self.run_safely("submit", queues, args, len(pictures)))
 
@@ -228,16 +236,8 @@ class Store:
         return self.found(id, self.fetch_all([id])[0], owner)
 
     def fetch_all(self, ids: Sequence[str]) -> list[Record]:
-        """The records as they stand, in one round trip; `found` tells what each says.
-
-        Where Redis accepts no writes they are read without being repaired, and without the position in the queue.
-        """
-        try:
-            return cast("list[Record]", self.run("fetch", [], [self.settings.result_ttl_seconds, POSITION_DEPTH, *ids]))
-        except WritesRefused:
-            return [
-                [*record, b"queue_position", b""] if record else [] for record in self.read_hashes(ids, keys.prediction)
-            ]
+        """The records as they stand, in one round trip; `found` tells what each says."""
+        return cast("list[Record]", self.tell("fetch", ids=ids, depth=POSITION_DEPTH, fields=RECORD))
 
     def read_hashes(self, ids: Sequence[str], key: Callable[[str], str]) -> list[list[bytes]]:
         """What the hashes of these ids hold, as [field, value, ...]; empty where there is none."""
@@ -252,13 +252,13 @@ class Store:
 
     def found(self, id: str, reply: Record, owner: str | None = None) -> Prediction:
         """The prediction in a record. Raises as `fetch` does, and asks Redis only where there is none."""
-        record = redis_scripts.pairs(reply)
-        if not record:
+        if not reply:
             raise self.missing(id)
-        if record["state"] == "forgotten" or not theirs(record, owner):
+        *values, position = reply
+        record = as_record(values)
+        if record["status"] == "forgotten" or not theirs(record, owner):
             raise NotFound()
-        position = record.pop("queue_position")
-        return Prediction.from_hash(id, record, int(position) if position else None)
+        return Prediction.from_record(id, record, int(position) if position else None)
 
     def missing(self, id: str, what: str = "prediction") -> Exception:
         """Why an id has no record: never handed out, too old, deleted to make room, or gone with the server's data."""
@@ -275,23 +275,30 @@ class Store:
         """Takes a waiting picture back or forgets an ended one. Raises StillRunning and what fetch raises."""
         if owner is not None:
             self.fetch(id, owner)
-        answer = self.run("cancel", [], [id, self.settings.result_ttl_seconds])
+        answer = self.tell("cancel", id=id, ttl=self.settings.result_ttl_seconds)
         if answer == b"running":
             raise StillRunning()
         if answer == b"missing":
             self.fetch(id)  # says why
 
     def recent(self, limit: int, cursor: str | None = None, owner: str = "") -> tuple[list[Prediction], str | None]:
-        """History of an owner, newest first, and the cursor of the next page (None after the last)."""
-        last = f"({cursor}" if cursor else "+"
+        """History of an owner, newest first, and the cursor of the next page (None after the last).
+
+        A cursor is when the last one of a page came (Unix us), and how many of that time have been seen.
+        """
+        last, _, seen = (cursor or "+inf-0").rpartition("-")
         with redis_errors():
-            entries: Any = self.client.xrevrange(keys.recent(owner), last, "-", count=limit)
-        ids, page = [fields[b"id"].decode() for _, fields in entries], []
+            entries: Any = self.client.zrevrangebyscore(keys.recent(owner), last, "-inf", int(seen), limit, True)
+        ids, page = [id.decode() for id, _ in entries], []
         for id, reply in zip(ids, self.fetch_all(ids) if ids else [], strict=True):
             if reply:
                 with suppress(NotFound):  # forgotten
                     page.append(self.found(id, reply))
-        return page, entries[-1][0].decode() if len(entries) == limit else None
+        if len(entries) < limit:
+            return page, None
+        times = [int(score) for _, score in entries]
+        seen_before = int(seen) if str(times[-1]) == last else 0
+        return page, f"{times[-1]}-{seen_before + times.count(times[-1])}"
 
     def image(self, id: str) -> bytes | None:
         """The picture as uploaded; None where it is gone."""
@@ -315,7 +322,8 @@ class Store:
 
     def model_input(self, id: str) -> bytes | None:
         """The 784 bytes that the model saw; None before it saw them."""
-        return self.get(keys.model_input(id))
+        pixels = self.get(keys.model_input(id))
+        return zlib.decompress(pixels) if pixels else None
 
     def model_card(self) -> dict[str, Any] | None:
         """The card of the model in service; None if no worker has reported one."""
@@ -336,15 +344,16 @@ class Store:
 
         Given up after `most` tries.
         """
-        reply = self.run("webhooks", [], ["take", lease_seconds, most, *busy])
+        reply = self.tell("webhooks", step="take", lease=lease_seconds, most=most, busy=list(busy), fields=RECORD)
         if not reply:
             return None
-        return DueWebhook(reply[0].decode(), int(reply[1]), redis_scripts.pairs(reply[2]), reply[3].decode())
+        id, tries, end, url, party, *values = reply
+        return DueWebhook(id.decode(), int(tries), int(end), url.decode(), party.decode(), as_record(values))
 
     def end_webhook(self, due: DueWebhook, outcome: str, delay_seconds: float | None = None) -> None:
         """Notes what came of a try; with a delay there will be another one."""
-        delay = "" if delay_seconds is None else delay_seconds
-        self.run("webhooks", [], ["end", due.id, due.tries, outcome, delay])
+        delay = {} if delay_seconds is None else {"delay": delay_seconds}
+        self.tell("webhooks", step="end", id=due.id, outcome=outcome, **{"try": due.tries}, **delay)
 
     def workers(self) -> list[str]:
         """Names of the workers that are alive; raises RedisUnavailable also where Redis does not accept writes."""
@@ -358,7 +367,7 @@ class Store:
 
     def load(self) -> Load:
         """How busy queues and workers are: one round trip, however much waits."""
-        return Load.from_reply(self.run("load", [], keys.QUEUES))
+        return Load.from_reply(self.tell("load", queues=keys.QUEUES))
 
     def time(self) -> float:
         """Redis's clock, Unix seconds: the one that leases and records go by."""
@@ -370,42 +379,44 @@ class Store:
 
     def claim(self, worker: str, queues: Sequence[str], limit: int, nonce: str) -> list[Claim]:
         """Takes up to `limit` jobs from the queues, in that order, under a lease."""
-        s = self.settings
-        args = [limit, worker, s.lease_seconds, nonce, keys.JOB_FUNCTION, s.result_ttl_seconds, keys.CHUNK_FUNCTION,
-                *queues]  # fmt: skip
-        return [Claim.from_reply(row) for row in self.run("claim", [keys.queue(q) for q in queues], args)]
+        args = redis_scripts.arguments(
+            max=limit, worker=worker, lease=self.settings.lease_seconds, nonce=nonce, func=keys.JOB_FUNCTION,
+            chunk_func=keys.CHUNK_FUNCTION, ttl=self.settings.result_ttl_seconds, queues=queues,
+        )  # fmt: skip
+        return Claim.from_reply(self.run("claim", [keys.queue(q) for q in queues], args))
 
     def renew(self, worker: str, claims: Sequence[Claim], card: str = "") -> int:
         """The heartbeat: the worker lives and keeps what it holds. Returns how many claims are still held."""
-        held = [text for claim in claims for text in (claim.queue, claim.id, claim.execution)]
-        return int(self.run("renew", [], [worker, self.settings.lease_seconds, WORKER_TTL_SECONDS, card, *held]))
+        lease = self.settings.lease_seconds
+        return int(self.tell("renew", _held(claims), worker=worker, lease=lease, alive=WORKER_TTL_SECONDS, card=card))
 
     def finish(
-        self, worker: str, finishes: Sequence[Finish], *, model: str, preprocessing: str = "",
-        timings_ms: tuple[float, float], seconds: float,
+        self, worker: str, finishes: Sequence[Finish], ran: Ran = Ran(), seconds: float = 0  # noqa: B008  # frozen
     ) -> tuple[list[str], list[str]]:  # fmt: skip
-        """Ends a batch; `timings_ms` are preprocess and inference. Returns ids fenced off, ids with RQ dependents."""
-        lease = self.settings.lease_seconds
-        head = [worker, min(1.0, lease / 5), self.settings.result_ttl_seconds, seconds, len(finishes)]
-        args = [*head, model, preprocessing, *timings_ms]
-        for position, finish in enumerate(finishes):
-            args += finish.to_args(position)
-        fenced, dependents = self.run("finish", [], args)
+        """Ends a batch that took so many seconds. Returns ids that were fenced off, ids with RQ dependents."""
+        fenced, dependents = self.tell(
+            "finish", [one.to_row(ran, position) for position, one in enumerate(finishes)], worker=worker,
+            margin=min(1.0, self.settings.lease_seconds / 5), ttl=self.settings.result_ttl_seconds, seconds=seconds,
+        )  # fmt: skip
         return [id.decode() for id in fenced], [id.decode() for id in dependents]
 
     def release(self, worker: str, claims: Sequence[Claim]) -> None:
         """Gives claims back that were never started on, to the front of their queue."""
-        held = [text for claim in claims for text in (claim.queue, claim.id, claim.execution)]
-        self.run("release", [], [worker, *held])
+        self.tell("release", _held(claims))
 
-    def start_record(self, id: str) -> int:
-        """Moves a record alone to running, for a picture on RQ's own path. Returns the attempt."""
-        return int(self.run("record", [], ["start", id, self.settings.result_ttl_seconds, ""]))
+    def start_alone(self, id: str) -> int:
+        """Notes that RQ runs a picture on its own path. Returns the attempt."""
+        return int(self.tell("alone", step="start", id=id, ttl=self.settings.result_ttl_seconds))
 
-    def end_record(self, id: str, state: str, input: bytes = b"", **fields: Any) -> bool:
-        """Moves a record alone to its end; False where it has ended before."""
-        flat = [item for pair in fields.items() for item in pair]
-        return bool(self.run("record", [], ["end", id, self.settings.result_ttl_seconds, state, input, *flat]))
+    def end_alone(self, id: str, status: str, found: bytes, input: bytes = b"") -> bool:
+        """Notes what was found in such a picture, and tells its end, before or after RQ writes this status.
+
+        False where its job is gone, or has ended otherwise.
+        """
+        args = redis_scripts.arguments(
+            step="end", id=id, ttl=self.settings.result_ttl_seconds, status=status, found=found.decode()
+        )
+        return bool(self.run("alone", [], [*args, compressed(input) if input else b""]))
 
     def refuse(self, reason: str) -> None:
         """A worker says why its model may not serve, for whoever asks whether anybody is ready."""
@@ -424,16 +435,22 @@ class Store:
 
     def sort_out_leases(self, queues: Sequence[str]) -> int:
         """Drops leases that ran out and stand for no job in hand. Returns how many jobs went back to their queue."""
-        return int(self.run("leases", [], queues))
+        return int(self.tell("leases", queues=queues))
 
     def sweep(self, age_seconds: float) -> tuple[int, int]:
-        """Looks after what is open and was not looked at for so long, a bounded number of records and batches.
+        """Looks after what is open and was not looked at for so long, a bounded number of pictures and batches.
 
         Returns how many it has looked at, and how many of them have ended or gone back to their queue.
         """
-        args = [self.settings.result_ttl_seconds, LOOKED_AT_ONCE, age_seconds, *keys.QUEUES]
-        looked, repaired = self.run("sweep", [], args)
-        return int(looked), int(repaired)
+        return self._look_after(most=LOOKED_AT_ONCE, age=age_seconds)
+
+    def look_after(self, ids: Sequence[str]) -> None:
+        """The same for these: where RQ has ended one, its end is told."""
+        self._look_after(ids=ids)
+
+    def _look_after(self, **which: Any) -> tuple[int, int]:
+        looked, changed = self.tell("sweep", ttl=self.settings.result_ttl_seconds, queues=keys.QUEUES, **which)
+        return int(looked), int(changed)
 
     def trim_registries(self, queues: Sequence[str]) -> int:
         """Takes what is older than the TTL out of RQ's registries of cancelled and of deferred jobs.
@@ -443,15 +460,28 @@ class Store:
         """
         gone, end = 0, time.monotonic() + TRIM_SECONDS
         while True:
-            left = int(self.run("registries", [], [self.settings.result_ttl_seconds, TRIMMED_AT_ONCE, *queues]))
+            left = int(
+                self.tell("registries", ttl=self.settings.result_ttl_seconds, most=TRIMMED_AT_ONCE, queues=queues)
+            )
             gone += left
             if left < TRIMMED_AT_ONCE or time.monotonic() > end:
                 return gone
 
     def recovery_turn(self, worker: str) -> bool:
         """True for one worker at a time: it looks for expired leases. A turn ends by itself after three seconds."""
-        return bool(self.run("turn", [], ["take", worker, TURN_SECONDS]))
+        return bool(self.tell("turn", step="take", worker=worker, seconds=TURN_SECONDS))
 
     def end_recovery_turn(self, worker: str) -> None:
         """The next worker may look, if the turn is still this one's."""
-        self.run("turn", [], ["end", worker])
+        self.tell("turn", step="end", worker=worker)
+
+
+def as_record(values: Sequence[bytes | None]) -> dict[str, str]:
+    """The fields of RECORD that are there, as text."""
+    return {
+        name: text.decode("utf-8", "replace") for name, text in zip(RECORD, values, strict=True) if text is not None
+    }
+
+
+def _held(claims: Sequence[Claim]) -> list[dict[str, str]]:
+    return [{"queue": claim.queue, "id": claim.id, "execution": claim.execution} for claim in claims]

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from shared.keys import Priority
 
 
@@ -23,11 +25,6 @@ class Caller:
 ANYBODY = Caller()
 
 
-def theirs(record: Mapping[str, Any], owner: str | None) -> bool:
-    """Whether a record is this owner's; None: whoever looks is at Redis itself, and sees everything."""
-    return owner is None or record.get("owner", "") == owner
-
-
 @dataclass(frozen=True, slots=True)
 class Submission:
     """A picture to be handed in; `Store.submit` says what the fields are."""
@@ -40,18 +37,19 @@ class Submission:
     notes: Mapping[str, str] = field(default_factory=dict)
     caller: Caller = ANYBODY
 
-    def to_args(self) -> list[Any]:
-        """The values that submit.lua expects for one picture."""
+    def to_row(self) -> dict[str, Any]:
+        """What submit.lua expects for one picture."""
         fingerprint = hashlib.sha256(self.image).hexdigest() if self.idempotency_key else ""
-        notes = [text for note in self.notes.items() for text in note]
-        if self.caller.owner:
-            notes += ["owner", self.caller.owner]
-        return [self.id, self.priority.queue, self.image, self.filename,
-                *door(self.caller, self.idempotency_key, fingerprint), len(notes), *notes]  # fmt: skip
+        about = {name: text for name, text in self.notes.items() if name != "callback_url"}
+        if self.filename:
+            about["filename"] = self.filename
+        return {"id": self.id, "queue": self.priority.queue, "image": self.image, "about": orjson.dumps(about),
+                **door(self.caller, self.idempotency_key, fingerprint),
+                "callback": self.notes.get("callback_url", "")}  # fmt: skip
 
 
-def door(caller: Caller, idempotency_key: str, fingerprint: str) -> list[str]:
+def door(caller: Caller, idempotency_key: str, fingerprint: str) -> dict[str, str]:
     """What both scripts that accept something are told of who hands it in."""
     if idempotency_key and caller.owner:
         idempotency_key = f"{caller.owner}:{idempotency_key}"  # the keys of one owner are none of another's
-    return [idempotency_key, fingerprint, caller.owner, caller.counted_as]
+    return {"key": idempotency_key, "fingerprint": fingerprint, "owner": caller.owner, "client": caller.counted_as}

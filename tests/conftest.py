@@ -50,6 +50,8 @@ def start_server(folder: Path, *options: str) -> tuple[subprocess.Popen[bytes], 
         "",
         "--logfile",
         str(folder / "log"),
+        # As the servers that we start ourselves.
+        *("--hash-max-listpack-value", "1024", "--stream-node-max-bytes", "512"),
     ]
     server = subprocess.Popen([server_binary(), *arguments, *options])
     client = redis.Redis(unix_socket_path=str(path))

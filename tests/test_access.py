@@ -400,8 +400,8 @@ def answer_all_at_once(store: Store, count: int) -> None:
     from tests.fakes import outcome
 
     claims = store.claim("w", keys.QUEUES, count, "n")
-    done = [Finish(claim, "e30=", "", "succeeded", outcome(7)) for claim in claims]
-    store.finish("w", done, model="m", timings_ms=(0, 0), seconds=0)
+    done = [Finish(claim, "e30=", "", outcome(7)) for claim in claims]
+    store.finish("w", done)
 
 
 # ---------------------------------------------------------------------- secrets

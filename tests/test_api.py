@@ -22,7 +22,7 @@ from werkzeug.test import TestResponse
 
 from producer.app import create_app
 from shared import keys
-from shared.claims import Finish
+from shared.claims import Finish, Ran
 from shared.ids import new_id
 from shared.settings import SHIPPED_MODEL, Settings
 from shared.store import Store, connect
@@ -50,10 +50,8 @@ def answer_all(store: Store, **changes: Any) -> None:
     claims = store.claim("w", keys.QUEUES, 64, "n")
     store.finish(
         "w",
-        [Finish(c, "e30=", "", "succeeded", replace(outcome(7), **changes)) for c in claims],
-        model="m",
-        timings_ms=(0.4, 0.9),
-        seconds=0,
+        [Finish(c, "e30=", "", replace(outcome(7), **changes)) for c in claims],
+        Ran("m", "", len(claims), 0.4, 0.9),
     )
 
 
@@ -172,7 +170,7 @@ def test_delete_cancels_what_waits_and_forgets_what_has_ended(web: FlaskClient, 
     assert web.get(f"/v1/predictions/{waiting}").get_json()["state"] == "cancelled"
     [claim] = store.claim("w", keys.QUEUES, 64, "n")
     is_problem(web.delete(f"/v1/predictions/{ended}"), 409, "still_running")
-    store.finish("w", [Finish(claim, "e30=", "", "succeeded", outcome(7))], model="m", timings_ms=(0, 0), seconds=0)
+    store.finish("w", [Finish(claim, "e30=", "", outcome(7))])
     assert web.delete(f"/v1/predictions/{ended}").status_code == 204
     is_problem(web.get(f"/v1/predictions/{ended}"), 404, "not_found")
 
@@ -305,8 +303,8 @@ def test_what_a_model_of_somebody_elses_makes_is_answered_even_where_it_is_no_nu
 ) -> None:
     id = web.post("/v1/predictions", data=seven()).json["id"]
     odd = replace(outcome(7), confidence=float("nan"), probabilities=(float("nan"),) * 10)
-    done = [Finish(claim, "e30=", "", "succeeded", odd) for claim in store.claim("w", keys.QUEUES, 1, "n")]
-    store.finish("w", done, model="odd-1", timings_ms=(1.0, 1.0), seconds=0.1)
+    done = [Finish(claim, "e30=", "", odd) for claim in store.claim("w", keys.QUEUES, 1, "n")]
+    store.finish("w", done, Ran("odd-1"))
     for path in (f"/v1/predictions/{id}", "/v1/predictions"):
         answer = web.get(path)
         assert answer.status_code == 200
@@ -350,7 +348,7 @@ def test_the_trace_is_handed_on_or_begun(given: str, kept: bool, web: FlaskClien
     trace = response.headers["traceresponse"]
     assert re.fullmatch(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}.*", trace) and (trace == given) is kept
     [claim] = store.claim("w", keys.QUEUES, 1, "n")
-    assert (claim.request_id, claim.traceparent) == ("req-42", trace)
+    assert claim.asked() == {"request_id": "req-42", "traceparent": trace}
 
 
 # ---------------------------------------------------------------------- the page

@@ -89,7 +89,7 @@ def test_every_script_opens_with_its_keys_arguments_and_answer() -> None:
     for path in FOLDER.glob("*.lua"):
         head = "\n".join(line for line in path.read_text().splitlines() if line.startswith(("--", "#!")))
         if path.stem != "common":
-            assert all(word in head for word in ("#!lua", "-- KEYS:", "-- ARGV:")), path.name
+            assert all(word in head for word in ("#!lua", "-- KEYS:", "-- ARG:")), path.name
 
 
 def test_the_commands_of_the_readme_exist() -> None:

@@ -169,7 +169,7 @@ def test_a_stock_worker_runs_a_chunk_to_the_same_results(
         for batch in (ours, theirs)
     ]
     assert [one.get(b"status") for one in fields] == [b"finished", b"finished"]
-    assert fields[0].keys() - {b"worker_name"} <= fields[1].keys()
+    assert fields[0].keys() - {b"worker_name", b"digitq_run"} <= fields[1].keys()
 
 
 def test_the_count_of_what_waits_is_right_before_and_after(store: Store, batches: Batches, client: redis.Redis) -> None:

@@ -80,7 +80,7 @@ def lines(journal: Path, name: str = "id") -> list[dict[str, Any]]:
 
 
 def accepted(client: redis.Redis) -> int:
-    return int(client.xlen(keys.RECENT))
+    return int(client.zcard(keys.RECENT))
 
 
 # ---------------------------------------------------------------------- what it takes

@@ -64,15 +64,19 @@ def test_rq_suspend_holds_pictures_back_until_rq_resume(stack: Stack) -> None:
         rq("resume", stack.redis_url)
 
 
-def test_rq_requeue_runs_what_has_failed_again_and_its_record_stays(store: Store, redis_url: str) -> None:
+def test_rq_requeue_runs_what_has_failed_again(store: Store, redis_url: str) -> None:
     id = store.submit(b"undecodable").id
     burst(store)
     before = store.fetch(id)
     assert "Requeueing 1 jobs" in rq("requeue --queue digitq --all", redis_url)
     assert "1 jobs total" in rq("info", redis_url)
+    assert (store.fetch(id).state, store.fetch(id).error) == (State.QUEUED, None)
     burst(store)
     assert "0 jobs total" in rq("info", redis_url)
-    assert before.state is State.FAILED and store.fetch(id) == before
+    again = store.fetch(id)
+    assert (
+        (again.state, again.error, again.attempt) == (before.state, before.error, 1) == (State.FAILED, again.error, 1)
+    )
 
 
 def test_what_rq_empty_takes_off_is_told_as_lost(store: Store, redis_url: str) -> None:
@@ -130,10 +134,11 @@ def test_results_can_be_read_with_redis_cli(stack: Stack) -> None:
             if not words.startswith("SUBSCRIBE"):
                 said[words] = server.execute_command(*words.replace("ID", id).split(" "))
     assert len(said) == 8
-    record = said["HGETALL digitq:prediction:ID"]
-    assert (record[b"state"], record[b"filename"], record[b"digit"]) == (b"succeeded", b"im7.png", b"7")
-    assert len(json.loads(record[b"probabilities"])) == 10 and record[b"finished_at"].endswith(b"Z")
-    assert said["HGET digitq:prediction:ID digit"] == b"7"
+    record = said["HGETALL rq:job:ID"]
+    assert (record[b"status"], json.loads(record[b"digitq_about"])["filename"]) == (b"finished", "im7.png")
+    assert len(json.loads(record[b"digitq_found"])["probabilities"]) == 10 and record[b"ended_at"].endswith(b"Z")
+    assert json.loads(said["HGET rq:job:ID digitq_found"])["digit"] == 7
+    assert one.id.encode() in said["ZREVRANGE digitq:recent 0 9"]
     assert said["HGETALL digitq:batch:ID"][b"succeeded"] == b"2"
     assert b"rows:0" in said["HKEYS digitq:results:ID-0"]
     assert [row[0] for row in json.loads(said["HGET digitq:results:ID-0 rows:0"]).values()] == [7, 7]

@@ -175,9 +175,8 @@ def test_what_ends_right_after_a_gap_is_told_after_the_reset(web: FlaskClient, s
     listener = listening(web)
     id = store.submit(seven()).id
     heard: events.Events = web.application.extensions["digitq_events"]
-    record = {"state": "succeeded", "finished_at": "2026-01-01T00:00:00.000000Z"}
     heard.missed()
-    heard.heard([[id, *(word for pair in record.items() for word in pair)]])
+    heard.heard([{"id": id, "status": "finished", "ended_at": "2026-01-01T00:00:00.000000Z"}])
     assert [one["id"] for one in listener.wait_for("prediction")] == [id]
     assert listener.text.index("event: reset") < listener.text.index("event: prediction")
 

@@ -108,7 +108,7 @@ def test_who_hears_nothing_of_a_demotion_accepts_nothing_that_it_would_lose(
             store.submit(seven())
     assert store.client.info("server")["tcp_port"] == old.port
     store.client.close()
-    assert watched.leading().client.exists(*map(keys.prediction, accepted)) == 2
+    assert watched.leading().client.exists(*map(keys.job, accepted)) == 2
 
 
 def test_a_replica_that_goes_holds_acceptance_up_until_the_sentinels_know(watched: Sentinels) -> None:
@@ -185,7 +185,7 @@ def test_without_a_replica_that_has_it_nothing_is_accepted(pair: tuple[Server, S
     wait_until(lambda: followed(primary, 1))  # it has slept, and is behind
     id = stores[0].submit(seven(), idempotency_key="k").id
     batch = Batches(stores[0]).submit([Chunk(1, b"{}")], idempotency_key="b").id
-    assert replica.client.exists(keys.prediction(id), keys.image(id), keys.batch(batch)) == 3
+    assert replica.client.exists(keys.job(id), keys.image(id), keys.batch(batch)) == 3
     for store in stores:
         store.client.close()
 

@@ -12,14 +12,16 @@ from dataclasses import replace
 import pytest
 import redis
 from rq import Queue as RQQueue
+from rq.job import Job
 
 from producer.app import create_app
 from shared import keys, redis_scripts
 from shared.batches import Batches
 from shared.chunks import Item, packed, raw
-from shared.claims import Finish
+from shared.claims import Finish, Ran
 from shared.errors import Expired, Lost, MemoryFull, QueueFull, RedisUnavailable
 from shared.ids import new_id
+from shared.keys import Priority
 from shared.prediction import Prediction, State
 from shared.settings import Settings
 from shared.store import Store, connect
@@ -77,8 +79,8 @@ def classify_all(store: Store) -> list[str]:
     """Ends all that waits as a worker does."""
     ended = []
     while claims := store.claim("w", keys.QUEUES, 64, "n"):
-        finishes = [Finish(claim, "e30=", "", "succeeded", fakes.outcome(7)) for claim in claims]
-        store.finish("w", finishes, model="m", timings_ms=(0.4, 0.9), seconds=0.01)
+        finishes = [Finish(claim, "e30=", "", fakes.outcome(7)) for claim in claims]
+        store.finish("w", finishes, Ran("m", "p", 1, 0.4, 0.9))
         ended += [claim.id for claim in claims]
     return ended
 
@@ -163,7 +165,7 @@ def test_the_oldest_go_first_and_no_more_than_needed(store: Store, client: redis
     used = client.info("memory")["used_memory"]
     client.config_set("maxmemory", int(used / 0.92))
     assert store.make_room() > 0
-    left = [bool(client.exists(keys.prediction(id))) for id in ids]
+    left = [bool(client.exists(keys.job(id))) for id in ids]
     assert left == sorted(left)
     memory = client.info("memory")
     assert 0.8 < memory["used_memory"] / memory["maxmemory"] < 0.86
@@ -182,16 +184,17 @@ def test_what_waits_is_never_deleted(store: Store, client: redis.Redis, nothing_
     batch = Batches(store).submit([raw(bytes(3 * 784), 28, 28)])
     taken_back = store.submit(b"8").id
     store.cancel(taken_back)
-    put_back = store.submit(b"9").id
-    RQQueue("digitq", connection=client, serializer="json").remove(put_back)
-    store.end_record(put_back, "failed", error_code="internal_error", error_message="")  # and `rq requeue` since
+    put_back = store.submit(b"9", priority=Priority.HIGH).id
+    [claim] = store.claim("w", keys.QUEUES, 1, "n")
+    store.finish("w", [Finish(claim, "", "e30=", error=("internal_error", ""))])
+    Job.fetch(put_back, connection=client, serializer="json").requeue()
     fill(client)
     assert store.make_room() == 1
     with pytest.raises(Expired):
         store.fetch(taken_back)
     assert store.fetch(queued).state is State.QUEUED
     assert Batches(store).fetch(batch.id).state.value == "queued"
-    assert store.fetch(put_back).state is State.FAILED
+    assert store.fetch(put_back).state is State.QUEUED
 
 
 def test_what_an_operator_put_back_makes_room_once_it_has_run_again(
@@ -326,7 +329,7 @@ def test_a_key_of_another_type_does_not_stop_the_others_from_going(
 ) -> None:
     odd, even = store.submit(b"7").id, store.submit(b"8").id
     classify_all(store)
-    for key in (keys.prediction(odd), keys.image(odd), f"rq:job:{odd}"):
+    for key in (keys.job(odd), keys.image(odd), f"rq:job:{odd}"):
         client.delete(key)
         client.rpush(key, "what is this")
     fill(client)
@@ -363,7 +366,7 @@ def test_an_error_at_any_command_that_makes_room_leaves_each_prediction_whole_or
     whole = redis_scripts.source("evict")
     monkeypatch.setattr(redis_scripts, "source", lambda name: whole.replace("\n", f"\n{failing}", 1))
     broken, left, tried = client.register_script(redis_scripts.source("evict")), 0, 0
-    args = [0.9, 0.85, 0, 1000, 64, 30, 0, 0]
+    args = redis_scripts.arguments(begin=0.9, stop=0.85, fresh=0, batch_fresh=0, ttl=1000, most=64, uncalled=30, more=0)
     while left <= 0:
         tried += 1
         client.config_set("maxmemory", 0)
@@ -560,8 +563,8 @@ def test_the_count_of_bytes_follows_every_end_and_no_other(store: Store, client:
     batches.cancel(batch.id)
     assert counted() == 20_000
     client.delete(f"rq:job:{first.id}")
-    store.fetch(first.id)  # ends it
-    store.fetch(first.id)
+    store.sweep(0)
+    store.sweep(0)
     assert client.exists("digitq:bytes") == 0
     batches.submit([raw(bytes(3 * 784), 28, 28)])
     RQQueue("digitq", connection=client, serializer="json").enqueue(keys.JOB_FUNCTION, "x", job_id="x")
@@ -586,8 +589,8 @@ def test_a_count_that_is_wrong_starts_afresh_once_nothing_waits(store: Store, cl
     [claim] = small.claim("w", keys.QUEUES, 64, "n")
     with pytest.raises(QueueFull):
         small.submit(b"8")
-    done = Finish(claim, "e30=", "", "succeeded", fakes.outcome(7))
-    small.finish("w", [done], model="m", timings_ms=(0, 0), seconds=0)
+    done = Finish(claim, "e30=", "", fakes.outcome(7))
+    small.finish("w", [done])
     assert small.fetch(id).state is State.SUCCEEDED
     small.submit(b"88")
     assert [int(value) for value in client.hvals("digitq:bytes")] == [2]  # type: ignore[union-attr]

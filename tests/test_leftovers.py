@@ -85,7 +85,7 @@ def test_a_stock_worker_keeps_a_picture_that_fails_for_our_ttl(client: redis.Red
     queue.enqueue(keys.JOB_FUNCTION, "p", job_id="p")
     with faked_classifier():
         SimpleWorker([queue], connection=client, serializer="json").work(burst=True, logging_level="CRITICAL")
-    for key in ("rq:job:p", "rq:results:p", keys.prediction("p")):
+    for key in ("rq:job:p", "rq:results:p"):
         assert DAY - 60 < client.ttl(key) <= DAY, key
 
 
@@ -150,7 +150,7 @@ def test_a_worker_that_rq_has_forgotten_is_not_remembered_for_ever(client: redis
     [claim] = store.claim("w", keys.QUEUES, 1, "n")
     assert client.ttl("rq:worker:w") > 0  # type: ignore[operator]
     client.delete("rq:worker:w")
-    store.finish("w", [], model="", timings_ms=(0, 0), seconds=0)
+    store.finish("w", [])
     assert client.ttl("rq:worker:w") > 0, claim  # type: ignore[operator]
 
 

@@ -24,6 +24,7 @@ from producer.docs import DOCUMENT, METHODS, resolve
 from producer.problems import CAREFUL
 from shared import VERSION, keys
 from shared.batches import Batches
+from shared.claims import Finish
 from shared.errors import DigitqError
 from shared.ids import new_id
 from shared.settings import SHIPPED_MODEL, Settings
@@ -215,10 +216,10 @@ def test_predictions_in_every_state(web: FlaskClient, store: Store) -> None:
 
 def test_a_running_and_a_failed_prediction(web: FlaskClient, store: Store) -> None:
     id = upload(web)["id"]
-    store.claim("w", keys.QUEUES, 1, "n")
+    [claim] = store.claim("w", keys.QUEUES, 1, "n")
     assert check(web, "GET", f"/v1/predictions/{id}").get_json()["state"] == "running"
     check(web, "DELETE", f"/v1/predictions/{id}")
-    store.end_record(id, "failed", error_code="undecodable_image", error_message="…")
+    store.finish("w", [Finish(claim, "", "e30=", error=("undecodable_image", "…"))])
     assert check(web, "GET", f"/v1/predictions/{id}").get_json()["error"]["code"] == "undecodable_image"
 
 

@@ -6,7 +6,6 @@ command that one of them runs, for every n; then everything takes its normal cou
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,7 +24,7 @@ from shared.batch import BatchState
 from shared.batches import Batches
 from shared.chunks import Chunk, Item, packed
 from shared.errors import NotFound, RedisUnavailable
-from shared.prediction import State
+from shared.prediction import State, ends, state_of
 from shared.settings import Settings
 from shared.store import Store
 from shared.submission import Caller
@@ -55,8 +54,8 @@ local redis = setmetatable({
   end,
 }, {__index = server})
 """
-#: load.lua only reads; the others run where the memory is full.
-OTHERS = ("load", "evict", "insist")
+#: load.lua and fetch.lua only read; the others run where the memory is full.
+OTHERS = ("load", "fetch", "evict", "insist")
 SCRIPTS = [name for name in redis_scripts.NAMES if name not in OTHERS]
 ERRORS = (RedisUnavailable, redis.ResponseError)
 #: RQ's own, which live as long as the queue is used.
@@ -217,8 +216,7 @@ def lose_sight(store: Store, ledger: Ledger) -> None:
     client.lrem("rq:queue:digitq", 1, leased)
     client.zadd("rq:wip:digitq", {f"{leased}:x": 1})
     ledger.accepted |= {deleted: None, started: 7, leased: 7}
-    again(lambda: store.start_record("stock"))
-    ledger.accepted["stock"] = None  # its job is not there
+    again(lambda: store.start_alone("stock"))
 
 
 def begin(store: Store, worker: BatchWorker) -> None:
@@ -268,7 +266,7 @@ def call_back(store: Store, ledger: Ledger) -> None:
             store.client.zadd(keys.WEBHOOKS, dict.fromkeys(due_later, 1))
         with suppress(*ERRORS):
             if due := store.due_webhook(60, 5):
-                assert State(due.record["state"]).terminal
+                assert state_of(due.record)[0].terminal
                 ledger.webhooks[due.id] += 1
                 store.end_webhook(due, "delivered")
 
@@ -304,7 +302,7 @@ def heard(listener: Any) -> Counter[str]:
     ended: Counter[str] = Counter()
     while message := listener.get_message():
         if message["type"] == "message":
-            ended.update(record[0] for record in json.loads(message["data"]))
+            ended.update(record["id"] for record in ends(message["data"]))
     return ended
 
 
@@ -334,7 +332,7 @@ def check(store: Store, ledger: Ledger) -> None:
 def left_over(client: redis.Redis) -> list[tuple[bytes, object]]:
     """Keys that stand for something that has not ended, or that would stay for ever."""
     names: list[bytes] = client.keys()  # type: ignore[assignment]
-    fields = {b"digitq:prediction": "state", b"digitq:batch": "state", b"rq:job": "status"}
+    fields = {b"digitq:batch": "state", b"rq:job": "status"}
     with client.pipeline(transaction=False) as pipeline:
         for name in names:
             pipeline.ttl(name)

@@ -58,7 +58,7 @@ def pictures(count: int) -> list[tuple[str, bytes]]:
 
 
 def accepted(redis: redis.Redis) -> int:
-    return int(redis.xlen(keys.RECENT))
+    return int(redis.zcard(keys.RECENT))
 
 
 # ---------------------------------------------------------------------- the documentation

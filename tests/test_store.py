@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -11,7 +12,7 @@ from rq import Queue as RQQueue
 from rq.job import Job
 
 from shared import keys
-from shared.claims import Finish
+from shared.claims import Finish, Ran
 from shared.errors import Expired, IdempotencyMismatch, Lost, NotFound, QueueFull, RedisUnavailable, StillRunning
 from shared.ids import issued_at, new_id
 from shared.keys import Priority
@@ -19,12 +20,13 @@ from shared.prediction import Prediction, State
 from shared.settings import Settings
 from shared.store import Store, connect
 from tests.fakes import outcome
+from worker.jobs import finish as finished
 
 
 def finish(store: Store, *ids: str, worker: str = "w") -> tuple[list[str], list[str]]:
     claims = [claim for claim in store.claim(worker, keys.QUEUES, 64, "n") if not ids or claim.id in ids]
-    finishes = [Finish(claim, "e30=", "", "succeeded", outcome(7)) for claim in claims]
-    return store.finish(worker, finishes, model="m", preprocessing="p", timings_ms=(0.4, 0.9), seconds=0.01)
+    finishes = [Finish(claim, "e30=", "", outcome(7)) for claim in claims]
+    return store.finish(worker, finishes, Ran("m", "p", 1, 0.4, 0.9), 0.01)
 
 
 def test_a_submitted_picture_is_queued_with_its_place_in_the_queue(store: Store) -> None:
@@ -63,7 +65,7 @@ def test_an_idempotency_key_is_free_again_once_its_prediction_is_gone(store: Sto
     store.cancel(first.id)
     second = store.submit(b"2", idempotency_key="k")
     assert second.id != first.id
-    client.delete(keys.prediction(second.id))
+    Job.fetch(second.id, connection=client, serializer="json").delete()
     assert store.submit(b"3", idempotency_key="k").state is State.QUEUED
 
 
@@ -121,18 +123,77 @@ def test_the_reason_of_a_decision_takes_the_way_of_the_decision(reason: str | No
     id = store.submit(b"7").id
     [claim] = store.claim("w", keys.QUEUES, 64, "n")
     found = replace(outcome(7), decision="reject" if reason else "accept", reason=reason)
-    store.finish("w", [Finish(claim, "e30=", "", "succeeded", found)], model="m", timings_ms=(0.4, 0.9), seconds=0)
+    store.finish("w", [Finish(claim, "e30=", "", found)], Ran("m", "p", 1, 0.4, 0.9))
     done = store.fetch(id)
     assert (done.reason, done.to_json()["reason"], Prediction.from_json(done.to_json()).reason) == (reason,) * 3
     assert (done.warnings, done.batch, store.model_input(id)) == (["inverted"], {"size": 1, "position": 0}, bytes(784))
 
 
-def test_a_record_of_an_older_version_has_no_reason(store: Store, client: redis.Redis) -> None:
+def test_probabilities_are_kept_once_and_with_six_digits(store: Store, client: redis.Redis) -> None:
+    id = store.submit(b"7").id
+    [claim] = store.claim("w", keys.QUEUES, 64, "n")
+    found = replace(outcome(7), probabilities=(0.00011084696598118171,) * 9 + (0.9990023773061694,))
+    store.finish("w", [finished(claim, found)])
+    assert store.fetch(id).probabilities == [0.000110847] * 9 + [0.999002]
+    [(_, result)] = client.xrange(f"rq:results:{id}")
+    kept = [*client.hgetall(keys.job(id)).values(), b64decode(result[b"return_value"])]
+    assert b"".join(kept).count(b"0.999002") == 1
+
+
+def test_what_the_model_saw_is_kept_compressed(store: Store, client: redis.Redis) -> None:
     id = store.submit(b"7").id
     finish(store)
-    assert client.hdel(keys.prediction(id), "reason") == 1
-    done = store.fetch(id)
-    assert (done.decision, done.reason, done.warnings) == ("accept", None, ["inverted"])
+    assert store.model_input(id) == bytes(784)
+    assert client.strlen(keys.model_input(id)) < 100
+
+
+@pytest.mark.parametrize(
+    ("status", "found", "state", "code"),
+    [
+        *((status, "", State.QUEUED, None) for status in ("queued", "scheduled", "deferred", "rate_limited")),
+        ("started", "", State.RUNNING, None),
+        ("finished", '{"digit":7}', State.SUCCEEDED, None),
+        ("finished", "", State.FAILED, "lost"),
+        ("failed", '{"error":["undecodable_image","…"]}', State.FAILED, "undecodable_image"),
+        ("failed", '{"error":["expired","…"]}', State.EXPIRED, "expired"),
+        ("failed", "", State.FAILED, "poison"),
+        ("canceled", "", State.CANCELLED, None),
+        ("stopped", "", State.CANCELLED, None),
+        ("queued", '{"digit":7}', State.QUEUED, None),
+        ("failed", "no JSON", State.FAILED, "poison"),
+    ],
+)
+def test_the_state_is_derived_from_rqs_status_alone(
+    status: str, found: str, state: State, code: str | None, store: Store, client: redis.Redis
+) -> None:
+    id = store.submit(b"7").id
+    client.hset(keys.job(id), mapping={"status": status, "digitq_found": found})
+    one = store.fetch(id)
+    assert (one.state, (one.error or {}).get("code")) == (state, code)
+    assert one.digit == (7 if state is State.SUCCEEDED else None)
+
+
+def dumped(client: redis.Redis) -> dict[bytes, bytes | None]:
+    return {key: client.dump(key) for key in client.scan_iter()}
+
+
+def test_reading_changes_nothing(store: Store, client: redis.Redis) -> None:
+    ids = [store.submit(b"7").id for _ in range(4)]
+    Job.fetch(ids[1], connection=client, serializer="json").cancel()
+    Job.fetch(ids[2], connection=client, serializer="json").delete()
+    store.claim("w", keys.QUEUES, 1, "n")
+    before = dumped(client)
+    states = [store.fetch(id).state for id in ids]
+    assert states == [State.RUNNING, State.CANCELLED, State.FAILED, State.QUEUED]
+    assert dumped(client) == before
+
+
+def test_a_job_that_is_no_picture_is_no_prediction(store: Store, client: redis.Redis) -> None:
+    job = RQQueue("digitq", connection=client, serializer="json").enqueue("tests.jobs.double", 21)
+    for verb in (store.fetch, store.cancel):
+        with pytest.raises(NotFound):
+            verb(job.id)
+    assert job.get_status() == "queued"
 
 
 def test_every_key_of_ours_has_a_time_to_live(store: Store, client: redis.Redis) -> None:
@@ -150,8 +211,8 @@ def test_a_lease_that_ran_out_writes_nothing(store: Store, client: redis.Redis) 
     id = store.submit(b"7").id
     claims = store.claim("w", keys.QUEUES, 64, "n")
     client.zadd("rq:wip:digitq", {f"{id}:{claims[0].execution}": store.time() - 0.001})
-    done = Finish(claims[0], "e30=", "", "succeeded", outcome(7))
-    assert store.finish("w", [done], model="m", timings_ms=(0, 0), seconds=0) == ([id], [])
+    done = Finish(claims[0], "e30=", "", outcome(7))
+    assert store.finish("w", [done]) == ([id], [])
     assert store.fetch(id).state is State.RUNNING
     assert store.renew("w", claims) == 0
 
@@ -160,8 +221,8 @@ def test_a_lease_within_the_margin_writes_nothing(store: Store, client: redis.Re
     id = store.submit(b"7").id
     claims = store.claim("w", keys.QUEUES, 64, "n")
     client.zadd("rq:wip:digitq", {f"{id}:{claims[0].execution}": store.time() + 0.1})
-    done = Finish(claims[0], "e30=", "", "succeeded", outcome(7))
-    assert store.finish("w", [done], model="m", timings_ms=(0, 0), seconds=0) == ([id], [])
+    done = Finish(claims[0], "e30=", "", outcome(7))
+    assert store.finish("w", [done]) == ([id], [])
 
 
 def test_a_renewed_lease_lives_on(store: Store, client: redis.Redis) -> None:
@@ -204,7 +265,7 @@ def test_an_ended_prediction_is_forgotten_without_a_trace(store: Store, client: 
     with pytest.raises(NotFound):
         store.cancel(id)
     assert store.recent(10) == ([], None)
-    assert [key for key in client.keys(f"*{id}*") if key != keys.prediction(id).encode()] == []
+    assert client.keys(f"*{id}*") == [f"digitq:gone:{id}".encode()]
 
 
 def test_ids_that_are_gone_say_why(store: Store) -> None:
@@ -232,31 +293,35 @@ def test_history_comes_newest_first_and_in_pages(store: Store) -> None:
     assert cursor is not None and end is None
 
 
-def test_a_record_follows_when_the_job_is_deleted_with_rqs_tools(store: Store, client: redis.Redis) -> None:
+def test_a_job_that_was_deleted_with_rqs_tools_is_lost(store: Store, client: redis.Redis) -> None:
     id = store.submit(b"7").id
     Job.fetch(id, connection=client, serializer="json").delete()
     found = store.fetch(id)
     assert (found.state, found.error and found.error["code"]) == (State.FAILED, "lost")
 
 
-def test_a_record_follows_when_the_job_is_cancelled_with_rqs_tools(store: Store, client: redis.Redis) -> None:
+def test_a_job_that_was_cancelled_with_rqs_tools_is_cancelled(store: Store, client: redis.Redis) -> None:
     id = store.submit(b"7").id
     Job.fetch(id, connection=client, serializer="json").cancel()
     assert store.fetch(id).state is State.CANCELLED
 
 
-def test_a_picture_whose_job_is_gone_can_still_be_taken_back(store: Store, client: redis.Redis) -> None:
+@pytest.mark.parametrize("told", [False, True])
+def test_a_picture_whose_job_is_gone_can_still_be_forgotten(told: bool, store: Store, client: redis.Redis) -> None:
     id = store.submit(b"7").id
     Job.fetch(id, connection=client, serializer="json").delete()
+    if told:
+        store.sweep(0)
     store.cancel(id)
-    assert store.fetch(id).state is State.CANCELLED
+    with pytest.raises(NotFound):
+        store.fetch(id)
+    assert not client.exists(keys.OPEN, keys.ACCEPTED, "digitq:bytes")
 
 
-def test_terminal_states_never_change(store: Store) -> None:
+def test_what_comes_too_late_changes_no_end(store: Store) -> None:
     id = store.submit(b"7").id
     finish(store)
-    assert not store.end_record(id, "failed", error_code="late", error_message="late")
-    assert store.start_record(id) == 1
+    assert not store.end_alone(id, "failed", b'{"error":["late","late"]}')
     assert store.fetch(id).state is State.SUCCEEDED
 
 

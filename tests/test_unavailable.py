@@ -15,7 +15,7 @@ from redis._parsers import BaseParser
 from producer import AsyncQueue, Queue
 from producer.app import create_app
 from producer.retry import NEVER
-from shared import keys
+from shared import keys, redis_scripts
 from shared.batches import Batches
 from shared.chunks import Chunk
 from shared.claims import Claim, Finish
@@ -36,13 +36,14 @@ ERRORS = [
     "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
 ]
 CLAIM = Claim("id", "execution", "digitq", True, b"", b"", 1, "30", "60", "60")
-FINISH = Finish(CLAIM, "", "", "failed")
+FINISH = Finish(CLAIM, "", "e30=")
 ID = new_id()
 
 #: Every verb that asks Redis something.
 STORE: dict[str, Callable[[Store], Any]] = {
-    "run_safely": lambda store: store.run_safely("load", keys.QUEUES, []),
-    "run": lambda store: store.run("load", keys.QUEUES),
+    "run_safely": lambda store: store.run_safely("load", [], redis_scripts.arguments(queues=keys.QUEUES)),
+    "run": lambda store: store.run("load", [], redis_scripts.arguments(queues=keys.QUEUES)),
+    "tell": lambda store: store.tell("load", queues=keys.QUEUES),
     "make_room": lambda store: store.make_room(1),
     "submit": lambda store: store.submit(seven()),
     "submit_all": lambda store: store.submit_all([Submission(ID, seven())]),
@@ -58,24 +59,27 @@ STORE: dict[str, Callable[[Store], Any]] = {
     "refusal": lambda store: store.refusal(),
     "get": lambda store: store.get("digitq:model"),
     "due_webhook": lambda store: store.due_webhook(1, 1),
-    "end_webhook": lambda store: store.end_webhook(DueWebhook(ID, 1, {}, "key:"), "delivered"),
+    "end_webhook": lambda store: store.end_webhook(
+        DueWebhook(ID, 1, 1, "https://example.org", "key:", {}), "delivered"
+    ),
     "workers": lambda store: store.workers(),
     "load": lambda store: store.load(),
     "memory": lambda store: store.memory(),
     "time": lambda store: store.time(),
     "claim": lambda store: store.claim("worker", keys.QUEUES, 1, "nonce"),
     "renew": lambda store: store.renew("worker", [CLAIM]),
-    "finish": lambda store: store.finish("worker", [FINISH], model="m", timings_ms=(1, 1), seconds=1),
+    "finish": lambda store: store.finish("worker", [FINISH]),
     "release": lambda store: store.release("worker", [CLAIM]),
-    "start_record": lambda store: store.start_record(ID),
-    "end_record": lambda store: store.end_record(ID, "failed"),
+    "start_alone": lambda store: store.start_alone(ID),
+    "end_alone": lambda store: store.end_alone(ID, "failed", b"{}"),
     "refuse": lambda store: store.refuse("no"),
     "forget_workers": lambda store: store.forget_workers(),
     "leave": lambda store: store.leave("worker"),
     "sort_out_leases": lambda store: store.sort_out_leases(keys.QUEUES),
     "sweep": lambda store: store.sweep(1),
+    "look_after": lambda store: store.look_after([ID]),
     "recovery_turn": lambda store: store.recovery_turn("worker"),
-    "read_hashes": lambda store: store.read_hashes([ID], keys.prediction),
+    "read_hashes": lambda store: store.read_hashes([ID], keys.batch),
     "trim_registries": lambda store: store.trim_registries(keys.QUEUES),
     "end_recovery_turn": lambda store: store.end_recovery_turn("worker"),
 }

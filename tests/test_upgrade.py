@@ -20,46 +20,36 @@ from tests import fakes
 from tests.conftest import start_server
 from worker.batch_worker import BatchWorker
 
-AT = "2026-11-23T02:22:59.715309Z"
-
-
-def record() -> dict[str, str]:
-    """A record as the first version's submit left it."""
-    return {"state": "queued", "filename": "7.png", "submitted_at": AT}
+AT = "2026-11-29T02:22:59.715309Z"
 
 
 def job(id: str) -> dict[str, str]:
-    """Its RQ job."""
+    """A picture as 0.2 hands it in: RQ's job, and what came with the upload."""
     return {
         "status": "queued", "origin": "digitq", "created_at": AT, "enqueued_at": AT,
         "data": json.dumps(["worker.tasks.classify", None, [id], {}], separators=(",", ":")),
         "description": f"worker.tasks.classify('{id}')", "timeout": "30", "result_ttl": "86400", "failure_ttl": "86400",
-        "retries_left": "2", "retry_intervals": "[0]", "enqueue_at_front_on_retry": "1",
+        "retries_left": "2", "enqueue_at_front_on_retry": "1", "digitq_about": '{"filename":"7.png"}',
     }  # fmt: skip
 
 
 def handed_in(client: redis.Redis) -> str:
-    """A picture from a web process of the first version."""
+    """A picture from a web process of 0.2."""
     id = new_id()
     client.set(keys.image(id), b"7")
-    client.hset(keys.prediction(id), mapping=record())
-    client.hset(f"rq:job:{id}", mapping=job(id))
+    client.hset(keys.job(id), mapping=job(id))
     client.rpush("rq:queue:digitq", id)
     client.sadd("rq:queues", "rq:queue:digitq")
+    client.zadd("digitq:open", {id: 0})
+    client.hset("digitq:accepted", id, "1900000000:1:")
     return id
 
 
 def held(client: redis.Redis, id: str) -> None:
-    """The same in the hands of a worker of the first version, which has died since."""
+    """The same in the hands of a worker of 0.2, which has died since."""
     client.lrem("rq:queue:digitq", 1, id)
-    client.hset(keys.prediction(id), mapping={"state": "running", "started_at": AT, "attempt": "1"})
-    client.hset(
-        f"rq:job:{id}", mapping={"status": "started", "started_at": AT, "last_heartbeat": AT, "worker_name": "o"}
-    )
-    stamp = "1795400579.716180"
-    execution = {"id": "n10", "job_id": id, "created_at": stamp, "last_heartbeat": stamp, "worker_name": "o"}
-    client.hset(f"rq:execution:{id}:n10", mapping=execution)
-    client.zadd(f"rq:executions:{id}", {"n10": time.time()})
+    started = {"status": "started", "started_at": AT, "last_heartbeat": AT, "worker_name": "o", "digitq_run": "1:n10"}
+    client.hset(keys.job(id), mapping=started)
     client.zadd("rq:wip:digitq", {f"{id}:n10": time.time() - 1})
 
 
@@ -85,24 +75,23 @@ def test_an_older_web_process_is_served_by_a_newer_worker(store: Store, client: 
 def test_an_older_worker_finds_all_it_knows_in_what_a_newer_web_process_hands_in(
     store: Store, client: redis.Redis
 ) -> None:
-    id = store.submit(b"7", filename="7.png", notes={"request_id": "r"}).id
-    times = {"created_at", "enqueued_at", "submitted_at"}
-    for key, older in ((f"rq:job:{id}", job(id)), (keys.prediction(id), record())):
-        now = {name.decode(): value.decode() for name, value in client.hgetall(key).items()}
-        assert {name: now.get(name) for name in older.keys() - times} == {n: older[n] for n in older.keys() - times}
-        assert all(len(now[name]) == len(AT) for name in older.keys() & times)
+    id = store.submit(b"7", filename="7.png").id
+    older, times = job(id), {"created_at", "enqueued_at"}
+    now = {name.decode(): value.decode() for name, value in client.hgetall(keys.job(id)).items()}
+    assert {name: now.get(name) for name in older.keys() - times} == {n: older[n] for n in older.keys() - times}
+    assert all(len(now[name]) == len(AT) for name in times)
     assert client.get(keys.image(id)) == b"7" and client.lrange("rq:queue:digitq", 0, -1) == [id.encode()]
+    assert client.zscore("digitq:open", id) and client.hget("digitq:accepted", id)
 
 
 def test_a_result_of_an_older_worker_reads_like_any_other(store: Store, client: redis.Redis) -> None:
     id = handed_in(client)
-    ended = {"state": "succeeded", "started_at": AT, "finished_at": AT, "attempt": "1", "digit": "7",
-             "confidence": "0.91", "probabilities": json.dumps([0.01] * 7 + [0.91, 0.01, 0.01]), "decision": "accept",
-             "warnings": "[]", "model": "seed-1", "batch_size": "1", "batch_position": "0", "preprocess_ms": "0.4",
-             "inference_ms": "0.9"}  # fmt: skip
-    client.hset(keys.prediction(id), mapping=ended)
-    found = store.fetch(id).to_json()
-    assert (found["digit"], found["reason"], found["model"], found["timings_ms"]["total"]) == (7, None, "seed-1", 0)
+    found = {"digit": 7, "confidence": 0.91, "probabilities": [0.01] * 7 + [0.91, 0.01, 0.01], "decision": "accept",
+             "model": "seed-1", "preprocessing": "mnist-4", "batch": [1, 0], "ms": [0.4, 0.9]}  # fmt: skip
+    ended = {"status": "finished", "started_at": AT, "ended_at": AT, "digitq_run": "1:n10"}
+    client.hset(keys.job(id), mapping={**ended, "digitq_found": json.dumps(found)})
+    read = store.fetch(id).to_json()
+    assert (read["digit"], read["reason"], read["model"], read["timings_ms"]["total"]) == (7, None, "seed-1", 0)
 
 
 @contextmanager

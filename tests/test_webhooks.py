@@ -122,7 +122,7 @@ def submit(web: FlaskClient, url: str, **headers: str) -> str:
 
 def fate(client: redis.Redis, id: str) -> tuple[str, int]:
     """What became of the callback, after how many tries."""
-    outcome, tries = client.hmget(keys.prediction(id), "webhook", "webhook_tries")
+    outcome, tries = client.hmget(keys.callback(id), "outcome", "tries")
     return (outcome or b"").decode(), int(tries or 0)
 
 
@@ -258,7 +258,7 @@ def test_callbacks_that_wait_for_others_live_as_long_as_their_own_records(
     assert sending.due_webhook(60, 8, busy) is None
     nearly_over = sending.submit(seven(), notes=note, caller=Caller("a")).id
     answer_all(store)
-    client.expire(keys.prediction(nearly_over), 20)
+    client.expire(keys.callback(nearly_over), 20)
     assert sending.due_webhook(60, 8, busy) is None
     shared = ("digitq:parked:key:a", "digitq:parties")
     assert all(client.ttl(key) > 1000 for key in shared)
@@ -271,7 +271,7 @@ def test_callbacks_that_wait_for_others_live_as_long_as_their_own_records(
     taken: list[str] = []
     while due := sending.due_webhook(60, 8):
         taken.append(due.id)
-        assert client.ttl(keys.WEBHOOKS) >= client.ttl(keys.prediction(due.id)) - 1
+        assert client.ttl(keys.WEBHOOKS) >= client.ttl(keys.callback(due.id)) - 1
     assert sorted(taken) == sorted([*ids, nearly_over, third])
 
 

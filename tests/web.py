@@ -18,7 +18,7 @@ from werkzeug.serving import make_server
 
 from producer.app import create_app
 from shared import keys
-from shared.claims import Finish
+from shared.claims import Finish, Ran
 from shared.home import ROOT, http_ok
 from shared.store import Store
 from tests.fakes import outcome
@@ -69,8 +69,8 @@ def sevens(store: Store, at_once: int = 64, pause: float = 0.02) -> Iterator[Non
     def serve() -> None:
         while not stop.wait(pause):
             claims = store.claim("w", keys.QUEUES, at_once, "n")
-            done = [Finish(claim, "e30=", "", "succeeded", outcome(7)) for claim in claims]
-            store.finish("w", done, model="m", timings_ms=(0.4, 0.9), seconds=0)
+            done = [Finish(claim, "e30=", "", outcome(7)) for claim in claims]
+            store.finish("w", done, Ran("m", "p", 1, 0.4, 0.9))
 
     thread = threading.Thread(target=serve)
     thread.start()

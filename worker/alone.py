@@ -13,7 +13,7 @@ from rq.timeouts import JobTimeoutException
 from rq.utils import now
 from rq.worker.base import WorkerStatus
 
-from shared.claims import Claim
+from shared.claims import Claim, Ran, note_of
 from shared.errors import DigitqError
 from worker.classify import NOT_CLASSIFIED
 from worker.jobs import ForbiddenJob, UnreadableJob, check_allowed, finish, named
@@ -38,7 +38,7 @@ class RunsAlone(Upkeep):
         except NoSuchJobError as error:
             log.warning("%s", error)
             ended = finish(claim, UnreadableJob())
-            self.store.finish(self.name, [ended], model="", timings_ms=(0, 0), seconds=0)
+            self.store.finish(self.name, [ended])
             return
         timeout = job.timeout or queue.DEFAULT_TIMEOUT
         self.pulse.extend(timeout + GRACE_SECONDS if timeout > 0 else float("inf"))
@@ -62,7 +62,7 @@ class RunsAlone(Upkeep):
         return job, queue, execution
 
     def _fail(self, claim: Claim, error: Exception, job: Job | None = None) -> None:
-        """An error that is not the picture's: RQ retries the job or fails it, and the record follows."""
+        """An error that is not the picture's: RQ retries the job or fails it; then its end is told."""
         if not self.store.renew(self.name, [claim]):
             log.warning("lease lost before the end, failure dropped", extra=named(claim.id))
             return
@@ -78,9 +78,7 @@ class RunsAlone(Upkeep):
             timed_out = isinstance(error, JobTimeoutException)
             code = error.code if isinstance(error, DigitqError) else "timeout" if timed_out else "internal_error"
             message = str(error) if isinstance(error, DigitqError) else NOT_CLASSIFIED
-            self.store.end_record(claim.id, "failed", error_code=code, error_message=message)
-        else:
-            self._repair(claim.id)
+            self.store.end_alone(claim.id, "failed", note_of((code, message), Ran()))
 
     def _follow_up(self, claims: Sequence[Claim], fenced: Sequence[str], dependents: Sequence[str]) -> None:
         for id in fenced:

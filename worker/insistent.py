@@ -51,7 +51,7 @@ class InsistentRedis(redis.Redis):
     def insist(self, commands: Sequence[Command]) -> list[Any]:
         """Runs the commands in one step. Returns their answers."""
         self.note_full()
-        answers = self._script(args=[word for command in commands for word in (len(command), *command)])
+        answers = self._script(args=["{}", *(word for command in commands for word in (len(command), *command))])
         return [self._read(command, answer) for command, answer in zip(commands, answers, strict=True)]
 
     def _read(self, command: Command, answer: Any) -> Any:

@@ -19,7 +19,7 @@ from rq.types import FailureCallbackType, SuccessCallbackType
 from shared import keys
 from shared.batches import batch_of
 from shared.claims import Claim, Finish, as_json
-from shared.errors import DigitqError, Expired
+from shared.errors import DigitqError
 from shared.prediction import Outcome
 
 log = logging.getLogger("digitq.worker")
@@ -68,12 +68,9 @@ def timeout_seconds(claim: Claim) -> int:
 def finish(claim: Claim, result: Outcome | DigitqError) -> Finish:
     """The end of a claim as finish.lua and RQ's Result want it."""
     if isinstance(result, Outcome):
-        value = b64encode(as_json(result.summary())).decode()
-        return Finish(claim, value, "", "succeeded", result)
+        return Finish(claim, b64encode(as_json(result.summary())).decode(), "", result)
     trace = format_exc_info((type(result), result, result.__traceback__))
-    exception = b64encode(zlib.compress(trace.encode())).decode()
-    state = "expired" if isinstance(result, Expired) else "failed"
-    return Finish(claim, "", exception, state, error=(result.code, str(result)))
+    return Finish(claim, "", b64encode(zlib.compress(trace.encode())).decode(), error=(result.code, str(result)))
 
 
 def log_ended(ended: Iterable[tuple[Claim, object]]) -> None:

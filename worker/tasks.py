@@ -13,7 +13,7 @@ from rq.defaults import DEFAULT_RESULT_TTL
 from rq.job import Job
 
 from shared.batches import Batches, summary
-from shared.claims import outcome_fields
+from shared.claims import Ran, note_of
 from shared.errors import DigitqError, Expired
 from shared.prediction import Outcome
 from shared.settings import Settings
@@ -25,32 +25,30 @@ from worker.service import classifier
 
 
 def classify(id: str) -> dict[str, Any]:
-    """Classifies the picture stored under `digitq:image:{id}`; the record is named after the job.
+    """Classifies the picture stored under `digitq:image:{id}`; the prediction is named after the job.
 
-    Returns what `Outcome.summary` has. Raises the picture's error, after recording it.
+    Returns what `Outcome.summary` has. Raises the picture's error, after noting it.
     """
     job, store = _surroundings()
-    store.start_record(job.id)
+    store.start_alone(job.id)
     image = store.image(id)
     serving = classifier()
     done = serving([image]) if image else Classified([Expired()], 0.0, 0.0)
     metrics.classified(done.results, done.preprocess_ms, done.inference_ms)
     result = done.results[0]
-    if not isinstance(result, Outcome):
-        if isinstance(result, DigitqError):
-            # The picture's own fault: to run it again would end the same.
-            job.retries_left = job.retries_left and 0
-            state = "expired" if isinstance(result, Expired) else "failed"
-            store.end_record(job.id, state, error_code=result.code, error_message=str(result))
-        elif not job.retries_left:
-            store.end_record(job.id, "failed", error_code="internal_error", error_message=NOT_CLASSIFIED)
-        raise result
-    store.end_record(
-        job.id, "succeeded", result.input, **outcome_fields(result), model=serving.model.version,
-        preprocessing=serving.preprocessing, batch_size=1, batch_position=0,
-        preprocess_ms=round(done.preprocess_ms, 3), inference_ms=round(done.inference_ms, 3),
-    )  # fmt: skip
-    return result.summary()
+    ran = Ran(
+        serving.model.version, serving.preprocessing, 1, round(done.preprocess_ms, 3), round(done.inference_ms, 3)
+    )
+    if isinstance(result, Outcome):
+        store.end_alone(job.id, "finished", note_of(result, ran), result.input)
+        return result.summary()
+    if isinstance(result, DigitqError):
+        # The picture's own fault: to run it again would end the same.
+        job.retries_left = job.retries_left and 0
+        store.end_alone(job.id, "failed", note_of((result.code, str(result)), ran))
+    elif not job.retries_left:
+        store.end_alone(job.id, "failed", note_of(("internal_error", NOT_CLASSIFIED), ran))
+    raise result
 
 
 def classify_chunk(id: str) -> dict[str, str]:

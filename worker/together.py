@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from uuid import uuid4
+from secrets import token_hex
 
 from rq.timeouts import JobTimeoutException
 
 from shared import tracing
 from shared.batches import DEPENDENTS, Held
-from shared.claims import Claim
+from shared.claims import Claim, Ran
 from shared.errors import DigitqError, Expired
 from shared.prediction import Outcome
 from worker import metrics
@@ -33,7 +33,7 @@ class RunsTogether(RunsAlone):
 
     def take(self, queues: Sequence[str], limit: int) -> list[Claim]:
         """Claims up to so many jobs from the queues, in that order."""
-        claims = self.store.claim(self.name, queues, limit, uuid4().hex)
+        claims = self.store.claim(self.name, queues, limit, token_hex(6))
         self._taken = time.perf_counter()
         metrics.RETRIES.inc(sum(claim.attempt > 1 for claim in claims))
         return claims
@@ -64,7 +64,7 @@ class RunsTogether(RunsAlone):
         for claim in claims:
             log.error("cannot be read: %s", claim.error, extra=named(claim.id))
         ended = [finish(claim, UnreadableJob(f"The job cannot be read: {claim.error}.")) for claim in claims]
-        fenced, dependents = self.store.finish(self.name, ended, model="", timings_ms=(0, 0), seconds=0)
+        fenced, dependents = self.store.finish(self.name, ended)
         self._follow_up(claims, fenced, dependents)
 
     def run_batch(self, claims: Sequence[Claim]) -> Sequence[Claim]:
@@ -80,14 +80,9 @@ class RunsTogether(RunsAlone):
         ended = [*gone, *((claim, result) for (claim, _), result in zip(there, done.results, strict=False))]
         finishes = [finish(claim, result) for claim, result in ended if isinstance(result, Outcome | DigitqError)]
         computed = time.perf_counter()
-        fenced, dependents = self.store.finish(
-            self.name,
-            finishes,
-            model=str(self.card.get("version", "")),
-            preprocessing=str(self.card.get("preprocessing", "")),
-            timings_ms=(round(done.preprocess_ms, 3), round(done.inference_ms, 3)),
-            seconds=round(time.perf_counter() - start, 6),
-        )
+        model, version = (str(self.card.get(name, "")) for name in ("version", "preprocessing"))
+        ran = Ran(model, version, len(finishes), round(done.preprocess_ms, 3), round(done.inference_ms, 3))
+        fenced, dependents = self.store.finish(self.name, finishes, ran, round(time.perf_counter() - start, 6))
         end = time.perf_counter()
         metrics.classified([result for _, result in ended], done.preprocess_ms, done.inference_ms)
         metrics.stored([claim for claim, _ in ended], start - taken, end - computed, end - taken)

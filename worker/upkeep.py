@@ -43,7 +43,7 @@ log = logging.getLogger("digitq.worker")
 MAINTENANCE_SECONDS = 1.0
 #: Seconds between two rounds of RQ's own, slower maintenance.
 RQ_MAINTENANCE_SECONDS = 60
-#: Seconds after which an open record that nobody has looked at is looked at, and steps of this that one turn takes.
+#: Seconds after which what is open and was not looked at is looked at, and steps of this that one turn takes.
 SWEEP_AFTER_SECONDS, SWEEPS = 30.0, 5
 #: Scheduled jobs of a queue that one turn enqueues.
 DUE_AT_ONCE = 100
@@ -115,7 +115,7 @@ class Upkeep(SimpleWorker):
         self.last_cleaned_at = now()  # type: ignore[assignment]  # RQ declares it by its first value, None
 
     def recover(self) -> None:
-        """RQ's recovery of expired leases, by Redis's clock; then the records follow."""
+        """RQ's recovery of expired leases, by Redis's clock; what it has failed is told."""
         abandoned: list[str] = []
         self.store.sort_out_leases(self.queue_names())
         cutoff = self.store.time()
@@ -126,7 +126,7 @@ class Upkeep(SimpleWorker):
         for id in abandoned:
             metrics.LEASES.inc()
             log.warning("lease ran out", extra=named(id))
-            self._repair(id)
+            self._tell(id)
 
     def enqueue_due(self) -> None:
         """Enqueues scheduled jobs that are due, as RQ's scheduler does: retries with an interval, `enqueue_in`."""
@@ -147,25 +147,26 @@ class Upkeep(SimpleWorker):
                     pipeline.execute()
 
     def look_after(self) -> None:
-        """Ends or repairs what is open, lags behind its job and is looked at by nobody."""
+        """Tells the ends that came without us, and puts back what stands in no queue."""
         for _ in range(SWEEPS):
-            looked, repaired = self.store.sweep(SWEEP_AFTER_SECONDS)
-            if repaired:
-                log.info("open records repaired: %d of %d", repaired, looked)
-            if repaired < looked or not looked:  # after `rq empty` there is much to do, and usually nothing
+            looked, changed = self.store.sweep(SWEEP_AFTER_SECONDS)
+            if changed:
+                log.info("looked after %d that are open: %d had ended, or went back", looked, changed)
+            if changed < looked or not looked:  # after `rq empty` there is much to do, and usually nothing
                 break
 
-    def _repair(self, id: str) -> None:
+    def _tell(self, id: str) -> None:
+        """RQ has put an abandoned job back, or has failed it: then its end is told."""
         batch = batch_of(id)
         try:
             if batch:
                 self.batches.fetch(batch)
-            else:
-                prediction = self.store.fetch(id)
-                if (prediction.error or {}).get("code") == "poison":
-                    metrics.QUARANTINED.labels("poison").inc()
+                return
+            self.store.look_after([id])
+            if (self.store.fetch(id).error or {}).get("code") == "poison":
+                metrics.QUARANTINED.labels("poison").inc()
         except (NotFound, Expired, Lost):
-            log.debug("no record to repair", extra=named(id))
+            log.debug("no picture", extra=named(id))
 
     def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:
         """RQ's thread for `rq` commands ends on a timeout; it shall outlive whatever Redis does."""

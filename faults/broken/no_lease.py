@@ -11,7 +11,7 @@ from base64 import b64encode
 import redis
 
 from shared import keys
-from shared.claims import outcome_fields
+from shared.claims import Ran, note_of
 from shared.errors import DigitqError, RedisUnavailable
 from shared.prediction import Outcome
 from shared.settings import Settings
@@ -33,18 +33,19 @@ def serve(store: Store, name: str) -> None:
 
 
 def end(store: Store, id: str, result: Outcome | Exception) -> None:
-    """Writes the record and RQ's side of it, one after the other, without asking whether somebody else has."""
-    store.start_record(id)
+    """Writes our side of the record and RQ's, one after the other, without asking whether somebody else has."""
+    store.start_alone(id)
+    store.client.hset(keys.job(id), "status", "started")
     if isinstance(result, Outcome):
-        store.end_record(id, "succeeded", result.input, **outcome_fields(result))
+        store.end_alone(id, "finished", note_of(result, Ran()), result.input)
         value = b64encode(json.dumps(result.summary()).encode())
         store.client.xadd(f"rq:results:{id}", {"type": 1, "return_value": value})
         store.client.expire(f"rq:results:{id}", 3600)
     else:
         code = result.code if isinstance(result, DigitqError) else "internal_error"
-        store.end_record(id, "failed", error_code=code, error_message=str(result))
-    store.client.hset(f"rq:job:{id}", "status", "finished")
-    store.client.expire(f"rq:job:{id}", 3600)
+        store.end_alone(id, "failed", note_of((code, str(result)), Ran()))
+    store.client.hset(keys.job(id), "status", "finished" if isinstance(result, Outcome) else "failed")
+    store.client.expire(keys.job(id), 3600)
 
 
 def main() -> None:

@@ -1,26 +1,39 @@
 #!lua flags=allow-oom
--- Takes a waiting picture back, or forgets one that has ended. What is running is left alone. An error in between is
--- repaired by whoever asks again: a cancelled job ends its record, and what is half forgotten has still ended.
+-- Takes a waiting picture back, or forgets one that has ended. What is running is left alone.
 -- WITH: jobs
 -- KEYS: none
--- ARGV: id, ttl (s) of what remains
+-- ARG: id, ttl (s) of what remains
 -- Answer: 'cancelled' | 'forgotten' | 'running' | 'missing'
-local id, ttl = ARGV[1], tonumber(ARGV[2])
-local key = PREDICTION .. id
-local state = try('HGET', key, 'state')
-if not state or state == 'forgotten' then return 'missing' end
-local origin = try('HGET', JOB .. id, 'origin')
+local id, ttl = ARG.id, ARG.ttl
+local job = try('HMGET', JOB .. id, 'status', 'origin', 'description', 'digitq_key', unpack(RECORD)) or {}
+local status, origin, record = job[1], job[2], {unpack(job, 5, 4 + #RECORD)}
+if status and not is_picture(job[3]) then return 'missing' end
+local known = before_the_end({id})
+local key = status and idempotency_of(id, job[4])
 
-if is_open(state) then
-  if origin and not cancel_job(id, origin, ttl) then return 'running' end
-  redis.call('DEL', IMAGE .. id)
-  local ended = {}
-  end_record(id, 'cancelled', ttl, ended)
-  announce(ended)
+if status and not has_ended(status) then
+  if not origin or not cancel_job(id, origin, status, ttl) then return 'running' end
+  redis.pcall('DEL', IMAGE .. id)
+  expire_key(key, ttl)
+  for i, name in ipairs(RECORD) do record[i] = ({status = 'canceled', ended_at = ISO})[name] or record[i] end
+  announce({{id, as_news(id, record)}}, known, ttl)
   return 'cancelled'
 end
 
+if not status then
+  local gone = try('HGET', GONE .. id, 'status')
+  if gone == 'forgotten' or not (gone or known.bytes[id]) then return 'missing' end
+end
+-- That it was forgotten stays, so that its id is answered with "not found" and not with "lost".
+set_hash(GONE .. id, ttl, 'status', 'forgotten', 'digitq_owner', record[6] or '')
 forget_job(id)
-redis.call('DEL', IMAGE .. id, INPUT .. id)
-leave_tombstone(key, id, ttl)
+redis.call('DEL', IMAGE .. id, INPUT .. id, CALLBACK .. id)
+if key then redis.call('DEL', key) end
+-- RQ had ended it, and nobody knew.
+redis.pcall('ZREM', OPEN, id)
+if redis.pcall('HDEL', ACCEPTED, id) == 1 then
+  local slots = {}
+  add_bytes(slots, known.bytes[id])
+  release_bytes(slots)
+end
 return 'forgotten'

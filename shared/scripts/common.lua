@@ -1,12 +1,31 @@
--- Put in front of every other script. Redis's own clock, and the one place where a record moves.
-local PREDICTION, IMAGE, INPUT = 'digitq:prediction:', 'digitq:image:', 'digitq:input:'
+-- Put in front of every other script: Redis's own clock, the arguments by name, and how an end is told.
+local IMAGE, INPUT, GONE, CALLBACK = 'digitq:image:', 'digitq:input:', 'digitq:gone:', 'digitq:callback:'
 local BATCH, CHUNK, RESULTS, BULK = 'digitq:batch:', 'digitq:chunk:', 'digitq:results:', 'digitq:bulk'
 local EVENTS, RECENT, WEBHOOKS = 'digitq:events', 'digitq:recent', 'digitq:webhooks'
-local OPEN, SKIPPED = 'digitq:open', 'digitq:skipped:'
-local JOB = 'rq:job:'
+local OPEN, ACCEPTED, SKIPPED = 'digitq:open', 'digitq:accepted', 'digitq:skipped:'
+local JOB, WIP, QUEUE = 'rq:job:', 'rq:wip:', 'rq:queue:'
 local FLOW, SLOT_SECONDS = 'digitq:flow:', 5
 local ENDED, EVICTED, BYTES = 'digitq:ended', 'digitq:evicted', 'digitq:bytes'
 local IDEMPOTENCY = 'digitq:idempotency:'
+
+-- What a script is told: an object in JSON, and then, where it has `columns`, their values, row by row.
+local ARG = cjson.decode(ARGV[1])
+
+-- The rows as tables by column.
+local function rows()
+  local found, columns, values = {}, ARG.columns, ARGV
+  local width, n = math.max(1, #columns), 0
+  for i = 2, #values, width do
+    local row = {}
+    for at = 1, width do row[columns[at]] = values[i + at - 1] end
+    n = n + 1
+    found[n] = row
+  end
+  return found
+end
+
+-- A whole number as text. Redis takes a microsecond to write one that a script passes on as a number.
+local function whole(number) return string.format('%d', number) end
 
 local time = redis.call('TIME')
 -- Unix seconds with microseconds: as a number to compare, as text to store without losing digits.
@@ -45,6 +64,11 @@ local function try(...)
   error(reply)
 end
 
+-- Logs why one of many was left as it was.
+local function complain(id, what, why)
+  redis.log(redis.LOG_WARNING, 'digitq: ' .. id .. ' ' .. what .. ': ' .. (type(why) == 'table' and why.err or tostring(why)))
+end
+
 -- Writes a hash that must not outlive `ttl` (s): without a time to live it does not stay at all.
 local function set_hash(key, ttl, ...)
   redis.call('HSET', key, ...)
@@ -55,6 +79,44 @@ local function set_hash(key, ttl, ...)
   end
 end
 
+-- Adds values to a list.
+local function append(list, ...)
+  local n = #list
+  for i = 1, select('#', ...) do list[n + i] = (select(i, ...)) end
+end
+
+-- Adds values to the list under a key of a table.
+local function note(lists, key, value, second)
+  local list = lists[key]
+  if not list then
+    list = {}
+    lists[key] = list
+  end
+  list[#list + 1] = value
+  if second then list[#list + 1] = second end
+end
+
+-- Runs a command on all values, so many at a time as Lua can pass (always an even number: scores come with members).
+local function in_slices(values, run)
+  for i = 1, #values, 1000 do run(unpack(values, i, math.min(i + 999, #values))) end
+end
+
+-- Runs a command for each list of a table: its name, the key, the values.
+local function for_each(command, lists)
+  for key, values in pairs(lists) do
+    in_slices(values, function(...) redis.call(command, key, ...) end)
+  end
+end
+
+-- The values under fields of one hash, for any number of them.
+local function fields_of(key, names)
+  local found = {}
+  in_slices(names, function(...)
+    for _, value in ipairs(redis.call('HMGET', key, ...)) do found[#found + 1] = value end
+  end)
+  return found
+end
+
 -- Counts pictures that arrived or ended, by the slot of a few seconds; load.lua reads it.
 -- A count is not worth an error.
 local function tally(field, pictures)
@@ -62,13 +124,21 @@ local function tally(field, pictures)
   if redis.pcall('HINCRBY', key, field, pictures) == pictures then redis.pcall('EXPIRE', key, 60) end
 end
 
--- Only an open record moves; all other states are final.
-local function is_open(state)
-  return state == 'queued' or state == 'running'
+-- A batch or a chunk that has not ended.
+local function is_open(state) return state == 'queued' or state == 'running' end
+
+-- RQ's statuses after which nothing more happens.
+local function has_ended(status)
+  return status == 'finished' or status == 'failed' or status == 'canceled' or status == 'stopped'
+end
+
+-- Whether a job, by its description, is a picture: a plain call of our function.
+local function is_picture(description)
+  return description and string.sub(description, 1, 22) == 'worker.tasks.classify('
 end
 
 -- Takes bytes that have ended out of the count of those that have not. Each sum lives as long as what it counts: a
--- count that is gone was that of records that have expired, too.
+-- count that is gone was that of pictures that have expired, too.
 local function release_bytes(slots)
   for slot, bytes in pairs(slots) do
     local left = redis.pcall('HINCRBY', BYTES, slot, -bytes)
@@ -76,9 +146,9 @@ local function release_bytes(slots)
   end
 end
 
--- Adds a record's `bytes` ("slot:bytes", nil where nothing was counted) to sums by slot.
+-- Adds "slot:bytes" (and whatever follows; nothing where none were counted) to sums by slot.
 local function add_bytes(slots, text)
-  local slot, bytes = string.match(text or '', '^(%d+):(%d+)$')
+  local slot, bytes = string.match(text or '', '^(%d+):(%d+)')
   if slot then slots[slot] = (slots[slot] or 0) + bytes end
 end
 
@@ -89,86 +159,101 @@ local function index_ended(field, ids, ttl)
   redis.pcall('EXPIRE', ENDED, ttl)
 end
 
--- What end_record() leaves to announce(): the longest ttl, and the bytes by slot.
-local ended_ttl, ended_bytes = 1, {}
+-- What is read and told of a picture: RQ's fields of its job, and ours.
+local RECORD = {'status', 'created_at', 'started_at', 'ended_at', 'digitq_run', 'digitq_owner', 'digitq_about',
+  'digitq_found'}
 
--- Ends a record, once: false where it is gone or has ended before. `ended` collects the whole record for announce().
--- `input` is what the model saw, or nil. The state comes last: an error before it leaves the record open, and a callback
--- that is due for an open record is not made (webhooks.lua).
-local function end_record(id, state, ttl, ended, input, ...)
-  local key = PREDICTION .. id
-  local so_far = try('HMGET', key, 'state', 'filename', 'submitted_at', 'started_at', 'attempt', 'callback_url', 'owner',
-    'bytes')
-  if not so_far or not is_open(so_far[1]) then return false end
-  if so_far[6] then
-    redis.call('ZADD', WEBHOOKS, NOW, id)
-    redis.call('EXPIRE', WEBHOOKS, ttl)
-  end
-  if input then redis.call('SET', INPUT .. id, input, 'EX', ttl) end
-  redis.pcall('EXPIRE', IMAGE .. id, ttl) -- it lives as long as what was found in it
-  redis.call('HSET', key, 'state', state, 'finished_at', ISO, ...)
-  ended_ttl = math.max(ended_ttl, ttl)
-  add_bytes(ended_bytes, so_far[8])
-  ended[#ended + 1] = {id, 'state', state, 'filename', so_far[2] or '', 'submitted_at', so_far[3] or '',
-    'started_at', so_far[4] or '', 'attempt', so_far[5] or '0', 'owner', so_far[7] or '', 'finished_at', ISO, ...}
-  redis.pcall('EXPIRE', key, ttl)
-  return true
+-- A record as it is told, from the values of RECORD.
+local function as_news(id, values)
+  local record = {id = id}
+  for i, name in ipairs(RECORD) do record[name] = values[i] or nil end
+  return cjson.encode(record)
 end
 
--- One message for all that ended in this script, with their records: those who wait need not ask for them. They are
--- counted, too, and no longer looked after. Who is not told asks again, so nothing here is worth an error.
-local function announce(ended)
-  if #ended == 0 then return end
-  tally('ended', #ended)
-  local listeners = redis.pcall('PUBSUB', 'NUMSUB', EVENTS)
-  if listeners.err or listeners[2] > 0 then redis.pcall('PUBLISH', EVENTS, cjson.encode(ended)) end
-  local ids = {}
-  for i, record in ipairs(ended) do ids[i] = record[1] end
-  index_ended('predictions', table.concat(ids, ' '), ended_ttl)
-  release_bytes(ended_bytes)
-  for i = 1, #ids, 1000 do redis.pcall('ZREM', OPEN, unpack(ids, i, math.min(i + 999, #ids))) end
+-- What is told of a picture whose job RQ's tools have deleted, from its entry in ACCEPTED ("slot:bytes:owner").
+local function lost_record(accepted)
+  return {status = 'failed', digitq_owner = string.match(accepted, '^%d+:%d+:(.+)$'),
+    digitq_found = '{"error":["lost","The job was deleted from the queue."]}'}
 end
 
--- Has sweep.lua look after records or batches until they end.
+-- Has sweep.lua look after pictures, foreign jobs and batches until their end has been told. Without a `ttl` for those
+-- that are there already.
 local function watch(ids, ttl)
   local members = {}
-  for _, id in ipairs(ids) do
-    members[#members + 1] = STAMP
-    members[#members + 1] = id
+  for i, id in ipairs(ids) do members[2 * i - 1], members[2 * i] = STAMP, id end
+  in_slices(members, function(...) redis.pcall('ZADD', OPEN, ...) end)
+  if ttl then redis.pcall('EXPIRE', OPEN, 2 * ttl) end
+end
+
+-- Those of the ids under whose key, with this beginning and end, there is something: hardly ever any, so all are asked
+-- about at once.
+local function those_with(before, ids, after)
+  local found, names, any = {}, {}, 0
+  for i, id in ipairs(ids) do names[i] = before .. id .. after end
+  in_slices(names, function(...) any = any + redis.call('EXISTS', ...) end)
+  for i = 1, any > 0 and #ids or 0 do
+    if redis.call('EXISTS', names[i]) == 1 then found[#found + 1] = ids[i] end
   end
-  for i = 1, #members, 1000 do redis.pcall('ZADD', OPEN, unpack(members, i, math.min(i + 999, #members))) end
-  redis.pcall('EXPIRE', OPEN, 2 * ttl)
+  return found
 end
 
--- What start_record() has to know; nil where the record's key is of another type.
-local function read_record(id)
-  return try('HMGET', PREDICTION .. id, 'submitted_at', 'state', 'attempt', 'request_id', 'traceparent')
+-- What announce() has to know of pictures that are about to end.
+local function before_the_end(ids)
+  local known, accepted = {called = {}, bytes = {}}, fields_of(ACCEPTED, ids)
+  for i, id in ipairs(ids) do known.bytes[id] = accepted[i] end
+  for _, id in ipairs(those_with(CALLBACK, ids, '')) do known.called[id] = true end
+  return known
 end
 
--- Starts a record, and makes it first where a plain RQ client has enqueued without one. Returns the attempt, and the
--- ids of the request that it came with, and when that was. What was submitted lives twice as long as its image: long enough to end.
-local function start_record(id, filename, ttl, so_far)
-  local key = PREDICTION .. id
-  if not so_far[2] then
-    watch({id}, ttl)
-    set_hash(key, 2 * ttl, 'state', 'running', 'filename', filename, 'submitted_at', ISO, 'started_at', ISO,
-      'attempt', 1)
-    tally('arrived', 1)
-    redis.pcall('XADD', RECENT, 'MAXLEN', '~', 10000, '*', 'id', id)
-    redis.pcall('EXPIRE', RECENT, ttl)
-    return '1', '', '', ISO
+-- The callback of an end is due now; a picture that ends again, because somebody has put it back, is told again.
+local function call_back(id, ttl)
+  redis.call('HINCRBY', CALLBACK .. id, 'round', 1)
+  redis.call('HDEL', CALLBACK .. id, 'tries', 'outcome')
+  redis.call('EXPIRE', CALLBACK .. id, ttl)
+  redis.call('ZADD', WEBHOOKS, NOW, id)
+  redis.call('EXPIRE', WEBHOOKS, ttl)
+end
+
+-- Pictures have ended: {id, news (JSON)} each. Their callbacks are due, whoever waits or listens is told, and they are
+-- no longer looked after. The script that ended them does this last, and no error of it counts: what is still open then
+-- is told by sweep.lua.
+local function announce(ended, known, ttl)
+  if #ended == 0 then return end
+  local ids, news, slots = {}, {}, {}
+  for i, one in ipairs(ended) do
+    ids[i], news[i] = one[1], one[2]
+    add_bytes(slots, known.bytes[one[1]])
   end
-  local attempt = so_far[3] or '0'
-  if not is_open(so_far[2]) then return attempt, '', '', so_far[1] or '' end
-  attempt = tostring(attempt + 1)
-  redis.call('HSET', key, 'state', 'running', 'started_at', ISO, 'attempt', attempt)
-  return attempt, so_far[4] or '', so_far[5] or '', so_far[1] or ''
+  local done, why = pcall(function()
+    for _, id in ipairs(ids) do
+      if known.called[id] then call_back(id, ttl) end
+    end
+    in_slices(ids, function(...) redis.call('ZREM', OPEN, ...) end)
+  end)
+  if not done then return complain(ids[1], 'was not told', why) end
+  redis.pcall('PUBLISH', EVENTS, '{"ended_at":"' .. ISO .. '","ended":[' .. table.concat(news, ',') .. ']}')
+  in_slices(ids, function(...) redis.pcall('HDEL', ACCEPTED, ...) end)
+  release_bytes(slots)
+  tally('ended', #ids)
+  index_ended('pictures', table.concat(ids, ' '), ttl)
 end
 
--- Whether a picture was accepted under this id. Its job is written last, so a record that waits without one was not.
-local function accepted_before(id)
-  local state = redis.call('HGET', PREDICTION .. id, 'state')
-  return state and (state ~= 'queued' or redis.call('EXISTS', JOB .. id) == 1)
+-- The attempt in a job's `digitq_run` ("attempt:execution"), 0 where it has not been started, and the execution.
+local function run_of(text)
+  local attempt, execution = string.match(text or '', '^(%d+):(.*)$')
+  return tonumber(attempt or 0), execution or ''
+end
+
+-- Where the n-th that a script accepts stands in the history, in microseconds.
+local function history_score(n) return string.format('%d', time[1] * 1e6 + time[2] + n) end
+
+-- Adds to histories, the newest 10,000 or a few more of each: {score, id, ...} by key.
+local function remember_history(histories, ttl)
+  for key, entries in pairs(histories) do
+    redis.pcall('ZADD', key, unpack(entries))
+    redis.pcall('EXPIRE', key, ttl)
+    if time[2] % 16 == 0 then redis.pcall('ZREMRANGEBYRANK', key, 0, -10001) end
+  end
 end
 
 -- What was accepted first under an idempotency key: {'repeated' | 'mismatch', id}; nil where the key is free, as it is
@@ -177,10 +262,8 @@ local function first_under(key, fingerprint)
   if key == '' then return nil end
   local first = redis.call('HMGET', IDEMPOTENCY .. key, 'id', 'fingerprint')
   if not first[1] then return nil end
-  local state = redis.call('HGET', PREDICTION .. first[1], 'state')
-  if state and not accepted_before(first[1]) then return nil end
-  state = state or redis.call('HGET', BATCH .. first[1], 'state')
-  if not state or state == 'forgotten' then return nil end
+  local state = redis.call('HGET', BATCH .. first[1], 'state')
+  if state == 'forgotten' or (not state and redis.call('EXISTS', JOB .. first[1]) == 0) then return nil end
   return {first[2] == fingerprint and 'repeated' or 'mismatch', first[1]}
 end
 
@@ -196,14 +279,19 @@ local function idempotency_of(id, key)
   return IDEMPOTENCY .. key
 end
 
+-- What stands for a picture lives as long as it, and a day at most.
+local function expire_key(name, ttl)
+  if name then redis.pcall('EXPIRE', name, math.min(86400, tonumber(ttl))) end
+end
+
 -- How many jobs wait in a queue: those that were taken back deep inside it stand there until they are skipped.
 local function queue_length(queue)
-  local length = redis.call('LLEN', 'rq:queue:' .. queue)
+  local length = redis.call('LLEN', QUEUE .. queue)
   return length > 0 and math.max(0, length - redis.call('SCARD', SKIPPED .. queue)) or 0
 end
 
 -- The fence: true while the lease on a claim is valid by Redis's clock, for `margin` seconds more.
 local function held(queue, member, margin)
-  local expiry = redis.call('ZSCORE', 'rq:wip:' .. queue, member)
+  local expiry = redis.call('ZSCORE', WIP .. queue, member)
   return expiry and tonumber(expiry) > NOW + margin
 end

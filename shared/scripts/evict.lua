@@ -1,15 +1,15 @@
 #!lua flags=allow-oom
--- Makes room where memory is nearly full: deletes predictions and batches that have ended, the oldest ends first, with
+-- Makes room where memory is nearly full: deletes pictures and batches that have ended, the oldest ends first, with
 -- everything that is kept of them; their ids are then answered as expired. One bounded step; nothing where there is no
 -- limit of memory. What has not ended, what has just ended, and what an operator has put back is never deleted.
 -- WITH: jobs
 -- KEYS: none
--- ARGV: share of maxmemory at which to begin, share at which to stop, how long an end is kept in any case (s),
---       result ttl (s), most predictions at once, how long a callback that has not been made keeps its prediction (s),
---       bytes for which there is to be room besides, how long the end of a batch is kept in any case (s)
--- Answer: {how many predictions and batches were deleted, 1 if there may be more to delete, else 0}
-local begin, stop, fresh, ttl, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local uncalled_since = iso(tonumber(time[1]) - ARGV[6], 0)
+-- ARG: begin and stop (shares of maxmemory), fresh (s for which an end is kept in any case), batch_fresh (the same for a batch),
+--   ttl (s), most (pictures at once), uncalled (s for which a callback that has not been made keeps its picture), more (bytes for
+--   which there is to be room besides)
+-- Answer: {how many pictures and batches were deleted, 1 if there may be more to delete, else 0}
+local ttl, most, more = ARG.ttl, ARG.most, ARG.more
+local uncalled_since = iso(math.floor(tonumber(time[1]) - ARG.uncalled), 0)
 local info = redis.call('INFO', 'memory')
 
 local function number(name)
@@ -19,14 +19,13 @@ end
 local limit = number('maxmemory')
 -- Buffers for replicas and the log do not count, as they do not when Redis refuses to write.
 local used = number('used_memory') - number('mem_not_counted_for_evict')
-local more = tonumber(ARGV[7])
 -- What hardly fits must not clear all the rest.
 if more > limit / 2 then return {0, 0} end
 used = used + more
-if limit == 0 or used < begin * limit then return {0, 0} end
-local wanted, count = used - stop * limit, 0
+if limit == 0 or used < ARG.begin * limit then return {0, 0} end
+local wanted, count = used - ARG.stop * limit, 0
 local gone, registries, entries = {}, {}, {}
--- What stays for now, to be looked at again: `again` predictions, and batches.
+-- What stays for now, to be looked at again: `again` pictures, and batches.
 local again, batches_again = {}, {}
 
 -- What a hash holds; nothing where somebody has put something else in its place: it is deleted all the same.
@@ -36,20 +35,17 @@ local function fields(key, ...)
   return string.find(values.err, 'WRONGTYPE', 1, true) and {} or error(values)
 end
 
--- Adds the keys of an RQ job that has ended, and by queue in `jobs` its id. False while RQ still has to run it, because somebody has put it back.
-local function drop_job(id, found)
-  local job = fields(JOB .. id, 'status', 'origin')
-  if job[1] and not (job[1] == 'finished' or job[1] == 'failed' or job[1] == 'canceled' or job[1] == 'stopped') then
-    return false
-  end
-  found[#found + 1] = JOB .. id
-  found[#found + 1] = 'rq:results:' .. id
+-- Adds the keys of an RQ job that has ended, and by queue in `jobs` its id. False while RQ still has to run it, because
+-- somebody has put it back.
+local function drop_job(id, job, found)
+  if job[1] and not has_ended(job[1]) then return false end
+  append(found, JOB .. id, 'rq:results:' .. id)
   if job[2] then note(found.jobs, job[2], id) end
   return true
 end
 
 local function drop(found, idempotency)
-  for _, key in ipairs(found) do gone[#gone + 1] = key end
+  append(gone, unpack(found))
   for queue, ids in pairs(found.jobs) do
     for _, registry in ipairs({'finished', 'failed', 'canceled'}) do
       for _, id in ipairs(ids) do note(registries, 'rq:' .. registry .. ':' .. queue, id) end
@@ -59,23 +55,18 @@ local function drop(found, idempotency)
   count = count + 1
 end
 
-local function drop_prediction(id)
-  local record = fields(PREDICTION .. id, 'state', 'idempotency_key', 'callback_url', 'webhook_tries', 'finished_at')
-  if is_open(record[1]) then return end
-  -- Whoever asked for a callback is to be called first, once; but one whose receivers are dead must not fill Redis.
-  if record[3] and not record[4] and (record[5] or '') > uncalled_since then
-    again[#again + 1] = id
-    return
-  end
+local function drop_picture(id)
+  local job, callback = fields(JOB .. id, 'status', 'origin', 'ended_at', 'digitq_key'), fields(CALLBACK .. id, 'url', 'tries')
   local size = redis.pcall('STRLEN', IMAGE .. id)
-  local found = {IMAGE .. id, INPUT .. id, PREDICTION .. id, jobs = {}}
-  if not drop_job(id, found) then
+  local found = {IMAGE .. id, INPUT .. id, CALLBACK .. id, GONE .. id, jobs = {}}
+  -- Whoever asked for a callback is to be called first, once; but one whose receivers are dead must not fill Redis.
+  if (callback[1] and not callback[2] and (job[3] or '') > uncalled_since) or not drop_job(id, job, found) then
     again[#again + 1] = id
     return
   end
-  if record[3] then note(registries, WEBHOOKS, id) end
-  drop(found, idempotency_of(id, record[2]))
-  wanted = wanted - (tonumber(size) or 0) - 4096
+  if callback[1] then note(registries, WEBHOOKS, id) end
+  drop(found, idempotency_of(id, job[4]))
+  wanted = wanted - (tonumber(size) or 0) - 2600
 end
 
 local function drop_batch(id)
@@ -84,7 +75,7 @@ local function drop_batch(id)
   local found = {BATCH .. id, jobs = {}}
   for i = 0, tonumber(batch[2] or 0) - 1 do
     local chunk = id .. '-' .. i
-    if not drop_job(chunk, found) then
+    if not drop_job(chunk, fields(JOB .. chunk, 'status', 'origin'), found) then
       batches_again[#batches_again + 1] = id
       return
     end
@@ -95,9 +86,9 @@ local function drop_batch(id)
   wanted = wanted - 4096 * #found
 end
 
-local from, newest = '-', string.format('%d', (NOW - fresh) * 1000)
+local from, newest = '-', string.format('%d', (NOW - ARG.fresh) * 1000)
 -- Reading the results of a batch takes longer than reading one prediction.
-local newest_batch, looked = (NOW - math.max(fresh, tonumber(ARGV[8]))) * 1000, 0
+local newest_batch, looked = (NOW - math.max(ARG.fresh, ARG.batch_fresh)) * 1000, 0
 while wanted > 0 and count < most and #entries < most and looked < 4 * most do
   local entry = redis.call('XRANGE', ENDED, from, newest, 'COUNT', 1)[1]
   if not entry then break end
@@ -111,7 +102,7 @@ while wanted > 0 and count < most and #entries < most and looked < 4 * most do
   elseif of_batch then
     drop_batch(entry[2][2])
   else
-    for id in string.gmatch(entry[2][2], '%S+') do drop_prediction(id) end
+    for id in string.gmatch(entry[2][2], '%S+') do drop_picture(id) end
   end
 end
 if #entries == 0 then return {0, 0} end
@@ -125,6 +116,6 @@ in_slices(gone, function(...) redis.call('DEL', ...) end)
 for_each('ZREM', registries)
 -- An entry goes whole, so those that stay for now are noted a few at a time.
 for _, id in ipairs(batches_again) do index_ended('batch', id, ttl) end
-for i = 1, #again, 16 do index_ended('predictions', table.concat(again, ' ', i, math.min(i + 15, #again)), ttl) end
+for i = 1, #again, 16 do index_ended('pictures', table.concat(again, ' ', i, math.min(i + 15, #again)), ttl) end
 in_slices(entries, function(...) redis.call('XDEL', ENDED, ...) end)
 return {count, 1}

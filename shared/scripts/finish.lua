@@ -1,52 +1,39 @@
 #!lua flags=allow-oom
--- Ends a batch: RQ's job and our record in the same step, each only if its lease is still ours and has not run out.
+-- Ends a batch: RQ's jobs with what was found in each, each only if its lease is still ours and has not run out.
 -- The fence compares with Redis's clock and keeps a margin, because RQ's recovery compares with a worker's clock.
--- A record comes before its job: where an error leaves the job unfinished it is run again, and the record stays.
 -- WITH: jobs
 -- KEYS: none
--- ARGV: worker name, margin (s), record ttl (s), working time (s), batch size, model, preprocessing (version),
---   preprocess (ms), inference (ms),
---   then for each picture FIELDS values:
---   id, execution, queue, result ttl, failure ttl, return value (base64 JSON) or '', exception (base64 zlib) or '',
---   state, digit, confidence, probabilities, decision, reason or '', warnings, error code, error message, input,
---   batch position, when it was claimed (Unix s)
--- Answer: {ids that were fenced off or could not be written, ids whose dependents RQ has to enqueue now}
-local worker, margin, record_ttl = ARGV[1], tonumber(ARGV[2]), ARGV[3]
-local working_time, size, model, version, preprocess, inference = unpack(ARGV, 4, 9)
-local FIELDS, HEAD = 19, 9
-local fenced, jobs, ended, succeeded, failed = {}, {}, {}, 0, 0
-
-local function finish_record(id, state, i)
-  local common = {'model', model, 'preprocessing', version, 'batch_size', size, 'batch_position', ARGV[i + 17],
-    'preprocess_ms', preprocess, 'inference_ms', inference}
-  if state ~= 'succeeded' then
-    return end_record(id, state, record_ttl, ended, nil, 'error_code', ARGV[i + 14], 'error_message', ARGV[i + 15],
-      unpack(common))
-  end
-  end_record(id, state, record_ttl, ended, ARGV[i + 16], 'digit', ARGV[i + 8], 'confidence', ARGV[i + 9], 'probabilities',
-    ARGV[i + 10], 'decision', ARGV[i + 11], 'reason', ARGV[i + 12], 'warnings', ARGV[i + 13], unpack(common))
-end
-
-for i = HEAD + 1, #ARGV, FIELDS do
-  local id, execution, queue, state = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 7]
-  if held(queue, id .. ':' .. execution, margin) then
-    local ok = ARGV[i + 6] == ''
-    local written, message = pcall(finish_record, id, state, i)
-    if written then
-      local kept = ARGV[i + (ok and 3 or 4)]
-      jobs[#jobs + 1] = {id, execution, queue, string.match(kept, '^%d+$'), ARGV[i + 5], ARGV[i + 6], ARGV[i + 18]}
-      if ok then succeeded = succeeded + 1 else failed = failed + 1 end
-    else
-      -- Its lease runs out, and it is run again.
-      redis.log(redis.LOG_WARNING, 'digitq: ' .. id .. ' was not ended: ' .. (type(message) == 'table' and message.err or message))
-      fenced[#fenced + 1] = id
-    end
+-- ARG: worker, margin (s), ttl (s), seconds (working time); columns: id, execution, queue, result_ttl, failure_ttl, claimed_at
+--   (Unix s), value (base64 JSON) or '', exception (base64 zlib) or '', found (JSON), input (compressed) or '', news (JSON of
+--   the record, but when it ended) or '' for what is no picture
+-- Answer: {ids that were fenced off, ids whose dependents RQ has to enqueue now}
+local worker, ttl, margin, jobs, ids, fenced = ARG.worker, ARG.ttl, ARG.margin, {}, {}, {}
+local all, members = rows(), {}
+for _, one in ipairs(all) do note(members, one.queue, one.id .. ':' .. one.execution) end
+local leases, at = {}, {}
+for queue, names in pairs(members) do leases[queue] = redis.call('ZMSCORE', WIP .. queue, unpack(names)) end
+for _, one in ipairs(all) do
+  at[one.queue] = (at[one.queue] or 0) + 1
+  local expiry = leases[one.queue][at[one.queue]]
+  if expiry and tonumber(expiry) > NOW + margin then
+    jobs[#jobs + 1], ids[#ids + 1] = one, one.id
   else
-    fenced[#fenced + 1] = id
+    fenced[#fenced + 1] = one.id
   end
 end
+local known = before_the_end(ids)
 
-announce(ended)
-local dependents = finish_jobs(worker, jobs, tonumber(record_ttl))
-count_jobs(worker, succeeded, failed, working_time)
+local kept = whole(ttl)
+local dependents = finish_jobs(worker, jobs, ttl, function(one)
+  if one.input ~= '' then redis.call('SET', INPUT .. one.id, one.input, 'EX', kept) end
+  redis.pcall('EXPIRE', IMAGE .. one.id, kept) -- it lives as long as what was found in it
+  return {'digitq_found', one.found}
+end)
+local ended, succeeded = {}, 0
+for _, one in ipairs(jobs) do
+  if one.ok then succeeded = succeeded + 1 end
+  if one.ended and one.news ~= '' then ended[#ended + 1] = {one.id, one.news} end
+end
+announce(ended, known, ttl)
+count_jobs(worker, succeeded, #jobs - succeeded, ARG.seconds)
 return {fenced, dependents}

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
 -- Runs commands of RQ's that Redis has refused because its memory is full, all in one step: they end what was accepted.
 -- KEYS: none
--- ARGV: for each command, how many words, and those
+-- ARG: nothing; then for each command, how many words, and those
 -- Answer: the answer of each
-local answers, i = {}, 1
+local answers, i = {}, 2
 while i <= #ARGV do
   local last = i + tonumber(ARGV[i])
   answers[#answers + 1] = redis.call(unpack(ARGV, i + 1, last))

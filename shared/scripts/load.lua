@@ -1,15 +1,15 @@
 #!lua flags=no-writes
 -- How busy queues and workers are, in one step and without a command that grows with the queue.
 -- KEYS: none
--- ARGV: queue names
+-- ARG: queues
 -- Answer: {Unix seconds, pictures in chunks beyond one for each job, created_at of the longest waiting job or '',
 --   seconds over which was counted, pictures that arrived in them, pictures that ended,
 --   {waiting jobs by queue}, {jobs in hand by queue}, {name, state or '', device or '', pictures/s or '', ... of live workers}}
 local waits, running, workers, oldest = {}, {}, {}, ''
-for i, name in ipairs(ARGV) do
+for i, name in ipairs(ARG.queues) do
   waits[i] = queue_length(name)
-  running[i] = redis.call('ZCARD', 'rq:wip:' .. name)
-  local first = redis.call('LINDEX', 'rq:queue:' .. name, 0)
+  running[i] = redis.call('ZCARD', WIP .. name)
+  local first = redis.call('LINDEX', QUEUE .. name, 0)
   local since = first and try('HGET', JOB .. first, 'created_at')
   -- RFC 3339 in UTC sorts as text.
   if since and (oldest == '' or since < oldest) then oldest = since end

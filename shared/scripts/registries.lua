@@ -4,9 +4,9 @@
 -- deleted then. A deferred job is deleted when it is as old and every job that it waits for is gone: nothing enqueues it.
 -- An entry goes after its job, so that an error in between leaves both to the next round.
 -- KEYS: none
--- ARGV: ttl (s), how many entries of a registry to look at, queue names
+-- ARG: ttl (s), most (entries of a registry to look at), queues
 -- Answer: how many entries have left
-local oldest, most = as_text(NOW - ARGV[1]), ARGV[2]
+local oldest, most = as_text(NOW - ARG.ttl), ARG.most
 local leaving, gone = {}, 0
 
 local function dependencies_of(id) return try('SMEMBERS', JOB .. ':' .. id .. ':dependencies') or {} end
@@ -20,8 +20,8 @@ local function waits_in_vain(id)
   return #dependencies > 0
 end
 
-for i = 3, #ARGV do
-  local cancelled, deferred = 'rq:canceled:' .. ARGV[i], 'rq:deferred:' .. ARGV[i]
+for _, queue in ipairs(ARG.queues) do
+  local cancelled, deferred = 'rq:canceled:' .. queue, 'rq:deferred:' .. queue
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', cancelled, '-inf', oldest, 'LIMIT', 0, most)) do
     local for_ever = try('HGET', JOB .. id, 'status') == 'canceled' and redis.call('TTL', JOB .. id) == -1
     leaving[#leaving + 1] = {cancelled, id, for_ever and dependencies_of(id)}

@@ -3,32 +3,30 @@
 -- The lease goes last: what an error leaves queued under it is put back by leases.lua.
 -- WITH: jobs
 -- KEYS: none
--- ARGV: worker name, then queue, id, execution for each claim
+-- ARG: columns queue, id, execution
 -- Answer: how many were still held and are waiting again
-local worker, released = ARGV[1], 0
-
--- Sets the record of a picture or a chunk back. Returns the attempts that are left of it.
-local function set_back(key)
-  local so_far = try('HMGET', key, 'state', 'attempt')
-  if not so_far or so_far[1] ~= 'running' then return 0 end
-  local attempt = math.max(0, (tonumber(so_far[2]) or 0) - 1)
-  redis.call('HSET', key, 'state', 'queued', 'attempt', attempt)
-  redis.call('HDEL', key, 'started_at', 'suspect')
-  return attempt
-end
-
-for i = #ARGV - 2, 2, -3 do
-  local queue, id, execution = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local member = id .. ':' .. execution
-  if held(queue, member, 0) and try('HEXISTS', JOB .. id, 'status') == 1 then
-    local attempt = math.max(set_back(PREDICTION .. id), set_back(RESULTS .. id))
-    -- Without a start it does not look like a job that has taken a worker down; one that may have keeps it.
-    redis.call('HSET', JOB .. id, 'status', 'queued', unpack(attempt == 0 and {'started_at', '', 'worker_name', ''} or {}))
-    redis.call('DEL', 'rq:execution:' .. member, 'rq:executions:' .. id)
-    redis.call('LPUSH', 'rq:queue:' .. queue, id)
-    redis.call('ZREM', 'rq:wip:' .. queue, member)
-    redis.call('SREM', 'rq:worker:' .. worker .. ':executions', member)
-    released = released + 1
+local claims, released = rows(), {}
+for i = #claims, 1, -1 do
+  local one = claims[i]
+  one.member = one.id .. ':' .. one.execution
+  local job = held(one.queue, one.member, 0) and try('HMGET', JOB .. one.id, 'status', 'digitq_run')
+  if job and job[1] then
+    one.attempt = math.max(0, run_of(job[2]) - 1)
+    one.chunk = try('HMGET', RESULTS .. one.id, 'state', 'attempt')
+    append(released, one)
   end
 end
-return released
+
+for _, one in ipairs(released) do
+  if one.chunk and one.chunk[1] == 'running' then
+    one.attempt = math.max(0, (tonumber(one.chunk[2]) or 0) - 1)
+    redis.call('HSET', RESULTS .. one.id, 'state', 'queued', 'attempt', one.attempt)
+    redis.call('HDEL', RESULTS .. one.id, 'suspect')
+  end
+  -- Without a start it does not look like a job that has taken a worker down; one that may have keeps it.
+  redis.call('HSET', JOB .. one.id, 'status', 'queued', 'digitq_run', one.attempt .. ':',
+    unpack(one.attempt == 0 and {'started_at', '', 'worker_name', ''} or {}))
+  redis.call('LPUSH', QUEUE .. one.queue, one.id)
+  redis.call('ZREM', WIP .. one.queue, one.member)
+end
+return #released

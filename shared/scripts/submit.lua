@@ -1,78 +1,103 @@
 #!lua
--- Accepts pictures, each whole (image, record, ordinary RQ job) or not at all. Safe to repeat with the same ids.
--- Without the flag allow-oom, Redis refuses the whole script when its memory is full: nothing half-written. The job is
--- written last, and an error before it takes the rest back.
+-- Accepts pictures, each whole (image, RQ job with what we note in it) or not at all. Safe to repeat with the same ids.
+-- Without the flag allow-oom, Redis refuses the whole script when its memory is full: nothing half-written. Its job is the
+-- last of what a picture needs, and an error before it takes the rest back.
 -- WITH: jobs, door
 -- KEYS: all queues, to count what waits
--- ARGV: max queue length, result ttl (s), job function, job timeout (s), retries, limit of a client's rate, in so many
---       seconds, max bytes that wait, then for each picture: id, queue name, image, filename, idempotency key or '', fingerprint, owner or
---       '', client whose rate is limited or '', how many texts of notes, and those: field, value, ... of what the
---       record keeps of the request
+-- ARG: limit (most in the queues), max_bytes (most that wait), ttl (s), func, timeout (s), retries, rate (pictures of one client) in
+--   period (s); columns: id, queue, image, about (JSON), key and fingerprint of idempotency or '', owner or '', client whose
+--   rate is limited or '', callback (URL) or ''
 -- Answer: for each picture {'accepted', id, Unix seconds} | {'repeated', first id} | {'mismatch', first id}
 --   | {'full', length, seconds until there is room} | {'heavy', bytes, seconds until there is room}
 --   | {'limited', seconds until it may} | {'failed', error}
-local limit, ttl, func, timeout, retries = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
-local rate, period, max_bytes = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local kept, twice = ARGV[2], string.format('%d', 2 * ttl)
-local length, accepted, joined, histories, answers = 0, {}, {}, {}, {}
-for _, key in ipairs(KEYS) do length = length + redis.call('LLEN', key) end
+local ttl, limit, pictures = ARG.ttl, ARG.limit, rows()
+local length, ids, answers, waiting = 0, {}, {}, {}
+for _, key in ipairs(KEYS) do
+  waiting[key] = redis.call('LLEN', key)
+  length = length + waiting[key]
+end
 if length >= limit then
   length = 0
-  for _, key in ipairs(KEYS) do length = length + queue_length(string.sub(key, 10)) end -- after 'rq:queue:'
+  for _, key in ipairs(KEYS) do length = length + queue_length(string.sub(key, #QUEUE + 1)) end
 end
 local bytes, stale = bytes_waiting(length)
 local before, slot = bytes, byte_slot(ttl)
+for i, picture in ipairs(pictures) do ids[i] = picture.id end
+local repeated, firsts, buckets = {}, {}, {}
+for _, id in ipairs(those_with(JOB, ids, '')) do repeated[id] = true end
 
-local function refused(id, ...)
-  return accepted_before(id) and {'repeated', id} or {...}
+-- Why a picture may not enter; nil where it may, and then it counts.
+local function refusal(picture)
+  local id, key, client = picture.id, picture.key, picture.client
+  local first = firsts[key] or first_under(key, picture.fingerprint)
+  if first then return {first.fingerprint and first.fingerprint ~= picture.fingerprint and 'mismatch' or first[1], first[2]} end
+  if repeated[id] then return {'repeated', id} end
+  if length >= limit then return {'full', length, wait_for_room(length + 1 - limit + limit / 20)} end
+  local heavy = too_heavy(bytes, #picture.image, ARG.max_bytes, length)
+  if heavy then return heavy end
+  local full, wait = bucket_after(client, ARG.rate, ARG.period, 1, buckets[client])
+  if wait > 0 then return {'limited', wait} end
+  buckets[client] = full
+  bytes, length, repeated[id] = bytes + #picture.image, length + 1, true
+  if key ~= '' then firsts[key] = {'repeated', id, fingerprint = picture.fingerprint} end
 end
 
-local function submit(id, queue, image, filename, idempotency, fingerprint, owner, client, ...)
-  local first = first_under(idempotency, fingerprint)
-  if first then return first end
-  if length >= limit then return refused(id, 'full', length, wait_for_room(length + 1 - limit + limit / 20)) end
-  local heavy = too_heavy(bytes, #image, max_bytes, length)
-  if heavy then return refused(id, unpack(heavy)) end
-  local limited = wait_for_rate(client, rate, period, 1, true)
-  if limited > 0 then return refused(id, 'limited', limited) end
-  if not redis.call('SET', IMAGE .. id, image, 'NX', 'EX', kept) and accepted_before(id) then return {'repeated', id} end
-  -- The record outlives its image while it waits, so that a picture that nobody claimed in time can say so.
-  local fields = {'bytes', slot .. ':' .. #image, ...}
-  if idempotency ~= '' then
-    fields[#fields + 1] = 'idempotency_key'
-    fields[#fields + 1] = idempotency
+local queued, entering = {}, {}
+for i, picture in ipairs(pictures) do
+  answers[i] = refusal(picture)
+  if not answers[i] then
+    note(queued, QUEUE .. picture.queue, picture.id)
+    entering[#entering + 1] = i
   end
-  set_hash(PREDICTION .. id, twice, 'state', 'queued', 'filename', filename, 'submitted_at', ISO, unpack(fields))
-  if not joined[queue] then redis.call('SADD', 'rq:queues', 'rq:queue:' .. queue) end
-  local history = owner == '' and RECENT or RECENT .. ':' .. owner
-  redis.call('XADD', history, 'MAXLEN', '~', 10000, '*', 'id', id) -- an id without a record is left out of the history
-  if not histories[history] then redis.call('EXPIRE', history, ttl) end
-  remember(idempotency, id, fingerprint, ttl)
-  enqueue(id, queue, func, timeout, retries, kept)
-  bytes = bytes + #image
-  length, joined[queue], histories[history] = length + 1, true, true
-  accepted[#accepted + 1] = id
-  return {'accepted', id, STAMP}
+end
+if #entering == 0 then return answers end
+
+fill_buckets(buckets)
+for key in pairs(queued) do
+  if waiting[key] == 0 then redis.call('SADD', 'rq:queues', key) end
+end
+for_each('RPUSH', queued)
+local kept, twice, timeout, retry = whole(ttl), whole(2 * ttl), whole(ARG.timeout), retried(ARG.retries)
+
+local function write(picture)
+  local id, more = picture.id, {'digitq_about', picture.about, unpack(retry)}
+  if picture.owner ~= '' then append(more, 'digitq_owner', picture.owner) end
+  if picture.key ~= '' then append(more, 'digitq_key', picture.key) end
+  redis.call('SET', IMAGE .. id, picture.image, 'EX', kept)
+  if picture.callback ~= '' then
+    set_hash(CALLBACK .. id, twice, 'url', picture.callback, unpack(picture.owner ~= '' and {'owner', picture.owner} or {}))
+  end
+  remember(picture.key, id, picture.fingerprint, ttl)
+  write_job(id, picture.queue, ARG.func, timeout, kept, more)
+  -- It outlives its image while it waits, so that a picture that nobody claimed in time can say so.
+  redis.call('EXPIRE', JOB .. id, twice)
 end
 
-local i = 9
-while i < #ARGV do
-  local last = i + 8 + ARGV[i + 8]
-  local ok, answer = pcall(submit, ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5],
-    ARGV[i + 6], ARGV[i + 7], unpack(ARGV, i + 9, last))
-  -- It is refused alone: those that came at the same time are other clients'.
-  if not ok then
-    local text = type(answer) == 'table' and answer.err or tostring(answer)
-    if not accepted_before(ARGV[i]) then redis.pcall('DEL', IMAGE .. ARGV[i], PREDICTION .. ARGV[i]) end
-    answer = {'failed', text}
+local accepted, open, histories = {}, {}, {}
+for _, i in ipairs(entering) do
+  local picture = pictures[i]
+  local id, ok, why = picture.id, pcall(write, picture)
+  if ok then
+    answers[i] = {'accepted', id, STAMP}
+    accepted[#accepted + 1] = id
+    open[#open + 1] = id
+    open[#open + 1] = slot .. ':' .. #picture.image .. ':' .. picture.owner
+    note(histories, picture.owner == '' and RECENT or RECENT .. ':' .. picture.owner, history_score(#accepted), id)
+  else
+    -- It is refused alone: those that came at the same time are other clients'.
+    redis.pcall('DEL', IMAGE .. id, CALLBACK .. id, JOB .. id)
+    bytes = bytes - #picture.image
+    answers[i] = {'failed', type(why) == 'table' and why.err or tostring(why)}
   end
-  answers[#answers + 1] = answer
-  i = last + 1
 end
-count_bytes(slot, bytes - before, stale, ttl)
+
 -- They are accepted: nothing from here on is worth an error.
-if #accepted > 0 then
-  watch(accepted, ttl)
-  tally('arrived', #accepted)
-end
+count_bytes(slot, bytes - before, stale, ttl)
+in_slices(open, function(...) redis.pcall('HSET', ACCEPTED, ...) end)
+-- Both keys are there while anything is open: they live on with every first one, and now and then.
+local first = length == #entering or time[2] % 16 == 0
+if first then redis.pcall('EXPIRE', ACCEPTED, twice) end
+watch(accepted, first and ttl)
+remember_history(histories, ttl)
+tally('arrived', #accepted)
 return answers

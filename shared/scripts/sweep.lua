@@ -1,41 +1,40 @@
 #!lua flags=allow-oom
--- Looks after those records and batches that have not ended and that nobody has looked at for a while, the longest
--- first: they follow their jobs, so that what nobody polls ends too, and its callback is made. A job that is started
--- without a lease, or waits in no queue, goes back to its queue.
+-- Looks after what is open and that nobody has looked at for a while, the longest first: where RQ's tools, a stock worker
+-- or a recovery have ended a picture, its end is told, so that whoever waits, listens or is to be called hears of it when
+-- nobody polls. A job that is started without a lease, or waits in no queue, goes back to its queue.
 -- The cost is that of those it looks at, whatever has ended or waits. An error costs one its turn and no other.
--- WITH: jobs, chunks, records
+-- WITH: jobs, chunks
 -- KEYS: none
--- ARGV: result ttl (s), how many to look at, seconds since they were looked at last, all queue names
+-- ARG: ttl (s), queues (all names), and ids, or most (how many to look at) and age (s since they were looked at last)
 -- Answer: {how many it has looked at, how many of them have ended or gone back}
-local ttl, most, age = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local ended, repaired = {}, 0
+local ttl, changed = ARG.ttl, 0
 
 -- Whether the job is where its status says. What waits deep in a long queue is believed.
-local function in_place(id, status, queue)
-  if status == 'started' then return has_lease(id, queue, true) end
+local function in_place(id, status, queue, run)
+  if status == 'started' then return has_lease(id, queue, run, true) end
   if status == 'scheduled' then return redis.call('ZSCORE', 'rq:scheduled:' .. queue, id) end
   if status ~= 'queued' then return true end -- deferred: RQ enqueues it when what it depends on has ended
-  return redis.call('LLEN', 'rq:queue:' .. queue) > DEPTH or redis.call('LPOS', 'rq:queue:' .. queue, id)
-    or has_lease(id, queue, true)
+  return redis.call('LLEN', QUEUE .. queue) > DEPTH or redis.call('LPOS', QUEUE .. queue, id)
+    or has_lease(id, queue, run, true)
 end
 
-local function return_job(id, status, queue)
-  if queue == '' or in_place(id, status, queue) then return end
+local function return_job(id, status, queue, run)
+  if not queue or queue == '' or in_place(id, status, queue, run) then return end
   put_back(id, queue)
   redis.call('HSET', JOB .. id, 'status', 'queued')
-  repaired = repaired + 1
+  changed = changed + 1
 end
 
 local function look_after_batch(id)
   local chunks = redis.call('HGET', BATCH .. id, 'chunks')
   repair_batch(id, ttl)
   local open = is_open(redis.call('HGET', BATCH .. id, 'state'))
-  if not open then repaired = repaired + 1 end
+  if not open then changed = changed + 1 end
   for i = 0, open and chunks - 1 or -1 do
     local chunk = id .. '-' .. i
     if is_open(try('HGET', RESULTS .. chunk, 'state')) then
-      local job = try('HMGET', JOB .. chunk, 'status', 'origin') or {}
-      return_job(chunk, job[1], job[2] or '')
+      local job = try('HMGET', JOB .. chunk, 'status', 'origin', 'digitq_run') or {}
+      return_job(chunk, unpack(job))
       redis.call('EXPIRE', RESULTS .. chunk, 2 * ttl) -- a batch that moves keeps what waits of it
     end
   end
@@ -43,42 +42,74 @@ local function look_after_batch(id)
   return open
 end
 
--- A job that is none of ours, or whose record has expired.
-local function look_after_job(id)
-  local job = try('HMGET', JOB .. id, 'status', 'origin') or {}
-  if job[1] ~= 'queued' and job[1] ~= 'started' and job[1] ~= 'scheduled' then return false end
-  return_job(id, job[1], job[2] or '')
-  return true
+-- The job was deleted, or has waited for so long that nothing is left of it: what is told of it stays.
+local function tell_lost(id, known)
+  local lost = lost_record(known.bytes[id])
+  if redis.call('EXISTS', IMAGE .. id) == 0 then
+    lost.digitq_found = '{"error":["expired","The picture has expired"]}'
+  end
+  lost.ended_at = ISO
+  local flat, values = {}, {}
+  for i, name in ipairs(RECORD) do
+    values[i] = lost[name]
+    if lost[name] then append(flat, name, lost[name]) end
+  end
+  set_hash(GONE .. id, ttl, unpack(flat))
+  redis.call('EXPIRE', IMAGE .. id, ttl)
+  announce({{id, as_news(id, values)}}, known, ttl)
+  changed = changed + 1
 end
 
+-- RQ alone has ended it. RQ's own cancel leaves a job without a time to live, and does not say when it was.
+local function tell(id, known, status, record, key)
+  redis.call('EXPIRE', IMAGE .. id, ttl)
+  expire_key(key, ttl)
+  if status == 'canceled' and redis.call('TTL', JOB .. id) < 0 then redis.call('EXPIRE', JOB .. id, ttl) end
+  if (record[4] or '') == '' then
+    record[4] = ISO
+    redis.call('HSET', JOB .. id, 'ended_at', ISO)
+  end
+  announce({{id, as_news(id, record)}}, known, ttl)
+  changed = changed + 1
+end
+
+-- A picture, or a job that is none of ours.
 local function look_after(id)
-  local state = try('HGET', PREDICTION .. id, 'state')
-  if not state and is_open(try('HGET', BATCH .. id, 'state')) then return look_after_batch(id) end
-  if not state then return look_after_job(id) end
-  if not is_open(state) then return false end
-  local status, queue = follow(id, state, ttl, ended)
-  if status then return_job(id, status, queue) end
-  return status
+  local job = try('HMGET', JOB .. id, 'status', 'origin', 'digitq_run', 'description', 'digitq_key', unpack(RECORD)) or {}
+  local status = job[1]
+  if not status and is_open(try('HGET', BATCH .. id, 'state')) then return look_after_batch(id) end
+  if status and not has_ended(status) then
+    return_job(id, unpack(job, 1, 3))
+    return true
+  end
+  local known = before_the_end({id})
+  if status and is_picture(job[4]) then
+    tell(id, known, status, {unpack(job, 6, 5 + #RECORD)}, idempotency_of(id, job[5]))
+  elseif known.bytes[id] then
+    tell_lost(id, known)
+  end
+  return false
 end
 
-local ids = redis.call('ZRANGEBYSCORE', OPEN, '-inf', NOW - age, 'LIMIT', 0, most)
+local ids = ARG.ids or redis.call('ZRANGEBYSCORE', OPEN, '-inf', NOW - ARG.age, 'LIMIT', 0, ARG.most)
+-- What is open is known for as long as it may take to end.
+for _, key in ipairs(#ids > 0 and {OPEN, ACCEPTED} or {}) do redis.call('EXPIRE', key, 2 * ttl) end
 for _, id in ipairs(ids) do
   redis.call('ZADD', OPEN, NOW, id)
   local ok, open = pcall(look_after, id)
   if not ok then
-    redis.log(redis.LOG_WARNING, 'digitq: ' .. id .. ' was not repaired: ' .. (type(open) == 'table' and open.err or open))
+    complain(id, 'was not looked after', open)
   elseif not open then
     redis.call('ZREM', OPEN, id)
   end
 end
-repaired = repaired + #ended
-announce(ended)
+if ARG.ids then return {#ids, changed} end
 
 -- Counts that drifted (RQ's tools have emptied a queue, or deleted a chunk) start afresh when nothing waits.
 local busy = false
-for i = 4, #ARGV do
-  if redis.call('LLEN', 'rq:queue:' .. ARGV[i]) > 0 then busy = true else redis.call('DEL', SKIPPED .. ARGV[i]) end
-  busy = busy or redis.call('ZCARD', 'rq:wip:' .. ARGV[i]) > 0
+for _, queue in ipairs(ARG.queues) do
+  if redis.call('LLEN', QUEUE .. queue) > 0 then busy = true else redis.call('DEL', SKIPPED .. queue) end
+  busy = busy or redis.call('ZCARD', WIP .. queue) > 0
 end
 if not busy then redis.call('DEL', BULK) end
-return {#ids, repaired}
+return {#ids, changed}

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Who is to be told that a prediction has ended. A message that is taken comes due again when its lease ends.
+-- Who is to be told that a picture has ended. A message that is taken comes due again when its lease ends.
 -- KEYS: none
--- ARGV: 'take', lease (s), most tries, busy party, ...   -> {id, which try, {field, value, ...}, party}; empty if nothing is
---                                                           due but what belongs to a busy party
---       'end', id, which try, outcome, delay (s) or ''   -> 1, or 0 where another try has begun since
+-- ARG: step 'take', lease (s), most (tries), busy (parties), fields -> {id, which try, which end of it this is, URL, party, then the
+--        values of `fields`}; empty if nothing is due but what belongs to a busy party
+--      step 'end', id, try, outcome, delay (s) or nil     -> 1, or 0 where another try has begun since
 local PARKED, PARTIES = 'digitq:parked:', 'digitq:parties'
 
 -- The key that a picture came with, or its receiver where nobody has a key: a party's callbacks wait for each other only.
@@ -11,7 +11,7 @@ local function party_of(owner, url)
   return owner and 'key:' .. owner or 'host:' .. string.lower(string.match(url, '^%a+://([^/?#]*)') or '')
 end
 
--- Has a key that is shared live for as long as this record, and no shorter than the others in it need.
+-- Has a key that is shared live for as long as this callback, and no shorter than the others in it need.
 local function extend(key, ttl)
   if redis.call('TTL', key) < ttl then redis.call('EXPIRE', key, ttl) end
 end
@@ -42,43 +42,59 @@ local function unparked(busy)
   end
 end
 
-if ARGV[1] == 'take' then
-  local busy = {}
-  for i = 4, #ARGV do busy[ARGV[i]] = true end
+-- The record, or what stays where its job was deleted.
+local function record_of(id)
+  for _, key in ipairs({JOB .. id, GONE .. id}) do
+    local record = try('HMGET', key, unpack(ARG.fields))
+    if record and record[1] then return record end
+  end
+  return {}
+end
+
+local function take(busy)
   for _ = 1, 1000 do
     local id = unparked(busy) or redis.call('ZRANGEBYSCORE', WEBHOOKS, '-inf', NOW, 'LIMIT', 0, 1)[1]
     if not id then return {} end
-    local key = PREDICTION .. id
-    local record = try('HMGET', key, 'callback_url', 'owner', 'state')
-    local party = record and record[1] and party_of(record[2], record[1])
+    local key = CALLBACK .. id
+    local callback, record = try('HMGET', key, 'url', 'owner', 'tries', 'round') or {}, record_of(id)
+    local party = callback[1] and party_of(callback[2], callback[1])
     local ttl = math.max(1, redis.call('TTL', key))
-    -- Forgotten or expired meanwhile: nobody wants to know any more. Or it has not ended yet: then it comes due again.
-    if not party or is_open(record[3]) then
+    if not party or not record[1] then
+      -- Forgotten or expired meanwhile: nobody wants to know any more.
       redis.call('ZREM', WEBHOOKS, id)
+    elseif not has_ended(record[1]) then
+      -- A stock worker says so before RQ ends the job; or somebody has put it back, and it will be due again.
+      redis.call('ZADD', WEBHOOKS, NOW + 1, id)
     elseif busy[party] then
       park(id, party, ttl)
     else
-      local try = redis.call('HINCRBY', key, 'webhook_tries', 1)
-      if try <= tonumber(ARGV[3]) then
-        redis.call('ZADD', WEBHOOKS, NOW + ARGV[2], id)
+      local try = redis.call('HINCRBY', key, 'tries', 1)
+      if try <= ARG.most then
+        redis.call('ZADD', WEBHOOKS, NOW + ARG.lease, id)
         extend(WEBHOOKS, ttl)
-        return {id, try, redis.call('HGETALL', key), party}
+        return {id, try, tonumber(callback[4] or 1), callback[1], party, unpack(record, 1, #ARG.fields)}
       end
       -- The last try ended with the process that made it.
-      redis.call('HSET', key, 'webhook', 'given_up')
+      redis.call('HSET', key, 'outcome', 'given_up')
       redis.call('ZREM', WEBHOOKS, id)
     end
   end
   return {}
 end
 
-local id, try, outcome, delay = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local key = PREDICTION .. id
-if outcome ~= 'delivered' and redis.call('HGET', key, 'webhook_tries') ~= try then return 0 end
-if redis.call('EXISTS', key) == 1 then redis.call('HSET', key, 'webhook', outcome) end
-if delay == '' then
-  redis.call('ZREM', WEBHOOKS, id)
+if ARG.step == 'take' then
+  local busy = {}
+  for _, party in ipairs(ARG.busy) do busy[party] = true end
+  return take(busy)
+end
+
+local id, key = ARG.id, CALLBACK .. ARG.id
+local tries = redis.call('HGET', key, 'tries')
+if ARG.outcome ~= 'delivered' and tries ~= tostring(ARG.try) then return 0 end
+if redis.call('EXISTS', key) == 1 then redis.call('HSET', key, 'outcome', ARG.outcome) end
+if ARG.delay then
+  redis.call('ZADD', WEBHOOKS, 'XX', NOW + ARG.delay, id)
 else
-  redis.call('ZADD', WEBHOOKS, 'XX', NOW + delay, id)
+  redis.call('ZREM', WEBHOOKS, id)
 end
 return 1

@@ -39,11 +39,13 @@ def unread_events(crowd: HostileCrowd, share: float) -> None:
         told.subscribe(keys.EVENTS)
         with Client(crowd.stack.url) as sdk:
             sdk.submit(seven()).wait(10)
-        [[_, *fields], *_] = next(json.loads(one["data"]) for one in told.listen() if one["type"] == "message")
+        news = next(json.loads(one["data"]) for one in told.listen() if one["type"] == "message")
+        [ended, *_] = news["ended"]
         told.close()
         end, number = time.monotonic() + ATTACK_SECONDS, 0
         while time.monotonic() < end:
-            client.publish(keys.EVENTS, json.dumps([[f"flood-{number + n}", *fields] for n in range(60)]))
+            flood = [{**ended, "id": f"flood-{number + n}"} for n in range(60)]
+            client.publish(keys.EVENTS, json.dumps({**news, "ended": flood}))
             number += 60
             time.sleep(0.02)
 

@@ -2,32 +2,32 @@
 
 -- What start_chunk() has to know; nil where the chunk's key is of another type.
 local function read_chunk(id)
-  local chunk = try('HMGET', RESULTS .. id, 'state', 'batch', 'suspect', 'request_id', 'traceparent', 'attempt', 'stalls')
+  local chunk = try('HMGET', RESULTS .. id, 'state', 'batch', 'suspect', 'about', 'attempt', 'stalls')
   if not chunk or not chunk[2] then return chunk end
   chunk.of = try('HMGET', BATCH .. chunk[2], 'state', 'submitted_at') or {}
   chunk.deaths = chunk[3] and redis.call('HGET', RESULTS .. id, 'deaths:' .. chunk[3])
   return chunk
 end
 
--- Starts a chunk and, with its first, the batch. Returns the attempt ("0": there is nothing to run), the request's id
--- and trace, and when it was submitted. The attempt is the fence for its results: only the last who started it may
+-- Starts a chunk and, with its first, the batch. Returns the attempt ("0": there is nothing to run), what is known of the
+-- request (JSON), and when it was submitted. The attempt is the fence for its results: only the last who started it may
 -- write. Whoever had it before and did not let go of it has died: in the middle of the picture that is marked as its
 -- suspect, or somewhere.
 local function start_chunk(id, ttl, chunk)
   local key = RESULTS .. id
-  if not chunk or not is_open(chunk[1]) or not chunk.of[1] then return '0', '', '', '' end
-  local batch, attempt = BATCH .. chunk[2], tostring((tonumber(chunk[6]) or 0) + 1)
+  if not chunk or not is_open(chunk[1]) or not chunk.of[1] then return '0', '', '' end
+  local batch, attempt = BATCH .. chunk[2], tostring((tonumber(chunk[5]) or 0) + 1)
   local blame = {}
   if chunk[3] then
     redis.call('HDEL', key, 'suspect')
     blame = {'deaths:' .. chunk[3], (tonumber(chunk.deaths) or 0) + 1}
   elseif attempt ~= '1' then
-    blame = {'stalls', (tonumber(chunk[7]) or 0) + 1}
+    blame = {'stalls', (tonumber(chunk[6]) or 0) + 1}
   end
   redis.call('HSET', key, 'state', 'running', 'attempt', attempt, unpack(blame))
   if chunk.of[1] == 'queued' then redis.call('HSET', batch, 'state', 'running', 'started_at', ISO) end
   for _, name in ipairs({key, CHUNK .. id, batch}) do redis.call('EXPIRE', name, 2 * ttl) end
-  return attempt, chunk[4] or '', chunk[5] or '', chunk.of[2] or ''
+  return attempt, chunk[4] or '', chunk.of[2] or ''
 end
 
 -- Notes the results of pictures `start` and following, and which picture is tried next ('' for none in particular).
@@ -51,16 +51,15 @@ local function note_rows(id, attempt, start, rows, succeeded, failed, suspect)
 end
 
 -- How many pictures of a batch have succeeded, failed and were cancelled, by its chunks: what a chunk that is gone had
--- has failed. nil where a version has noted results that did not count them in the chunk.
+-- has failed.
 local function recount(id, total, chunks)
   local succeeded, cancelled = 0, 0
   for i = 0, chunks - 1 do
-    local chunk = try('HMGET', RESULTS .. id .. '-' .. i, 'done', 'succeeded', 'failed', 'count', 'rest')
-    if chunk and chunk[4] then
-      local done, found = tonumber(chunk[1]) or 0, tonumber(chunk[2]) or 0
-      if found + (tonumber(chunk[3]) or 0) ~= done then return nil end
-      succeeded = succeeded + found
-      if chunk[5] == 'cancelled' then cancelled = cancelled + chunk[4] - done end
+    local chunk = try('HMGET', RESULTS .. id .. '-' .. i, 'done', 'succeeded', 'count', 'rest')
+    if chunk and chunk[3] then
+      local done = tonumber(chunk[1]) or 0
+      succeeded = succeeded + (tonumber(chunk[2]) or 0)
+      if chunk[4] == 'cancelled' then cancelled = cancelled + chunk[3] - done end
     end
   end
   return succeeded, total - succeeded - cancelled, cancelled
@@ -69,10 +68,10 @@ end
 -- A batch ends with its last chunk; what it holds lives for `ttl` from then.
 local function end_batch(id, ttl)
   local key = BATCH .. id
-  local batch = redis.call('HMGET', key, 'cancelled', 'chunks', 'total', 'succeeded', 'failed')
-  local succeeded, failed, cancelled = recount(id, batch[3], batch[2])
-  if not succeeded then succeeded, failed, cancelled = batch[4], batch[5], tonumber(batch[1]) end
-  for i = 0, tonumber(batch[2]) - 1 do
+  local batch = redis.call('HMGET', key, 'chunks', 'total', 'idempotency_key')
+  local succeeded, failed, cancelled = recount(id, batch[2], batch[1])
+  expire_key(idempotency_of(id, batch[3]), ttl)
+  for i = 0, tonumber(batch[1]) - 1 do
     redis.call('EXPIRE', RESULTS .. id .. '-' .. i, ttl)
     redis.call('EXPIRE', CHUNK .. id .. '-' .. i, ttl)
   end

@@ -1,17 +1,25 @@
 -- How much may enter, and when to come back. For scripts that say `WITH: door`.
 
+local RATE = 'digitq:rate:'
+
 -- The bucket of a client: `limit` pictures, and it fills evenly in `period` seconds (GCRA, ITU-T I.371 annex A; kept is
--- when it will be full). Takes `count` pictures from it, or only asks. Answer: 0, or seconds until there is enough in it.
--- What is more than the bucket enters when it is full, and is owed.
-local function wait_for_rate(client, limit, period, count, take)
-  if client == '' or limit == 0 then return 0 end
-  local key, each = 'digitq:rate:' .. client, period / limit
-  local full = math.max(NOW, tonumber(redis.call('GET', key) or 0))
+-- when it will be full). Answers when it will be full once `count` pictures are taken from it, and 0; or nil, and the
+-- seconds until there is enough in it. What is more than the bucket enters when it is full, and is owed. `full` is what an
+-- earlier picture of the same script has left.
+local function bucket_after(client, limit, period, count, full)
+  if client == '' or limit == 0 then return nil, 0 end
+  local each = period / limit
+  full = full or math.max(NOW, tonumber(redis.call('GET', RATE .. client) or 0))
   local early = full + math.min(count, limit) * each - NOW - period
-  if early > 1e-6 then return math.ceil(early) end
-  full = full + count * each
-  if take then redis.call('SET', key, full, 'PX', math.ceil((full - NOW) * 1000)) end
-  return 0
+  if early > 1e-6 then return nil, math.ceil(early) end
+  return full + count * each, 0
+end
+
+-- Keeps when buckets will be full.
+local function fill_buckets(buckets)
+  for client, full in pairs(buckets) do
+    redis.call('SET', RATE .. client, as_text(full), 'PX', math.ceil((full - NOW) * 1000))
+  end
 end
 
 -- Seconds until so many pictures have ended, at the rate of the last 10 to 15 seconds.
@@ -25,13 +33,13 @@ end
 -- Whether no job is in a worker's hands, for scripts whose KEYS are the queues.
 local function nothing_in_hand()
   for _, key in ipairs(KEYS) do
-    if redis.call('ZCARD', 'rq:wip:' .. string.sub(key, 10)) > 0 then return false end -- after 'rq:queue:'
+    if redis.call('ZCARD', WIP .. string.sub(key, #QUEUE + 1)) > 0 then return false end
   end
   return true
 end
 
 -- Bytes of pictures that were accepted and have not ended, where so many wait; and the slots of which nothing can be left:
--- of all, if nothing waits or is in hand (workers of older versions do not count what they end).
+-- of all, if nothing waits or is in hand (what RQ's tools have deleted is counted until its end is told).
 local function bytes_waiting(waiting)
   local sums, bytes, slots, stale = redis.call('HGETALL', BYTES), 0, {}, {}
   for i = 1, #sums, 2 do
@@ -42,7 +50,7 @@ local function bytes_waiting(waiting)
   return bytes, stale
 end
 
--- The slot for what is accepted now, named for the Unix second when all its records have expired, ended or not.
+-- The slot for what is accepted now, named for the Unix second when all of it has expired, ended or not.
 local function byte_slot(ttl)
   local width = math.ceil(ttl / 4)
   return string.format('%d', (math.floor(NOW / width) + 1) * width + 2 * ttl)

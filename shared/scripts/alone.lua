@@ -1,0 +1,39 @@
+#!lua flags=allow-oom
+-- A picture that RQ runs on its own path (a stock worker, callbacks, dependents): what we note of it in its job.
+-- WITH: jobs
+-- KEYS: none
+-- ARG: step 'start', id, ttl (s)                         -> the attempt, 0 where the job is gone
+--      step 'end', id, ttl (s), status as which RQ ends the job, found (JSON); then input (compressed) or ''  -> 1, or 0 where
+--        the job is gone or has ended otherwise
+local id, ttl = ARG.id, ARG.ttl
+local key = JOB .. id
+local job = try('HMGET', key, 'status', 'origin', 'digitq_run', 'digitq_found', unpack(RECORD)) or {}
+local status, run = job[1], job[3]
+if not status then return 0 end
+
+if ARG.step == 'start' then
+  local attempt, execution = run_of(run)
+  local accepted = redis.call('HEXISTS', ACCEPTED, id) == 1
+  -- A worker of ours has counted when it claimed the job.
+  local ours = execution ~= '' and redis.call('ZSCORE', WIP .. job[2], id .. ':' .. execution)
+  watch({id}, ttl)
+  if ours then return attempt end
+  if not accepted and not run then
+    remember_history({[RECENT] = {history_score(1), id}}, ttl)
+    tally('arrived', 1)
+  end
+  if job[4] then redis.call('HDEL', key, 'digitq_found') end
+  redis.call('HSET', key, 'digitq_run', (attempt + 1) .. ':')
+  return attempt + 1
+end
+
+if status ~= 'started' and status ~= ARG.status then return 0 end
+local record, known, input = {unpack(job, 5, 4 + #RECORD)}, before_the_end({id}), ARGV[2]
+for i, name in ipairs(RECORD) do
+  record[i] = ({status = ARG.status, ended_at = ISO, digitq_found = ARG.found})[name] or record[i]
+end
+if input ~= '' then redis.call('SET', INPUT .. id, input, 'EX', ttl) end
+redis.pcall('EXPIRE', IMAGE .. id, ttl)
+redis.call('HSET', key, 'digitq_found', ARG.found)
+announce({{id, as_news(id, record)}}, known, ttl)
+return 1
