@@ -6,6 +6,8 @@ import os
 import select
 import time
 
+from shared.settings import wants_colour
+
 #: A pipe that `select` calls writable takes this many bytes without blocking (POSIX: PIPE_BUF is at least 512).
 PIECE_BYTES = 512
 #: Bytes that are buffered for a reader that has stopped reading; further lines are dropped.
@@ -36,8 +38,7 @@ class Console:
 
     def __init__(self, descriptor: int = 1) -> None:
         self._descriptor = descriptor
-        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-        self._colourful = os.isatty(descriptor) and not plain
+        self._colourful = os.isatty(descriptor) and wants_colour()
         self._names: list[str] = []
         self._pending = bytearray()
         self._dropped = 0

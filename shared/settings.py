@@ -187,6 +187,11 @@ def child_environment(**changes: str) -> dict[str, str]:
     return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **changes}
 
 
+def wants_colour() -> bool:
+    """False where the user (`NO_COLOR`) or the terminal wants plain text."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
 def variable(f: Any) -> str:
     """The environment variable of a settings field."""
     return str(f.metadata["env"] or PREFIX + f.name.upper())
