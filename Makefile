@@ -4,7 +4,7 @@ PORT ?= 8000
 WORKERS ?= 2
 DATA ?= var/mnist
 # Test processes: they wait more than they compute. One that dies ends the run: xdist, starting another, may wait for ever.
-JOBS ?= 3
+JOBS ?= 4
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 REQUIREMENTS := requirements.txt $(wildcard */requirements.txt */*/requirements.txt) pyproject.toml

@@ -28,16 +28,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 logging.getLogger("digitq").addHandler(logging.NullHandler())
 
 #: Files that take a minute: begun first, so that none is left over when the other test processes are done.
-LONG = (
-    "test_verify",
-    "test_end_to_end",
-    "test_up",
-    "test_training",
-    "test_verify_clients",
-    "test_deaf",
-    "test_failover",
-    "test_bench",
-)
+LONG = ("test_verify", "test_end_to_end", "test_training", "test_bench")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
