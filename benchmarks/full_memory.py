@@ -35,6 +35,7 @@ from benchmarks.pressure import Notes, Pressure
 from shared import keys
 from shared.connection import connect
 from shared.home import ROOT, http_ok
+from shared.prediction import ends, state_of
 
 #: Seconds in which everything that was accepted has to end after the load.
 SETTLE_SECONDS = 60.0
@@ -69,8 +70,8 @@ class Sampler(threading.Thread):
                 while not self._stop_event.is_set():
                     message = pubsub.get_message(timeout=1)
                     if message and message["type"] == "message":
-                        for id, *flat in json.loads(message["data"]):
-                            self.notes.end(id, flat[flat.index("state") + 1])
+                        for record in ends(message["data"]):
+                            self.notes.end(record["id"], state_of(record)[0].value)
             time.sleep(SAMPLE_SECONDS)
 
     def stop(self) -> None:

@@ -45,7 +45,7 @@ def _x(at: float, seconds: float) -> float:
 
 def _panel(panel: Panel, top: float, seconds: float) -> list[str]:
     values = [y for points in panel.curves.values() for _, y in points]
-    most = max([*values, *panel.marks.values(), 1e-9]) * 1.05
+    most = (max([*values, *panel.marks.values()]) or 1.0) * 1.05  # nothing at all has an axis, too
 
     def y(value: float) -> float:
         return top + PANEL * (1 - value / most)
@@ -54,7 +54,7 @@ def _panel(panel: Panel, top: float, seconds: float) -> list[str]:
     for share in (0.0, 0.5, 1.0):
         value = most / 1.05 * share
         parts.append(f'<path class="grid" d="M{LEFT} {y(value):.1f}H{RIGHT}"/>')
-        parts.append(text(LEFT - 6, y(value) + 4, f"{value:.3g}", "end"))
+        parts.append(text(LEFT - 6, y(value) + 4, f"{value:,.0f}" if value >= 100 else f"{value:.3g}", "end"))
     for name, value in panel.marks.items():
         parts.append(f'<path stroke="#8884" stroke-dasharray="2 3" d="M{LEFT} {y(value):.1f}H{RIGHT}"/>')
         parts.append(text(RIGHT + 6, y(value) + 4, name, "start"))
