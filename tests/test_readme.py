@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,7 +120,10 @@ def test_what_make_would_run_is_there(line: str) -> None:
 
 def test_up_says_what_the_readme_shows(stack: Stack, checkout: Path) -> None:
     [shown] = [text.splitlines() for _, text in BLOCKS if text.startswith("digitq is ready")]
-    said = (stack.state_dir / "up.log").read_text().replace(sys.prefix, ".venv").splitlines()
+    log, end = stack.state_dir / "up.log", time.monotonic() + 30
+    while "REDIS_URL" not in log.read_text() and time.monotonic() < end:  # it answers before it says so
+        time.sleep(0.05)
+    said = log.read_text().replace(sys.prefix, ".venv").splitlines()
     # Where the port is not 8000, the line to try has the URL too.
     expected = [f"digitq is ready at {stack.url}", f"{shown[1]} --url {stack.url}", f"  REDIS_URL {stack.redis_url}"]
     assert [line for line in said if line in expected] == expected
