@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import click
 
-from shared import VERSION, extras, logs
+from shared import VERSION
 from shared.errors import (
     CannotStart,
     DigitqError,
@@ -25,6 +25,7 @@ from shared.errors import (
     SettingsError,
     Unauthorized,
 )
+from shared.runtime import extras, logs
 from shared.settings import Settings
 
 FAILED, USAGE, UNAVAILABLE, TIMEOUT, BAD_MODEL = 1, 2, 3, 4, 78
@@ -63,14 +64,14 @@ class LazyGroup(click.Group):
     """Commands, some of which live with the side they need and are imported on first use."""
 
     elsewhere: ClassVar = {
-        "submit": "producer.cli",
-        "status": "producer.cli",
-        "cancel": "producer.cli",
-        "watch": "producer.cli",
+        "submit": "producer.cli.commands",
+        "status": "producer.cli.commands",
+        "cancel": "producer.cli.commands",
+        "watch": "producer.cli.commands",
         "train": "worker.training.cli",
         "evaluate": "worker.training.cli",
         "explain": "worker.cli",
-        "verify": "faults.cli",
+        "verify": "verify.cli",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -121,7 +122,7 @@ def up(host: str | None, port: int | None, workers: int, parent: int | None) -> 
     That is an embedded server, unless REDIS_URL is set, the web process and the workers. What dies is started again;
     what was stopped with SIGTERM is not.
     """
-    from shared.home import run
+    from shared.standalone.home import run
 
     sys.exit(run(Settings.from_env(), host, port, workers, parent or 0))
 
@@ -129,7 +130,7 @@ def up(host: str | None, port: int | None, workers: int, parent: int | None) -> 
 @main.command()
 def web() -> None:
     """Run the web process alone."""
-    from producer.server import serve
+    from producer.serving.server import serve
 
     serve(Settings.from_env())
 
@@ -150,7 +151,7 @@ def worker(burst: bool) -> None:
 @click.argument("part", type=click.Choice(["web", "worker"]))
 def healthcheck(part: str) -> None:
     """Exit 0 if the web process or a worker here is healthy."""
-    from shared.health import is_healthy
+    from shared.runtime.health import is_healthy
 
     if not is_healthy(part, Settings.from_env()):
         click.echo(f"digitq: the {part} is not healthy", err=True)
@@ -176,7 +177,7 @@ def config(as_json: bool, check: bool) -> None:
 
 
 def _check(settings: Settings, as_json: bool) -> int:
-    from shared.server_report import address, loses, report
+    from shared.redis_server.server_report import address, loses, report
 
     logging.getLogger("digitq").setLevel(logging.CRITICAL)  # what it would log is what it prints
     found = report(settings)
@@ -193,7 +194,7 @@ def _check(settings: Settings, as_json: bool) -> int:
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def bench(words: tuple[str, ...]) -> None:
     """Measure digitq beside its alternatives (needs a checkout)."""
-    from shared.home import ROOT
+    from shared.standalone.home import ROOT
 
     extras.require_checkout(ROOT, ["benchmarks/cli.py"], "There it is `make bench`.")
     extras.require("worker")

@@ -14,8 +14,8 @@ from typing import Any, cast
 from benchmarks.picture import pngs
 from benchmarks.plan import Plan
 from producer import Queue
-from shared.home import ROOT, embedded
 from shared.settings import Settings, child_environment
+from shared.standalone.home import ROOT, embedded
 from shared.store import connect
 
 

@@ -19,7 +19,7 @@ from benchmarks import processes
 from benchmarks.picture import picture
 from benchmarks.servers.__main__ import PACKAGES
 from shared.errors import DigitqError
-from shared.home import ROOT
+from shared.standalone.home import ROOT
 
 TITLES = {
     "digitq": "digitq, 1 worker",

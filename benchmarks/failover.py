@@ -24,12 +24,12 @@ import click
 import redis
 
 from benchmarks.picture import picture
-from faults.sentinels import Sentinels, Server, wait_until
-from faults.stack import Stack, running
-from producer.client import Client
-from producer.retry import NEVER, Retry
+from producer.client.http import Client
+from producer.client.retry import NEVER, Retry
 from shared import keys
 from shared.errors import DigitqError, Lost, RedisUnavailable, ServerUnavailable
+from verify.sentinels import Sentinels, Server, wait_until
+from verify.stack import Stack, running
 
 CLIENTS = 4
 #: Seconds between two pictures of a client, and before it tries again what was refused.

@@ -13,8 +13,8 @@ from benchmarks.containers import Container
 from benchmarks.picture import pngs
 from producer import Queue
 from shared import keys
-from shared.home import ROOT
 from shared.settings import Settings
+from shared.standalone.home import ROOT
 
 #: From the resuming of the queue to the window: a worker looks once a second whether it is suspended.
 WARM_SECONDS = 2.0

@@ -33,9 +33,9 @@ from benchmarks.memory_report import SAMPLE_SECONDS, Sample, broken, drawn, figu
 from benchmarks.picture import picture
 from benchmarks.pressure import Notes, Pressure
 from shared import keys
-from shared.connection import connect
-from shared.home import ROOT, http_ok
+from shared.connections.connection import connect
 from shared.prediction import ends, state_of
+from shared.standalone.home import ROOT, http_ok
 
 #: Seconds in which everything that was accepted has to end after the load.
 SETTLE_SECONDS = 60.0

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.servers.__main__ import PACKAGES
-from shared.home import server_binary
+from shared.standalone.home import server_binary
 
 VERSIONS = ("digitq", "flask", "granian", "redis", "hiredis", "rq", "tensorflow-cpu", "tensorflow", "numpy")
 

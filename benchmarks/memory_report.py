@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.panels import Panel, timeline
 from benchmarks.pressure import Notes
-from shared.room import GROWTH_BYTES, URGENT_SECONDS
+from shared.redis_server.room import GROWTH_BYTES, URGENT_SECONDS
 
 #: Seconds between two looks at the server.
 SAMPLE_SECONDS = 0.25

@@ -10,8 +10,8 @@ from rq import get_current_job
 from shared.prediction import Outcome
 from shared.settings import Settings
 from shared.store import Store, connect
-from worker.batch_worker import BatchWorker
-from worker.classify import Classified
+from worker.inference.classify import Classified
+from worker.queue.batch_worker import BatchWorker
 
 ANSWER = Outcome(7, 0.91, tuple(0.91 if i == 7 else 0.01 for i in range(10)), "accept", (), bytes(784))
 

@@ -33,8 +33,8 @@ from benchmarks.contenders import free_port
 from benchmarks.crowd import Books, Crowd
 from benchmarks.picture import picture
 from producer import Queue
-from shared.home import ROOT, http_ok
 from shared.settings import Settings
+from shared.standalone.home import ROOT, http_ok
 
 #: Width and height of the pictures (10 ms of a core each), and how many of them tell the capacity.
 SIDE, PROBE = 800, 400

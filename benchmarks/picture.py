@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shared.settings import SHIPPED_MODEL
-from worker.golden import FILE
+from worker.inference.golden import FILE
 
 #: Bytes of a usual MNIST digit as PNG; the recorded one that comes closest is *the* picture.
 USUAL_BYTES = 254

@@ -15,10 +15,10 @@ import numpy as np
 
 from benchmarks.picture import png, recorded
 from shared.settings import SHIPPED_MODEL
-from worker.classify import Classifier
-from worker.fit import SIDE, span
-from worker.ink import Grey
-from worker.mlp import Mlp
+from worker.image.fit import SIDE, span
+from worker.image.ink import Grey
+from worker.inference.classify import Classifier
+from worker.inference.mlp import Mlp
 
 BATCH = 64
 

@@ -31,8 +31,8 @@ def one_round(seconds: float) -> dict[str, Any]:
 
     from benchmarks.contenders import free_port
     from benchmarks.picture import picture
-    from shared.home import embedded, http_ok
     from shared.settings import child_environment
+    from shared.standalone.home import embedded, http_ok
 
     with tempfile.TemporaryDirectory(prefix="digitq-") as folder, embedded(Path(folder)) as url:
         port, client = free_port(), redis.Redis.from_url(url)

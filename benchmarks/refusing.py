@@ -18,8 +18,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from shared.prediction import Outcome
 from shared.settings import SHIPPED_MODEL
-from worker.classify import Classifier
-from worker.mlp import Mlp
+from worker.inference.classify import Classifier
+from worker.inference.mlp import Mlp
 from worker.training.idx import Images, load_mnist
 from worker.training.letters import font_files
 

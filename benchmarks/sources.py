@@ -22,12 +22,12 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
-import worker.classify
+import worker.inference.classify
 from shared.prediction import Outcome
 from shared.settings import SHIPPED_MODEL
-from worker import fit, ink, lines, preprocess, shadows
-from worker.classify import Classifier
-from worker.mlp import Mlp
+from worker.image import fit, ink, lines, preprocess, shadows
+from worker.inference.classify import Classifier
+from worker.inference.mlp import Mlp
 
 #: The constants that decide what is seen, each where it is used.
 CONSTANTS: dict[str, tuple[ModuleType, ...]] = {
@@ -66,7 +66,7 @@ def settings() -> Iterator[Setting]:
 def read(model: Mlp, files: list[bytes], setting: Setting) -> list[int]:
     """The digits, -1 for what was not read."""
     with ExitStack() as stack:
-        stack.enter_context(patch.object(worker.classify, "BUDGET_SECONDS", float("inf")))
+        stack.enter_context(patch.object(worker.inference.classify, "BUDGET_SECONDS", float("inf")))
         for name, factor in setting.items():
             for module in CONSTANTS[name]:
                 now = getattr(module, name)

@@ -23,10 +23,10 @@ from rq import SimpleWorker
 import worker.tasks
 from benchmarks import noop
 from shared import keys
-from shared.home import embedded
 from shared.settings import Settings
+from shared.standalone.home import embedded
 from shared.store import Store, connect
-from worker.batch_worker import BatchWorker
+from worker.queue.batch_worker import BatchWorker
 
 #: The stock worker gets one job for so many of ours, to take a comparable time.
 FEWER = 20

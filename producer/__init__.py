@@ -3,11 +3,11 @@
 `Client` (over HTTP) and `Queue` (straight to Redis) have twins for asyncio, `AsyncClient` and `AsyncQueue`.
 """
 
-from producer.aio import AsyncClient
-from producer.aio_queue import AsyncQueue
-from producer.client import Client
-from producer.queue import Queue
-from producer.retry import NEVER, Retry
+from producer.client.aio import AsyncClient
+from producer.client.aio_queue import AsyncQueue
+from producer.client.http import Client
+from producer.client.queue import Queue
+from producer.client.retry import NEVER, Retry
 from shared.keys import Priority
 from shared.prediction import Prediction, State
 

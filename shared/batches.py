@@ -19,7 +19,7 @@ from shared import keys, redis_scripts
 from shared.batch import Batch, BatchState, result
 from shared.chunks import Chunk
 from shared.claims import Claim
-from shared.connection import redis_errors
+from shared.connections.connection import redis_errors
 from shared.errors import (
     Expired,
     IdempotencyMismatch,

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from shared.embedded import running_server
 from shared.errors import SettingsError
-from shared.machine import memory_bytes
+from shared.standalone.embedded import running_server
+from shared.standalone.machine import memory_bytes
 
 PREFIX = "DIGITQ_"
 #: The model that ships with the project.

@@ -19,10 +19,11 @@ from typing import Any, TypeVar, cast
 import redis
 
 from shared import keys, redis_scripts
-from shared.acks import acknowledged
 from shared.claims import Claim, Finish, Ran, compressed
-from shared.connection import connect as connect
-from shared.connection import redis_errors
+from shared.connections.acks import acknowledged
+from shared.connections.connection import connect as connect
+from shared.connections.connection import redis_errors
+from shared.connections.redis_failures import answered
 from shared.errors import (
     Expired,
     IdempotencyMismatch,
@@ -38,9 +39,8 @@ from shared.ids import issued_at, new_id
 from shared.keys import Priority
 from shared.load import Load
 from shared.prediction import RECORD, Prediction, State, theirs
-from shared.redis_failures import answered
-from shared.room import Memory, Room
-from shared.server_check import ServerCheck
+from shared.redis_server.room import Memory, Room
+from shared.redis_server.server_check import ServerCheck
 from shared.settings import Settings
 from shared.submission import ANYBODY, Caller, Submission
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from shared.home import ROOT, server_binary
 from shared.settings import Settings
+from shared.standalone.home import ROOT, server_binary
 from shared.store import Store, connect
 from tests.stack import Stack, up
 

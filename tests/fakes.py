@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from shared.errors import UndecodableImage
 from shared.prediction import Outcome
-from worker.classify import Classified
-from worker.mlp import Reading
+from worker.inference.classify import Classified
+from worker.inference.mlp import Reading
 
 
 class OnlyDigits:

@@ -34,7 +34,7 @@ from shared.store import Store
 from shared.submission import Caller
 from tests import fakes
 from worker import tasks
-from worker.batch_worker import BatchWorker
+from worker.queue.batch_worker import BatchWorker
 
 ALLOWED = ("tests.jobs.double", "tests.jobs.explode", "tests.jobs.on_success", "tests.jobs.on_failure")
 #: What a service without any picture holds, by how the names begin: "What stays" in shared/README.md. With a time to

@@ -17,9 +17,10 @@ import numpy as np
 
 from shared.settings import Settings
 from tests import fakes
-from worker import alone, heartbeat, service, together
-from worker.bounds import bound_memory
-from worker.classify import Classified
+from worker import service
+from worker.inference.classify import Classified
+from worker.queue import alone, heartbeat, together
+from worker.queue.bounds import bound_memory
 
 
 def leave() -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from producer import Client
-from shared.home import ROOT, http_ok
+from shared.standalone.home import ROOT, http_ok
 
 TAG = "DIGITQ_STATE_DIR"
 

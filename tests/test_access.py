@@ -17,13 +17,13 @@ import redis
 from flask import Request
 from flask.testing import FlaskClient
 
-from producer.access import Access, client_block, cookie_for, is_local, read_keys
-from producer.app import create_app
-from producer.wsgi import environ
+from producer.middleware.access import Access, client_block, cookie_for, is_local, read_keys
+from producer.serving.wsgi import environ
+from producer.web.app import create_app
 from shared.batches import Batches
 from shared.errors import CrossSite, QueueFull, RateLimited, SettingsError
-from shared.home import ROOT
 from shared.settings import Settings
+from shared.standalone.home import ROOT
 from shared.store import Store
 from shared.submission import Caller
 from tests.pictures import seven

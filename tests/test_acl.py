@@ -22,18 +22,18 @@ from flask.testing import FlaskClient
 from rq import Queue as RQQueue
 from rq import Retry
 
-from producer.app import create_app
-from producer.load import Gauge
+from producer.web.app import create_app
+from producer.web.load import Gauge
 from shared import keys
 from shared.batches import Batches
 from shared.chunks import Item, packed
-from shared.home import ROOT, server_binary
 from shared.settings import Settings
+from shared.standalone.home import ROOT, server_binary
 from shared.store import Store, connect
 from tests import fakes
 from tests.pictures import png, seven
-from worker.batch_worker import BatchWorker
-from worker.classify import Classified, Pictures
+from worker.inference.classify import Classified, Pictures
+from worker.queue.batch_worker import BatchWorker
 
 ALLOWED = ("tests.jobs.double", "tests.jobs.explode")
 
@@ -264,7 +264,7 @@ def test_nobody_may_do_more(side: str, sides: Sides) -> None:
 
 @pytest.mark.parametrize("side", ["producer", "worker"])
 def test_either_side_makes_room(side: str, sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.room.FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("shared.redis_server.room.FRESH_SECONDS", 0.0)
     sides.producer.submit(seven(), idempotency_key="k", notes={"callback_url": "https://example.org"})
     sides.producer.submit(seven())
     serve(sides.worker)

@@ -20,7 +20,7 @@ from flask.testing import FlaskClient
 from PIL import Image
 from werkzeug.test import TestResponse
 
-from producer.app import create_app
+from producer.web.app import create_app
 from shared import keys
 from shared.claims import Finish, Ran
 from shared.ids import new_id

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from shared import keys
-from shared.home import ROOT
 from shared.redis_scripts import FOLDER, source
+from shared.standalone.home import ROOT
 
 PACKAGES = ("producer", "worker", "shared")
 
@@ -39,17 +39,18 @@ def test_producer_and_worker_meet_only_in_shared(package: str, never: set[str]) 
     assert {path.name: imports(path) & never for path in files(package) if imports(path) & never} == {}
 
 
-def test_faults_is_known_to_the_command_line_alone() -> None:
+def test_verify_is_known_to_the_command_line_alone() -> None:
     # `digitq verify` starts, loads and breaks whole stacks: it looks at both sides from outside.
-    assert [path for path in files(*PACKAGES) if "faults" in imports(path)] == []
-    shipped = [path for path in files("faults") if path.parent.name == "faults"]
-    assert [path for path in shipped if "worker" in imports(path) or "faults.broken" in path.read_text()] == []
-    assert "faults.broken" not in (ROOT / "pyproject.toml").read_text()
+    assert [path for path in files(*PACKAGES) if "verify" in imports(path)] == []
+    shipped = [path for path in files("verify") if path.parent.name == "verify"]
+    assert [path for path in shipped if "worker" in imports(path) or "verify.broken" in path.read_text()] == []
+    assert 'exclude = ["verify.broken*"]' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_the_web_process_never_loads_tensorflow_or_numpy() -> None:
     script = (
-        "import sys; from producer.app import create_app; import producer.server; from tests.pictures import seven\n"
+        "import sys; from producer.web.app import create_app; import producer.serving.server\n"
+        "from tests.pictures import seven\n"
         "web = create_app().test_client()\n"
         "web.get('/'); web.post('/v1/predictions', data=seven()); web.get('/healthz')\n"
         "print(sorted({'tensorflow', 'numpy', 'keras', 'rq'} & set(sys.modules)))"
@@ -62,7 +63,7 @@ def test_the_web_process_never_loads_tensorflow_or_numpy() -> None:
 def test_only_the_settings_read_the_environment() -> None:
     readers = [path.relative_to(ROOT).as_posix() for path in files(*PACKAGES) if "os.environ" in path.read_text()]
     # TensorFlow is configured through the environment before it is imported.
-    assert set(readers) <= {"shared/settings.py", "worker/mlp.py"}
+    assert set(readers) <= {"shared/settings.py", "worker/inference/mlp.py"}
 
 
 def test_nothing_is_ever_unpickled() -> None:

@@ -11,8 +11,8 @@ import pytest
 from playwright.sync_api import expect
 
 from producer import AsyncClient, Client
-from producer.client import authorization
-from producer.retry import Retry
+from producer.client.http import authorization
+from producer.client.retry import Retry
 from shared.errors import DigitqError, ServerUnavailable, TooLarge
 from shared.store import Store
 from tests.browser import browser

@@ -24,9 +24,9 @@ from shared.keys import Priority
 from shared.prediction import State
 from shared.store import Store
 from tests import fakes
-from worker.batch_worker import BatchWorker
-from worker.classify import Classified
-from worker.jobs import image_id
+from worker.inference.classify import Classified
+from worker.queue.batch_worker import BatchWorker
+from worker.queue.jobs import image_id
 
 ALLOWED = ("tests.jobs.double", "tests.jobs.explode", "tests.jobs.on_success", "tests.jobs.on_failure")
 

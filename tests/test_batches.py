@@ -22,7 +22,7 @@ from rq import Queue as RQQueue
 from rq import SimpleWorker
 from rq.job import Job
 
-from producer.app import create_app
+from producer.web.app import create_app
 from shared import chunks, keys
 from shared.batch import BatchState
 from shared.batches import Batches
@@ -41,8 +41,8 @@ from shared.keys import Priority
 from shared.store import Store
 from tests import fakes
 from tests.pictures import png, seven
-from worker.batch_worker import BatchWorker
-from worker.classify import Classified, Pictures
+from worker.inference.classify import Classified, Pictures
+from worker.queue.batch_worker import BatchWorker
 
 
 def classify(images: Pictures) -> Classified:

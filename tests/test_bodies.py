@@ -6,8 +6,8 @@ from io import BytesIO
 
 import pytest
 
-from producer import bodies
-from producer.bodies import Body, Spool
+from producer.serving import bodies
+from producer.serving.bodies import Body, Spool
 from shared.errors import TooManyUploads
 
 

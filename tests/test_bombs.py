@@ -7,8 +7,8 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from producer import headers
-from producer.admission import admit, image_format
+from producer.uploads import headers
+from producer.uploads.admission import admit, image_format
 from shared.errors import DigitqError, TooManyPixels, UndecodableImage
 from shared.settings import Settings
 from tests.hostile.bombs import (
@@ -19,7 +19,7 @@ from tests.hostile.bombs import (
     tiff_with_a_tile,
 )
 from tests.hostile.seeds import seeds
-from worker.decode import decode
+from worker.decoding.decode import decode
 
 SETTINGS = Settings()
 SEEDS = seeds()

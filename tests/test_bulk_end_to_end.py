@@ -21,8 +21,8 @@ import pytest
 from producer import Client, Queue
 from shared.batch import BatchState
 from shared.errors import MalformedBatch
-from shared.home import ROOT
 from shared.settings import Settings
+from shared.standalone.home import ROOT
 from shared.store import connect
 from tests.conftest import shared_folder
 from tests.pictures import png, seven

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import worker.classify
+import worker.inference.classify
 from shared.errors import DigitqError, UndecodableImage
 from shared.prediction import Outcome
 from tests.pictures import png, seven
 from tests.test_preprocess import black_on_white, drawn, encoded, on
-from worker.classify import Classifier, decide
-from worker.mlp import Reading
+from worker.inference.classify import Classifier, decide
+from worker.inference.mlp import Reading
 
 
 class Sure:
@@ -105,12 +105,12 @@ def test_a_picture_that_fails_does_so_in_its_place() -> None:
 
 
 def test_a_bug_in_preprocessing_costs_one_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    decode = worker.classify.decode
+    decode = worker.inference.classify.decode
 
     def buggy(data: bytes, **options: Any) -> Any:
         return 1 / 0 if data == b"bug" else decode(data, **options)
 
-    monkeypatch.setattr(worker.classify, "decode", buggy)
+    monkeypatch.setattr(worker.inference.classify, "decode", buggy)
     results = Classifier(Sure(), 10**6)([seven(), b"bug", seven()]).results
     assert [type(result) for result in results] == [Outcome, ZeroDivisionError, Outcome]
 
@@ -161,5 +161,5 @@ def test_a_model_that_breaks_the_law_of_the_batch_is_a_bug() -> None:
 
 
 def test_a_batch_that_takes_too_long_is_closed_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker.classify, "BUDGET_SECONDS", -1)
+    monkeypatch.setattr(worker.inference.classify, "BUDGET_SECONDS", -1)
     assert len(Classifier(Sure(), 10**6)([seven()] * 5).results) == 1

@@ -20,14 +20,14 @@ import pytest
 from click.testing import CliRunner
 
 from digitq import main
-from shared.home import ROOT
 from shared.ids import new_id
 from shared.settings import Settings
+from shared.standalone.home import ROOT
 from shared.store import Store, connect
 from tests.invoked import invoked
 from tests.pictures import seven
 from tests.web import Web, sevens, web
-from worker.heartbeat import Heartbeat
+from worker.queue.heartbeat import Heartbeat
 
 
 def digitq(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -105,7 +105,7 @@ def here(*words: str, **env: str) -> tuple[int, str, str]:
 
 
 def test_no_server_exits_3_and_names_the_server(picture: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("producer.wire.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("producer.client.wire.time.sleep", lambda seconds: None)
     nowhere = f"http://127.0.0.1:{unused_port()}"
     said = f"digitq does not answer at {nowhere}. Is it running? (`make up`)\n"
     assert here("submit", picture, "--url", nowhere) == (3, "", f"{picture}: server_unavailable: {said}")
@@ -177,7 +177,7 @@ def test_healthcheck_follows_a_worker_and_not_its_redis(
 
 
 def test_healthcheck_is_cheap(cli_env: dict[str, str]) -> None:
-    code = "import sys, digitq, shared.health; print({'redis', 'urllib.request', 'numpy'} & sys.modules.keys())"
+    code = "import sys, digitq, shared.runtime.health; print({'redis', 'urllib.request', 'numpy'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], env=cli_env, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 

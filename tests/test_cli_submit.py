@@ -25,9 +25,9 @@ from typing import Any
 import pytest
 import redis
 
-from producer.printing import COLUMNS, confusion
+from producer.cli.printing import COLUMNS, confusion
 from shared import keys
-from shared.home import ROOT
+from shared.standalone.home import ROOT
 from shared.store import Store
 from tests.invoked import invoked
 from tests.pictures import png, seven

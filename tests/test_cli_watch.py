@@ -18,9 +18,9 @@ from collections.abc import Iterator
 import pytest
 
 from producer import Client
-from producer.watch import Event, one_line, parsed, screen
-from shared.home import ROOT
+from producer.cli.watch import Event, one_line, parsed, screen
 from shared.prediction import Prediction, State
+from shared.standalone.home import ROOT
 from shared.store import Store
 from tests.pictures import seven
 from tests.proxy import proxy

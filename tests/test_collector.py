@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-from shared.collector import settle
+from shared.runtime.collector import settle
 
 
 def test_what_is_loaded_is_left_alone_and_what_comes_is_still_collected():

@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from benchmarks import noop
-from producer.app import create_app
+from producer.web.app import create_app
 from shared import keys
 from shared.claims import Finish, Ran
 from shared.ids import new_id
@@ -24,7 +24,7 @@ from shared.store import Store, connect
 from shared.submission import Submission
 from tests.fakes import outcome
 from tests.pictures import seven
-from worker.batch_worker import BatchWorker
+from worker.queue.batch_worker import BatchWorker
 
 BATCH = 64
 PICTURE = seven()

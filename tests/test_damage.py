@@ -15,8 +15,8 @@ from flask.testing import FlaskClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producer.app import create_app
-from producer.uploads import opened, pictures
+from producer.uploads.files import opened, pictures
+from producer.web.app import create_app
 from shared.errors import DigitqError, MalformedBatch
 from shared.settings import Settings
 from shared.store import Store, connect
@@ -25,8 +25,8 @@ from tests.hostile.mutations import mutated
 from tests.hostile.run import BOUNDARY, archive, batches, form
 from tests.hostile.seeds import drawn, encoded, seeds
 from tests.pictures import png_chunk, seven
-from worker.decode import decode
-from worker.png import plain
+from worker.decoding.decode import decode
+from worker.decoding.png import plain
 
 SEEDS, BATCHES = list(seeds().values()), batches()
 SETTINGS = Settings(max_pixels=1_000_000, max_upload_bytes=100_000, batch_max_images=1000, batch_max_bytes=1_000_000)

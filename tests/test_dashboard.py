@@ -14,7 +14,7 @@ import httpx
 import pytest
 import yaml
 
-from shared.home import ROOT
+from shared.standalone.home import ROOT
 from tests.tools import tool
 from tests.web import free_port
 

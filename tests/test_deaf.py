@@ -18,24 +18,27 @@ from typing import Any
 import pytest
 import redis
 
-from faults.deaf import told
-from faults.proxy import Proxy
-from faults.stack import running
-from faults.workload import pictures
-from producer import AsyncQueue, aio_queue, waiting
-from producer.waiting import Waiters
-from shared import health, keys
-from shared.connection import connect
-from shared.health import is_healthy
-from shared.home import ROOT
+from producer import AsyncQueue
+from producer.client import aio_queue
+from producer.serving import waiting
+from producer.serving.waiting import Waiters
+from shared import keys
+from shared.connections.connection import connect
 from shared.prediction import State
+from shared.runtime import health
+from shared.runtime.health import is_healthy
 from shared.settings import Settings
+from shared.standalone.home import ROOT
 from shared.store import Store
 from tests.pictures import seven
 from tests.web import free_port, sevens
-from worker.doorbell import Doorbell
-from worker.heartbeat import Heartbeat
-from worker.insistent import InsistentRedis
+from verify.deaf import told
+from verify.proxy import Proxy
+from verify.stack import running
+from verify.workload import pictures
+from worker.queue.doorbell import Doorbell
+from worker.queue.heartbeat import Heartbeat
+from worker.queue.insistent import InsistentRedis
 
 #: Seconds that anything may take on a busy machine; the goal for a subscription is ten.
 PATIENCE = 45
@@ -101,7 +104,7 @@ def _answers(store: Store) -> bool:
 def test_a_quiet_subscription_that_answers_is_left_alone(
     protocol: int, proxy: Proxy, store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.liveness.PING_SECONDS", 0.1)
+    monkeypatch.setattr("shared.connections.liveness.PING_SECONDS", 0.1)
     store.client.config_resetstat()
 
     def answered() -> int:

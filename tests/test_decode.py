@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from shared.errors import TooManyPixels, UndecodableImage
 from tests.pictures import png_header
-from worker.decode import BLANK, FORMATS, MAX_FRAMES, _without_detail, decode
+from worker.decoding.decode import BLANK, FORMATS, MAX_FRAMES, _without_detail, decode
 
 MEGAPIXEL = 1_000_000
 WIDTH, HEIGHT = 40, 30

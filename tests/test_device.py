@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from shared.errors import ModelError
 from shared.settings import SHIPPED_MODEL
-from worker import golden, mlp
-from worker.classify import Classifier
-from worker.mlp import Mlp, Reading, configure_device, device_in_use
+from worker.inference import golden, mlp
+from worker.inference.classify import Classifier
+from worker.inference.mlp import Mlp, Reading, configure_device, device_in_use
 
 
 class Machine:

@@ -18,7 +18,7 @@ from shared.settings import Settings
 from tests.conftest import shared_folder
 from tests.fakes import OnlyDigits
 from tests.pictures import seven
-from worker.classify import Classifier
+from worker.inference.classify import Classifier
 from worker.training import cli, evaluation
 from worker.training.evaluate import Report
 from worker.training.examine import Evaluation, examine

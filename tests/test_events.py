@@ -21,9 +21,9 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from producer import events
-from producer.app import create_app
-from producer.load import percentile
+from producer.web import events
+from producer.web.app import create_app
+from producer.web.load import percentile
 from shared import keys
 from shared.settings import Settings
 from shared.store import Store, connect
@@ -266,7 +266,7 @@ def test_a_server_with_listeners_and_waiting_requests_stops_at_once() -> None:
 def test_a_web_process_that_is_told_twice_to_stop_has_nothing_to_complain_of() -> None:
     twice = """
 import os, signal, time
-from producer.server import application
+from producer.serving.server import application
 app = application()
 signal.signal(signal.SIGINT, lambda *_: None)
 for _ in range(2):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from producer import Client
-from producer.docs import DOCUMENT
+from producer.web.docs import DOCUMENT
 from tests.pictures import seven
 from tests.stack import Stack
 

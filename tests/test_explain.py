@@ -15,10 +15,10 @@ from PIL import Image, ImageDraw
 from shared.errors import UndecodableImage
 from tests.fakes import OnlyDigits
 from tests.pictures import png, seven
-from worker.classify import Classifier
-from worker.explain import WIDTH, explain, stages
-from worker.mlp import Reading
-from worker.preprocess import normalise
+from worker.image.preprocess import normalise
+from worker.inference.classify import Classifier
+from worker.inference.explain import WIDTH, explain, stages
+from worker.inference.mlp import Reading
 
 
 class Seven(OnlyDigits):
@@ -127,7 +127,7 @@ def test_what_cannot_be_read_is_an_error():
 def test_the_command_writes_the_drawing_and_says_what_was_read(tmp_path, monkeypatch):
     from worker import cli
 
-    monkeypatch.setattr("worker.mlp.Mlp.load", lambda path: Seven())
+    monkeypatch.setattr("worker.inference.mlp.Mlp.load", lambda path: Seven())
     (tmp_path / "7.png").write_bytes(seven(100))
     steps = tmp_path / "steps.png"
     arguments = [str(tmp_path / "7.png"), "--out", str(steps)]
@@ -143,7 +143,7 @@ def test_the_command_says_why_an_answer_is_not_accepted(tmp_path, monkeypatch):
 
     doubtful = Seven()
     doubtful.card["thresholds"] = {"digit": 1.1}
-    monkeypatch.setattr("worker.mlp.Mlp.load", lambda path: doubtful)
+    monkeypatch.setattr("worker.inference.mlp.Mlp.load", lambda path: doubtful)
     (tmp_path / "7.png").write_bytes(seven(100))
     arguments = [str(tmp_path / "7.png"), "--out", str(tmp_path / "steps.png")]
     assert "reject: not_a_digit" in CliRunner().invoke(cli.explain, arguments, catch_exceptions=False).stdout

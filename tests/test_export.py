@@ -9,9 +9,9 @@ import pytest
 
 from shared.prediction import Outcome
 from tests.tiny import nondigits, reader, stripes
-from worker import golden
-from worker.classify import Classifier, decide
-from worker.mlp import CARD, Mlp, configure_threads, digest
+from worker.inference import golden
+from worker.inference.classify import Classifier, decide
+from worker.inference.mlp import CARD, Mlp, configure_threads, digest
 from worker.training.decision import digit_from
 from worker.training.export import TEST_SET, export
 from worker.training.heldout import HeldOut

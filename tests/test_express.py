@@ -17,10 +17,10 @@ from urllib.parse import unquote
 import pytest
 from flask import Flask
 
-from producer import bodies
-from producer.app import create_app
-from producer.express import Lanes
-from producer.metrics import REQUESTS
+from producer.middleware.metrics import REQUESTS
+from producer.serving import bodies
+from producer.serving.express import Lanes
+from producer.web.app import create_app
 from shared.errors import RedisUnavailable
 from shared.ids import new_id
 from shared.store import Store

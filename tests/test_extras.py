@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.home import ROOT
+from shared.standalone.home import ROOT
 
 #: An interpreter in which some modules are not installed; the rest of the words are the command.
 BLOCKED = """
@@ -62,7 +62,7 @@ def test_up_names_the_server_that_it_needs(tmp_path: Path) -> None:
 
 def test_the_installed_package_runs_what_needs_no_checkout(tmp_path: Path) -> None:
     package, folder = tmp_path / "package", tmp_path / "folder"
-    for name in ("producer", "worker", "shared", "faults"):
+    for name in ("producer", "worker", "shared", "verify"):
         shutil.copytree(ROOT / name, package / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "digitq.py", package)
     folder.mkdir()

@@ -13,19 +13,19 @@ from pathlib import Path
 import pytest
 import redis
 
-from faults.sentinels import Sentinels, Server, followed, free_ports, sentinels, wait_until
 from producer import AsyncQueue, Queue
 from shared import keys
 from shared.batches import Batches
 from shared.chunks import Chunk
-from shared.connection import Service, connect
+from shared.connections.connection import Service, connect
+from shared.connections.sentinel import Follower
 from shared.errors import RedisUnavailable, SettingsError
-from shared.sentinel import Follower
 from shared.settings import Settings, without_password
 from shared.store import Store
 from tests.compose.engine import PATIENT, Load
 from tests.pictures import seven
 from tests.stack import up
+from verify.sentinels import Sentinels, Server, followed, free_ports, sentinels, wait_until
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_servers_that_do_not_find_each_other_are_not_left_behind(folder: Path, m
         return False
 
     monkeypatch.setattr(Sentinels, "_sees_all", never)
-    monkeypatch.setattr("faults.sentinels.SEEN_SECONDS", 0.1)
+    monkeypatch.setattr("verify.sentinels.SEEN_SECONDS", 0.1)
     with pytest.raises(AssertionError, match="not within"), sentinels(folder, 1):
         pass
     places = [Path(f"{one}/cwd") for one in Path("/proc").glob("[0-9]*")]

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from tests.conftest import shared_folder
 from tests.fakes import OnlyDigits
-from worker.classify import Classifier
-from worker.fast import all_seen
-from worker.preprocess import normalise
+from worker.image.fast import all_seen
+from worker.image.preprocess import normalise
+from worker.inference.classify import Classifier
 
 
 def test_digits() -> NDArray[np.uint8]:
@@ -85,7 +85,7 @@ class Mean(OnlyDigits):
 def test_grey_levels_and_a_png_of_them_are_classified_alike(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.pictures import png
 
-    monkeypatch.setattr("worker.classify.BUDGET_SECONDS", 60)
+    monkeypatch.setattr("worker.inference.classify.BUDGET_SECONDS", 60)
     greys = changed(test_digits()[:40], "filled")
     classify = Classifier(Mean(), 10**6, method)
     assert classify(greys).results == classify([png(grey.tobytes()) for grey in greys]).results

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import redis
 
-from shared import sentinel_report
-from shared.acks import missed
-from shared.connection import redis_errors
+from shared.connections.acks import missed
+from shared.connections.connection import redis_errors
+from shared.connections.sentinel import HOLD_SECONDS, Follower
 from shared.errors import RedisUnavailable
-from shared.home import ROOT
-from shared.sentinel import HOLD_SECONDS, Follower
-from shared.sentinel_report import Replica, Report, address, look
+from shared.redis_server import sentinel_report
+from shared.redis_server.sentinel_report import Replica, Report, address, look
+from shared.standalone.home import ROOT
 
 A, B, C = ("10.0.0.1", 1), ("10.0.0.2", 1), ("10.0.0.3", 1)
 GOOD = Replica(follows=True, eligible=True)
@@ -171,7 +171,7 @@ def test_a_failover_of_which_nothing_more_is_heard_does_not_hold_for_ever(
     follower: Follower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr("shared.sentinel.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("shared.connections.sentinel.time", SimpleNamespace(monotonic=lambda: now))
     hear(follower, "+selected-slave")
     now += HOLD_SECONDS + 0.1
     assert follower.primary() == A
@@ -362,7 +362,7 @@ def test_a_forked_process_follows_anew_whoever_held_the_lock_meanwhile() -> None
     script = """
 import os, signal, threading
 import redis
-from shared.sentinel import Follower
+from shared.connections.sentinel import Follower
 
 follower, held = Follower([], "digits"), threading.Event()
 follower.turn = 7

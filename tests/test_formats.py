@@ -9,7 +9,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from producer.admission import SUPPORTED, admit, clean_path, image_format
+from producer.uploads.admission import SUPPORTED, admit, clean_path, image_format
 from shared.errors import TooLarge, TooManyPixels, UndecodableImage, UnsupportedType
 from shared.settings import Settings
 from tests.pictures import seven

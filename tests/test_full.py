@@ -14,7 +14,7 @@ import redis
 from rq import Queue as RQQueue
 from rq.job import Job
 
-from producer.app import create_app
+from producer.web.app import create_app
 from shared import keys, redis_scripts
 from shared.batches import Batches
 from shared.chunks import Item, packed, raw
@@ -30,9 +30,9 @@ from tests import fakes
 from tests.conftest import own_server
 from tests.pictures import seven
 from tests.test_script_errors import COUNTED
-from worker import metrics
-from worker.batch_worker import BatchWorker
-from worker.insistent import InsistentRedis
+from worker.queue.batch_worker import BatchWorker
+from worker.queue.insistent import InsistentRedis
+from worker.telemetry import metrics
 
 PICTURE = bytes(20_000)
 
@@ -63,7 +63,7 @@ def store(client: redis.Redis) -> Store:
 def nothing_is_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has ended may be deleted at once."""
     for name in ("FRESH_SECONDS", "URGENT_SECONDS"):
-        monkeypatch.setattr(f"shared.room.{name}", 0.0)
+        monkeypatch.setattr(f"shared.redis_server.room.{name}", 0.0)
 
 
 def limit(client: redis.Redis, more: int) -> None:
@@ -276,7 +276,7 @@ def test_callbacks_that_nobody_can_make_do_not_fill_the_memory(
     with pytest.raises(MemoryFull):
         store.submit(PICTURE)
     assert {store.fetch(id).state for id in ids} == {State.SUCCEEDED}
-    monkeypatch.setattr("shared.room.UNCALLED_SECONDS", -1.0)
+    monkeypatch.setattr("shared.redis_server.room.UNCALLED_SECONDS", -1.0)
     assert store.submit(PICTURE).state is State.QUEUED
     with pytest.raises(Expired, match="room"):
         store.fetch(ids[0])
@@ -351,7 +351,7 @@ def test_over_http_a_full_memory_is_named_and_so_is_what_made_room(
     assert int(refused.headers["Retry-After"]) > 0
     assert web.get(f"/v1/predictions/{id}").status_code == 200
     for name in ("FRESH_SECONDS", "URGENT_SECONDS"):
-        monkeypatch.setattr(f"shared.room.{name}", 0.0)
+        monkeypatch.setattr(f"shared.redis_server.room.{name}", 0.0)
     store.make_room()
     gone = web.get(f"/v1/predictions/{id}")
     assert (gone.status_code, gone.json["code"]) == (410, "expired")  # type: ignore[index]
@@ -361,7 +361,7 @@ def test_over_http_a_full_memory_is_named_and_so_is_what_made_room(
 def test_an_error_at_any_command_that_makes_room_leaves_each_prediction_whole_or_expired(
     store: Store, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, nothing_is_fresh: None
 ) -> None:
-    monkeypatch.setattr("shared.room.CALL_SECONDS", 0.02)
+    monkeypatch.setattr("shared.redis_server.room.CALL_SECONDS", 0.02)
     failing = COUNTED.replace("LASTING", "false")
     whole = redis_scripts.source("evict")
     monkeypatch.setattr(redis_scripts, "source", lambda name: whole.replace("\n", f"\n{failing}", 1))
@@ -435,7 +435,7 @@ def submit_until_full(store: Store) -> list[str]:
 @pytest.fixture
 def nobody_waits_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Intake is refused at once."""
-    monkeypatch.setattr("shared.room.WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("shared.redis_server.room.WAIT_SECONDS", 0.0)
 
 
 def test_all_that_was_accepted_has_room_to_end_though_nothing_may_be_deleted(
@@ -453,8 +453,8 @@ def test_all_that_was_accepted_has_room_to_end_though_nothing_may_be_deleted(
 def test_intake_goes_on_as_soon_as_what_has_ended_may_be_deleted(
     store: Store, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.room.URGENT_SECONDS", 0.1)
-    monkeypatch.setattr("shared.room.WAIT_SECONDS", 30.0)
+    monkeypatch.setattr("shared.redis_server.room.URGENT_SECONDS", 0.1)
+    monkeypatch.setattr("shared.redis_server.room.WAIT_SECONDS", 30.0)
     limit(client, 4_000_000)
     first = store.submit(b"7").id
     for _ in range(40):  # four times the memory: nobody is refused, and who is early waits
@@ -469,8 +469,8 @@ def test_intake_goes_on_as_soon_as_what_has_ended_may_be_deleted(
 def test_where_intake_presses_predictions_go_early_and_batches_do_not(
     store: Store, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.room.URGENT_SECONDS", 0.0)
-    monkeypatch.setattr("shared.room.FRESH_SECONDS", 1000.0)
+    monkeypatch.setattr("shared.redis_server.room.URGENT_SECONDS", 0.0)
+    monkeypatch.setattr("shared.redis_server.room.FRESH_SECONDS", 1000.0)
     batch = Batches(store).submit(packed([Item("", b"7")] * 3))
     BatchWorker(store, fakes.classify).work(burst=True)
     limit(client, 3_000_000)

@@ -12,8 +12,8 @@ from PIL import Image
 
 from shared.errors import ModelError, UndecodableImage
 from shared.prediction import Outcome
-from worker import golden
-from worker.classify import Classified
+from worker.inference import golden
+from worker.inference.classify import Classified
 
 #: A picture of class d has d in its first pixel, and this reader sees it.
 LABELS = np.arange(200, dtype=np.uint8) % 10

@@ -7,15 +7,15 @@ import subprocess
 import sys
 import time
 
-from shared.home import ROOT
-from worker.heartbeat import HUNG
+from shared.standalone.home import ROOT
+from worker.queue.heartbeat import HUNG
 
 #: Two seconds of work in four steps, in a batch that may take three; a beat each second.
 WORK = """
 import time
 from shared.settings import Settings
 from shared.store import Store, connect
-from worker.heartbeat import Heartbeat
+from worker.queue.heartbeat import Heartbeat
 
 pulse = Heartbeat(Store(connect("redis://127.0.0.1:1"), Settings(lease_seconds=3)), "one", "", lambda: None)
 pulse.start()
@@ -54,7 +54,7 @@ def test_a_heartbeat_that_was_stopped_leaves_no_watch_behind() -> None:
 import faulthandler, time
 from shared.settings import Settings
 from shared.store import Store, connect
-from worker import heartbeat
+from worker.queue import heartbeat
 
 heartbeat.LOCKED_SECONDS = 0.5
 heartbeat.alive = lambda: time.sleep(3)  # a disk that is slow to take the sign of life

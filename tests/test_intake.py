@@ -17,9 +17,9 @@ import pytest
 import redis
 from flask.testing import FlaskClient
 
-from producer.archive import decoded
-from producer.forms import MAX_PART_HEAD, MAX_REST
-from producer.uploads import opened
+from producer.uploads.archive import decoded
+from producer.uploads.files import opened
+from producer.uploads.forms import MAX_PART_HEAD, MAX_REST
 from shared.errors import MalformedBatch, TooLarge
 from shared.settings import Settings
 from shared.store import Store

@@ -11,8 +11,8 @@ import redis
 import yaml
 
 from shared import keys
-from shared.home import ROOT
 from shared.settings import Settings
+from shared.standalone.home import ROOT
 from shared.store import Store
 from tests.pictures import seven
 

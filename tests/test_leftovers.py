@@ -12,7 +12,7 @@ from rq import SimpleWorker
 from rq.job import Job
 
 from shared import keys
-from shared.home import ROOT
+from shared.standalone.home import ROOT
 from shared.store import Store
 from tests.leftovers import (
     FOR_A_WHILE,
@@ -24,7 +24,7 @@ from tests.leftovers import (
     left,
     wait_until_nothing_is_left,
 )
-from worker.batch_worker import BatchWorker
+from worker.queue.batch_worker import BatchWorker
 
 TTL = 2
 DAY = 86_400

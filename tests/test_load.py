@@ -17,7 +17,7 @@ from shared.store import Store
 from tests.pictures import seven
 from tests.test_api import answer_all
 from tests.web import web
-from worker.speed import Speed
+from worker.telemetry.speed import Speed
 
 
 def load(waiting: int = 0, low: int = 0, workers: int = 2, speed: float | None = 100, **changes: Any) -> Load:

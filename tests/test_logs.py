@@ -10,14 +10,14 @@ from dataclasses import replace
 
 import pytest
 
-from producer.trace import request_id
-from shared import logs
+from producer.middleware.trace import request_id
+from shared.runtime import logs
 from shared.settings import Settings
 from shared.store import Store
 from tests.fakes import classify
 from tests.pictures import seven
 from tests.test_api import PICTURE, TRACE, application
-from worker.batch_worker import BatchWorker
+from worker.queue.batch_worker import BatchWorker
 
 IDS = {"X-Request-ID": "req-1", "traceparent": TRACE}
 

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from producer import Client, Queue
-from producer.retry import NEVER
+from producer.client.retry import NEVER
 from shared.errors import Lost
 from shared.store import Store
 from tests.pictures import seven

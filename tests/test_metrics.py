@@ -13,17 +13,17 @@ from flask.testing import FlaskClient
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from producer.app import create_app
+from producer.web.app import create_app
 from shared.batches import Batches
 from shared.chunks import Chunk
-from shared.home import ROOT
-from shared.metrics import Histogram
+from shared.runtime.metrics import Histogram
 from shared.settings import Settings
+from shared.standalone.home import ROOT
 from shared.store import Store, connect
 from tests import fakes
 from tests.pictures import seven
-from worker import metrics
-from worker.batch_worker import BatchWorker
+from worker.queue.batch_worker import BatchWorker
+from worker.telemetry import metrics
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 

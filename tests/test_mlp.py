@@ -15,8 +15,8 @@ import pytest
 from shared.errors import ModelError
 from shared.settings import Settings
 from tests.conftest import ROOT, shared_folder
-from worker.mlp import SHAPES, Mlp, digest, tensorflow
-from worker.preprocess import preprocess
+from worker.image.preprocess import preprocess
+from worker.inference.mlp import SHAPES, Mlp, digest, tensorflow
 from worker.training.download import SHA256
 from worker.training.evaluate import evaluate
 from worker.training.idx import Mnist, load_mnist
@@ -204,13 +204,13 @@ def test_what_tensorflow_cannot_load_is_a_model_error_too(copy):
 
 # Processes of their own: what importing and loading leave behind
 
-IMPORT = "import sys, worker.mlp, worker.training.cli; sys.exit('tensorflow' in sys.modules)"
+IMPORT = "import sys, worker.inference.mlp, worker.training.cli; sys.exit('tensorflow' in sys.modules)"
 SERVE = f"""
 from itertools import pairwise
 from pathlib import Path
-from worker.mlp import Mlp
+from worker.inference.mlp import Mlp
 Mlp.load(Path({str(SHIPPED)!r})).warm_up()
-from worker.mlp import tensorflow
+from worker.inference.mlp import tensorflow
 threading = tensorflow().config.threading
 print(threading.get_intra_op_parallelism_threads(), threading.get_inter_op_parallelism_threads())
 """
@@ -231,7 +231,8 @@ def test_serving_uses_one_thread_and_starts_without_noise():
 
 def test_a_process_that_serves_loads_no_keras() -> None:
     script = (
-        "import sys; from shared.settings import SHIPPED_MODEL; from worker.mlp import Mlp; Mlp.load(SHIPPED_MODEL)\n"
+        "import sys; from shared.settings import SHIPPED_MODEL; from worker.inference.mlp import Mlp\n"
+        "Mlp.load(SHIPPED_MODEL)\n"
         "print('tensorflow' in sys.modules, 'keras' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -18,12 +18,12 @@ import pytest
 from PIL import Image, ImageDraw
 
 from producer import Prediction, Queue, State
-from shared.home import ROOT
 from shared.prediction import Outcome
 from shared.settings import SHIPPED_MODEL
+from shared.standalone.home import ROOT
 from shared.store import Store
-from worker.classify import Classifier
-from worker.mlp import Mlp
+from worker.inference.classify import Classifier
+from worker.inference.mlp import Mlp
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -12,10 +12,10 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from tests.pictures import seven
 from tests.test_classify import Sure
-from worker.classify import Classifier, decide
-from worker.decode import FEW_SCANS, decode
-from worker.ink import Grey
-from worker.near import near
+from worker.decoding.decode import FEW_SCANS, decode
+from worker.image.ink import Grey
+from worker.image.near import near
+from worker.inference.classify import Classifier, decide
 
 WIDTH, HEIGHT = 1240, 1754  # A4 at 150 dpi: four pixels for one
 PLACE = (500, 900)

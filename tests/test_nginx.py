@@ -18,10 +18,10 @@ import pytest
 from playwright.sync_api import expect
 
 from producer import Client
-from producer.embedded import text_limit
+from producer.uploads.embedded import text_limit
 from shared.errors import TooLarge
-from shared.home import ROOT as HOME
 from shared.settings import Settings
+from shared.standalone.home import ROOT as HOME
 from shared.store import Store
 from tests.browser import Troubles, browser
 from tests.nginx import nginx

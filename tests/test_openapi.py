@@ -19,9 +19,10 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import TestResponse
 from werkzeug.wrappers import Response
 
-from producer import bodies, events, express
-from producer.docs import DOCUMENT, METHODS, resolve
-from producer.problems import CAREFUL
+from producer.middleware.problems import CAREFUL
+from producer.serving import bodies, express
+from producer.web import events
+from producer.web.docs import DOCUMENT, METHODS, resolve
 from shared import VERSION, keys
 from shared.batches import Batches
 from shared.claims import Finish

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from benchmarks.picture import pngs
-from worker.decode import decode
-from worker.png import plain
+from worker.decoding.decode import decode
+from worker.decoding.png import plain
 
 PICTURES = pngs(40)
 

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from faults.children import Child, Children
-from shared.home import ROOT
 from shared.prediction import Prediction, State
+from shared.standalone.home import ROOT
 from shared.store import Store
 from tests.planted import HARM
+from verify.children import Child, Children
 
 MAX_ATTEMPTS = 2
 

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from shared.errors import TooManyPixels, UndecodableImage
-from shared.home import ROOT
 from shared.settings import SHIPPED_MODEL
+from shared.standalone.home import ROOT
 from tests.conftest import shared_folder
-from worker import golden
-from worker.fit import BOX, CENTRE, SIDE
-from worker.ink import bright_ink, otsu
-from worker.lines import ruling
-from worker.parts import digit
-from worker.preprocess import WARNINGS, Seen, evened, normalise, preprocess, seed
+from worker.image.fit import BOX, CENTRE, SIDE
+from worker.image.ink import bright_ink, otsu
+from worker.image.lines import ruling
+from worker.image.parts import digit
+from worker.image.preprocess import WARNINGS, Seen, evened, normalise, preprocess, seed
+from worker.inference import golden
 
 Grey = np.ndarray
 
@@ -532,7 +532,7 @@ def test_most_real_pictures_are_read_right() -> None:
     photos = shared_folder("photos")
     if not (ROOT / "worker" / "model" / "card.json").exists():
         pytest.skip("needs the shipped model in worker/model")
-    from worker.mlp import Mlp
+    from worker.inference.mlp import Mlp
 
     with (photos / "index.csv").open() as file:
         index = list(csv.DictReader(file))

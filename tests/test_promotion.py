@@ -15,8 +15,8 @@ from shared.errors import ModelError
 from shared.settings import Settings
 from tests.pictures import seven
 from tests.tiny import LINEAR, always, stripes
-from worker.classify import Classifier
-from worker.mlp import CARD, Mlp, configure_threads
+from worker.inference.classify import Classifier
+from worker.inference.mlp import CARD, Mlp, configure_threads
 from worker.training.export import export
 from worker.training.idx import FILES, Mnist, encode
 from worker.training.pictures import Picture, from_arrays
@@ -105,7 +105,7 @@ def test_a_damaged_model_is_no_better_and_anything_else_is_left_alone(models, tr
 
 
 def test_pictures_that_take_so_long_that_they_close_their_batch_are_read_too(models, trials, monkeypatch):
-    monkeypatch.setattr("worker.classify.BUDGET_SECONDS", -1)
+    monkeypatch.setattr("worker.inference.classify.BUDGET_SECONDS", -1)
     one, seven = (Classifier(Mlp.load(models[digit]), 784) for digit in (1, 7))
     assert compare(one, seven, trials) == [Measure("held-out digits", 20, 12, 8)]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shared.home import ROOT, ready
+from shared.standalone.home import ROOT, ready
 from tests.stack import Stack
 
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)

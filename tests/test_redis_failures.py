@@ -20,22 +20,22 @@ from flask.testing import FlaskClient
 
 from digitq import told
 from producer import Client, Queue
-from producer.app import create_app
-from producer.retry import NEVER
-from shared import server_check
+from producer.client.retry import NEVER
+from producer.web.app import create_app
 from shared.batches import Batches
 from shared.chunks import Item, packed
-from shared.connection import redis_errors
+from shared.connections.connection import redis_errors
 from shared.errors import MemoryFull, RedisUnavailable, WritesRefused
-from shared.home import server_binary
 from shared.prediction import State
+from shared.redis_server import server_check
 from shared.settings import Settings
+from shared.standalone.home import server_binary
 from shared.store import Store, connect
 from tests import fakes
 from tests.conftest import own_server
 from tests.pictures import seven
 from tests.web import web
-from worker.batch_worker import BatchWorker
+from worker.queue.batch_worker import BatchWorker
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.fakes import OnlyDigits
-from worker.classify import Classifier
+from worker.inference.classify import Classifier
 from worker.training import nondigits, refusals
 from worker.training.examine import Evaluation, Refusals, examine
 from worker.training.pictures import from_arrays

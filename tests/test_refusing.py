@@ -13,11 +13,11 @@ from shared.prediction import Outcome
 from tests.test_classify import Sure
 from tests.test_preprocess import DIGITS, Grey, as_in_mnist, black_on_white, drawn, encoded, on
 from tests.tiny import nondigits, reader, stripes
-from worker.classify import Classifier
-from worker.doubts import ruled
-from worker.mlp import Reading, configure_threads
-from worker.preprocess import evened, normalise
-from worker.several import is_chain, is_stack
+from worker.image.preprocess import evened, normalise
+from worker.image.several import is_chain, is_stack
+from worker.inference.classify import Classifier
+from worker.inference.doubts import ruled
+from worker.inference.mlp import Reading, configure_threads
 from worker.training import choose
 from worker.training.export import export
 from worker.training.heldout import HeldOut

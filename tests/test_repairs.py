@@ -22,8 +22,8 @@ from shared.prediction import State, state_of
 from shared.settings import Settings
 from shared.store import Store, connect
 from tests import fakes
-from worker import upkeep
-from worker.batch_worker import BatchWorker
+from worker.queue import upkeep
+from worker.queue.batch_worker import BatchWorker
 
 CALLBACK = {"callback_url": "https://example.org"}
 LOST = ["lost", "The job was deleted from the queue."]

@@ -11,10 +11,11 @@ from types import SimpleNamespace
 import pytest
 import redis
 
-from shared import connection, repeats
-from shared.connection import connect, redis_errors
+from shared.connections import connection
+from shared.connections.connection import connect, redis_errors
 from shared.errors import RedisUnavailable
-from shared.repeats import Repeats
+from shared.runtime import repeats
+from shared.runtime.repeats import Repeats
 from shared.settings import Settings
 from shared.store import Store
 from tests.conftest import start_server

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.home import ROOT, server_binary
-from shared.rights import DIRECT, NEEDED, missing
-from shared.server_report import report
+from shared.redis_server.rights import DIRECT, NEEDED, missing
+from shared.redis_server.server_report import report
 from shared.settings import Settings
+from shared.standalone.home import ROOT, server_binary
 from tests.test_acl import Sides, served
 
 PARTS = {"producer": "web process", "worker": "worker"}

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from shared import room
 from shared.errors import RedisUnavailable
-from shared.room import Memory, Room
+from shared.redis_server import room
+from shared.redis_server.room import Memory, Room
 
 PLENTY = Memory(used=0, limit=2**30, open=0)
 

@@ -13,9 +13,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from producer import Client
-from producer.app import create_app
-from producer.root_path import without_root
-from producer.webhooks import message
+from producer.middleware.root_path import without_root
+from producer.web.app import create_app
+from producer.webhooks.delivery import message
 from shared.errors import SettingsError
 from shared.settings import Settings
 from shared.store import Store

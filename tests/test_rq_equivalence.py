@@ -18,7 +18,7 @@ from shared import keys
 from shared.settings import Settings
 from shared.store import Store
 from tests import fakes
-from worker.batch_worker import BatchWorker
+from worker.queue.batch_worker import BatchWorker
 
 #: Values that differ from run to run; that they are there is compared, and how long keys live to the second.
 VARYING = {"created_at", "enqueued_at", "started_at", "ended_at", "last_heartbeat", "worker_name", "exc_string",

@@ -16,7 +16,7 @@ from rq import SimpleWorker
 from rq.job import Job
 
 import worker.tasks
-from producer.webhooks import Deliverer
+from producer.webhooks.delivery import Deliverer
 from shared import keys
 from shared.errors import NotFound
 from shared.prediction import State
@@ -27,8 +27,8 @@ from tests.planted import Planted
 from tests.test_api import application
 from tests.test_events import listening
 from tests.test_webhooks import SENDS, Receiver, receiver
-from worker import upkeep
-from worker.batch_worker import BatchWorker
+from worker.queue import upkeep
+from worker.queue.batch_worker import BatchWorker
 
 __all__ = ["receiver"]
 

@@ -29,8 +29,8 @@ from shared.settings import Settings
 from shared.store import Store
 from shared.submission import Caller
 from tests import fakes
-from worker import bulk, upkeep
-from worker.batch_worker import BatchWorker
+from worker.queue import bulk, upkeep
+from worker.queue.batch_worker import BatchWorker
 
 T = TypeVar("T")
 

@@ -15,9 +15,10 @@ import pytest
 import redis
 
 import producer
-from producer import NEVER, AsyncClient, AsyncQueue, Client, Prediction, Queue, Retry, aio, aio_queue, many
-from producer import client as client_module
-from producer import queue as queue_module
+from producer import NEVER, AsyncClient, AsyncQueue, Client, Prediction, Queue, Retry
+from producer.client import aio, aio_queue, many
+from producer.client import http as client_module
+from producer.client import queue as queue_module
 from shared import keys
 from shared.batch import BatchState
 from shared.errors import (

@@ -17,26 +17,26 @@ from typing import Any
 import pytest
 import redis
 
-from faults.proxy import Proxy
-from faults.sentinels import sentinels, wait_until
 from producer import Queue
-from shared import server_check
 from shared.batches import Batches
 from shared.chunks import Chunk
-from shared.connection import connect
+from shared.connections.connection import connect
 from shared.errors import RedisMisconfigured, RedisUnavailable
-from shared.home import ROOT, embedded
-from shared.server_check import ServerCheck, read_server
-from shared.server_findings import examine
-from shared.server_report import report
+from shared.redis_server import server_check
+from shared.redis_server.server_check import ServerCheck, read_server
+from shared.redis_server.server_findings import examine
+from shared.redis_server.server_report import report
 from shared.settings import Settings
+from shared.standalone.home import ROOT, embedded
 from shared.store import Store
 from tests.conftest import start_server
 from tests.fakes import classify
 from tests.pictures import seven
 from tests.test_api import application
 from tests.web import free_port
-from worker.batch_worker import BatchWorker
+from verify.proxy import Proxy
+from verify.sentinels import sentinels, wait_until
+from worker.queue.batch_worker import BatchWorker
 
 LOG = ("--appendonly", "yes")
 LIMIT = ("--maxmemory", "2gb")

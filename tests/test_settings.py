@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from shared.errors import SettingsError
-from shared.home import ROOT
-from shared.machine import memory_bytes
 from shared.settings import SHIPPED_MODEL, Settings, variable, without_password
+from shared.standalone.home import ROOT
+from shared.standalone.machine import memory_bytes
 
 
 def test_defaults_need_no_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

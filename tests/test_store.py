@@ -20,7 +20,7 @@ from shared.prediction import Prediction, State
 from shared.settings import Settings
 from shared.store import Store, connect
 from tests.fakes import outcome
-from worker.jobs import finish as finished
+from worker.queue.jobs import finish as finished
 
 
 def finish(store: Store, *ids: str, worker: str = "w") -> tuple[list[str], list[str]]:

@@ -13,17 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from shared import supervisor as module
-from shared.console import PENDING_BYTES, Console
-from shared.home import ROOT
-from shared.supervisor import Process, Supervisor
+from shared.standalone import supervisor as module
+from shared.standalone.console import PENDING_BYTES, Console
+from shared.standalone.home import ROOT
+from shared.standalone.supervisor import Process, Supervisor
 
 #: A supervisor in a process of its own, which says the pids of what it starts and runs until it is told to stop.
 OWN = """
 import sys
-from shared import lifeline
-from shared.console import Console
-from shared.supervisor import Process, Supervisor
+from shared.standalone import lifeline
+from shared.standalone.console import Console
+from shared.standalone.supervisor import Process, Supervisor
 if sys.argv[1] == "guard":
     lifeline.before_exec = lambda: None
 ours = Supervisor(Console(), parent=int(sys.argv[2]))

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import pytest
 from rq.timeouts import JobTimeoutException
 
-from worker.batch_worker import BatchWorker
-from worker.time_limit import AGAIN_SECONDS
+from worker.queue.batch_worker import BatchWorker
+from worker.queue.time_limit import AGAIN_SECONDS
 
 
 @contextmanager

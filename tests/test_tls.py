@@ -16,16 +16,16 @@ from pathlib import Path
 import pytest
 import trustme
 
-from faults.proxy import Proxy
 from producer import AsyncQueue, Queue
-from producer.app import create_app
-from producer.retry import NEVER
+from producer.client.retry import NEVER
+from producer.web.app import create_app
 from shared.errors import RedisUnavailable
-from shared.home import ROOT
 from shared.settings import Settings
+from shared.standalone.home import ROOT
 from shared.store import Store, connect
 from tests.pictures import seven
 from tests.stack import client_of, up
+from verify.proxy import Proxy
 
 
 @pytest.fixture

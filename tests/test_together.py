@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from producer.waiting import Waiters
+from producer.serving.waiting import Waiters
 from shared.errors import QueueFull, RedisUnavailable
 from shared.ids import new_id
 from shared.store import Store
@@ -93,7 +93,7 @@ def test_an_end_before_the_answer_that_nobody_heard_is_seen_with_the_answer(
 ) -> None:
     """The listening thread is deaf, as while it connects, and then says so, before the picture has its answer."""
     monkeypatch.setattr(Waiters, "_listen", lambda _: None)
-    monkeypatch.setattr("producer.waiting.LOOK_AGAIN_SECONDS", 60)
+    monkeypatch.setattr("producer.serving.waiting.LOOK_AGAIN_SECONDS", 60)
 
     class Quick(Store):
         def submit_all(self, pictures: Sequence[Submission]) -> list[Any]:

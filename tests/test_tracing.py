@@ -22,14 +22,14 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 
 from producer import Client
-from shared import tracing
-from shared.home import ROOT
+from shared.runtime import tracing
+from shared.standalone.home import ROOT
 from shared.store import Store
 from tests.compose.engine import PATIENT, free_port
 from tests.fakes import classify
 from tests.pictures import seven
 from tests.test_api import PICTURE, TRACE, application
-from worker.batch_worker import BatchWorker
+from worker.queue.batch_worker import BatchWorker
 
 STAGES = ["batch", "preprocess", "inference", "store"]
 
@@ -177,7 +177,7 @@ def test_real_processes_export_to_where_the_environment_says(cli_env: dict[str, 
 def test_without_the_packages_nothing_is_missing_but_who_wants_traces_is_told(place: str) -> None:
     code = (
         "import sys; sys.modules['opentelemetry'] = None\n"
-        "from producer.app import create_app; from shared import tracing; import worker.together\n"
+        "from producer.web.app import create_app; from shared.runtime import tracing; import worker.queue.together\n"
         "tracing.start('digitq-web'); assert tracing.tracer is None\n"
         "print(create_app().test_client().post('/v1/predictions', data=b'x').status_code)"
     )

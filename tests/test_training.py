@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from shared.errors import DataError, ModelError, SettingsError
 from tests.conftest import ROOT
-from worker.mlp import Mlp, configure_threads
+from worker.inference.mlp import Mlp, configure_threads
 from worker.training import calibration, cli
 from worker.training.checkpoint import Checkpoint
 from worker.training.evaluate import Report, evaluate

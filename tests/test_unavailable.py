@@ -13,13 +13,13 @@ from flask.testing import FlaskClient
 from redis._parsers import BaseParser
 
 from producer import AsyncQueue, Queue
-from producer.app import create_app
-from producer.retry import NEVER
+from producer.client.retry import NEVER
+from producer.web.app import create_app
 from shared import keys, redis_scripts
 from shared.batches import Batches
 from shared.chunks import Chunk
 from shared.claims import Claim, Finish
-from shared.connection import connect
+from shared.connections.connection import connect
 from shared.errors import RedisUnavailable
 from shared.ids import new_id
 from shared.settings import Settings
@@ -138,7 +138,7 @@ def refusing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         return answer
 
     monkeypatch.setattr(redis.client.Pipeline, "load_scripts", lambda _: None)  # the script itself is to be refused
-    monkeypatch.setattr("shared.acks.REPLICAS_MS", 10)
+    monkeypatch.setattr("shared.connections.acks.REPLICAS_MS", 10)
     monkeypatch.setattr(kind, "read_response", read_response)
     monkeypatch.setattr(kind, "connect_check_health", connect_check_health)
     yield

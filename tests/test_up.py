@@ -21,10 +21,10 @@ from pathlib import Path
 import pytest
 
 from producer import State
-from shared import home
-from shared.embedded import locked, running_server, socket_path
 from shared.errors import CannotStart, RedisUnavailable
-from shared.home import ROOT, embedded, http_ok, server_binary
+from shared.standalone import home
+from shared.standalone.embedded import locked, running_server, socket_path
+from shared.standalone.home import ROOT, embedded, http_ok, server_binary
 from shared.store import connect
 from tests.pictures import seven
 from tests.stack import TAG, Stack, client_of, up

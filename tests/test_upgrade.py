@@ -18,7 +18,7 @@ from shared.settings import Settings
 from shared.store import Store, connect
 from tests import fakes
 from tests.conftest import start_server
-from worker.batch_worker import BatchWorker
+from worker.queue.batch_worker import BatchWorker
 
 AT = "2026-11-29T02:22:59.715309Z"
 

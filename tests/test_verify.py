@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from shared.home import ROOT
+from shared.standalone.home import ROOT
 from tests.stack import Stack
 
 pytestmark = pytest.mark.timeout(600)
@@ -45,7 +45,7 @@ def test_the_real_worker_keeps_every_promise(tmp_path: Path, cli_env: dict[str, 
 
 
 def test_a_worker_without_a_lease_is_caught(tmp_path: Path, cli_env: dict[str, str]) -> None:
-    words = ("--worker", "faults.broken.no_lease", "--faults", "kill", "--patience", "4", "--workers", "1")
+    words = ("--worker", "verify.broken.no_lease", "--faults", "kill", "--patience", "4", "--workers", "1")
     code, report = verify(tmp_path, cli_env, *words)
     assert code == 1
     assert report["lost"] > 0
@@ -53,7 +53,7 @@ def test_a_worker_without_a_lease_is_caught(tmp_path: Path, cli_env: dict[str, s
 
 def test_a_worker_that_writes_after_its_lease_is_caught(tmp_path: Path, cli_env: dict[str, str]) -> None:
     # Not every picture can tell: one that its user took back or forgot meanwhile has no second end. So more than one.
-    words = ("--worker", "faults.broken.no_fence", "--faults", "pause", "--no-limits", "--seconds", "15")
+    words = ("--worker", "verify.broken.no_fence", "--faults", "pause", "--no-limits", "--seconds", "15")
     code, report = verify(tmp_path, cli_env, *words)
     assert len(report["injections"]) > 1
     assert code == 1
@@ -62,7 +62,7 @@ def test_a_worker_that_writes_after_its_lease_is_caught(tmp_path: Path, cli_env:
 
 
 def test_a_recovery_that_a_full_redis_refuses_is_caught(tmp_path: Path, cli_env: dict[str, str]) -> None:
-    words = ("--worker", "faults.broken.no_memory", "--faults", "kill+redis-full", "--patience", "12")
+    words = ("--worker", "verify.broken.no_memory", "--faults", "kill+redis-full", "--patience", "12")
     code, report = verify(tmp_path, cli_env, *words)
     assert code == 1
     assert report["lost"] == 0
@@ -70,7 +70,7 @@ def test_a_recovery_that_a_full_redis_refuses_is_caught(tmp_path: Path, cli_env:
 
 
 def test_a_claim_that_writes_before_its_last_check_is_caught(tmp_path: Path, cli_env: dict[str, str]) -> None:
-    words = ("--worker", "faults.broken.half_claim", "--faults", "kill+redis-full", "--patience", "4")
+    words = ("--worker", "verify.broken.half_claim", "--faults", "kill+redis-full", "--patience", "4")
     code, report = verify(tmp_path, cli_env, *words)
     assert code == 1
     assert report["lost"] > 0
@@ -86,13 +86,13 @@ def test_deaf_connections_and_an_evicting_policy_are_overcome(tmp_path: Path, cl
 def test_a_web_process_that_does_not_notice_a_deaf_subscription_is_caught(
     tmp_path: Path, cli_env: dict[str, str]
 ) -> None:
-    code, report = verify(tmp_path, cli_env, "--web", "faults.broken.deaf_listener", "--faults", "deaf")
+    code, report = verify(tmp_path, cli_env, "--web", "verify.broken.deaf_listener", "--faults", "deaf")
     assert code == 1
     assert ["still not told" in finding["detail"] for finding in report["findings"]] == [True]
 
 
 def test_acceptance_that_forgets_the_replicas_is_caught(tmp_path: Path, cli_env: dict[str, str]) -> None:
-    words = ("--web", "faults.broken.no_acks", "--faults", "demote", "--no-limits", "--workers", "1")
+    words = ("--web", "verify.broken.no_acks", "--faults", "demote", "--no-limits", "--workers", "1")
     code, report = verify(tmp_path, cli_env, *words)
     assert code == 1
     assert report["lost"] > 0

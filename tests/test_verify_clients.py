@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from faults import slow_clients
-from faults.crowd import Others
-from faults.ledger import Ledger
-from faults.means import Scene
 from tests.pictures import seven
+from verify import slow_clients
+from verify.crowd import Others
+from verify.ledger import Ledger
+from verify.means import Scene
 
 
 class Naive(BaseHTTPRequestHandler):

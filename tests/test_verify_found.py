@@ -16,11 +16,11 @@ from rq import registry
 
 from shared import keys
 from shared.errors import RedisUnavailable
-from shared.home import ROOT, http_ok
 from shared.prediction import State
+from shared.standalone.home import ROOT, http_ok
 from shared.store import Store
 from tests.fakes import classify
-from worker.batch_worker import BatchWorker
+from worker.queue.batch_worker import BatchWorker
 
 
 @pytest.fixture

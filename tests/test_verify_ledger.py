@@ -7,10 +7,10 @@ import time
 import pytest
 import redis
 
-from faults import audit
-from faults.ledger import Entry, Ledger
-from faults.report import Injection, Report
 from shared.prediction import Prediction, State
+from verify import audit
+from verify.ledger import Entry, Ledger
+from verify.report import Injection, Report
 
 
 def ended(

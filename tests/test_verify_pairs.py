@@ -11,13 +11,13 @@ from typing import Any, cast
 import click
 import pytest
 
-from faults import kinds
-from faults.cli import chosen
-from faults.kinds import KINDS, Kind
-from faults.ledger import Ledger
-from faults.means import Scene
-from faults.pairs import PAIRS, kind_of, named, play
 from shared.prediction import Prediction, State
+from verify import kinds
+from verify.cli import chosen
+from verify.kinds import KINDS, Kind
+from verify.ledger import Ledger
+from verify.means import Scene
+from verify.pairs import PAIRS, kind_of, named, play
 
 
 class Stage:

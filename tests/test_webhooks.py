@@ -28,13 +28,13 @@ import pytest
 import redis
 from flask.testing import FlaskClient
 
-from producer import outbound
-from producer.outbound import Unreachable, check_callback, post
-from producer.webhooks import DELAYS, PER_PARTY, Deliverer
+from producer.webhooks import safe_http
+from producer.webhooks.delivery import DELAYS, PER_PARTY, Deliverer
+from producer.webhooks.safe_http import Unreachable, check_callback, post
 from shared import keys
 from shared.errors import CallbackRefused, SettingsError, WebhooksDisabled
-from shared.home import ROOT, http_ok
 from shared.settings import Settings
+from shared.standalone.home import ROOT, http_ok
 from shared.store import Store
 from shared.submission import Caller
 from tests.pictures import seven
@@ -297,7 +297,7 @@ def test_a_deliverer_that_is_killed_in_the_middle_leaves_its_message_to_another(
     answer_all(store)
     script = (
         "import sys; from shared.store import Store, connect; from shared.settings import Settings\n"
-        "from producer.webhooks import Deliverer\n"
+        "from producer.webhooks.delivery import Deliverer\n"
         f"s = Settings(redis_url=sys.argv[1], webhook_secret={SECRET!r}, webhook_allow_private='1')\n"
         "Deliverer(Store(connect(sys.argv[1]), s), lease_seconds=1.5).deliver_one()"
     )
@@ -394,9 +394,9 @@ def test_a_name_is_looked_at_when_it_is_resolved_and_the_call_goes_to_what_was_s
         asked.append(host)
         return [(2, 1, 6, "", (address, port)) for address in answers[host]]
 
-    monkeypatch.setattr(outbound.socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(safe_http.socket, "getaddrinfo", resolve)
     connected: list[Any] = []
-    monkeypatch.setattr(outbound.socket, "create_connection", lambda address, _: connected.append(address))
+    monkeypatch.setattr(safe_http.socket, "create_connection", lambda address, _: connected.append(address))
     for host in answers:
         with pytest.raises(Unreachable, match="not public"):
             post(f"https://{host}/", b"", {}, Settings(webhook_secret=SECRET))
@@ -404,7 +404,7 @@ def test_a_name_is_looked_at_when_it_is_resolved_and_the_call_goes_to_what_was_s
 
 
 def test_a_receiver_that_drips_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbound, "TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(safe_http, "TIMEOUT_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=drip, args=(server,))
         thread.start()
@@ -421,9 +421,9 @@ def test_a_call_is_bounded_over_all_addresses(monkeypatch: pytest.MonkeyPatch) -
         raise TimeoutError("timed out")
 
     many = [(2, 1, 6, "", (f"93.184.216.{n}", 443)) for n in range(40)]
-    monkeypatch.setattr(outbound, "TIMEOUT_SECONDS", 0.3)
-    monkeypatch.setattr(outbound.socket, "getaddrinfo", lambda *_, **__: many)
-    monkeypatch.setattr(outbound.socket, "create_connection", connect)
+    monkeypatch.setattr(safe_http, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(safe_http.socket, "getaddrinfo", lambda *_, **__: many)
+    monkeypatch.setattr(safe_http.socket, "create_connection", connect)
     start = time.monotonic()
     with pytest.raises(Unreachable, match="TimeoutError"):
         post("https://many.example/", b"x", {}, Settings(webhook_secret=SECRET))
@@ -432,8 +432,8 @@ def test_a_call_is_bounded_over_all_addresses(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_resolver_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     answered = threading.Event()
-    monkeypatch.setattr(outbound, "TIMEOUT_SECONDS", 0.2)
-    monkeypatch.setattr(outbound.socket, "getaddrinfo", lambda *_, **__: answered.wait(20) and [])
+    monkeypatch.setattr(safe_http, "TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(safe_http.socket, "getaddrinfo", lambda *_, **__: answered.wait(20) and [])
     with pytest.raises(Unreachable, match="not resolved in time"):
         post("https://slow.example/", b"x", {}, Settings(webhook_secret=SECRET))
     assert not answered.is_set()

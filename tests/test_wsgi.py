@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from flask import Flask, Response, request
 
-from producer import streams
-from producer.bodies import Spool, read_body
-from producer.server import Interrupt
-from producer.wsgi import ProtocolClosed, Threads, length_of
+from producer.serving import streams
+from producer.serving.bodies import Spool, read_body
+from producer.serving.server import Interrupt
+from producer.serving.wsgi import ProtocolClosed, Threads, length_of
 from shared.errors import BadRequest
 from tests.rsgi import Served, served
 

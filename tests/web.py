@@ -16,10 +16,10 @@ from urllib.parse import parse_qs
 
 from werkzeug.serving import make_server
 
-from producer.app import create_app
+from producer.web.app import create_app
 from shared import keys
 from shared.claims import Finish, Ran
-from shared.home import ROOT, http_ok
+from shared.standalone.home import ROOT, http_ok
 from shared.store import Store
 from tests.fakes import outcome
 

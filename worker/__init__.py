@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from shared.settings import Settings as Settings
     from shared.store import Store as Store
     from shared.store import connect as connect
-    from worker.batch_worker import BatchWorker as BatchWorker
-    from worker.classify import Classified as Classified
+    from worker.inference.classify import Classified as Classified
+    from worker.queue.batch_worker import BatchWorker as BatchWorker
 
 #: Where each name is, imported when it is asked for: the command line must not load RQ and NumPy for its help.
 _HOMES = {
-    "BatchWorker": "worker.batch_worker",
-    "Classified": "worker.classify",
+    "BatchWorker": "worker.queue.batch_worker",
+    "Classified": "worker.inference.classify",
     "Outcome": "shared.prediction",
     "Settings": "shared.settings",
     "Store": "shared.store",

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from shared.errors import DataError
-from shared.extras import require
 from shared.prediction import verdict
+from shared.runtime.extras import require
 from shared.settings import Settings
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -28,9 +28,9 @@ def explain(file: Path, out: Path, model: Path | None) -> None:
     The drawing has the upload, every step of the preprocessing, the ten bars and the decision.
     """
     require("worker")
-    from worker.classify import Classifier
-    from worker.explain import explain as steps
-    from worker.mlp import Mlp
+    from worker.inference.classify import Classifier
+    from worker.inference.explain import explain as steps
+    from worker.inference.mlp import Mlp
 
     settings = Settings.from_env()
     mlp = Mlp.load(model or settings.model_path)

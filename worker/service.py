@@ -7,16 +7,17 @@ import logging
 import time
 from functools import cache
 
-from shared import collector, tracing
-from shared.connection import is_unanswered
+from shared.connections.connection import is_unanswered
 from shared.errors import ModelError, RedisUnavailable
-from shared.health import alive
+from shared.runtime import collector, tracing
+from shared.runtime.health import alive
 from shared.settings import Settings
 from shared.store import Store, connect
-from worker import golden, metrics
-from worker.bounds import bound_memory
-from worker.classify import Classifier
-from worker.mlp import Mlp, configure_device, device_in_use
+from worker.inference import golden
+from worker.inference.classify import Classifier
+from worker.inference.mlp import Mlp, configure_device, device_in_use
+from worker.queue.bounds import bound_memory
+from worker.telemetry import metrics
 
 log = logging.getLogger("digitq.worker")
 
@@ -34,7 +35,7 @@ def classifier() -> Classifier:
 
 def serve(settings: Settings, burst: bool = False) -> None:
     """Runs one worker until it is told to stop. Raises ModelError before it ever claims a job."""
-    from worker.batch_worker import BatchWorker
+    from worker.queue.batch_worker import BatchWorker
 
     start = time.perf_counter()
     tracing.start("digitq-worker")

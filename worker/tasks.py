@@ -18,10 +18,10 @@ from shared.errors import DigitqError, Expired
 from shared.prediction import Outcome
 from shared.settings import Settings
 from shared.store import Store
-from worker import metrics
-from worker.bulk import run
-from worker.classify import NOT_CLASSIFIED, Classified
+from worker.inference.classify import NOT_CLASSIFIED, Classified
+from worker.queue.bulk import run
 from worker.service import classifier
+from worker.telemetry import metrics
 
 
 def classify(id: str) -> dict[str, Any]:

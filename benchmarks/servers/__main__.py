@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from shared.home import ROOT, embedded
 from shared.settings import child_environment
+from shared.standalone.home import ROOT, embedded
 
 #: What Celery and dramatiq need; here nothing of it can change what the project pins. `make bench` puts it there.
 PACKAGES = ROOT / "var" / "bench" / "packages"

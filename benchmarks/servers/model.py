@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from shared.settings import SHIPPED_MODEL
-from worker.mlp import CLASSES, configure_threads, tensorflow
+from worker.inference.mlp import CLASSES, configure_threads, tensorflow
 
 
 @cache

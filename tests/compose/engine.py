@@ -14,10 +14,10 @@ from contextlib import suppress
 from typing import Self
 from urllib.request import urlopen
 
-from producer.client import Client
-from producer.retry import NEVER, Retry
+from producer.client.http import Client
+from producer.client.retry import NEVER, Retry
 from shared.errors import DigitqError, Lost
-from shared.home import ROOT
+from shared.standalone.home import ROOT
 from tests.pictures import seven
 
 PROJECT = "digitq-test"

@@ -32,10 +32,10 @@ with atheris.instrument_imports(include=["PIL", "worker", "shared"]):
 
     from shared.errors import DigitqError
     from shared.prediction import Outcome
-    from worker.classify import Classifier
-    from worker.decode import decode
-    from worker.mlp import Reading
-    from worker.png import plain
+    from worker.decoding.decode import decode
+    from worker.decoding.png import plain
+    from worker.inference.classify import Classifier
+    from worker.inference.mlp import Reading
 
 from tests.hostile.mutations import mended, mutated
 from tests.hostile.seeds import seeds

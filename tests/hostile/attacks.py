@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import redis
 
-from faults.crowd import ATTACK_SECONDS, Crowd, half_bodies, half_heads, head, silent, slow_bodies
 from producer import Client
 from shared import keys
 from tests.pictures import seven
 from tests.stack import Stack
+from verify.crowd import ATTACK_SECONDS, Crowd, half_bodies, half_heads, head, silent, slow_bodies
 
 
 class HostileCrowd(Crowd):

@@ -15,12 +15,12 @@ import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from faults.crowd import ATTACK_SECONDS, Others, many_descriptors
 from producer import Client
 from tests.hostile.attacks import ATTACKS, HostileCrowd
 from tests.hostile.run import memory_mb
 from tests.pictures import seven
 from tests.stack import Stack, up
+from verify.crowd import ATTACK_SECONDS, Others, many_descriptors
 
 #: What others may have to wait, in seconds (the 99th percentile); by how many MB the web process may grow.
 MOST_SECONDS, MOST_GROWTH_MB = 1.0, 100

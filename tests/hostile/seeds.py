@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
-import worker.heif  # noqa: F401  # tells Pillow of HEIF
+import worker.decoding.heif  # noqa: F401  # tells Pillow of HEIF
 from tests.pictures import png_chunk, seven
 
 SIZE = 40
@@ -56,7 +56,7 @@ def _exif() -> Image.Exif:
 
 
 def _png() -> Iterator[tuple[str, bytes]]:
-    yield "png-usual", encoded(drawn("L", (28, 28)), "PNG")  # read by worker/png.py
+    yield "png-usual", encoded(drawn("L", (28, 28)), "PNG")  # read by worker/decoding/png.py
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
         yield f"png-{mode}", encoded(drawn(mode), "PNG")
     yield "png-transparent-colour", encoded(drawn("RGB"), "PNG", transparency=(0, 255, 0))

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import SettingsError
-from worker.preprocess import PREPROCESSING_VERSION, normalise
+from worker.image.preprocess import PREPROCESSING_VERSION, normalise
 from worker.training import camera, nondigits, strokes
 from worker.training.distort import distort
 from worker.training.idx import Images, Labels, pixels

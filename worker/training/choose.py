@@ -13,8 +13,8 @@ from pathlib import Path
 
 import click
 
-from worker.mlp import CARD, Mlp
-from worker.preprocess import PREPROCESSING_VERSION
+from worker.image.preprocess import PREPROCESSING_VERSION
+from worker.inference.mlp import CARD, Mlp
 from worker.training.export import chosen
 from worker.training.heldout import HeldOut
 from worker.training.idx import load_mnist

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from shared.extras import require
+from shared.runtime.extras import require
 from shared.settings import Settings
 from worker.training.recipes import RECIPES
 
@@ -38,11 +38,11 @@ def train(
     that reads better: both read the held-out digits, and the pictures if there are any, on the way of an upload.
     """
     require("worker", *(["training"] if RECIPES[recipe].bank else []))
-    from worker.mlp import use_onednn
+    from worker.inference.mlp import use_onednn
 
     if RECIPES[recipe].pictures:
         use_onednn()
-    from worker.preprocess import PREPROCESSING_VERSION
+    from worker.image.preprocess import PREPROCESSING_VERSION
     from worker.training import download, idx, promotion
     from worker.training.checkpoint import Checkpoint
     from worker.training.export import check_place, export

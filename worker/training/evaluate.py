@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.mlp import CLASSES
+from worker.inference.mlp import CLASSES
 from worker.training.idx import Images, Labels, pixels
 from worker.training.measures import wilson
 from worker.training.pictures import png
@@ -19,7 +19,7 @@ CHUNK = 256
 
 
 class Seen(Protocol):
-    """What preprocessing makes of a picture; see `worker.preprocess.Seen`."""
+    """What preprocessing makes of a picture; see `worker.image.preprocess.Seen`."""
 
     @property
     def pixels(self) -> NDArray[np.float32]:
@@ -27,13 +27,13 @@ class Seen(Protocol):
 
 
 class Model(Protocol):
-    """See `worker.mlp.Mlp`."""
+    """See `worker.inference.mlp.Mlp`."""
 
     def predict(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32 [n, 28, 28] -> probabilities float32 [n, 10]."""
 
 
-#: `worker.preprocess.preprocess`: bytes of a picture -> its 28 x 28 pixels.
+#: `worker.image.preprocess.preprocess`: bytes of a picture -> its 28 x 28 pixels.
 Preprocess = Callable[..., Seen]
 
 

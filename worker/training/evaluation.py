@@ -8,9 +8,9 @@ from pathlib import Path
 
 from shared.errors import DataError
 from shared.settings import Settings
-from worker.classify import Classifier
-from worker.mlp import Mlp
-from worker.preprocess import PREPROCESSING_VERSION
+from worker.image.preprocess import PREPROCESSING_VERSION
+from worker.inference.classify import Classifier
+from worker.inference.mlp import Mlp
 from worker.training.evaluate import evaluate
 from worker.training.examine import Evaluation, Examination, examine
 from worker.training.idx import Images, Labels, load_mnist

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.prediction import Outcome
-from worker.classify import Classifier
-from worker.mlp import CLASSES
+from worker.inference.classify import Classifier
+from worker.inference.mlp import CLASSES
 from worker.training.evaluate import CHUNK, Report
 from worker.training.measures import area, calibration_error, reliability, risk_coverage
 from worker.training.pictures import Picture

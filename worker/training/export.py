@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from shared.errors import ModelError
-from worker import golden
-from worker.classify import Classifier
-from worker.mlp import CARD, CLASSES, SIDE, Mlp, digest
+from worker.inference import golden
+from worker.inference.classify import Classifier
+from worker.inference.mlp import CARD, CLASSES, SIDE, Mlp, digest
 from worker.training import calibration
 from worker.training.checkpoint import Checkpoint
 from worker.training.decision import thresholds

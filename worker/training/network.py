@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from worker.mlp import tensorflow
+from worker.inference.mlp import tensorflow
 from worker.training.recipes import Recipe
 
 tf = tensorflow()

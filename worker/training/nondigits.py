@@ -1,6 +1,6 @@
 """What is no digit, drawn: to train a model to refuse it, and to measure whether it does.
 
-All kinds are pictures as uploads, grey levels uint8 [h, w], that take the way of every other: `worker.preprocess`.
+All kinds are pictures as uploads, grey levels uint8 [h, w], preprocessed like every other (`worker.image.preprocess`).
 What may be a digit is never drawn: no ring, no lone upright line, none of `letters.LOOKALIKES`.
 """
 

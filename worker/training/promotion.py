@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from shared.errors import DigitqError, ModelError
 from shared.settings import Settings
-from worker.classify import Classifier
-from worker.mlp import CARD, Mlp
+from worker.inference.classify import Classifier
+from worker.inference.mlp import CARD, Mlp
 from worker.training.examine import examine
 from worker.training.export import check_place, put
 from worker.training.pictures import Picture

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shared.prediction import Outcome
-from worker.classify import Classifier
+from worker.inference.classify import Classifier
 from worker.training.camera import Picture, penned, photographed
 from worker.training.evaluate import CHUNK
 from worker.training.examine import Examination, Refusals

@@ -11,7 +11,7 @@ from string import Template
 
 from PIL import Image, ImageOps
 
-from worker.mlp import SIDE
+from worker.inference.mlp import SIDE
 from worker.training.examine import Answer, Evaluation, Examination
 from worker.training.measures import area, calibration_error, reliability, risk_coverage
 from worker.training.pictures import Picture

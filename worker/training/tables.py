@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from worker.mlp import CLASSES
+from worker.inference.mlp import CLASSES
 from worker.training.evaluate import Report
 from worker.training.examine import DECISIONS, Evaluation, Examination, Refusals
 from worker.training.measures import calibration_error, reliability, wilson

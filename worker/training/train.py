@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm  # type: ignore[import-untyped]  # ships no stubs
 
 from shared.errors import DataError, SettingsError
-from worker.mlp import configure_threads
+from worker.inference.mlp import configure_threads
 from worker.training import network
 from worker.training.batches import batch_indices
 from worker.training.checkpoint import STATE, Checkpoint

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shared.errors import DigitqError
-from worker.classify import Classifier
-from worker.decode import decode
-from worker.fit import SIDE
-from worker.preprocess import normalise, seed
+from worker.decoding.decode import decode
+from worker.image.fit import SIDE
+from worker.image.preprocess import normalise, seed
+from worker.inference.classify import Classifier
 from worker.training.pictures import Picture
 
 Grey = NDArray[np.uint8]

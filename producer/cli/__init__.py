@@ -1,0 +1,1 @@
+"""The commands `digitq submit`, `status`, `cancel` and `watch`."""

@@ -1,0 +1,1 @@
+"""Python clients: over HTTP and straight to Redis, blocking and for asyncio."""

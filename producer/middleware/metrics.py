@@ -1,0 +1,132 @@
+"""/metrics of a web process: its own requests, and the queue and the fleet as every process sees them."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter as Tally
+from collections.abc import Iterator
+from functools import cache
+
+from flask import Blueprint, Flask, Request, Response, current_app, g
+from flask.globals import app_ctx, request_ctx
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from shared import VERSION
+from shared.errors import RedisUnavailable
+from shared.load import Load
+from shared.runtime.metrics import SECONDS
+from shared.store import Store
+
+bp = Blueprint("metrics", __name__)
+
+registry = CollectorRegistry()
+REQUESTS = Counter("digitq_http_requests", "Requests", ["method", "route", "status"], registry=registry)
+#: `waits`: the client asked to wait for an end, so that the time is not ours.
+LATENCY = Histogram(
+    "digitq_http_request_duration_seconds", "Time until the answer began", ["method", "route", "waits"],
+    buckets=SECONDS, registry=registry,
+)  # fmt: skip
+SUBMITTED = Counter("digitq_jobs_submitted", "Pictures that were accepted here", ["source"], registry=registry)
+REJECTED = Counter("digitq_rejected", "Uploads that were refused, by the code of the problem", ["reason"],
+                   registry=registry)  # fmt: skip
+Gauge("digitq_build_info", "The version that runs", ["version"], registry=registry).labels(VERSION).set(1)
+
+METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
+_WAIT = re.compile(r"\bwait\s*=", re.IGNORECASE)
+
+
+def init_app(app: Flask, store: Store) -> None:
+    """Counts every request of the application."""
+    app.extensions["digitq_fleet"] = fleet = CollectorRegistry()
+    fleet.register(Fleet(store))
+
+    @app.before_request
+    def _begin() -> None:
+        g.began = time.perf_counter()
+
+    @app.after_request
+    def _count(response: Response) -> Response:
+        request = request_ctx.request
+        count(request, request.url_rule.rule if request.url_rule else "none", response.status_code, app_ctx.g.began)
+        return response
+
+
+def count(request: Request, route: str, status: int, began: float) -> None:
+    """Counts a request that is answered now; `began` by `time.perf_counter`."""
+    method = request.method if request.method in METHODS else "other"
+    waits = "wait" in request.args or _WAIT.search(request.environ.get("HTTP_PREFER", ""))
+    requests, latency = _series(method, route, status, "yes" if waits else "no")
+    requests.inc()
+    latency.observe(time.perf_counter() - began)
+
+
+@cache
+def _series(method: str, route: str, status: int, waits: str) -> tuple[Counter, Histogram]:
+    """Those with these labels: few, and each is looked for once."""
+    return REQUESTS.labels(method, route, str(status)), LATENCY.labels(method, route, waits)
+
+
+@bp.get("/metrics")
+def metrics() -> Response:
+    """What this process has counted, and how busy the fleet is: two round trips, however much waits."""
+    body = generate_latest(registry) + generate_latest(current_app.extensions["digitq_fleet"])
+    return Response(body, content_type=CONTENT_TYPE_LATEST)
+
+
+class Fleet(Collector):
+    """The queue and the workers, read when somebody asks. Every web process tells the same: take the maximum."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def describe(self) -> list[Metric]:
+        """Nothing: to be registered is no reason to ask Redis."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """The families; of a Redis that does not answer only that."""
+        up = "Whether Redis answers"
+        try:
+            load, memory = self._store.load(), self._store.memory()
+        except RedisUnavailable:
+            yield GaugeMetricFamily("digitq_redis_up", up, 0)
+            return
+        yield GaugeMetricFamily("digitq_redis_up", up, 1)
+        yield GaugeMetricFamily("digitq_redis_memory_used_bytes", "Memory that Redis has used", memory.used)
+        yield GaugeMetricFamily(
+            "digitq_redis_memory_limit_bytes", "Memory that Redis may use; 0 for no limit", memory.limit
+        )
+        yield from _busy(load, self._store.settings.latency_goal_ms / 1000)
+
+
+def _busy(load: Load, goal: float) -> Iterator[Metric]:
+    depth = GaugeMetricFamily("digitq_queue_depth", "Waiting jobs", labels=["queue"])
+    for queue, jobs in load.queues.items():
+        depth.add_metric([queue], jobs)
+    workers = GaugeMetricFamily("digitq_workers", "Workers that are alive", labels=["state", "device"])
+    found = Tally({("idle", "cpu"): 0, ("busy", "cpu"): 0})  # to be told that there is none
+    found.update((worker.state, worker.device) for worker in load.workers)
+    for labels, count in found.items():
+        workers.add_metric(labels, count)
+    yield from (depth, workers)
+    numbers: dict[str, tuple[str, float | None]] = {
+        "jobs_in_flight": ("Jobs in the workers' hands", load.running),
+        "backlog_jobs": ("Jobs that wait or are in hand", sum(load.queues.values()) + load.running),
+        "backlog_pictures": ("Pictures that wait or are in hand, those of batches included", load.backlog),
+        "oldest_job_age_seconds": ("How long the first in the queues has waited", load.oldest),
+        "backlog_eta_seconds": ("In how long what waits now will be done", load.eta),
+        "workers_needed": ("Workers for the latency goal", load.needed(goal)),
+        "arrivals_per_second": ("Pictures that are handed in, over the last 10 to 15 s", load.arrivals),
+        "completions_per_second": ("Pictures that end, over the last 10 to 15 s", load.completions),
+        "capacity_per_second": ("Pictures that the live workers could end", load.capacity),
+    }
+    for name, (doc, value) in numbers.items():
+        # What nobody knows has no sample, but its name.
+        yield (
+            GaugeMetricFamily(f"digitq_{name}", doc, value)
+            if value is not None
+            else Metric(f"digitq_{name}", doc, "gauge")
+        )

@@ -1,0 +1,1 @@
+"""Validates uploads before they are stored: formats, sizes, multipart forms, archives."""

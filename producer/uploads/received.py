@@ -1,0 +1,80 @@
+"""A batch that is all here, in a file: from a request, or from a program that hands it in."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import SEEK_END, BytesIO
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import IO, cast
+
+from producer.uploads.files import Upload, is_batch, opened, pictures
+from shared.settings import Settings
+
+#: A zip or an IDX file, or pictures, each alone or with its name.
+Pictures = bytes | Path | Iterable[bytes | tuple[str, bytes]]
+
+#: A body up to this many bytes stays in memory.
+IN_MEMORY = 8 * 1024 * 1024
+BLOCK = 256 * 1024
+
+
+@dataclass(slots=True)
+class Received:
+    """A body in a file; for a form the names of its parts and where each ends."""
+
+    file: IO[bytes]
+    names: list[str] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+
+    def upload(self, settings: Settings) -> Upload:
+        """What is in it. Raises what `producer.uploads.files.opened` raises."""
+        self.file.seek(0)
+        if len(self.names) == 1 and is_batch(self.file.read(4)):  # a zip or an IDX file, sent by a form
+            self.names = []
+        self.file.seek(0)
+        return pictures(self.parts(), len(self.names), settings) if self.names else opened(self.file, settings)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all of it."""
+        self.file.seek(0)
+        total = hashlib.sha256(repr((self.names, self.ends)).encode())
+        while block := self.file.read(BLOCK):
+            total.update(block)
+        return total.hexdigest()
+
+    def size(self) -> int:
+        """Bytes, of all of it."""
+        size = self.file.seek(0, SEEK_END)
+        self.file.seek(0)
+        return size
+
+    def parts(self) -> Iterator[tuple[str, bytes]]:
+        """The files that it was put together from, each with its name."""
+        self.file.seek(0)
+        start = 0
+        for name, end in zip(self.names, self.ends, strict=True):
+            yield name, self.file.read(end - start)
+            start = end
+
+
+@contextmanager
+def gathered(batch: Pictures) -> Iterator[Received]:
+    """A batch that a program of this machine hands in. Raises OSError if its file cannot be read."""
+    if isinstance(batch, bytes):
+        yield Received(BytesIO(batch))
+    elif isinstance(batch, Path):
+        with batch.open("rb") as file:
+            yield Received(file)
+    else:
+        with SpooledTemporaryFile(IN_MEMORY) as spool:
+            body = Received(cast(IO[bytes], spool))
+            for one in batch:
+                name, data = one if isinstance(one, tuple) else ("", one)
+                body.file.write(data)
+                body.names.append(name)
+                body.ends.append(body.file.tell())
+            yield body

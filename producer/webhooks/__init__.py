@@ -1,0 +1,1 @@
+"""Calls back when a prediction has ended."""

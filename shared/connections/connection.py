@@ -1,0 +1,139 @@
+"""From a `REDIS_URL` to a client: redis://, rediss://, unix://, and redis+sentinel:// for a primary that may move."""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError
+
+from shared.connections.followed import FollowedPool
+from shared.connections.pools import Pool
+from shared.connections.redis_failures import unavailable
+from shared.connections.sentinel import Follower
+from shared.errors import SettingsError
+from shared.redis_server.sentinel_report import Address, Report, look
+from shared.runtime.repeats import repeats
+
+log = logging.getLogger("digitq.redis")
+
+SENTINEL = "redis+sentinel"
+#: Seconds for a sentinel to answer in: two of three may be gone, and an upload is to be refused within a second.
+SENTINEL_SECONDS = 0.15
+#: Who only listens notices after some eleven seconds that the other machine is gone without a word.
+KEEPALIVE = {
+    getattr(socket, name): value
+    for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3))
+    if hasattr(socket, name)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What `redis+sentinel://[user:password@]host:port,host:port/service[/db]` says; the user is Redis's."""
+
+    sentinels: list[tuple[str, int]]
+    name: str
+    options: dict[str, Any]
+
+    @classmethod
+    def parse(cls, url: str) -> Service:
+        """Raises SettingsError where the form is another."""
+        parts = urlsplit(url)
+        hosts = re.findall(r"(?:^|,)(\[[^\],]+\]|[^:,\[\]]+):(\d{1,5})(?=,|$)", parts.netloc.rpartition("@")[2])
+        path = re.fullmatch(r"/([^/]+)(?:/(\d+))?/?", parts.path)
+        if not path or len(hosts) != parts.netloc.count(",") + 1:
+            raise SettingsError(f"REDIS_URL is not of the form {SENTINEL}://host:port,host:port/service[/db]")
+        user, password = (unquote(text) if text else None for text in (parts.username, parts.password))
+        options = {"db": int(path[2] or 0), "username": user, "password": password}
+        return cls([(host.strip("[]"), int(port)) for host, port in hosts], path[1], options)
+
+    def primary(self, **options: Any) -> redis.Redis:
+        """A client that follows the primary, and lets go of one that is replaced."""
+        pool = FollowedPool(Follower(self.sentinels, self.name), **self.options, **options)
+        return redis.Redis.from_pool(pool)
+
+    def leader(self) -> Address:
+        """The primary, as the sentinel with the latest configuration has it. Raises redis-py's ConnectionError."""
+        reports: list[Report] = []
+        for client in self.each_sentinel():
+            with suppress(redis.RedisError, OSError):
+                reports.append(look(client, self.name))
+        if not reports:
+            raise MasterNotFoundError(f"no sentinel knows the primary of {self.name}")
+        return max(reports, key=lambda report: report.epoch).primary
+
+    def each_sentinel(self, seconds: float = SENTINEL_SECONDS) -> Iterator[redis.Redis]:
+        """A client of each, in order, closed when the next is asked for; an answer may take so long."""
+        options: dict[str, Any] = {"socket_timeout": seconds, "socket_connect_timeout": seconds}
+        for host, port in self.sentinels:
+            with redis.Redis(host, port, protocol=2, retry=Retry(NoBackoff(), 0), **options) as client:
+                yield client
+
+
+def connect(url: str, *, timeout: float | None = 0.7, connections: int = 100) -> redis.Redis:
+    """A client whose calls end within `timeout` seconds (None: a call may block), on up to so many connections at once.
+
+    One repetition at once, on a fresh connection: what a restarted server leaves behind in the pool is no outage.
+    """
+    options: dict[str, Any] = {
+        "socket_timeout": timeout, "socket_connect_timeout": 0.7, "health_check_interval": 0,
+        "max_connections": connections,
+        "retry": Retry(NoBackoff(), 1, supported_errors=(redis.exceptions.ConnectionError,)),
+    }  # fmt: skip
+    if not url.startswith("unix:"):
+        options |= {"socket_keepalive": True, "socket_keepalive_options": KEEPALIVE}
+    if url.startswith(f"{SENTINEL}:"):
+        return Service.parse(url).primary(**options)
+    return redis.Redis.from_pool(Pool.from_url(url, **options))
+
+
+def direct(url: str) -> str:
+    """The URL of the server that serves now, for clients that know no sentinels. Raises redis-py's errors."""
+    if not url.startswith(f"{SENTINEL}:"):
+        return url
+    service = Service.parse(url)
+    host, port = service.leader()
+    user = urlsplit(url).netloc.rpartition("@")
+    return f"redis://{user[0]}{user[1]}{f'[{host}]' if ':' in host else host}:{port}/{service.options['db']}"
+
+
+def turn(client: redis.Redis) -> int | None:
+    """Changes when the client's primary is replaced: who listens to it by another connection has to leave it then.
+
+    None without sentinels.
+    """
+    follower: Follower | None = getattr(client.connection_pool, "follower", None)
+    return follower.turn if follower else None
+
+
+@contextmanager
+def redis_errors() -> Iterator[None]:
+    """Turns whatever redis-py raises into a RedisUnavailable that names the cause."""
+    try:
+        yield
+        repeats.answered()
+    except (redis.RedisError, OSError) as error:
+        failure = unavailable(error)
+        if failure is None:
+            raise  # our own mistake, not Redis's state
+        # The cause names addresses: it is for the log, not for clients.
+        log.warning("redis: %s", error)
+        raise failure from error
+
+
+def is_unanswered(error: BaseException) -> bool:
+    """Whether Redis, or the way to it, is deaf: neither an answer nor a refusal came within the timeout.
+
+    `error` is redis-py's own, or the RedisUnavailable that it has caused.
+    """
+    return isinstance(error.__cause__ or error, (redis.TimeoutError, TimeoutError))

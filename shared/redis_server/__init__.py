@@ -1,0 +1,1 @@
+"""What the Redis server can be trusted with: configuration, rights, memory."""

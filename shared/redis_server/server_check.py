@@ -1,0 +1,129 @@
+"""Looks at the server behind a client for as long as it is used, and refuses one that would lose accepted pictures."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import redis
+
+from shared.connections.connection import redis_errors
+from shared.connections.redis_failures import answered
+from shared.errors import RedisMisconfigured, RedisUnavailable
+from shared.redis_server.server_findings import ERROR, NOTE, WARNING, Finding, examine
+from shared.settings import Settings
+
+log = logging.getLogger("digitq.redis")
+
+#: How old what is known of a server may be, in seconds; and while something is wrong with it.
+KNOWN_SECONDS, WRONG_SECONDS = 5.0, 0.5
+#: Seconds to wait for the first look of another thread.
+FIRST_SECONDS = 1.0
+
+
+def read_config(client: redis.Redis) -> dict[str, str] | None:
+    """What INFO does not say (CONFIG GET); None where the user may not read it."""
+    try:
+        pairs: Any = client.config_get("save", "appendfsync")
+    except redis.ResponseError:
+        return None
+    text = {str(_text(name)): str(_text(value)) for name, value in pairs.items()}
+    return {name: text[name] for name in ("save", "appendfsync") if name in text}
+
+
+def _text(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def read_server(
+    client: redis.Redis,
+    settings: Settings,
+    read_config: Callable[[redis.Redis], dict[str, str] | None] = read_config,
+) -> list[Finding]:
+    """The findings about the server that a client reaches now, none of which names an address or a user.
+
+    Raises RedisUnavailable.
+    """
+    with redis_errors():
+        try:
+            info: Any = client.info()
+        except redis.ResponseError as error:  # NOPERM, or a proxy that does not know it
+            log.debug("redis: INFO: %s", error)
+            what = "INFO is refused, so that nothing could be checked"
+            return [Finding(WARNING, "info_denied", what, "allow the user +info")]
+        return examine(info, settings, read_config(client))
+
+
+class ServerCheck:
+    """What is wrong with the server behind a client, never older than a few seconds: it may be another one by now.
+
+    What is found is logged when it appears. Any number of threads may ask; one of them looks.
+    """
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self._client, self._settings = client, settings
+        # A server notes each attempt in its ACL LOG. Users with a name are those of deploy/users.acl, who may not.
+        self._may_configure = not client.connection_pool.connection_kwargs.get("username")
+        self._lock = threading.Lock()
+        self._found: tuple[Finding, ...] | None = None
+        self._until = float("-inf")
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Errors and warnings, the worst first. Raises RedisUnavailable where the server does not answer."""
+        if time.monotonic() < self._until:
+            return self._found or ()
+        if self._lock.acquire(timeout=FIRST_SECONDS if self._found is None else 0):
+            try:
+                if time.monotonic() >= self._until:
+                    self._look()
+            finally:
+                self._lock.release()
+        elif self._found is None:  # whoever looks gets no answer either
+            raise RedisUnavailable("Redis does not answer in time", retry_after_seconds=1)
+        return self._found or ()
+
+    def _look(self) -> None:
+        found = self._read()
+        if any(one.code == "replica" for one in found):
+            # A primary that was demoted keeps its connections; a new one goes where the name or the sentinels say.
+            self._client.connection_pool.disconnect(inuse_connections=False)
+            found = self._read()
+        known, codes = {one.code for one in self._found or ()}, {one.code for one in found}
+        for one in found:
+            if one.code not in known:
+                log.log(logging.ERROR if one.level == ERROR else logging.WARNING, "redis: %s: %s", one.code, one)
+        for code in sorted(known - codes):
+            log.info("redis: %s is over", code)
+        wrong = any(one.level == ERROR for one in found)
+        self._found, self._until = found, time.monotonic() + (WRONG_SECONDS if wrong else KNOWN_SECONDS)
+
+    def _read(self) -> tuple[Finding, ...]:
+        found = read_server(self._client, self._settings, self._config)
+        return tuple(one for one in found if one.level != NOTE)
+
+    def _config(self, client: redis.Redis) -> dict[str, str] | None:
+        config = read_config(client) if self._may_configure else None
+        self._may_configure = config is not None
+        return config
+
+    def require(self) -> None:
+        """Raises RedisMisconfigured where what would be accepted now would be lost, and RedisUnavailable."""
+        for one in self.findings():
+            if one.code == "replica":  # as Redis itself says it: who was the primary is one while another takes over
+                raise answered("READONLY") or RedisUnavailable()
+            if one.level == ERROR:
+                raise RedisMisconfigured(str(one), retry_after_seconds=5)
+
+    def watch(self) -> None:
+        """Looks for ever, so that the log says what is wrong although nobody asks."""
+        while True:
+            try:
+                with suppress(RedisUnavailable):
+                    self.findings()
+            except Exception:  # whatever it is, what is wrong with the next server is to be said too
+                log.exception("unexpected")
+            time.sleep(KNOWN_SECONDS)

@@ -1,0 +1,1 @@
+"""`digitq up`: everything on one machine."""

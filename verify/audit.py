@@ -1,0 +1,43 @@
+"""What Redis must hold, and must not hold any more, once everything has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import redis
+
+from shared import keys
+from shared.prediction import State
+from verify.ledger import Entry, Finding
+
+#: RQ's registries and statistics, which have no time to live; what belongs to one job has.
+WITHOUT_TTL = ("rq:queues", "rq:workers", "rq:finished:", "rq:failed:", "rq:canceled:", "rq:worker:", "rq:clean_")
+
+
+def results(client: redis.Redis, entries: Iterable[Entry]) -> list[Finding]:
+    """Exactly one RQ result for each that succeeded; a second one was written by somebody whose lease was over.
+
+    What ended otherwise has one or none: whoever it killed could not write one.
+    """
+    found = []
+    for entry in entries:
+        if entry.end and not entry.missing and not entry.forgotten_at:
+            count = client.xlen(f"rq:results:{entry.id}")
+            if not (entry.end.state == State.SUCCEEDED) <= count <= 1:
+                found.append(Finding("doubled" if count else "wrong", entry.id, f"has {count} RQ results"))
+    return found
+
+
+def leftovers(client: redis.Redis) -> list[Finding]:
+    """What a stack without anything to do still holds: waiting or claimed jobs, and keys that would stay for ever."""
+    found = []
+    for name in keys.QUEUES:
+        counts = {keys.queue(name): client.llen(keys.queue(name)), f"rq:wip:{name}": client.zcard(f"rq:wip:{name}")}
+        found += [Finding("leftover", key, f"holds {count}") for key, count in counts.items() if count]
+    counted = sum(int(value) for value in client.hvals("digitq:bytes"))
+    found += [Finding("leftover", "digitq:bytes", f"counts {counted} bytes, and nothing waits")] if counted else []
+    for raw in client.scan_iter(count=1000):
+        key = raw.decode()
+        if not key.startswith(WITHOUT_TTL) and client.ttl(key) == -1:
+            found.append(Finding("leftover", key, "has no TTL"))
+    return found

@@ -1,0 +1,25 @@
+"""Broken on purpose: the real worker, but its turn to recover is a plain write, which a full Redis refuses."""
+
+from __future__ import annotations
+
+from shared.connections.connection import redis_errors
+from shared.settings import Settings
+from shared.store import Store
+
+
+def plain_turn(self: Store, worker: str) -> bool:
+    """True for one worker at a time, for three seconds."""
+    with redis_errors():
+        return bool(self.client.set("digitq:recovery", worker, nx=True, ex=3))
+
+
+def main() -> None:
+    """Serves as `digitq worker` does."""
+    from worker.service import serve
+
+    Store.recovery_turn = plain_turn  # type: ignore[method-assign]
+    serve(Settings.from_env())
+
+
+if __name__ == "__main__":
+    main()

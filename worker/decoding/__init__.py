@@ -1,0 +1,1 @@
+"""Decodes uploaded images to grey levels, within limits."""

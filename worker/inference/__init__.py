@@ -1,0 +1,1 @@
+"""The model as it serves: prediction, decision, self-test, explanation."""

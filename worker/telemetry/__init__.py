@@ -1,0 +1,1 @@
+"""Metrics, traces and the measured speed of a worker."""
