@@ -176,7 +176,7 @@ def test_the_page_fits_and_does_not_complain_in_a_browser(web: FlaskClient, widt
         page.goto(f"http://127.0.0.1:{server.port}/docs")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         page.keyboard.press("Tab")
-        page.get_by_role("link", name="A prediction has ended").press("Enter")
+        page.get_by_role("link", name="A prediction has finished").press("Enter")
         page.locator("#ended summary").first.press("Enter")
         assert "prediction.succeeded" in page.locator("#ended pre").first.inner_text()
     server.shutdown()

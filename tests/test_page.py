@@ -173,7 +173,7 @@ def test_of_a_dropped_folder_the_pictures_are_taken_and_the_rest_is_told(page: P
     has_answers(page, 4)
     names = page.locator(".card [data-part=name]").all_text_contents()
     assert names == ["alone.png", "9.PNG", "10.png", "3.png"]
-    expect(page.locator("#banner")).to_have_text("4 files that are no picture were left out.")
+    expect(page.locator("#banner")).to_have_text("4 files skipped: not pictures.")
 
 
 def test_what_is_told_of_a_drop_is_not_hidden_by_what_holds_anyway(
@@ -185,14 +185,14 @@ def test_what_is_told_of_a_drop_is_not_hidden_by_what_holds_anyway(
         page.goto(f"http://127.0.0.1:{port}/")
         expect(page.locator("#banner")).to_contain_text("No worker is running")
         drop_paths(page, tmp_path / "empty")
-        expect(page.locator("#banner")).to_contain_text("There is no picture")
+        expect(page.locator("#banner")).to_contain_text("There are no pictures")
     page.close()
 
 
 def test_a_folder_without_pictures_is_told_and_of_many_a_part_is_taken(page: Page, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     drop_paths(page, tmp_path / "empty")
-    expect(page.locator("#banner")).to_have_text("There is no picture in what you dropped.")
+    expect(page.locator("#banner")).to_have_text("There are no pictures in what you dropped.")
     assert page.locator(".card").count() == 0
     taken = page.evaluate(
         """async () => {
@@ -342,7 +342,7 @@ def test_redis_gone_is_told_and_nothing_is_lost(page: Page, served: Stack) -> No
     try:
         hand_in(page, PICTURES[0])
         expect(page.locator(".card[data-state=retrying]")).to_contain_text(re.compile(r"Redis .*\. Trying again in"))
-        expect(page.locator("#banner")).to_contain_text("queue is out of reach: Redis")
+        expect(page.locator("#banner")).to_contain_text("temporarily unavailable: Redis")
     finally:
         os.kill(server, signal.SIGKILL)  # `digitq up` starts it again
     has_answers(page, 1)
@@ -522,5 +522,5 @@ def test_without_javascript_the_form_is_enough(chrome: Browser, served: Stack) -
         plain.goto("/")
         expect(plain.locator("#pad-canvas")).to_be_hidden()
         plain.set_input_files("#file", PICTURES[:1])  # type: ignore[arg-type]
-        plain.get_by_role("button", name="Read it").click()
+        plain.get_by_role("button", name="Upload").click()
         expect(plain.get_by_role("heading", level=1)).to_have_text("The prediction is 7")

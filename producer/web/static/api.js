@@ -94,8 +94,8 @@ export function submission(blob, name, key, { wait = 0, priority = "normal", sig
   return [`/v1/predictions?${query}`, { method: "POST", body: blob, headers, signal }];
 }
 
-/** Runs tasks, so many at once: the browser has six connections to a server, and the events take one. */
-export class Lane {
+/** Runs at most `width` tasks at once: a browser has six connections to a server, and the events take one. */
+export class UploadQueue {
   #waiting = [];
   #free;
 

@@ -23,15 +23,15 @@ function take(files) {
   if (pictures.length > 1) say(`${plural(pictures.length, "picture")} taken.`);
 }
 
-/** Takes what was dropped, and tells what was left out of folders. */
+/** Uploads dropped files, and reports which files of folders were skipped. */
 async function takeDropped(entries) {
   const { files, folders, skipped, unread, more } = await picturesIn(entries);
   take(files);
   const told = [
-    files.length || !folders.length ? "" : "There is no picture in what you dropped.",
-    skipped ? `${plural(skipped, "file")} that ${skipped > 1 ? "are" : "is"} no picture ${skipped > 1 ? "were" : "was"} left out.` : "",
+    files.length || !folders.length ? "" : "There are no pictures in what you dropped.",
+    skipped ? `${plural(skipped, "file")} skipped: not ${skipped > 1 ? "pictures" : "a picture"}.` : "",
     unread ? `${plural(unread, "file or folder", "files or folders")} could not be opened.` : "",
-    more ? `Of folders up to ${MOST} pictures are taken at once: drop the others by themselves.` : "",
+    more ? `Folders are limited to ${MOST} pictures at once: drop the rest separately.` : "",
   ].filter(Boolean).join(" ");
   if (told) passing("dropped", told);
 }
@@ -69,8 +69,8 @@ const strip = ui("live", "queued", "workers", "rate", "p50", "p95", "dot");
 function showStatus(status) {
   const { redis, reason, queued, workers, eta_ms: eta, per_second: rate, p50_ms: p50, p95_ms: p95 } = status;
   strip.dot.dataset.state = !redis || !navigator.onLine ? "bad" : workers.alive ? "good" : "warn";
-  notice("redis", redis ? "" : `The queue is out of reach${reason ? `: ${reason}` : ""}. What you hand in is kept here and sent as soon as it is back.`);
-  notice("workers", redis && !workers.alive ? "No worker is running. Pictures wait in the queue until one starts." : "");
+  notice("redis", redis ? "" : `The service is temporarily unavailable${reason ? `: ${reason}` : ""}. Your pictures are kept here and uploaded when it is back.`);
+  notice("workers", redis && !workers.alive ? "No worker is running. Pictures stay queued until one starts." : "");
   const done = queued && eta >= 1000 ? ` · ${ms(eta)}` : "", more = workers?.needed > workers?.alive ? ` of ${workers.needed}` : "";
   strip.queued.textContent = redis ? queued.toLocaleString("en") + done : "–";
   strip.workers.textContent = redis ? `${workers.busy} / ${workers.alive}${more}` : "–";
@@ -84,9 +84,9 @@ listen({
   reset: () => list.lookAgain(),
   status: showStatus,
   connected(yes) {
-    notice("server", yes ? "" : "The server does not answer. This page tries again by itself.");
+    notice("server", yes ? "" : "The server does not answer. Reconnecting…");
     if (yes) return list.lookAgain();
-    // What it said last may no longer be so.
+    // The last status may be out of date.
     for (const name of ["redis", "workers"]) notice(name, "");
     for (const part of [strip.queued, strip.workers, strip.rate, strip.p50, strip.p95]) part.textContent = "–";
     strip.dot.dataset.state = "bad";
@@ -95,7 +95,7 @@ listen({
 
 function offline() {
   if (!navigator.onLine) strip.dot.dataset.state = "bad";
-  notice("offline", navigator.onLine ? "" : "You are offline. Pictures are kept here and sent when you are back.");
+  notice("offline", navigator.onLine ? "" : "You are offline. Pictures are kept here and uploaded when you are back online.");
 }
 addEventListener("online", offline);
 addEventListener("offline", offline);

@@ -1,4 +1,4 @@
-// One picture on the page, from the moment it is chosen until it is deleted.
+// The card of one picture, from its upload to its deletion.
 
 import { Problem, ROOT, call, insist, newKey, submission } from "./api.js";
 import { makeBars, setBars } from "./bars.js";
@@ -17,7 +17,7 @@ export class Card {
   #url = "";
   #upload = null;
 
-  /** `removed(card)` when it leaves the page, `changed(card)` when it stands differently. */
+  /** Calls `removed(card)` when the card is removed, `changed(card)` when its state changes. */
   constructor({ removed, changed }) {
     this.element = template.content.cloneNode(true).firstElementChild;
     for (const part of this.element.querySelectorAll("[data-part]")) this.#part[part.dataset.part] = part;
@@ -43,11 +43,11 @@ export class Card {
     return this.prediction?.filename || this.#upload?.name || "Picture";
   }
 
-  // ---------------------------------------------------------------- a new one
+  // ---------------------------------------------------------------- upload
 
-  /** Shows the picture at once, and sends it when the lane is free. Resolves when it has been accepted or refused. */
-  upload(blob, name, lane) {
-    this.#upload = { blob, name, lane, key: newKey() };
+  /** Shows the picture at once and uploads it when the upload queue allows. Resolves once it was accepted or refused. */
+  upload(blob, name, uploads) {
+    this.#upload = { blob, name, uploads, key: newKey() };
     this.#url = URL.createObjectURL(blob);
     this.#part.picture.src = this.#url;
     this.#title();
@@ -55,12 +55,12 @@ export class Card {
   }
 
   async #send() {
-    const { blob, name, lane, key } = this.#upload;
+    const { blob, name, uploads, key } = this.#upload;
     this.#state("sending", "Waiting to be sent");
     const path = submission(blob, name, key, { signal: this.#abort.signal });
     const pause = (seconds, problem) => this.#state("retrying", `${problem.message} Trying again in ${seconds} s…`);
     try {
-      const response = await lane.run(() => {
+      const response = await uploads.run(() => {
         this.#abort.signal.throwIfAborted();
         this.#state("sending", "Sending…");
         return insist(...path, pause);
@@ -78,12 +78,12 @@ export class Card {
     this.changed(this);
   }
 
-  // ---------------------------------------------------------------- how it stands
+  // ---------------------------------------------------------------- state
 
   #title() {
     this.#part.name.textContent = this.#part.name.title = this.name;
     this.#part.remove.setAttribute("aria-label", `Delete ${this.name}`);
-    this.#part.label.setAttribute("aria-label", `That was a … ${this.name}`);
+    this.#part.label.setAttribute("aria-label", `Correct answer for ${this.name}`);
   }
 
   #state(state, text) {
@@ -92,7 +92,7 @@ export class Card {
     if (this.#part.state.textContent !== text) this.#part.state.textContent = text;
   }
 
-  /** Shows a prediction of the API; what has ended stays ended. */
+  /** Shows a prediction of the API. A finished card never becomes unfinished again. */
   show(prediction, { quiet = false } = {}) {
     if (this.ended && !ENDED.has(prediction.state)) return;
     const news = !this.ended;
@@ -112,7 +112,7 @@ export class Card {
     if (state === "queued") return ahead ? `In the queue, ${plural(ahead, "picture")} ahead` : "In the queue, next in line";
     if (state === "running") return "A worker is reading it…";
     if (state === "failed") return problemWords({ ...error, detail: error?.message });
-    return state === "cancelled" ? "Taken back before it was read." : "Nobody read it in time.";
+    return state === "cancelled" ? "Cancelled." : "Expired before a worker could read it.";
   }
 
   #succeeded(prediction) {
@@ -131,7 +131,7 @@ export class Card {
   #receipt(list, { timings_ms: timings, model, batch, warnings }) {
     this.#part.total.textContent = ms(timings.total);
     const rows = Object.entries(STAGES).map(([stage, name]) => [name, ms(timings[stage])]);
-    if (batch) rows.push(["read together with", batch.size > 1 ? plural(batch.size - 1, "other") : "no other"]);
+    if (batch) rows.push(["batch", batch.size > 1 ? plural(batch.size, "picture") : "alone"]);
     rows.push(["model", model]);
     if (warnings.includes("inverted")) rows.push(["noticed", warningWords("inverted")]);
     list.replaceChildren(...rows.flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
@@ -148,7 +148,7 @@ export class Card {
     this.element.dataset.fixed = label;
   }
 
-  // ---------------------------------------------------------------- away with it
+  // ---------------------------------------------------------------- deletion
 
   async delete() {
     try {

@@ -1,4 +1,4 @@
-// “That was a …”: corrections, kept in this browser, and handed out as a labelled set.
+// Corrections: kept in this browser, exported as a labelled data set.
 
 import { ROOT, call } from "./api.js";
 import { zip } from "./zip.js";
@@ -18,7 +18,7 @@ let all = load();
 const listeners = new Set();
 const tell = (id) => listeners.forEach((listener) => listener(id));
 
-// Another tab has changed them.
+// Another tab has changed the corrections.
 addEventListener("storage", (event) => {
   if (event.key !== KEY && event.key !== null) return;
   all = load();
@@ -30,7 +30,7 @@ export const onFix = (listener) => listeners.add(listener);
 export const fixOf = (id) => all[id]?.label ?? "";
 export const countFixes = () => Object.keys(all).length;
 
-/** label: "0" to "9", "none" for no digit, "" to take the correction back. */
+/** Corrects a picture. `label`: "0" to "9", "none" for no digit, "" to remove the correction. */
 export function fix(prediction, label) {
   all = load();
   if (label) {
@@ -40,7 +40,7 @@ export function fix(prediction, label) {
   try {
     localStorage.setItem(KEY, JSON.stringify(all));
   } catch {
-    // No room, or not allowed: it holds for as long as the page does.
+    // Storage is full or forbidden: the correction lasts as long as the page.
   }
   tell(prediction.id);
 }
@@ -50,12 +50,12 @@ const cell = (value) => {
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 };
 
-/** Begins with a byte order mark, by which spreadsheets know that it is UTF-8. */
+/** CSV with a byte order mark, so that spreadsheets read it as UTF-8. */
 const table = (rows) => new TextEncoder().encode(`\ufeff${["path,label,category,read,confidence,decision,filename,id", ...rows.map((row) => row.map(cell).join(","))].join("\r\n")}\r\n`);
 
 const EXTENSIONS = { "image/jpeg": "jpg", "image/svg+xml": "svg" };
 
-/** The zip, and how many pictures are no longer on the server. `index.csv` is what `digitq evaluate --pictures` reads. */
+/** Returns the zip and the number of pictures that are no longer on the server. `digitq evaluate --pictures` reads its `index.csv`. */
 export async function exportFixes() {
   const digits = [], others = [], pictures = [];
   let gone = 0;

@@ -1,6 +1,6 @@
-// The pictures on the page: new ones, the history behind them, and the filter.
+// The list of pictures: uploads, history and filter.
 
-import { Lane, ROOT, getJson } from "./api.js";
+import { ROOT, UploadQueue, getJson } from "./api.js";
 import { Card } from "./card.js";
 import { onFix } from "./fixes.js";
 import { DRAFT } from "./pad.js";
@@ -10,7 +10,7 @@ const PAGE = 24, UPLOADS = 4, FILL = 12, MOST_PAGES = 6, LOOK_EVERY = 1000, LOOK
 
 export class List {
   #cards = new Map();
-  #lane = new Lane(UPLOADS);
+  #uploads = new UploadQueue(UPLOADS);
   #early = new Map();
   #cursor = null;
   #loading = false;
@@ -37,7 +37,7 @@ export class List {
   add(blob, name) {
     const card = this.#make();
     this.#ui.cards.prepend(card.element);
-    card.upload(blob, name, this.#lane).then(() => card.id && this.#tabs.postMessage({ added: card.id }));
+    card.upload(blob, name, this.#uploads).then(() => card.id && this.#tabs.postMessage({ added: card.id }));
     this.#count();
     return card;
   }
@@ -76,7 +76,7 @@ export class List {
     this.#count();
   }
 
-  // ---------------------------------------------------------------- what the server and other tabs tell
+  // ---------------------------------------------------------------- news from the server and other tabs
 
   ended(prediction) {
     const card = this.#cards.get(prediction.id);
@@ -96,7 +96,7 @@ export class List {
     this.#count();
   }
 
-  /** Asks for the places in the queue, and for whatever the events have not told. */
+  /** Polls the unfinished pictures: their queue positions, and results whose events were missed. */
   async #look(most = LOOK_AT) {
     if (document.hidden || !navigator.onLine) return;
     const open = [...this.#cards.values()].filter((card) => !card.ended).slice(0, most);
@@ -119,12 +119,12 @@ export class List {
     if (await this.#older(true)) await this.#fill();
   }
 
-  /** A page of history may hold little to show: what was deleted, or what the filter leaves out. */
+  /** Loads further pages while too few cards are visible: predictions may have been deleted or filtered out. */
   async #fill(least = FILL) {
     for (let pages = 0; this.#cursor && pages < MOST_PAGES && this.#shown() < least; pages++) if (!(await this.#older())) return;
   }
 
-  /** The keyboard goes on at the first of them. */
+  /** Shows more of the history, and moves the focus to the first new card. */
   async #more() {
     const last = this.#ui.cards.lastElementChild;
     await this.#fill(this.#shown() + FILL);
@@ -138,7 +138,7 @@ export class List {
     this.#ui.newer.textContent = `Show ${n > PAGE ? `the newest ${PAGE} of ` : ""}${plural(n, "new picture")}`;
   }
 
-  /** Pictures that somebody else handed in: they come when they are asked for, and nothing moves by itself. */
+  /** Shows the pictures of other clients. Only on request, so that no card moves unasked. */
   async #newer() {
     const page = await getJson(`/v1/predictions?limit=${PAGE}`).catch(() => ({ predictions: [] }));
     for (const prediction of page.predictions.reverse()) if (prediction.filename !== DRAFT) this.#place(prediction, true);
@@ -176,7 +176,7 @@ export class List {
 
   #apply(card) {
     const hidden = !this.#matches(card);
-    // What somebody is working on stays where it is until the filter changes.
+    // A card with the focus stays visible until the filter changes.
     if (hidden && card.element.contains(document.activeElement)) return;
     card.element.hidden = hidden;
   }

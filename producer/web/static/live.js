@@ -1,11 +1,11 @@
-// What the server tells by itself: finished pictures, and how busy it is.
+// Server-sent events: finished predictions, and the load of queue and workers.
 
 import { ROOT } from "./api.js";
 
 const CLOSE_HIDDEN_AFTER = 20_000, AGAIN_AFTER = 4000;
-/** A server that is started again is back before this, in ms; each further error leaves it as it is. */
+/** Milliseconds without a connection until the server counts as down; a restart is quicker. Further errors do not extend it. */
 const AWAY_AFTER = 2500;
-/** The server says something every second; an open stream that is silent for so long, in ms, is opened again. */
+/** Milliseconds of silence after which an open stream is reopened; the server sends an event every second. */
 const SILENT_AFTER = 6000;
 
 /** `on` has `prediction(p)`, `status(s)`, `reset()` and `connected(bool)`. */
@@ -22,7 +22,7 @@ export function listen(on) {
     source.addEventListener("error", (event) => {
       clearTimeout(silent);
       away ??= setTimeout(on.connected, AWAY_AFTER, false);
-      // Refused outright (every seat is taken, a proxy's error): the browser would not come back by itself.
+      // Refused (too many listeners, or a proxy's error): the browser does not reconnect automatically.
       if (event.target.readyState === EventSource.CLOSED) again = setTimeout(open, AGAIN_AFTER * (1 + Math.random()));
     });
   }
@@ -45,7 +45,7 @@ export function listen(on) {
     source = null;
   }
 
-  // A browser has six connections to one server: a tab that nobody looks at gives its own back.
+  // A browser has six connections to one server: a hidden tab closes its own.
   document.addEventListener("visibilitychange", () => {
     clearTimeout(hiding);
     if (document.hidden) hiding = setTimeout(close, CLOSE_HIDDEN_AFTER);

@@ -1,4 +1,4 @@
-// Draw, and read the answer while the pen is still warm: every stroke is read again, the newest drawing wins.
+// The canvas: the drawing is classified after every stroke; results of older drawings are ignored.
 
 import { Problem, call, insist, newKey, submission } from "./api.js";
 import { makeBars, setBars } from "./bars.js";
@@ -6,7 +6,7 @@ import { Sheet } from "./draw.js";
 import { say } from "./say.js";
 import { decisionWords, ms, reasonWords, verdict } from "./words.js";
 
-/** What is read on the way is named so, and is deleted; the history leaves it out. */
+/** File name of unfinished drawings. They are deleted once read, and the history leaves them out. */
 export const DRAFT = "digitq-draft.png";
 const SETTLE = 5, WAIT = 5, AT_ONCE = 2, LONG = 400;
 const HINT = "Draw one digit; it is read after every stroke.";
@@ -21,7 +21,7 @@ export class Pad {
   #busy = 0;
   #answer = null;
 
-  /** `keep(blob)` takes over what was drawn. */
+  /** Calls `keep(blob)` with a drawing that is saved. */
   constructor(ui, keep) {
     this.#ui = ui;
     this.#sheet = new Sheet(ui.canvas, () => this.#changed());
@@ -55,7 +55,7 @@ export class Pad {
     this.#timer = setTimeout(() => this.#next(), SETTLE);
   }
 
-  /** Reads the newest drawing, unless it is being read; an older one on its way does not hold it up. */
+  /** Classifies the newest drawing, unless it is being classified already. Does not wait for older ones. */
   #next() {
     if (this.#sheet.empty || this.#started === this.#version || this.#busy >= AT_ONCE) return;
     this.#started = this.#version;
@@ -67,7 +67,7 @@ export class Pad {
     this.#show("", HINT, "");
   }
 
-  /** Nobody wants the answer to half a drawing later on. */
+  /** Deletes an unfinished drawing from the server. */
   #forget(id = this.#answer?.id) {
     if (id === this.#answer?.id) this.#answer = null;
     if (id) call(`/v1/predictions/${id}`, { method: "DELETE", keepalive: true }).catch(() => {});

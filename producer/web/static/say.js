@@ -1,9 +1,9 @@
-// One polite voice for screen readers, and the notice at the bottom that everybody sees.
+// Announcements for screen readers, and the notice at the bottom of the page.
 
 const voice = document.getElementById("say");
 let pending = [], timer;
 
-/** Read out; what comes within a moment is read as one. */
+/** Announces a text; texts within 300 ms are announced together. */
 export function say(text) {
   pending.push(text);
   clearTimeout(timer);
@@ -16,7 +16,7 @@ export function say(text) {
 const banner = document.getElementById("banner");
 let reasons = new Map();
 
-/** A notice under a name, as long as it holds; an empty text takes it away. */
+/** Shows a notice under a name; an empty text removes it. */
 export function notice(name, text) {
   if (text) reasons.set(name, text);
   else reasons.delete(name);
@@ -24,7 +24,7 @@ export function notice(name, text) {
   if (banner.textContent !== shown) banner.textContent = shown;
 }
 
-/** A notice that goes by itself after so many seconds, shown before those that stay. */
+/** Shows a notice for `seconds`, before all others. */
 export function passing(name, text, seconds = 8) {
   reasons = new Map([[name, text], ...reasons]);
   notice(name, text);

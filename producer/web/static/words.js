@@ -1,6 +1,6 @@
 // What the codes of the API mean, in plain words.
 
-const DECISIONS = { accept: "Accepted", review: "Have a look", reject: "No sure answer" };
+const DECISIONS = { accept: "Accepted", review: "Please check", reject: "Not sure" };
 
 const REJECTED = { not_a_digit: "No digit", no_ink: "Empty", several_digits: "Several digits" };
 
@@ -10,37 +10,37 @@ const REASONS = {
   low_confidence: "The model is unsure about this one.",
   not_a_digit: "This does not look like a digit.",
   no_ink: "Nothing seems to be written here.",
-  several_digits: "More than one digit, it seems; only single ones are read.",
+  several_digits: "More than one digit was found; only single digits are read.",
 };
 
 export const WARNINGS = {
   no_ink: "no ink found",
-  inverted: "dark ink on light paper was turned round",
+  inverted: "dark ink on light paper (colours inverted)",
   low_contrast: "faint ink",
   touches_border: "the ink runs off the edge",
   several_digits: "more than one digit",
   too_thin: "very thin strokes",
   lines_removed: "ruled lines were removed",
   noisy: "speckles were removed",
-  too_small: "a very small digit: cut it out, come nearer, or scan it finer",
+  too_small: "a very small digit: crop it, move closer, or scan at a higher resolution",
   uneven_light: "shadows were evened out",
 };
 
 const PROBLEMS = {
   network: "The server does not answer.",
   offline: "This device is offline.",
-  unreadable: "This cannot be opened: it is a folder, or was changed, moved or deleted meanwhile.",
+  unreadable: "The file cannot be opened: it is a folder, or it was changed, moved or deleted.",
   no_image: "The file is empty.",
   undecodable_image: "The picture is damaged or cut off, so it cannot be read.",
   queue_full: "The queue is full.",
   rate_limited: "Too many pictures at once.",
-  unauthorized: "The server wants to know your key: reload the page to enter it.",
+  unauthorized: "The server requires an API key: reload the page to enter it.",
   no_worker: "No worker is running.",
   expired: "This picture has expired.",
   lost: "This picture was lost with the server’s data.",
   not_found: "This picture was deleted.",
   still_running: "A worker is reading it right now; try again in a moment.",
-  poison: "This picture made the workers fail, so it was given up.",
+  poison: "This picture crashed the workers several times and is not tried again.",
   timeout: "Reading it took too long.",
 };
 
