@@ -1,5 +1,5 @@
-"""`digitq verify`: a workload with a ledger of its own, under faults, against a stack that it starts and breaks.
+"""`digitq verify`: loads a stack, injects faults, and checks a ledger of every accepted picture.
 
-Walk: `cli` → `run` (start, load, break, settle, judge) → `workload` and `kinds` → `ledger` and `audit` → `report`.
-It knows the product from outside: HTTP, processes and Redis keys. Nobody imports it but the command line, when asked.
+Flow: `cli` → `run` (start, load, break, settle, judge) → `workload` and `kinds` → `ledger` and `audit` → `report`.
+It treats the product as a black box: HTTP, processes and Redis keys. Only the command line imports it, on demand.
 """

@@ -36,7 +36,7 @@ REPLICAS = 2
 
 
 def chosen(_: click.Context, __: click.Parameter, text: str) -> list[str]:
-    """The faults and pairs that a list names."""
+    """Parses a list of faults and pairs."""
     everything = [*KINDS, *PAIRS]
     groups = {"all": everything, "single": [*KINDS], "pairs": [*PAIRS], "none": []}
     groups["sentinels"] = [name for name in everything if kind_of(name).stack == WATCHED]
@@ -51,7 +51,7 @@ def chosen(_: click.Context, __: click.Parameter, text: str) -> list[str]:
 
 
 class Target(NamedTuple):
-    """What is loaded: its address, its Redis if we may look there, and the stack if it is ours to break."""
+    """The deployment under test: its URL, its Redis if accessible, and the stack if it may be broken."""
 
     url: str
     redis: redis.Redis | None
@@ -60,7 +60,7 @@ class Target(NamedTuple):
 
 @contextmanager
 def own(workers: int, worker: str, web: str, logs: Path | None, watched: bool) -> Iterator[Target]:
-    """A stack, perhaps with sentinels, under a temporary directory, which is gone afterwards; `logs` stay."""
+    """Starts a stack, optionally with sentinels, in a temporary directory. Only `logs` is kept."""
     require("worker")
     server_binary()
     with tempfile.TemporaryDirectory(prefix="dqv-", ignore_cleanup_errors=True) as name:
@@ -77,7 +77,7 @@ def own(workers: int, worker: str, web: str, logs: Path | None, watched: bool) -
 
 @contextmanager
 def deployed(url: str, redis_url: str | None) -> Iterator[Target]:
-    """What runs somewhere. Raises ServerUnavailable if it does not serve."""
+    """Returns an existing deployment. Raises ServerUnavailable if it does not answer."""
     if not http_ok(f"{url}/readyz"):
         raise ServerUnavailable(f"{without_password(url)}/readyz does not answer 200")
     client = connect(redis_url, timeout=5) if redis_url else None
@@ -87,14 +87,14 @@ def deployed(url: str, redis_url: str | None) -> Iterator[Target]:
 
 
 def _end_when_told() -> None:
-    """Ctrl-C and SIGTERM end the run, in order."""
+    """Ends the run gracefully on Ctrl-C and SIGTERM."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 @contextmanager
 def undisturbed_end() -> Iterator[None]:
-    """After the body we are about to end anyway: all that runs is stopped, however often we are told to."""
+    """Ignores further signals after the body, so that everything is stopped even if more arrive."""
     try:
         yield
     finally:
@@ -103,7 +103,7 @@ def undisturbed_end() -> Iterator[None]:
 
 
 def explained() -> str:
-    """The faults and the pairs, a line each."""
+    """Returns a line of help for each fault and pair."""
     lines = ["\b", "Faults:", *(f"  {name:<18} {kind.fault.__doc__}" for name, kind in KINDS.items())]
     lines += ["", "\b", "Pairs: any two with a + between; the second comes before the first is mended. By itself:"]
     return "\n".join([*lines, *(f"  {name:<18} {words}" for name, words in PAIRS.items())])
@@ -133,14 +133,13 @@ def verify(
 ) -> None:  # fmt: skip
     """Start a stack, break it, and check that nothing is lost.
 
-    It submits pictures meanwhile, and exits with 1 if a promise was not kept. It starts a stack of its own under a
-    temporary directory, and kills, stops and starves its processes and its Redis while it keeps its own books. With
-    --url it only loads and checks what runs there. Faults that need several servers have a stack of their own, after
-    the others.
+    It starts its own stack in a temporary directory, submits pictures, and kills, stops and starves processes and
+    Redis while it keeps a ledger. It exits with 1 if a guarantee was broken. With --url it only loads and checks the
+    deployment there. Faults that need several Redis servers get a second stack, after the others.
     """
     if redis_url and not url:
         raise click.UsageError("--redis goes with --url: without it verify brings its own server")
-    logging.getLogger("digitq").setLevel(logging.ERROR)  # that Redis does not answer is what we are here for
+    logging.getLogger("digitq").setLevel(logging.ERROR)  # Redis not answering is expected here
     seed = random.randrange(1_000_000) if seed is None else seed
     click.echo(f"seed {seed}", err=True)
     alone = [name for name in faults if kind_of(name).stack != WATCHED]
@@ -166,6 +165,6 @@ def verify(
 
 
 def _joined(reports: list[Report]) -> dict[str, Any]:
-    """One report; with a second one under `sentinels` where there were two stacks."""
+    """Joins the reports; the one of a stack with sentinels is under `sentinels`."""
     first, *second = (report.to_json() for report in reports)
     return {**first, "sentinels": second[0]} if second else first

@@ -1,4 +1,4 @@
-"""Connections to Redis that stay open and pass nothing any more, and whether those who wait are told of ends again."""
+"""The fault `deaf`: connections to Redis that stay open but pass no data, and whether waiting requests recover."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from verify.ledger import Finding
 from verify.means import HOLD_SECONDS, Scene
 from verify.workload import Picture, pictures
 
-#: A waiting request that is told of its end has its answer this soon after it; one that is not looks every two seconds.
+#: Seconds after the end of a prediction by which a notified request has its response; others poll every two seconds.
 TOLD_SECONDS = 1.5
-#: How many have to be told in a row: one alone may have looked at the right moment.
+#: Number of notified requests in a row that are needed: one alone may have polled at the right moment.
 IN_A_ROW = 3
-#: Seconds between two attempts to hand in what was refused.
+#: Seconds between two attempts at a refused upload.
 PAUSE_SECONDS = 0.2
 
 
 def deaf(scene: Scene) -> float:
-    """Every connection to Redis stays open and passes nothing any more; new ones pass."""
+    """Connections to Redis stay open and pass no data; new connections work."""
     scene.stack.proxy.deafen()
     at = time.time()
     scene.last()
-    patience = min(scene.patience, HOLD_SECONDS)  # as long as the second fault of a pair lasts at most
+    patience = min(scene.patience, HOLD_SECONDS)  # the longest time that the second fault of a pair lasts
     if not told(scene.stack.url, pictures()[0], patience):
         what = f"after {patience:.0f} s requests that wait are still not told of their end"
         scene.ledger.unexpected.append(Finding("unexpected", "deaf", what))
@@ -34,9 +34,9 @@ def deaf(scene: Scene) -> float:
 
 
 def told(url: str, picture: Picture, patience: float) -> bool:
-    """Whether waiting requests are told of their end within so many seconds from now.
+    """Returns True if waiting requests are notified of results within `seconds` from now.
 
-    Where none is accepted in that time, as in a full Redis, nobody can tell.
+    Also True if no upload is accepted in that time, as with a full Redis: then it cannot be measured.
     """
     row, late, end = 0, False, time.monotonic() + patience
     while row < IN_A_ROW and time.monotonic() < end:
@@ -50,7 +50,7 @@ def told(url: str, picture: Picture, patience: float) -> bool:
 
 
 def _lateness(url: str, picture: Picture) -> float | None:
-    """Seconds from the end of a picture to the answer of the request that waits; None where there is no such answer."""
+    """Returns the seconds from the end of a prediction to the response that waits for it; None without one."""
     headers = {"Content-Type": "image/png", "Prefer": "wait=10"}
     request = urllib.request.Request(f"{url}/v1/predictions", picture.data, headers)
     with suppress(OSError, ValueError), urllib.request.urlopen(request, timeout=15) as response:

@@ -1,6 +1,6 @@
-"""What can go wrong, one function each: it does its harm and returns when recovery begins (Unix seconds).
+"""The faults, one function each: it injects the fault and returns when recovery begins (Unix seconds).
 
-A worker's death is over at once, and its pictures have to be taken over; an outage of Redis is over when it answers.
+Recovery from a worker's death begins at once; recovery from an outage of Redis begins when Redis answers again.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from verify.means import Scene, caught, configured, restart, stopped, taken_over
 from verify.policy import evict
 from verify.slow_clients import slow_clients
 
-#: Goals of recovery, in seconds, after a process of ours has died and after Redis is back.
+#: Recovery goals in seconds: after the death of a process, and after Redis is back.
 AFTER_A_DEATH, AFTER_REDIS = 10.0, 5.0
-#: What `appendfsync everysec` may lose when the server dies (Redis delays an overdue fsync by up to two seconds).
+#: Seconds of data that `appendfsync everysec` may lose (Redis delays an overdue fsync by up to two seconds).
 EVERYSEC_SECONDS = 2.0
-#: How long a worker that was paused may need to write what is too late; nobody judges before.
+#: Seconds in which a paused worker tries to write its late results; the check comes after that.
 LATE_SECONDS = 1.0
-#: How long workers stand still for pictures to gather before a malformed job, and behind it; and how long that is kept.
+#: Seconds for which workers are stopped so that pictures queue before and behind a malformed job; and its TTL.
 GATHER_SECONDS, JUNK_TTL_SECONDS = 0.4, 60
-#: Memory of a server that fills up, as a share of what it uses; seconds after which users must be served all the same.
+#: Memory limit of a server that fills up, relative to its use; seconds after which users must be served again.
 SPARE_SHARE, MADE_ROOM_SECONDS = 1.05, 3.0
-#: Stacks that a fault may be for.
+#: Kinds of stack that a fault needs.
 SINGLE, WATCHED, EITHER = "single", "watched", "either"
 
 Fault = Callable[[Scene], float]
 
 
 def kill(scene: Scene) -> float:
-    """kill -9 of a worker, if possible with claims in its hands."""
+    """Kills a worker with SIGKILL, preferably while it holds claims."""
     child = caught(scene)
     child.kill()
     at = time.time()
@@ -43,7 +43,7 @@ def kill(scene: Scene) -> float:
 
 
 def web(scene: Scene) -> float:
-    """kill -9 of one of the web's processes: the server's, or the one that supervises it."""
+    """Kills one of the web processes with SIGKILL: the server or its supervisor."""
     scene.stack.web.kill_any(scene.dice)
     at = time.time()
     scene.last()
@@ -51,7 +51,7 @@ def web(scene: Scene) -> float:
 
 
 def pause(scene: Scene) -> float:
-    """SIGSTOP of a worker, with claims in its hands, until its lease is over; what it writes then is too late."""
+    """Stops a worker that holds claims (SIGSTOP) until its lease has expired; its late results must be rejected."""
     child, at, lease = caught(scene), time.time(), scene.stack.settings.lease_seconds
     scene.last(lease + 1.5, lease + 3)
     time.sleep(max(0.0, at + lease + 1.5 - time.time()))
@@ -61,7 +61,7 @@ def pause(scene: Scene) -> float:
 
 
 def clock(scene: Scene) -> float:
-    """A worker's clock jumps by an hour, forth, back and to the truth in turn; it goes on working."""
+    """A worker's clock jumps by an hour, forward, back and to the right time in turn, while it works."""
     child = scene.stack.workers[0]
     if child in scene.stack.alive():
         child.signal(signal.SIGUSR1)
@@ -70,14 +70,14 @@ def clock(scene: Scene) -> float:
 
 
 def redis_pause(scene: Scene) -> float:
-    """SIGSTOP of the server for a while."""
+    """Stops Redis (SIGSTOP) for a while."""
     with stopped(scene.stack.server):
         scene.last(1, 4)
     return time.time()
 
 
 def redis_kill(scene: Scene) -> float:
-    """kill -9 and restart of the server with appendfsync everysec."""
+    """Kills and restarts Redis with appendfsync everysec."""
     at = time.time()
     restart(scene)
     over = time.time()
@@ -87,7 +87,7 @@ def redis_kill(scene: Scene) -> float:
 
 
 def redis_kill_always(scene: Scene) -> float:
-    """kill -9 and restart of the server with appendfsync always: nothing may be lost."""
+    """Kills and restarts Redis with appendfsync always: nothing may be lost."""
     with configured(scene.stack, "appendfsync", "always", "everysec"):
         time.sleep(EVERYSEC_SECONDS)
         restart(scene)
@@ -97,7 +97,7 @@ def redis_kill_always(scene: Scene) -> float:
 
 
 def redis_power(scene: Scene) -> float:
-    """The machine of the server loses its power: what was written in the last second is not on the disk."""
+    """Power loss of the machine of Redis: the writes of the last second are not on its disk."""
     log = max((scene.stack.folder / "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
     size = log.stat().st_size
     time.sleep(1)
@@ -110,7 +110,7 @@ def redis_power(scene: Scene) -> float:
 
 
 def cut(scene: Scene) -> float:
-    """Every connection to Redis is reset, several times."""
+    """Resets every connection to Redis, several times."""
     for _ in range(scene.dice.randint(1, 8)):
         scene.stack.proxy.cut()
         scene.last(0, 0.2)
@@ -118,7 +118,7 @@ def cut(scene: Scene) -> float:
 
 
 def slow(scene: Scene) -> float:
-    """Every packet to and from Redis is late."""
+    """Delays every packet to and from Redis."""
     scene.stack.proxy.delay = scene.dice.uniform(0.05, 0.25)
     scene.last(3, 3)
     scene.stack.proxy.delay = 0.0
@@ -126,7 +126,7 @@ def slow(scene: Scene) -> float:
 
 
 def disk(scene: Scene) -> float:
-    """A slow disk under appendfsync always: the server stands still with every write, again and again."""
+    """A slow disk with appendfsync always: Redis blocks on writes again and again."""
     end = time.monotonic() + 3
     with configured(scene.stack, "appendfsync", "always", "everysec"):
         while time.monotonic() < end:
@@ -138,8 +138,8 @@ def disk(scene: Scene) -> float:
 
 
 def junk(scene: Scene) -> float:
-    """Amid waiting pictures stands a job whose picture is a key of another type; its neighbours must not suffer."""
-    from rq import Queue  # here: `verify --url` runs without the worker's part
+    """A job between queued pictures has an image key of the wrong type; the others must not be affected."""
+    from rq import Queue  # imported here: `verify --url` runs without the worker's requirements
 
     client, id = scene.stack.client, f"junk-{scene.dice.getrandbits(64):x}"
     with ExitStack() as still:
@@ -155,14 +155,14 @@ def junk(scene: Scene) -> float:
 
 
 def storm(scene: Scene) -> float:
-    """A worker with claims in its hands, a web process and the server die together."""
+    """A worker that holds claims, a web process and Redis die together."""
     caught(scene).kill()
     scene.stack.web.kill_any(scene.dice)
     return redis_kill(scene)
 
 
 def redis_full(scene: Scene) -> float:
-    """The server's memory is full, with noeviction; in a pair until all that was accepted has ended."""
+    """Redis's memory is full, with noeviction; in a pair until all accepted pictures have finished."""
     at = time.time()
     with configured(scene.stack, "maxmemory", "1mb", "0"):
         scene.last(1, 3, hinders=False)
@@ -171,7 +171,7 @@ def redis_full(scene: Scene) -> float:
 
 
 def full(scene: Scene) -> float:
-    """The server may use hardly more memory than it does: users go on as fast as what has ended is deleted."""
+    """Redis gets a memory limit just above its use: uploads go on as fast as old results are deleted."""
     at, used = time.time(), scene.stack.client.info("memory")["used_memory"]
     with configured(scene.stack, "maxmemory", str(int(used * SPARE_SHARE)), "0"):
         scene.last(7, 9, hinders=False)
@@ -180,34 +180,34 @@ def full(scene: Scene) -> float:
 
 
 def failover(scene: Scene) -> float:
-    """kill -9 of the primary of three; sentinels have a replica take over, and it comes back as one."""
+    """Kills the primary of three servers; sentinels promote a replica, and the primary returns as a replica."""
     at = time.time()
     server, _ = scene.stack.sentinels.kill()
     return taken_over(scene, at, server)
 
 
 def demote(scene: Scene) -> float:
-    """SENTINEL FAILOVER: another takes over from a primary that lives, and is told of it only seconds later."""
+    """SENTINEL FAILOVER: a replica replaces a live primary, which learns of it only seconds later."""
     at = time.time()
     scene.stack.sentinels.failover()
     return taken_over(scene, at)
 
 
 class Kind(NamedTuple):
-    """A fault, or a pair, and what has to follow it."""
+    """A fault or a pair, and its recovery goals."""
 
     fault: Fault
-    #: Seconds in which the next picture has to have its digit.
+    #: Seconds until the next picture must have its result.
     goal: float
-    #: Whether what was accepted before has to end in that time, too.
+    #: Whether pictures accepted before must finish in that time, too.
     all_of_it: bool
-    #: Whether what was accepted cannot end while the fault lasts.
+    #: Whether accepted pictures cannot finish during the fault.
     hinders: bool = True
-    #: Which stack it is for: one with a single server, one with sentinels, or either.
+    #: The stack that it needs: a single Redis, one with sentinels, or either.
     stack: str = SINGLE
 
 
-#: By name. Of a pair the one that stands before the other here comes first.
+#: By name. In a pair, the fault listed first is injected first.
 KINDS: dict[str, Kind] = {
     "kill": Kind(kill, AFTER_A_DEATH, True, stack=EITHER),
     "storm": Kind(storm, AFTER_A_DEATH, True),

@@ -1,4 +1,4 @@
-"""How faults are done: catching a worker at work, holding a process still, changing and restarting the server."""
+"""Building blocks of faults: catch a worker with claims, stop a process, configure and restart Redis."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from verify.ledger import Ledger
 from verify.sentinels import Server
 from verify.stack import Stack
 
-#: How long to try to catch a worker with claims in its hands.
+#: Seconds to try to catch a worker that holds claims.
 CATCH_SECONDS = 5.0
-#: How long what a process has sent may be on its way.
+#: Seconds for which data sent by a process may be in transit.
 ARRIVAL_SECONDS = 0.05
-#: How long the second fault of a pair lasts where what was accepted before does not end: longer than any goal.
+#: Maximum seconds of the second fault of a pair, if accepted pictures do not finish: longer than any goal.
 HOLD_SECONDS = 12.0
-#: How long a server may take to come back.
+#: Seconds that a server may take to come back.
 RESTART_SECONDS = 20.0
 
 
 @dataclass
 class Scene:
-    """What a fault may touch."""
+    """The context of a fault."""
 
     stack: Stack
     ledger: Ledger
     dice: random.Random
-    #: Seconds that anything may take.
+    #: Timeout in seconds.
     patience: float = 30.0
-    #: In a pair: plays the second fault; the first one calls it when its harm is done.
+    #: In a pair: injects the second fault; called by the first one once it is injected.
     partner: Callable[[], None] | None = None
-    #: In a pair: when the harm of the first was done, Unix seconds.
+    #: In a pair: when the first fault was injected, Unix seconds.
     hurt_at: float | None = None
 
     def last(self, low: float = 0, high: float = 0, hinders: bool = True) -> None:
-        """What the fault has done lasts for so many seconds; in a pair the first one plays the second here.
+        """Keeps the fault up for `seconds`; in a pair the first fault injects the second here.
 
-        A second one that does not hinder what was accepted from ending lasts until it has ended.
+        A second fault that lets accepted pictures finish lasts until they have finished.
         """
         if self.partner is not None:
             partner, self.partner, self.hurt_at = self.partner, None, time.time()
@@ -59,7 +59,7 @@ class Scene:
 
 
 def caught(scene: Scene) -> Child:
-    """A worker, stopped; with claims in its hands, if it ever has some when we look."""
+    """Stops a worker, with claims if it holds some at one of the checks, and returns it."""
     end = time.monotonic() + CATCH_SECONDS
     while True:
         child = scene.dice.choice(scene.stack.alive() or scene.stack.workers)
@@ -71,7 +71,7 @@ def caught(scene: Scene) -> Child:
 
 
 def _holds_for_good(stack: Stack, child: Child) -> bool:
-    """True if it still holds claims once what it sent before it was stopped must have arrived."""
+    """True if it still holds claims after everything it had sent must have arrived."""
     if not stack.holds(child):
         return False
     time.sleep(ARRIVAL_SECONDS)
@@ -80,7 +80,7 @@ def _holds_for_good(stack: Stack, child: Child) -> bool:
 
 @contextmanager
 def stopped(child: Child) -> Iterator[None]:
-    """The process stands still meanwhile."""
+    """Stops the process (SIGSTOP) during the body."""
     child.signal(signal.SIGSTOP)
     try:
         yield
@@ -90,7 +90,7 @@ def stopped(child: Child) -> Iterator[None]:
 
 @contextmanager
 def configured(stack: Stack, name: str, value: str, usual: str) -> Iterator[None]:
-    """The server runs with this option meanwhile; one that was killed comes back with the usual ones."""
+    """Sets an option of Redis during the body; a killed server comes back with the usual options."""
     stack.client.config_set(name, value)
     try:
         yield
@@ -100,7 +100,7 @@ def configured(stack: Stack, name: str, value: str, usual: str) -> Iterator[None
 
 
 def restart(scene: Scene, cut: tuple[Path, int] | None = None) -> None:
-    """kill -9 of the server, perhaps with its log cut off at a length, and its return."""
+    """Kills Redis, optionally truncates its log, and waits until it is back."""
     server = scene.stack.server
     pid = server.pid
     server.kill(down=scene.dice.uniform(0.3, 1.5))
@@ -113,7 +113,7 @@ def restart(scene: Scene, cut: tuple[Path, int] | None = None) -> None:
 
 
 def taken_over(scene: Scene, began_at: float, dead: Server | None = None) -> float:
-    """Another primary was made since then. Returns when it was; whoever died comes back, and all follow it."""
+    """Waits until the new primary leads, every server follows it, and returns when it was promoted."""
     over = time.time()
     scene.ledger.move(began_at, over)
     scene.last()

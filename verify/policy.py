@@ -1,4 +1,4 @@
-"""A server whose policy would delete what was accepted: nothing may be accepted as long as it has it."""
+"""The fault `evict`: a memory policy that would delete accepted pictures, so none may be accepted."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ POLICY = "maxmemory-policy"
 
 
 def evict(scene: Scene) -> float:
-    """The server gets a policy that evicts: what is handed in has to be refused, and what was accepted to end."""
+    """Sets an evicting policy: uploads must be refused, and accepted pictures must finish."""
     with configured(scene.stack, POLICY, "allkeys-lru", "noeviction"):
         if not _noticed(scene.stack, scene.patience):
             what = f"after {scene.patience:.0f} s /readyz does not say that the server would evict"
             scene.ledger.unexpected.append(Finding("unexpected", "evict", what))
         noticed_at = time.time()
         scene.last(1, 3, hinders=False)
-        if _has_policy(scene.stack, "allkeys-lru"):  # one that was killed in a pair has its own again
+        if _has_policy(scene.stack, "allkeys-lru"):  # a server killed in a pair has its own policy again
             for entry in list(scene.ledger.entries.values()):
                 if entry.tried_at >= noticed_at + MARGIN_SECONDS:
                     found = Finding("unexpected", entry.id, "was accepted by a server that would evict it")

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of Redis that can be slow, cut every connection, and keep them open while it passes nothing."""
+"""A TCP proxy in front of Redis that can delay data, reset connections, or keep them open without passing data."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ CHUNK_BYTES = 65_536
 
 
 class Proxy:
-    """Listens on a free port of this machine, perhaps under TLS, and passes everything on to a Unix socket."""
+    """Forwards a free local port, optionally with TLS, to a Unix socket."""
 
     def __init__(self, target: Path, tls: SSLContext | None = None) -> None:
         self._target, self._tls = str(target), tls
         self._writers: set[StreamWriter] = set()
         self._serving: set[Any] = set()
-        #: Seconds by which everything is late, in both directions.
+        #: Delay in seconds, in both directions.
         self.delay = 0.0
-        #: New connections are deaf too: they are accepted, and pass nothing.
+        #: Whether new connections pass no data either.
         self.deafens_new = False
         self._deaf: set[StreamWriter] = set()
         self.port = 0
@@ -31,19 +31,19 @@ class Proxy:
         self._ready.wait(5)
 
     def cut(self) -> None:
-        """Resets every connection that is open now."""
+        """Resets every open connection."""
         self._loop.call_soon_threadsafe(self._cut)
 
     def deafen(self, new: bool = False) -> None:
-        """Every connection that is open now stays open and passes nothing any more, in neither direction.
+        """Keeps open connections open without passing data in either direction.
 
-        With `new` that holds for later ones too, until `hear`.
+        With `new`, later connections too, until `hear`.
         """
         self.deafens_new = new
         self._loop.call_soon_threadsafe(lambda: self._deaf.update(self._writers))
 
     def hear(self) -> None:
-        """New connections pass everything again; those that were made deaf stay so, as behind a tunnel that is gone."""
+        """Lets new connections pass data again; the old ones stay deaf, as behind a broken tunnel."""
         self.deafens_new = False
 
     def close(self) -> None:
@@ -96,7 +96,7 @@ class Proxy:
                 writer.write(data)
                 await writer.drain()
         except OSError:
-            pass  # cut, by us or by either end
+            pass  # closed by us or by either end
         finally:
-            if writer not in self._deaf:  # nobody learns that the other end has gone
+            if writer not in self._deaf:  # the peer is not told that the other end is gone
                 writer.close()

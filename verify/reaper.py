@@ -1,4 +1,4 @@
-"""Stops what a run has started if the run itself is killed: it waits for the end of its stdin, which ends with the run.
+"""Kills the processes of a run if the run itself is killed: it waits for the end of its stdin.
 
 python -m verify.reaper FOLDER
 """
@@ -15,14 +15,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-#: What is said at an orderly end.
+#: The message at a regular end.
 DONE = b"done"
-#: Seconds without a process in the folder before it counts as empty: one that was just forked is not in it yet.
+#: Seconds without a process in the folder until it counts as empty: a forked process enters it a little later.
 CALM_SECONDS = 0.3
 
 
 class Reaper:
-    """A process beside ours, which outlives us just long enough."""
+    """A helper process that outlives the run to clean up."""
 
     def __init__(self, folder: Path) -> None:
         command = [sys.executable, "-m", "verify.reaper", str(folder)]
@@ -31,12 +31,12 @@ class Reaper:
         )
 
     def close(self) -> None:
-        """Has it kill whatever is left; the folder is ours again."""
+        """Lets it kill the remaining processes, and waits until it is done."""
         self._process.communicate(DONE)
 
 
 def main(folder: Path) -> None:
-    """Waits for whoever started us to say that it is done, or to be gone."""
+    """Waits until the run ends or is killed, then kills its processes."""
     orderly = sys.stdin.read() == DONE.decode()
     patience = 0.0 if orderly else CALM_SECONDS
     end = time.monotonic() + patience
@@ -51,7 +51,7 @@ def main(folder: Path) -> None:
 
 
 def _working_in(folder: Path) -> Iterator[int]:
-    """Every process of a run works in its folder, or in one under it, from its first moment on."""
+    """Returns the processes whose working directory is in the folder of the run."""
     for proc in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if (proc / "cwd").readlink().is_relative_to(folder):

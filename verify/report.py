@@ -1,4 +1,4 @@
-"""What a run has shown, as numbers for machines and as a table for people."""
+"""The report of a run, as JSON and as a table."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from verify.kinds import KINDS
 from verify.ledger import Finding, Ledger
 from verify.pairs import kind_of
 
-#: Findings that are shown one by one.
+#: Maximum number of findings listed individually.
 SHOWN = 10
 
 
 @dataclass
 class Injection:
-    """One fault, and how long it took until things went on as before."""
+    """An injected fault, and the time to recover from it."""
 
     kind: str
     #: Seconds from the start of the run.
     at: float
-    #: When recovery began: with a worker's death, or when Redis was back. Unix seconds.
+    #: When recovery began: the worker's death, or the return of Redis. Unix seconds.
     over: float
-    #: Seconds from then until the next picture had its digit; None: it never had.
+    #: Seconds until the next picture had its result; None if none had.
     next: float | None = None
-    #: Seconds until everything handed in before had ended.
+    #: Seconds until all pictures submitted before had finished.
     rest: float = 0.0
-    #: When recovery began for what had been accepted, where that was earlier: the second of a pair may not hinder it.
+    #: When recovery began for accepted pictures, if that was earlier: the second fault of a pair may not hinder it.
     since: float | None = None
 
     def measure(self, ledger: Ledger) -> None:
-        """Takes the times from the books, as far as they are known."""
+        """Reads the times from the ledger, as far as they are known."""
         served = ledger.served_after(self.over)
         self.next = None if served is None else round(served, 3)
         self.rest = round(max(0.0, ledger.settled_after(self.over if self.since is None else self.since)), 3)
 
     @property
     def within(self) -> bool:
-        """True if the goal was reached."""
+        """True if the goal was met."""
         _, goal, all_of_it, *_ = kind_of(self.kind)
         return self.next is not None and self.next <= goal and (not all_of_it or self.rest <= goal)
 
 
 @dataclass
 class Report:
-    """A run and its judgement."""
+    """A run and its findings."""
 
     seconds: float
     seed: int
@@ -55,18 +55,18 @@ class Report:
     findings: list[Finding]
     injections: list[Injection] = field(default_factory=list)
     limits: bool = True
-    #: Exit codes of processes that died without having been killed, and how many the killed ones left behind.
+    #: Exit codes of processes that died without being killed, and the number of orphans of killed ones.
     deaths: dict[str, list[int]] = field(default_factory=dict)
     orphans: dict[str, int] = field(default_factory=dict)
 
     @property
     def kept(self) -> bool:
-        """True if every promise was kept."""
+        """True if every guarantee held."""
         late = self.limits and not all(one.within for one in self.injections)
         return bool(self.ledger.entries) and not self.findings and not late
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, with all findings."""
+        """Returns all figures and findings."""
         found = Counter(finding.what for finding in self.findings)
         return {
             "kept": self.kept,
@@ -85,7 +85,7 @@ class Report:
         }
 
     def text(self) -> str:
-        """The table."""
+        """Returns the report as a table."""
         n = self.to_json()
         lines = [f"{'fault':<18} {'times':>5}  {'next picture (s)':>17}  {'all before it (s)':>17}  {'goal':>5}"]
         lines += [f"{'':<18} {'':>5}  {'p50':>8} {'max':>8}  {'p50':>8} {'max':>8}"] if self.injections else []

@@ -1,4 +1,4 @@
-"""A stack to break: the server, a proxy in front of it, the web process and the workers, all children of ours."""
+"""The stack under test: Redis behind a proxy, the web process and the workers, all as child processes."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from verify.children import Child, Children
 from verify.proxy import Proxy
 from verify.sentinels import Sentinels, sentinels
 
-#: Seconds that everything may take to be ready: TensorFlow on a busy machine.
+#: Seconds until everything must be ready: TensorFlow loads slowly on a busy machine.
 START_SECONDS = 120
-#: A process that dies by itself more often than this does not work at all.
+#: A process that dies more often than this without being killed is broken.
 MOST_DEATHS = 5
-#: The modules that are a worker and the web process, and their arguments.
+#: Modules and arguments of a worker and the web process.
 WORKER, WEB = "digitq worker", "digitq web"
 
 
 class Stack:
-    """What runs, and how to ask after it: `client` goes to the server directly, not through the proxy.
+    """The running processes; `client` connects to Redis directly, not through the proxy.
 
-    With `sentinels` there are their servers instead of one behind a proxy.
+    With `sentinels`, their servers replace the one behind the proxy.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Stack:
         self.redis_url = sentinels.url if sentinels else f"redis://127.0.0.1:{self.proxy.port}/0"
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
-        # What the killed leave behind is then in the folder too.
+        # Orphans of killed processes are then in the folder too.
         env = child_environment(
             REDIS_URL=self.redis_url, DIGITQ_HOST="127.0.0.1", DIGITQ_PORT=str(port), PYTHONPATH=str(ROOT),
             TMPDIR=str(folder), **env,
@@ -57,33 +57,33 @@ class Stack:
         def child(name: str, *words: str) -> Child:
             return children.add(Child(name, words, env, folder))
 
-        # With sentinels nobody starts it: their servers are no children of ours.
+        # Not with sentinels: they have their own servers.
         server = Child("server", _server_command(folder, socket_path), env, folder)
         self.server = server if sentinels else children.add(server)
 
         python = (sys.executable, "-m")
         self.web = child("web", *python, *web.split())
-        # The clock of the first can be made to jump; otherwise it is like the others.
+        # The clock of the first worker can be made to jump.
         first = child("worker-1", *python, "verify.crooked_clock", *worker.split())
         others = [child(f"worker-{number}", *python, *worker.split()) for number in range(2, workers + 1)]
         self.workers = [first, *others]
 
     @property
     def sentinels(self) -> Sentinels:
-        """Those who watch the servers, where there are any."""
+        """The sentinels and their servers, if there are any."""
         if not self._sentinels:
             raise AssertionError("this stack has one server alone")
         return self._sentinels
 
     def alive(self) -> list[Child]:
-        """The workers that serve: the process is there and has sent a heartbeat."""
+        """Returns the workers that run and have sent a heartbeat."""
         with contextlib.suppress(RedisUnavailable):
             pids = {_pid(name) for name in self.store.workers()}
             return [child for child in self.workers if child.pid in pids]
         return []
 
     def holds(self, child: Child) -> bool:
-        """True if a worker has claims in its hands."""
+        """True if a worker holds claims."""
         with contextlib.suppress(redis.RedisError, RedisUnavailable):
             names = [name for name in self.store.workers() if _pid(name) == child.pid]
             members: list[bytes] = [m for queue in keys.QUEUES for m in self.client.zrange(f"rq:wip:{queue}", 0, -1)]  # type: ignore[misc]
@@ -93,13 +93,13 @@ class Stack:
         return False
 
     def answers(self) -> bool:
-        """True if the server can be talked to."""
+        """True if Redis answers."""
         with contextlib.suppress(redis.RedisError):
             return bool(self.client.ping())
         return False
 
     def wait_whole(self, seconds: float) -> bool:
-        """Returns once the web process is ready and every worker alive; False if that takes too long."""
+        """Waits until the web process is ready and every worker alive; returns False after the timeout."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if len(self.alive()) == len(self.workers) and http_ok(f"{self.url}/readyz"):
@@ -110,11 +110,11 @@ class Stack:
         return False
 
     def deaths(self) -> dict[str, list[int]]:
-        """Exit codes of those that died without having been killed by us."""
+        """Returns the exit codes of processes that died without being killed."""
         return {child.name: child.deaths for child in (self.server, self.web, *self.workers) if child.deaths}
 
     def orphans(self) -> dict[str, int]:
-        """How many processes the dead have left behind."""
+        """Returns the number of orphans of dead processes."""
         return {child.name: len(left) for child in (self.web, *self.workers) if (left := child.orphans())}
 
 
@@ -122,11 +122,10 @@ class Stack:
 def running(
     folder: Path, workers: int, worker: str = WORKER, web: str = WEB, replicas: int = 0, **env: str
 ) -> Iterator[Stack]:
-    """Starts a stack with its data in `folder`, waits until it is ready, and stops it whatever happens.
+    """Starts a stack with its data in `folder`, waits until it is ready, and stops it at the end.
 
-    With `replicas` it has a primary, so many replicas, and three sentinels. `env` is for web process and workers.
-
-    Raises SettingsError, with what the processes said, if it does not get ready.
+    With `replicas` it has a primary, `replicas` replicas and three sentinels. `env` is for web process and workers.
+    Raises SettingsError with the output of the processes if it does not get ready.
     """
     children = Children(folder)
     stack = None
@@ -146,7 +145,7 @@ def running(
 
 
 def _server_command(folder: Path, socket_path: Path) -> Sequence[str]:
-    """The embedded server, with the options of `shared.standalone.home.embedded` and nobody else to start it again."""
+    """Returns the command of the embedded server, with the options of `shared.standalone.home.embedded`."""
     options = {
         "port": "0", "unixsocket": str(socket_path), "unixsocketperm": "700", "dir": str(folder), "save": "",
         "appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction", "daemonize": "no",

@@ -1,4 +1,4 @@
-"""What users do: hand in pictures at a steady rate, wait, ask twice, take back, forget. The ledger hears it all."""
+"""The load: clients that upload pictures at a steady rate, wait, repeat, cancel and delete, recorded in the ledger."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from shared.errors import DigitqError, Expired, Lost, NotFound, SettingsError, S
 from shared.prediction import Prediction
 from verify.ledger import Entry, Ledger
 
-#: Users at a time, and how many visits may be under way or waiting for a user.
-USERS, MOST_VISITS = 64, 256
-#: What a visitor does with an accepted picture, and how often of a hundred.
+#: Concurrent users, and the maximum number of sessions that run or wait for a user.
+USERS, MOST_SESSIONS = 64, 256
+#: What a session does with an accepted picture, in percent.
 ACTS = {"follow": 66, "leave": 10, "cancel": 16, "forget": 8}
-#: Of a hundred visits, how many hand in a damaged picture, or the same one twice under one key.
+#: Percentage of sessions that upload a damaged picture, and that upload twice under one key.
 DAMAGED, TWICE = 3, 12
-#: Seconds between a picture's acceptance and taking it back: while it waits, while it runs, when it has ended.
+#: Seconds between accepting and cancelling a picture: while it is queued, runs, or has finished.
 SECOND_THOUGHTS = (0.0, 0.0, 0.003, 0.02, 0.2)
-#: Seconds between two attempts at what was answered 503.
+#: Seconds between two attempts after a 503.
 RETRY_SECONDS = 0.2
 
 T = TypeVar("T")
 
 
 class GivenUp(Exception):
-    """The run is over, and there was still no answer."""
+    """The run ended before there was a response."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An upload, and the digit in it or the code of the error that it deserves."""
+    """An upload, and its digit or expected error code."""
 
     data: bytes
     expected: int | str
 
 
 def pictures() -> list[Picture]:
-    """The recorded digits of the model in service, as they were read when it was made, and some that are damaged."""
+    """Returns the golden digits of the model in service with their recorded results, and damaged copies."""
     try:
         import numpy as np
         from PIL import Image
@@ -62,8 +62,8 @@ def pictures() -> list[Picture]:
 
 
 @dataclass(frozen=True)
-class Visit:
-    """One user's plan."""
+class Session:
+    """The plan of one client."""
 
     picture: Picture
     key: str
@@ -73,28 +73,28 @@ class Visit:
 
 
 class Workload:
-    """Visits at `rate` a second until stopped; the plans follow from the dice alone."""
+    """Starts `rate` sessions a second until stopped; the plans depend on `dice` alone."""
 
     def __init__(self, client: Client, ledger: Ledger, pictures: Sequence[Picture], rate: float, dice: random.Random):
         self._client, self._ledger, self._rate, self._dice = client, ledger, rate, dice
         self._good = [one for one in pictures if isinstance(one.expected, int)]
         self._damaged = [one for one in pictures if isinstance(one.expected, str)]
         self._pool = ThreadPoolExecutor(USERS, "user")
-        self._room = threading.BoundedSemaphore(MOST_VISITS)
+        self._room = threading.BoundedSemaphore(MOST_SESSIONS)
         self._stop, self._over = threading.Event(), threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="ticker", daemon=True)
 
     def start(self) -> None:
-        """The first visitors come."""
+        """Starts the first session."""
         self._ticker.start()
 
     def stop(self) -> None:
-        """No new visitors; those who are there go on."""
+        """Starts no new sessions; the running ones go on."""
         self._stop.set()
         self._ticker.join()
 
     def close(self) -> None:
-        """Everybody leaves now."""
+        """Ends all sessions."""
         self._stop.set()
         self._over.set()
         self._pool.shutdown(cancel_futures=True)
@@ -102,55 +102,55 @@ class Workload:
     def _tick(self) -> None:
         at = time.monotonic()
         while not self._stop.wait(max(0.0, at - time.monotonic())):
-            at = max(at + 1 / self._rate, time.monotonic() - 1)  # what an outage kept away does not come all at once
+            at = max(at + 1 / self._rate, time.monotonic() - 1)  # no burst after an outage
             twice = self._dice.randrange(100) < TWICE
-            visit = self._plan(twice)
+            session = self._plan(twice)
             for _ in range(1 + twice):
                 if self._room.acquire(blocking=False):
-                    self._pool.submit(self._visit, visit)
+                    self._pool.submit(self._run, session)
 
-    def _plan(self, twice: bool) -> Visit:
+    def _plan(self, twice: bool) -> Session:
         dice = self._dice
         kind = self._damaged if dice.randrange(100) < DAMAGED else self._good
         act = dice.choices([*ACTS], [*ACTS.values()])[0]
-        return Visit(
+        return Session(
             dice.choice(kind),
             f"verify-{dice.getrandbits(64):x}",
             dice.choices(["normal", "high", "low"], [8, 1, 1])[0],
-            "follow" if twice else act,  # a key is free again once its prediction is forgotten
+            "follow" if twice else act,  # a key is free again once its prediction is deleted
             dice.choice(SECOND_THOUGHTS),
         )
 
-    # ------------------------------------------------------------------ one visit
+    # ------------------------------------------------------------------ one session
 
-    def _visit(self, visit: Visit) -> None:
+    def _run(self, session: Session) -> None:
         try:
             with contextlib.suppress(GivenUp):
-                entry = self._submit(visit)
-                if visit.act == "cancel":
-                    time.sleep(visit.second_thought)
+                entry = self._submit(session)
+                if session.act == "cancel":
+                    time.sleep(session.second_thought)
                     entry.taken_back_at = time.time()
                     self._delete(entry, "cancel")
-                if visit.act != "leave":
+                if session.act != "leave":
                     self.follow(entry)
-                if visit.act == "forget" and entry.end:
+                if session.act == "forget" and entry.end:
                     entry.forgotten_at = time.time()
                     self._delete(entry, "forget")
                     entry.forgotten_at = time.time()
         except Exception as error:
-            self._ledger.surprise(visit.key, error)
+            self._ledger.surprise(session.key, error)
         finally:
             self._room.release()
 
-    def _submit(self, visit: Visit) -> Entry:
+    def _submit(self, session: Session) -> Entry:
         tried_at = time.time()
 
         def once() -> Prediction:
-            return self._client.submit(visit.picture.data, priority=visit.priority, idempotency_key=visit.key)
+            return self._client.submit(session.picture.data, priority=session.priority, idempotency_key=session.key)
 
         prediction = self._stubbornly(once)
-        followed = visit.act != "leave"
-        return self._ledger.accept(prediction.id, visit.key, visit.picture.expected, tried_at, followed)
+        followed = session.act != "leave"
+        return self._ledger.accept(prediction.id, session.key, session.picture.expected, tried_at, followed)
 
     def _delete(self, entry: Entry, why: str) -> None:
         try:
@@ -162,19 +162,19 @@ class Workload:
             self._ledger.count(f"{why}_{error.status}")
 
     def follow(self, entry: Entry) -> None:
-        """Waits for the end."""
+        """Waits until the prediction has finished."""
         while not entry.settled:
             self.look(entry, wait=5)
 
     def look(self, entry: Entry, wait: float = 0) -> None:
-        """Reads the prediction, for the ledger."""
+        """Reads the prediction and records it."""
         try:
             self._ledger.saw(entry, self._stubbornly(lambda: self._client.get(entry.id, wait)))
         except (NotFound, Lost, Expired) as error:
             self._ledger.missed(entry, error.code)
 
     def _stubbornly(self, call: Callable[[], T]) -> T:
-        """What a well-made client does about 503 and 429: the same again, a little later."""
+        """Retries a call after 503 and 429, as a well-behaved client does."""
         while not self._over.is_set():
             try:
                 return call()

@@ -1,1 +1,1 @@
-"""Workers that are broken on purpose, so that `verify` can be seen to notice. No part of the product."""
+"""Processes with planted bugs, which `verify` must find. Not part of the product."""

@@ -1,6 +1,6 @@
-"""Broken on purpose: the real web process, but it never pings its subscription.
+"""Planted bug: the web process never pings its subscription.
 
-A connection that is open and dead then looks to it as one on which nothing happens.
+It cannot tell a dead connection from an idle one.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from shared.settings import Settings
 
 
 def never(self: Liveness) -> bool:
-    """No PING is due."""
+    """Returns that no PING is due."""
     return False
 
 
-# Not in `main`: the server's processes import this module, and run nothing of it.
+# Not in `main`: the server's processes import this module without running it.
 Liveness.ping_is_due = never  # type: ignore[method-assign]
 
 
 def main() -> None:
-    """Serves as `digitq web` does."""
+    """Runs `digitq web`."""
     from producer.serving.server import serve
 
     serve(Settings.from_env())

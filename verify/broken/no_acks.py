@@ -1,6 +1,6 @@
-"""Broken on purpose: the real web process, but it accepts pictures without waiting for the replicas to have them.
+"""Planted bug: the web process accepts pictures without waiting for replicas.
 
-It does not follow the primary either: without that little would be lost, as it lets go before a demotion.
+It does not follow the primary either: otherwise it would disconnect before a demotion and lose little.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from shared.settings import Settings
 
 
 def forgetful(client: redis.Redis, write: Callable[[Any], Any], wanted: int) -> Any:
-    """What `shared.connections.acks.acknowledged` answers, at once."""
+    """Returns what `shared.connections.acks.acknowledged` returns, without waiting."""
     with client.pipeline(transaction=False) as pipeline:
         write(pipeline)
         return pipeline.execute()[0]
 
 
-# Not in `main`: the server's processes import this module, and run nothing of it.
+# Not in `main`: the server's processes import this module without running it.
 vars(store)["acknowledged"] = forgetful
 Follower.drop = lambda self: None  # type: ignore[method-assign]
 
 
 def main() -> None:
-    """Serves as `digitq web` does."""
+    """Runs `digitq web`."""
     from producer.serving.server import serve
 
     serve(Settings.from_env())

@@ -1,4 +1,4 @@
-"""Broken on purpose: the real worker, but it writes its results also after its lease has run out."""
+"""Planted bug: the worker writes its results even after its lease has expired."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _source = redis_scripts.source
 
 
 def without_fence(name: str) -> str:
-    """The script, and finish.lua without its question whether the lease is still valid."""
+    """Returns the script; finish.lua without its check of the lease."""
     text = _source(name)
     if name == "finish":
         text, broken = FENCE.subn("if true then", text)
@@ -23,7 +23,7 @@ def without_fence(name: str) -> str:
 
 
 def main() -> None:
-    """Serves as `digitq worker` does."""
+    """Runs `digitq worker`."""
     from worker.service import serve
 
     redis_scripts.source = without_fence  # type: ignore[assignment]

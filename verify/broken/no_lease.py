@@ -1,4 +1,4 @@
-"""Broken on purpose: pops pictures as a plain loop over LPOP does. What it has in its hands when it dies is gone."""
+"""Planted bug: pops pictures with a plain LPOP loop. Pictures are lost when it dies."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from shared.settings import Settings
 from shared.store import Store, connect
 from worker.service import classifier
 
-#: Seconds that a batch takes at least, as with a larger model.
+#: Minimum seconds of a batch, as with a larger model.
 WORK_SECONDS = 0.1
 
 
 def serve(store: Store, name: str) -> None:
-    """One batch, without any lease on it."""
+    """Runs a batch without a lease."""
     store.renew(name, [])
     ids = [id.decode() for queue in keys.QUEUES for id in store.client.lpop(keys.queue(queue), 64) or []]  # type: ignore[union-attr]
     time.sleep(WORK_SECONDS if ids else 0.01)
@@ -33,7 +33,7 @@ def serve(store: Store, name: str) -> None:
 
 
 def end(store: Store, id: str, result: Outcome | Exception) -> None:
-    """Writes our side of the record and RQ's, one after the other, without asking whether somebody else has."""
+    """Writes our part of the record, then RQ's, without a fence."""
     store.start_alone(id)
     store.client.hset(keys.job(id), "status", "started")
     if isinstance(result, Outcome):
@@ -49,7 +49,7 @@ def end(store: Store, id: str, result: Outcome | Exception) -> None:
 
 
 def main() -> None:
-    """Serves until killed."""
+    """Runs until killed."""
     settings = Settings.from_env()
     store = Store(connect(settings.redis_url, timeout=5), settings)
     classifier()

@@ -1,4 +1,4 @@
-"""Broken on purpose: the real worker, but its turn to recover is a plain write, which a full Redis refuses."""
+"""Planted bug: the worker takes its recovery turn with a plain write, which a full Redis refuses."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from shared.store import Store
 
 
 def plain_turn(self: Store, worker: str) -> bool:
-    """True for one worker at a time, for three seconds."""
+    """Returns True for one worker at a time, for three seconds."""
     with redis_errors():
         return bool(self.client.set("digitq:recovery", worker, nx=True, ex=3))
 
 
 def main() -> None:
-    """Serves as `digitq worker` does."""
+    """Runs `digitq worker`."""
     from worker.service import serve
 
     Store.recovery_turn = plain_turn  # type: ignore[method-assign]
