@@ -1,4 +1,4 @@
-"""The worker without a web process: what it drains, what waiting pictures cost in Redis, how soon it starts."""
+"""Measures a worker without a web process: throughput, memory of queued pictures in Redis, start-up time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shared.store import connect
 
 
 def alone(folder: Path, plan: Plan) -> dict[str, Any]:
-    """All that this file measures, by name."""
+    """Returns all measurements of this module by name."""
     small, large = plan.backlogs
     with embedded(folder) as url:
         drains = [drain(url, count) for count in (small, large, small)]
@@ -29,21 +29,21 @@ def alone(folder: Path, plan: Plan) -> dict[str, Any]:
     return {
         "drains": drains,
         "rate_large_to_small": rates[1] / statistics.mean(rates[::2]),
-        # The difference of a long and a short run: starting up costs both the same.
+        # The difference of a long and a short run cancels the start-up.
         "worker_cpu_us": 1e6 * (drains[1]["worker_cpu_s"] - few) / (large - small),
         "noop": noop(plan),
     }
 
 
 def drain(url: str, count: int) -> dict[str, float]:
-    """Queues `count` pictures through `Queue.submit_many` and has one new worker read them all.
+    """Queues `count` pictures with `Queue.submit_many` and runs one new worker until all are finished.
 
-    The rate is the worker's, from its first claim to its last result by Redis's clock.
+    The rate is from the first claim to the last result, by Redis's clock.
     """
     with connect(url, timeout=60) as redis:
         redis.flushall()
         queue, images = Queue(settings=Settings(redis_url=url)), pngs(count)
-        queue.cancel(queue.submit(images[0]).id)  # Redis learns the scripts, which are no picture's cost
+        queue.cancel(queue.submit(images[0]).id)  # load the scripts into Redis first
         empty, start = _info(redis, "used_memory"), time.perf_counter()
         predictions = queue.submit_many(images)
         submit, used = time.perf_counter() - start, _info(redis, "used_memory") - empty
@@ -65,7 +65,7 @@ def drain(url: str, count: int) -> dict[str, float]:
 
 
 def _burst(url: str) -> tuple[float, float]:
-    """Runs one worker until the queues are empty: when it was started (Unix s), and its CPU seconds."""
+    """Runs one worker until the queues are empty. Returns when it started (Unix s), and its CPU seconds."""
     env = {key: value for key, value in child_environment(REDIS_URL=url).items() if not key.startswith("DIGITQ_")}
     env["DIGITQ_LOG_LEVEL"] = "WARNING"
     before, spawned = os.times(), time.time()
@@ -79,12 +79,12 @@ def _info(redis: Any, field: str) -> float:
 
 
 def redis_cpu(redis: Any) -> float:
-    """Seconds of CPU that the server has taken so far."""
+    """Returns the CPU seconds of the server so far."""
     return _info(redis, "used_cpu_user") + _info(redis, "used_cpu_sys")
 
 
 def noop(plan: Plan) -> dict[str, Any]:
-    """`benchmarks.worker_throughput` in a process of its own: it installs a worker's signal handlers."""
+    """Runs `benchmarks.worker_throughput` in its own process, because it installs signal handlers."""
     words = [str(plan.noop_jobs), str(plan.noop_rounds)]
     command = [sys.executable, "-m", "benchmarks.worker_throughput", *words]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)

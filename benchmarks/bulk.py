@@ -1,4 +1,4 @@
-"""Many digits in one upload, and what a single upload notices of them. Against the contract's POST /v1/batches."""
+"""Measures one batch upload of many digits, and its effect on single uploads."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from benchmarks.picture import idx
 from benchmarks.plan import Plan
 from benchmarks.rounds import measure
 
-#: Longest wait for a bulk upload to end, seconds.
+#: Timeout of a batch in seconds.
 PATIENCE_SECONDS = 120
 
 
 class NoBulk(Exception):
-    """The server has no bulk path; the text says what it answered."""
+    """The server does not accept batches; the text has its response."""
 
 
 def bulk(server: Server, plan: Plan) -> dict[str, Any]:
-    """Upload to last result of many digits; then p99 of single uploads, idle and beside more digits still."""
+    """Measures the time from upload to last result; then p99 of single uploads, when idle and beside a batch."""
     many, more = plan.bulk
     start = time.perf_counter()
     id = post(server, many)
@@ -32,7 +32,7 @@ def bulk(server: Server, plan: Plan) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     idle = measure(server, plan.seconds, clients=1, warm=plan.warm)
     id = post(server, more)
-    # No `settle` here: the load beside it is the point.
+    # No `settle`: the concurrent load is intended.
     busy = measure(Unsettled(server.name, server.url, server.pid), plan.seconds, clients=1, warm=plan.warm)
     return {
         "digits": many,
@@ -41,20 +41,20 @@ def bulk(server: Server, plan: Plan) -> dict[str, Any]:
         "idle_p99_ms": idle["ms"]["p99"],
         "busy_p99_ms": busy["ms"]["p99"],
         "busy_errors": busy["errors"],
-        # False: the batch was over before the single uploads were, and the ratio is too good.
+        # False: the batch finished before the single uploads, so the ratio is too good.
         "busy_throughout": not ended(look(server, id)),
     }
 
 
 class Unsettled(Server):
-    """A server that is not waited for."""
+    """A server whose `settle` returns at once."""
 
     def settle(self, seconds: float = 0) -> None:
-        """At once."""
+        """Returns at once."""
 
 
 def post(server: Server, count: int) -> str:
-    """Uploads `count` digits as one IDX file; the batch's id. Raises NoBulk."""
+    """Uploads `count` digits as one IDX file and returns the batch's id. Raises NoBulk."""
     headers = {"Content-Type": "application/octet-stream", **dict(one.split(": ", 1) for one in server.headers)}
     request = urllib.request.Request(f"{server.url}/v1/batches", idx(count), headers)
     try:
@@ -67,7 +67,7 @@ def post(server: Server, count: int) -> str:
 
 
 def look(server: Server, id: str, wait: int = 0) -> dict[str, Any]:
-    """The batch as it stands, or within `wait` seconds as it has ended."""
+    """Returns the batch, after waiting up to `wait` seconds for its end."""
     with urllib.request.urlopen(f"{server.url}/v1/batches/{id}?wait={wait}", timeout=60) as response:
         return cast("dict[str, Any]", json.load(response))
 

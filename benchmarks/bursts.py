@@ -1,4 +1,4 @@
-"""Bursts of arrivals, and how many workers they need: a simulation, so that a fleet can be sized before it exists.
+"""Simulates bursts of arrivals, to size a fleet of workers in advance.
 
     python -m benchmarks.bursts --rate 200 --burst 3000 --every 600 --lasts 30 --per-worker 2000
 
@@ -23,7 +23,7 @@ STEP = 0.1
 
 @dataclass(frozen=True)
 class Traffic:
-    """Arrivals: pictures/s usually, in a burst, seconds from burst to burst, and of a burst."""
+    """Arrivals: usual rate and rate in a burst (pictures/s), period and duration of bursts (s)."""
 
     rate: float
     burst: float
@@ -36,14 +36,14 @@ class Traffic:
 
 @dataclass
 class Keda:
-    """As the ScaledObject says; called with the time and the backlog, answers how many workers are ready."""
+    """The scaling of the ScaledObject: returns the number of ready workers for a time and a backlog."""
 
     least: int = 1
     most: int = 20
     target: float = 1000
     load_seconds: float = 10
     ready: int = 1
-    #: When a worker that was asked for is ready.
+    #: When a requested worker is ready.
     coming: list[float] = field(default_factory=list)
     wanted: deque[tuple[float, int]] = field(default_factory=deque)
     up: float = -math.inf
@@ -103,8 +103,8 @@ def simulate(
 def _steps(
     traffic: Traffic, fleet: Callable[[float, float], int], per_worker: float, seconds: float, dice: random.Random
 ) -> Iterator[tuple[list[tuple[float, int]], int, int]]:
-    """For each step: how long those who left had waited, how many wait, workers."""
-    queue: deque[list[float]] = deque()  # when they came, how many are left of them
+    """Yields for each step: waiting times of finished pictures, queue length, workers."""
+    queue: deque[list[float]] = deque()  # time of arrival, number left
     backlog, spare = 0, 0.0
     for step in range(int(seconds / STEP)):
         second = step * STEP
@@ -139,7 +139,7 @@ def _share(waits: list[tuple[float, int]], wanted: float) -> float:
 @click.option("--lasts", default=30.0, show_default=True)
 @click.option("--per-worker", default=2000.0, show_default=True, help="Pictures a second that one worker reads")
 def main(rate: float, burst: float, every: float, lasts: float, per_worker: float) -> None:
-    """Print a table of fleets: how long pictures wait, and what it takes."""
+    """Print waiting times and worker hours of several fleets."""
     traffic, seconds = Traffic(rate, burst, every, lasts), 6 * every
     peak = math.ceil(burst / per_worker)
     fixed = {f"{n} fixed": (lambda *_, n=n: n) for n in range(1, peak + 2)}

@@ -1,4 +1,4 @@
-"""The command `digitq bench`: starts what it measures, or measures what runs; stops what it has started."""
+"""The command `digitq bench`: starts the servers to compare, or measures a running one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Report = dict[str, Any]
 
 
 def say(text: str) -> None:
-    """Progress, for people."""
+    """Prints progress."""
     click.echo(text, err=True)
 
 
@@ -46,7 +46,7 @@ def bench(
     url: str | None, header: tuple[str, ...], only: tuple[str, ...], repetitions: int | None, quick: bool,
     file: Path | None, out: Path | None,
 ) -> None:  # fmt: skip
-    """Measure digitq side by side with what a user could pick instead; some nine minutes, on a quiet machine.
+    """Compare digitq with its alternatives, side by side; about nine minutes on a quiet machine.
 
     \b
     digitq bench --out var/bench/report
@@ -68,7 +68,7 @@ def bench(
 
 
 def deployed(url: str, header: Sequence[str], plan: Plan) -> Report:
-    """Closed and open loop of a server that is not ours."""
+    """Measures closed and open loop of a running server."""
     server = Server("url", url.rstrip("/"), headers=tuple(header))
     first = measure(server, plan.seconds, clients=4)
     if not first["answered"]:
@@ -78,7 +78,7 @@ def deployed(url: str, header: Sequence[str], plan: Plan) -> Report:
 
 
 def side_by_side(names: Sequence[str], plan: Plan) -> Report:
-    """Everything, all servers up at once; those that cannot run are skipped with their reason."""
+    """Measures all servers, started together; those that cannot run are skipped with a reason."""
     found: Report = {**_head(plan), "closed": [], "open": []}
     base = ROOT / "var" / "bench"
     base.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The one client for every server, a process of its own: closed or open loop, every answer checked.
+"""The load generator, run in its own process for every server: closed or open loop, every response checked.
 
     python -m benchmarks.client < load.json      (a Load as JSON on stdin; its Result as JSON on stdout)
 
@@ -28,15 +28,15 @@ from benchmarks.tally import Tally
 
 #: Of the open loop; digitq lets 124 requests wait in one web process.
 MAX_CONNECTIONS = 100
-#: How long after the last arrival an answer is waited for; what then lacks one is an error of at least that latency.
+#: Seconds to wait for responses after the last arrival; a missing one is an error of at least that latency.
 DRAIN_SECONDS = 5.0
-#: Pause before asking again where a server says "not yet" (202), and after an error.
+#: Pause in seconds between polls (202), and after an error.
 AGAIN_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
 class Load:
-    """What to send. `rate` in pictures/s makes it an open loop; the first `warm` of the `seconds` do not count."""
+    """A load. `rate` (pictures/s) makes it an open loop; the first `warm` seconds do not count."""
 
     url: str
     body: str
@@ -97,7 +97,7 @@ class Client:
             connection.close()
 
     async def _one(self, intended: float) -> bool:
-        """One picture, once a connection is free; if it is given up, it counts with its age."""
+        """Sends a picture once a connection is free; if it times out, it counts with its age."""
         try:
             async with self._free:
                 return await self._picture(intended)
@@ -106,7 +106,7 @@ class Client:
             raise
 
     async def _picture(self, intended: float) -> bool:
-        """One picture to its digit; False, counted by kind, where that fails."""
+        """Sends a picture and checks its digit; counts failures by kind and returns False."""
         connection, path = None, ""
         try:
             connection = self._idle.pop() if self._idle else await self._connect()
@@ -141,7 +141,7 @@ class Client:
 
 
 def arrivals(start: float, end: float, rate: float, seed: int) -> Iterator[float]:
-    """Poisson arrivals, `rate` a second, from `start` to `end`: the same for everybody under one seed."""
+    """Returns Poisson arrivals, `rate` a second, from `start` to `end`; the same for equal seeds."""
     chance = random.Random(seed)
     at = start + chance.expovariate(rate)
     while at < end:
@@ -150,7 +150,7 @@ def arrivals(start: float, end: float, rate: float, seed: int) -> Iterator[float
 
 
 def run(load: Load) -> dict[str, Any]:
-    """Sends the load in this process. `select` sleeps to the microsecond; asyncio's usual epoll to the millisecond."""
+    """Sends the load in this process. Uses `select`, whose timeouts are exact to the microsecond, unlike epoll's."""
     loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
     try:
         return loop.run_until_complete(Client(load).run())

@@ -1,4 +1,4 @@
-"""Containers with a slice of a core each, and what they have taken of it, for `benchmarks.scaling`. Linux only."""
+"""Containers with a CPU limit, and their CPU time, for `benchmarks.scaling`. Linux only."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ class Container:
 
     @classmethod
     def run(cls, *words: str) -> Container:
-        """Options, image and command as `docker run` takes them. No health checks: they would take of the slice."""
+        """Runs a container, with arguments as for `docker run`. No health checks, which would use its CPU."""
         id = docker("run", "-d", "--init", "--no-healthcheck", *words)
         return cls(id, *_usage(int(docker("inspect", "-f", "{{.State.Pid}}", id))))
 
     def limit(self, cores: float) -> None:
-        """From now on so much of a core: CPU time in periods of 100 ms, as every orchestrator does it."""
+        """Limits the CPU to `cores`, in periods of 100 ms as orchestrators do."""
         docker("update", "--cpus", f"{cores:.3f}", self.id)
 
     def port(self, inside: int) -> int:
         return int(docker("port", self.id, str(inside)).split(":")[-1].split()[0])
 
     def cpu_s(self) -> float:
-        """CPU seconds of all its processes so far."""
+        """Returns the CPU seconds of all its processes."""
         return int(self.usage.read_text().removeprefix("usage_usec").split()[0]) * self.unit
 
     def remove(self) -> None:

@@ -1,4 +1,4 @@
-"""The servers that are measured, each started whole with a Redis of its own, and looked at from outside."""
+"""The servers to compare, each started with its own Redis and observed from outside."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ TITLES = {
     "inline": "Flask inline, 2 processes",
     "url": "the server at --url",
 }
-#: Longest wait for the first right answer, seconds.
+#: Timeout of the first correct response in seconds.
 START_SECONDS = 120
-#: A server that has less to do than this share of a core has finished what an earlier load left behind.
+#: Below this share of a core a server has finished the previous load.
 IDLE_SHARE = 0.1
 
 
 class Broken(DigitqError):
-    """A server gives no right answer; the text says why."""
+    """A server gives no correct response; the text says why."""
 
     code, title, status = "no_answer", "Nothing to measure", 503
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running contender: where it answers, and the process above all of its own (0: not ours)."""
+    """A running server: its URL and its root process (0: not started here)."""
 
     name: str
     url: str
@@ -52,7 +52,7 @@ class Server:
     headers: tuple[str, ...] = ()
 
     def cpu(self) -> dict[str, float]:
-        """Seconds of CPU so far by group; empty where they cannot be seen."""
+        """Returns CPU seconds by process group; empty if unknown."""
         found = processes.groups(self.pid) if self.pid else {}
         return {name: processes.cpu_seconds(pids) for name, pids in found.items()}
 
@@ -63,7 +63,7 @@ class Server:
         return {name: sum(mb) / (len(mb) if name == "worker" else 1) for name, mb in sums.items() if mb}
 
     def settle(self, seconds: float = 20) -> None:
-        """Waits until what an earlier load left behind is done."""
+        """Waits until the previous load is finished."""
         end = time.monotonic() + seconds
         while self.pid and time.monotonic() < end:
             before = sum(self.cpu().values())
@@ -73,14 +73,14 @@ class Server:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
+    """Returns a free local port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def missing(name: str) -> str:
-    """Why a contender cannot run here; empty if it can."""
+    """Returns why a server cannot run here; empty if it can."""
     if name in ("celery", "dramatiq") and not (PACKAGES / name).is_dir():
         return (
             f"{name} is not installed: `make bench` does it, or `.venv/bin/python -m pip install"
@@ -91,16 +91,16 @@ def missing(name: str) -> str:
 
 @contextmanager
 def start(name: str, folder: Path) -> Iterator[Server]:
-    """Starts a contender with its data in `folder` and stops it, and all that it started, whatever happens.
+    """Starts a server with its data in `folder`, and stops it with all its processes at the end.
 
-    Raises Broken if it gives no right answer within two minutes.
+    Raises Broken if it gives no correct response within two minutes.
     """
     port = free_port()
     folder.mkdir()
     env = {key: value for key, value in os.environ.items() if not key.startswith("DIGITQ_") and key != "REDIS_URL"}
     command = [sys.executable, "-m", "benchmarks.servers", name, str(port), str(folder)]
     with (folder / "log").open("wb") as log:
-        # A session of its own: Ctrl-C reaches us alone, and we stop it in order.
+        # Its own session: Ctrl-C reaches only this process, which stops it gracefully.
         process = subprocess.Popen(
             command, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
         )

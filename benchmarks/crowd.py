@@ -1,4 +1,4 @@
-"""Clients that come as they like, send one picture each, and stay to its end if it is accepted."""
+"""Independent clients that each send one picture, and wait for its result if it is accepted."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from benchmarks.client import arrivals
 from benchmarks.http1 import Connection, Reply, request
 from benchmarks.tally import percentiles
 
-#: After the last picture everybody waits at most so long for an end.
+#: Seconds to wait for results after the last picture.
 PATIENCE_SECONDS = 60.0
 
 
 @dataclass
 class Books:
-    """What was sent, and what became of it."""
+    """The uploads and their results."""
 
     answers: Counter[str] = field(default_factory=Counter)
-    #: What those who were refused were told to wait, seconds; 0 where nothing was said.
+    #: `Retry-After` of the refused, in seconds; 0 if missing.
     told: list[int] = field(default_factory=list)
-    #: Seconds to the 202 or the refusal, and from the meant sending to the end.
+    #: Seconds until the 202 or the refusal, and from the intended start to the result.
     answered: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
     states: Counter[str] = field(default_factory=Counter)
 
     def result(self) -> dict[str, Any]:
-        """The figures; times in ms, and `told` in seconds."""
+        """Returns the figures; times in ms, `told` in seconds."""
         accepted = self.answers["202"]
         return {
             "sent": sum(self.answers.values()), "answers": dict(self.answers), "states": dict(self.states),
@@ -54,7 +54,7 @@ class Crowd:
         self.books = Books()
 
     async def come(self, rate: float, seconds: float) -> None:
-        """So many a second, and waits until all have their end."""
+        """Starts `rate` clients a second, and waits until all have finished."""
         start, tasks = time.time(), []
         for meant in arrivals(start, start + seconds, rate, seed=1):
             if (ahead := meant - time.time()) > 0:
@@ -79,7 +79,7 @@ class Crowd:
             self.books.told.append(int(json.loads(reply.body).get("retry_after_seconds") or 0))
 
     async def _follow(self, path: str, meant: float) -> None:
-        """To the end, by waiting requests where the server has room for them, else by asking again."""
+        """Waits for the result, by long polls where possible, else by polling."""
         look = request("GET", self._host, f"{path}?wait=10")
         while True:
             try:
@@ -91,7 +91,7 @@ class Crowd:
                 self.books.states[answer["state"]] += 1
                 self.books.ended.append(datetime.fromisoformat(answer["finished_at"]).timestamp() - meant)
                 return
-            if reply.status not in (200, 503):  # it is not there: lost
+            if reply.status not in (200, 503):  # missing: lost
                 return
             await asyncio.sleep(0.25)
 
@@ -102,7 +102,7 @@ class Crowd:
         return reply
 
     async def _connection(self) -> Connection:
-        """One that the server has not closed meanwhile: it does so after half a minute."""
+        """Returns a connection that the server has not closed; it closes idle ones after half a minute."""
         while self._idle:
             if (connection := self._idle.pop()).is_open:
                 return connection

@@ -1,4 +1,4 @@
-"""What a change of the primary costs: accepted, lost, the longest time without an answer, who follows how soon.
+"""Measures failovers: accepted and lost pictures, the longest time without acceptance, reconnection times.
 
     python -m benchmarks.failover --times 10
 
@@ -32,18 +32,18 @@ from verify.sentinels import Sentinels, Server, wait_until
 from verify.stack import Stack, running
 
 CLIENTS = 4
-#: Seconds between two pictures of a client, and before it tries again what was refused.
+#: Seconds between two pictures of a client, and before a retry.
 PAUSE_SECONDS, AGAIN_SECONDS = 0.02, 0.05
 #: Seconds of load before and after each change.
 LOAD_SECONDS = 1.0
-#: How long anything may take.
+#: Timeout in seconds.
 LONGEST_SECONDS = 60
 PATIENT = Retry(attempts=1000, longest=1.0, seconds=120.0)
 
 
 @dataclass
 class Row:
-    """Seconds, but for the counts."""
+    """The figures of one combination; times in seconds."""
 
     kind: str
     replicas: int
@@ -51,20 +51,20 @@ class Row:
     times: int = 0
     accepted: int = 0
     lost: int = 0
-    #: From the last picture that a client had accepted to its next one, where something was refused in between.
+    #: From the last accepted picture of a client to its next one, if a refusal lies in between.
     longest_503: float = 0.0
     median_503: float = 0.0
-    #: Answers that were neither 202 nor 503.
+    #: Responses other than 202 and 503.
     other_errors: int = 0
-    #: From the death or the order until all sentinels name the new primary.
+    #: From the kill or the request until all sentinels agree on the new primary.
     sentinels: float = 0.0
-    #: From then until the worker without work waits there, and the web process hears there of ends.
+    #: From then until the idle worker and the web process's subscription are connected to it.
     worker_follows: float = 0.0
     web_follows: float = 0.0
 
 
 class Clients:
-    """Hand in pictures until the end of the `with`."""
+    """Clients that upload pictures until the end of the `with`."""
 
     def __init__(self, url: str) -> None:
         self.accepted: list[str] = []
@@ -102,13 +102,13 @@ class Clients:
         client.close()
 
     def goes_on(self, pictures: int) -> None:
-        """Returns when so many more are accepted."""
+        """Waits until `more` further pictures are accepted."""
         goal = len(self.accepted) + pictures
         wait_until(lambda: len(self.accepted) >= goal, LONGEST_SECONDS)
 
 
 def change(watched: Sentinels, kind: str) -> tuple[float, list[Server]]:
-    """Has another lead. Returns the seconds until all sentinels say so, and whom to start again."""
+    """Changes the primary. Returns the seconds until all sentinels agree, and the server to restart."""
     if kind == "kill":
         dead, seconds = watched.kill()
         return seconds, [dead]
@@ -116,7 +116,7 @@ def change(watched: Sentinels, kind: str) -> tuple[float, list[Server]]:
 
 
 def measure(stack: Stack, row: Row, times: int) -> None:
-    """Fills the row in."""
+    """Measures a row."""
     watched, outages = stack.sentinels, []
     accepted: list[str] = []
     for _ in range(times):
@@ -125,7 +125,7 @@ def measure(stack: Stack, row: Row, times: int) -> None:
             clients.goes_on(100)
             seconds, dead = change(watched, row.kind)
             if row.replicas == 1 and row.acks:
-                start(dead)  # there is nobody to acknowledge anything before it is back
+                start(dead)  # no replica can acknowledge before it is back
                 dead = []
             clients.goes_on(100)
             time.sleep(LOAD_SECONDS)
@@ -162,7 +162,7 @@ def start(servers: Sequence[Server]) -> None:
 
 
 def lost(stack: Stack, ids: Sequence[str]) -> int:
-    """How many of those that were accepted are answered 410 `lost`, or do not end."""
+    """Counts accepted pictures that answer 410 `lost` or do not finish."""
     found = 0
     client = Client(stack.url, retry=PATIENT)
     for id in ids:
@@ -175,7 +175,7 @@ def lost(stack: Stack, ids: Sequence[str]) -> int:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """For people, as Markdown."""
+    """Returns the rows as a Markdown table."""
     heads = ("change", "replicas", "acks", "times", "accepted", "lost", "longest 503 (s)", "median 503 (s)",
              "sentinels agree (s)", "worker follows (s)", "web follows (s)")  # fmt: skip
     lines = [heads, ["---"] * len(heads)]
@@ -187,7 +187,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def plan(kinds: Sequence[str], replicas: Sequence[str], acks: Sequence[str]) -> Iterator[Row]:
-    """A row for each combination that can accept anything."""
+    """Returns a row for each combination in which uploads can be accepted."""
     for kind in kinds:
         for count in map(int, replicas):
             yield from (Row(kind, count, wanted) for wanted in map(int, acks) if wanted <= count)

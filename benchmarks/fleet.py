@@ -1,4 +1,4 @@
-"""Redis in a container, and workers beside it whose number and slice of a core are ours to say."""
+"""Redis in a container, and a variable number of CPU-limited workers."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from shared import keys
 from shared.settings import Settings
 from shared.standalone.home import ROOT
 
-#: From the resuming of the queue to the window: a worker looks once a second whether it is suspended.
+#: Seconds from resuming the queue to the window: workers check once a second whether they are suspended.
 WARM_SECONDS = 2.0
 
 
 def redis_command() -> list[str]:
-    """Image and command as docker-compose.yml runs them, with memory enough."""
+    """Returns image and command of docker-compose.yml, with enough memory."""
     service = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["redis"]
     return [service["image"], *("4gb" if word.startswith("$") else word for word in service["command"])]
 
 
 class Fleet:
-    """Redis, and workers that share its network; all gone with the stack."""
+    """Redis, and workers that share its network; removed with the stack."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
@@ -45,11 +45,11 @@ class Fleet:
         return container
 
     def beside(self, image: str) -> Container:
-        """A container on Redis's network."""
+        """Runs a container in Redis's network."""
         return self._run("--network", f"container:{self.server.id}", "-e", "DIGITQ_LOG_LEVEL=WARNING", image)
 
     def grow(self, workers: int, cores: float) -> None:
-        """So many workers, ready and then limited; none comes back."""
+        """Starts workers until there are `count`, then limits their CPU. Workers are never removed."""
         while len(self.workers) < workers:
             self.workers.append(self.beside("digitq-worker"))
         for worker in self.workers[workers:]:
@@ -61,13 +61,13 @@ class Fleet:
             worker.limit(cores)
 
     def fill(self, backlog: int) -> None:
-        """Until so many wait."""
+        """Queues pictures until `count` are waiting."""
         missing = backlog - self.redis.llen("rq:queue:digitq")
         if missing > 0:
             self.queue.submit_many(pngs(missing))
 
     def window(self, seconds: float) -> dict[str, float]:
-        """Pictures/s, and CPU µs a picture in Redis and in the workers, while they have work."""
+        """Returns pictures/s, and CPU µs a picture of Redis and of the workers, under full load."""
         resume(self.redis)
         time.sleep(WARM_SECONDS)
         began, done, cpu = time.perf_counter(), self.done(), self.cpu()
@@ -84,7 +84,7 @@ class Fleet:
         return int(self.redis.zcard("rq:finished:digitq"))
 
     def cpu(self) -> tuple[float, float]:
-        """CPU seconds of Redis's one thread that serves commands, and of all workers."""
+        """Returns the CPU seconds of Redis's main thread, and of all workers."""
         info = self.redis.info("cpu")
         main = info["used_cpu_user_main_thread"] + info["used_cpu_sys_main_thread"]
         return main, sum(worker.cpu_s() for worker in self.workers)

@@ -1,4 +1,4 @@
-"""A Redis with little memory under full load, with deaths and a restart of everything: what clients see of it.
+"""Loads a Redis with little memory, with worker deaths and a restart of everything, as seen by clients.
 
     python -m benchmarks.full_memory --out var/full-memory    two minutes at 64 MB; exit code 1 if a promise breaks
 
@@ -37,13 +37,13 @@ from shared.connections.connection import connect
 from shared.prediction import ends, state_of
 from shared.standalone.home import ROOT, http_ok
 
-#: Seconds in which everything that was accepted has to end after the load.
+#: Seconds after the load in which all accepted pictures must finish.
 SETTLE_SECONDS = 60.0
 
 
 @dataclass
 class Sampler(threading.Thread):
-    """Looks at the server all the time, and hears what ends."""
+    """Samples the server, and listens to events."""
 
     url: str
     notes: Notes
@@ -91,7 +91,7 @@ def _sample(client: redis.Redis) -> Sample:
 
 
 class Up:
-    """A running `digitq up`, which can be killed with all that it has started, and started again."""
+    """A running `digitq up`, which can be killed with all its processes and restarted."""
 
     def __init__(self, folder: Path, memory: str, workers: int) -> None:
         self.folder, self.port, self._workers = folder, free_port(), workers
@@ -102,7 +102,7 @@ class Up:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Returns when a picture would be answered. Raises ClickException if it does not come to that."""
+        """Waits until uploads are accepted. Raises ClickException after a timeout."""
         command = [sys.executable, "-m", "digitq", "up", "--port", str(self.port), "--workers", str(self._workers)]
         with (self.folder / "up.log").open("ab") as log:
             self._process = subprocess.Popen(command, cwd=ROOT, env=self._env, stdout=log, stderr=log)
@@ -113,7 +113,7 @@ class Up:
             time.sleep(0.1)
 
     def kill_worker(self) -> None:
-        """kill -9 to one worker: the process that computes."""
+        """Kills one worker process with SIGKILL."""
         assert self._process
         found = processes.groups(self._process.pid).get("worker", [])
         pids = [pid for pid in found if processes.rss_mb(pid) > 50]
@@ -121,7 +121,7 @@ class Up:
             os.kill(random.choice(pids), signal.SIGKILL)
 
     def kill_all(self) -> None:
-        """kill -9 to everything at once."""
+        """Kills all processes with SIGKILL."""
         assert self._process
         for pids in processes.groups(self._process.pid).values():
             for pid in pids:
@@ -130,7 +130,7 @@ class Up:
         self._process.wait()
 
     def stop(self) -> None:
-        """As an operator does."""
+        """Stops it gracefully."""
         if self._process and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:
@@ -140,7 +140,7 @@ class Up:
 
 
 def play(up: Up, seconds: float, events: list[tuple[float, str]]) -> None:
-    """Two deaths of workers and one restart of everything; notes when (Unix seconds)."""
+    """Kills two workers and restarts everything; records the times (Unix seconds)."""
     start = time.time()
 
     def at(share: float, name: str, action: Callable[[], None]) -> None:
@@ -156,7 +156,7 @@ def play(up: Up, seconds: float, events: list[tuple[float, str]]) -> None:
 
 
 def bodies() -> list[bytes]:
-    """Recorded digits, and one in twenty as large as a scan."""
+    """Returns golden digits, one in twenty as large as a scan."""
     from benchmarks.overload import large
 
     return [picture()[0]] * 19 + [large()]

@@ -1,4 +1,4 @@
-"""Just enough HTTP/1.1 for a load generator: one keep-alive connection, one request at a time, little CPU."""
+"""A minimal HTTP/1.1 client for load generation: one keep-alive connection, one request at a time, little CPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LOCATION = re.compile(rb"\r\nlocation: *([^\r]+)", re.IGNORECASE)
 
 
 class Reply(NamedTuple):
-    """An HTTP answer."""
+    """An HTTP response."""
 
     status: int
     head: bytes
@@ -19,13 +19,13 @@ class Reply(NamedTuple):
 
     @property
     def location(self) -> str:
-        """Path and query of the Location header; empty without one."""
+        """Returns path and query of the Location header; empty without one."""
         match = _LOCATION.search(self.head)
         return re.sub(r"^https?://[^/]+", "", match[1].decode()) if match else ""
 
 
 class Connection(asyncio.Protocol):
-    """A connection; `ask` sends a request and waits for its answer. Raises ConnectionError."""
+    """A connection; `ask` sends a request and returns its response. Raises ConnectionError."""
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -69,6 +69,6 @@ class Connection(asyncio.Protocol):
 
 
 def request(method: str, host: str, path: str, body: bytes = b"", headers: tuple[str, ...] = ()) -> bytes:
-    """A whole request as it goes over the wire."""
+    """Returns the bytes of a request."""
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *headers, f"Content-Length: {len(body)}"]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

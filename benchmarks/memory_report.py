@@ -1,4 +1,4 @@
-"""What a run with a full memory comes to: figures, broken promises, and a picture."""
+"""The report of a run with a full memory: figures, broken guarantees, and a plot."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from benchmarks.panels import Panel, timeline
 from benchmarks.pressure import Notes
 from shared.redis_server.room import GROWTH_BYTES, URGENT_SECONDS
 
-#: Seconds between two looks at the server.
+#: Seconds between two samples.
 SAMPLE_SECONDS = 0.25
-#: Longest 503 in a row while something could be deleted, in seconds: the promise.
+#: Guarantee: the longest run of 503s in seconds while results could be deleted.
 GOAL_SECONDS = 2.0
-#: Share of the limit that may be in use.
+#: Maximum share of the memory limit.
 OVER = 1.02
-#: What was accepted so long before a server was killed may not be in its log yet (`appendfsync everysec`).
+#: Seconds before a kill whose pictures may not be in the log yet (`appendfsync everysec`).
 EVERYSEC_SECONDS = 2.0
 
 
 @dataclass
 class Sample:
-    """What the server says of itself at a moment (Unix seconds). Sizes in bytes."""
+    """A sample of the server at a time (Unix seconds). Sizes in bytes."""
 
     at: float
     used: int
     resident: int
     waiting: int
-    #: Seconds since the oldest end of which everything is still there; 0 where there is none.
+    #: Age in seconds of the oldest complete result; 0 if there is none.
     oldest_end: float
 
     @property
     def reserved(self) -> int:
-        """In use, or needed by what waits when it has ended."""
+        """Memory in use, or reserved for the results of queued pictures."""
         return self.used + self.waiting * GROWTH_BYTES
 
 
 def longest(spans: list[tuple[float, float]], where: list[tuple[float, float]]) -> float:
-    """The longest part of a span that lies within one of the windows."""
+    """Returns the longest part of a span within one of the windows."""
     parts = [min(b, d) - max(a, c) for a, b in spans for c, d in where]
     return max([0.0, *parts])
 
 
 def windows(samples: list[Sample], holds: Callable[[Sample], bool]) -> list[tuple[float, float]]:
-    """From when to when something held, from look to look."""
+    """Returns the periods in which a condition held."""
     found: list[tuple[float, float]] = []
     for sample in samples:
         if not holds(sample):
@@ -58,7 +58,7 @@ def windows(samples: list[Sample], holds: Callable[[Sample], bool]) -> list[tupl
 
 
 def without(where: list[tuple[float, float]], away: tuple[float, float]) -> list[tuple[float, float]]:
-    """The windows, less one."""
+    """Returns the windows without one span."""
     parts = [part for a, b in where for part in ((a, min(b, away[0])), (max(a, away[1]), b))]
     return [(a, b) for a, b in parts if a < b]
 
@@ -66,7 +66,7 @@ def without(where: list[tuple[float, float]], away: tuple[float, float]) -> list
 def figures(
     notes: Notes, samples: list[Sample], events: list[tuple[float, str]], start: float, end: float
 ) -> dict[str, Any]:
-    """What came of it. Seconds; bytes as MB (10^6)."""
+    """Returns the figures: seconds; sizes in MB (10^6)."""
     killed, ready = (next(at for at, name in events if name == which) for which in ("all killed", "ready"))
     away = (killed, ready)
     load = without([(start, end)], away)
@@ -99,7 +99,7 @@ def figures(
 
 
 def broken(result: dict[str, Any], limit: int) -> list[str]:
-    """Promises that were not kept."""
+    """Returns the broken guarantees."""
     promised = [name for name in result if name.endswith("could_go_s")]
     return [
         *([f"{result['never_ended']} were accepted and never ended"] if result["never_ended"] else []),
@@ -113,7 +113,7 @@ def broken(result: dict[str, Any], limit: int) -> list[str]:
 def drawn(
     notes: Notes, samples: list[Sample], events: list[tuple[float, str]], start: float, end: float, limit: int
 ) -> str:
-    """The run as a picture."""
+    """Returns the run as an SVG plot."""
 
     def per_second(times: list[float]) -> list[tuple[float, float]]:
         counts = [0] * (int(end - start) + 1)

@@ -1,4 +1,4 @@
-"""A classification that costs nothing, for both workers: what is left is the queue."""
+"""A no-op classification for both workers, to measure the queue alone."""
 
 from __future__ import annotations
 
@@ -21,15 +21,13 @@ def batch(images: Sized) -> Classified:
 
 
 def classify(id: str) -> dict[str, Any]:
-    """The job function of the stock worker: fetch the picture, answer."""
+    """The job function of the stock worker: reads the picture and returns a digit."""
     job = get_current_job()
     assert job is not None
     job.connection.get(f"digitq:image:{id}")
     return ANSWER.summary()
 
 
-if (
-    __name__ == "__main__"
-):  # a worker that costs nothing, for `benchmarks.scaling`: REDIS_URL=… python -m benchmarks.noop
+if __name__ == "__main__":  # a no-op worker for `benchmarks.scaling`: REDIS_URL=… python -m benchmarks.noop
     settings = Settings.from_env()
     BatchWorker(Store(connect(settings.redis_url, timeout=60), settings), batch).work()

@@ -1,12 +1,11 @@
-"""More than can be done: what becomes of the pictures that were accepted, of those that were not, and of the memory.
+"""Measures overload: accepted and refused pictures, latencies, and memory.
 
     python -m benchmarks.overload                 a minute at three times the capacity; exit code 1 if a promise breaks
 
-One worker reads large pictures, so that it is the worker that has too much to do. How many it reads in a second is
-measured first, alone, and with three times as many at the door: on a small machine refusing takes its share. Then the
-queue may hold what it reads meanwhile in half of the promised time, the other half being for what it has in hand.
-Pictures come as they like (Poisson), each client once: who is refused goes away, who is accepted waits for the end. A
-latency is from when the picture was meant to be sent to when it ended.
+One worker classifies large pictures, so that the worker is the bottleneck. Its capacity is measured first, alone, and
+with three times the arrivals, since refusing takes CPU on a small machine. The queue limit is then what the worker
+finishes in half of the latency goal; the other half is for its current batch. Arrivals are Poisson, each client sends
+one picture, leaves if it is refused, and waits if it is accepted. Latencies are from the intended start to the result.
 """
 
 from __future__ import annotations
@@ -36,23 +35,23 @@ from producer import Queue
 from shared.settings import Settings
 from shared.standalone.home import ROOT, http_ok
 
-#: Width and height of the pictures (10 ms of a core each), and how many of them tell the capacity.
+#: Size of the pictures in pixels (10 ms of a core each), and the number of them that measures the capacity.
 SIDE, PROBE = 800, 400
-#: How long it is tried what is read with so many at the door.
+#: Seconds of the capacity measurement under overload.
 TRIAL_SECONDS = 15.0
-#: Small batches: a picture waits for all that is claimed before it.
+#: Small batches: a picture waits for everything claimed before it.
 BATCH = 8
-#: How long what has ended is kept: after that Redis holds no more than this many seconds of it.
+#: Retention in seconds, which bounds the results in Redis.
 TTL_SECONDS = 15
-#: Seconds from the start until memory is compared, and the length of both windows.
+#: Seconds until memory is first measured, and length of both windows.
 WARM_SECONDS, WINDOW_SECONDS = 25.0, 10.0
-#: A process that has this many MB more in the end has grown: what allocators and a log of Redis come and go by is less.
+#: MB by which a process must grow to count as leaking: allocators and Redis's log vary by less.
 GROWN_MB = 8.0
 
 
 @contextmanager
 def stack(**env: str) -> Iterator[tuple[str, int, Queue]]:
-    """URL, process and queue of a stack with one worker, whose data is gone with it."""
+    """Starts a temporary stack with one worker; returns its URL, process and queue."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="digitq-") as folder:
         clean = {name: text for name, text in os.environ.items() if not name.startswith("DIGITQ_")} | env
@@ -73,14 +72,14 @@ def stack(**env: str) -> Iterator[tuple[str, int, Queue]]:
 
 
 def large() -> bytes:
-    """The picture, as large as a scan's."""
+    """Returns a picture of the size of a scan."""
     out = BytesIO()
     Image.open(BytesIO(picture()[0])).resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(out, "PNG")
     return out.getvalue()
 
 
 def capacity(body: bytes) -> float:
-    """Pictures that one worker reads in a second when nobody disturbs it."""
+    """Returns the pictures/s of one worker without other load."""
     with stack() as (_, _, queue):
         last = [queue.submit(body) for _ in range(PROBE)][-1]
         began, waiting = time.monotonic(), (queue.get(last.id).queue_position or 0) + 1
@@ -89,7 +88,7 @@ def capacity(body: bytes) -> float:
 
 
 async def watched(crowd: Crowd, rate: float, seconds: float, root: int) -> dict[str, list[float]]:
-    """The load, and the memory (MB) of each process of the stack once a second meanwhile."""
+    """Runs the load, and samples the memory (MB) of each process once a second."""
     memory: defaultdict[str, list[float]] = defaultdict(list)
 
     async def look() -> None:
@@ -102,19 +101,19 @@ async def watched(crowd: Crowd, rate: float, seconds: float, root: int) -> dict[
     looking = asyncio.create_task(look())
     await crowd.come(rate, seconds)
     looking.cancel()
-    # Those that were there all along; shells and helpers of a few MB are left out.
+    # Only processes that ran all the time; shells and helpers of a few MB are left out.
     return {name: sizes for name, sizes in memory.items() if len(sizes) > seconds * 0.8 and max(sizes) > 5}
 
 
 def overloaded(body: bytes, rate: float, seconds: float, room: int) -> tuple[Books, dict[str, list[float]]]:
-    """What becomes of so many pictures a second, and `watched`'s memory, where the queue holds `room`."""
+    """Runs `rate` pictures/s against a queue limit of `room`; returns the results and the memory of `watched`."""
     with stack(DIGITQ_QUEUE_MAX_LENGTH=str(room), DIGITQ_RESULT_TTL_SECONDS=str(TTL_SECONDS)) as (url, root, _):
         crowd = Crowd(url, body)
         return crowd.books, asyncio.run(watched(crowd, rate, seconds, root))
 
 
 def grown(sizes: list[float], seconds: float) -> tuple[float, float]:
-    """Mean of a window after the warming up, and of one before the end."""
+    """Returns the mean of a window after the warm-up, and of one before the end."""
     first = int(min(WARM_SECONDS, seconds / 3))
     length = int(min(WINDOW_SECONDS, seconds / 3))
     early, late = sizes[first : first + length], sizes[int(seconds) - length : int(seconds)]
@@ -122,7 +121,7 @@ def grown(sizes: list[float], seconds: float) -> tuple[float, float]:
 
 
 def broken(result: dict[str, Any], goal_ms: float) -> list[str]:
-    """Promises that were not kept."""
+    """Returns the broken guarantees."""
     p99, more = result["end_ms"]["p99"], {n: late - early for n, (early, late) in result["memory_mb"].items()}
     return [
         *([f"p99 of the accepted ones is {p99} ms"] if p99 is None or p99 > goal_ms else []),
@@ -138,7 +137,7 @@ def broken(result: dict[str, Any], goal_ms: float) -> list[str]:
 @click.command()
 @click.option("--seconds", default=60.0, show_default=True)
 @click.option("--times", default=3.0, show_default=True, help="The capacity")
-@click.option("--goal-ms", default=1000.0, show_default=True, help="What is promised to those who are accepted, p99")
+@click.option("--goal-ms", default=1000.0, show_default=True, help="Latency goal of accepted pictures, p99")
 def main(seconds: float, times: float, goal_ms: float) -> None:
     body = large()
     speed = capacity(body)

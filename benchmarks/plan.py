@@ -1,4 +1,4 @@
-"""How much is measured. FULL takes some nine minutes on two cores; QUICK only shows that everything runs."""
+"""The extent of a benchmark. FULL takes about nine minutes on two cores; QUICK only tests that everything runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Plan:
-    """Lengths are in seconds; `shares` are arrival rates as shares of what the closed loop reached."""
+    """Durations in seconds; `shares` are arrival rates relative to the closed loop's throughput."""
 
     repetitions: int = 3
     clients: tuple[int, ...] = (1, 64)

@@ -30,7 +30,7 @@ class Axis:
         self.ticks = [step for step in steps if self.low <= step <= self.high]
 
     def at(self, value: float) -> float:
-        """Where a value lies in the picture."""
+        """Returns the pixel position of a value."""
         share = math.log(max(value, self.low) / self.low) / math.log(self.high / self.low)
         return self.start + share * (self.end - self.start)
 
@@ -74,5 +74,5 @@ def _curve(x: Axis, y: Axis, points: Points, colour: str, name: str, dash: str =
 
 
 def text(x: float, y: float, words: str, anchor: str) -> str:
-    """Words at a place of the picture; `anchor` says which end of them stands there."""
+    """Returns a text element at a position; `anchor` is its SVG text-anchor."""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'

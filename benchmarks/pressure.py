@@ -1,4 +1,4 @@
-"""Clients at full speed, whatever they are answered, and what became of everything that was accepted."""
+"""Clients at full speed, and the final state of everything accepted."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from urllib.parse import urlsplit
 
 from benchmarks.http1 import Connection, Reply, request
 
-#: Seconds until a client tries again: one without manners after a refusal, and anybody who finds nobody there.
+#: Seconds until a retry: of a client that ignores `Retry-After`, and after a failed connection.
 IMPATIENT_SECONDS, AWAY_SECONDS = 0.1, 0.2
-#: How long a client waits for an answer: longer than the longest wait that it asks for.
+#: Timeout of a request in seconds, longer than the longest long poll.
 ANSWER_SECONDS = 40.0
 
 
 @dataclass
 class Refusals:
-    """503 answers of one client, one after another without any other answer between them."""
+    """A run of 503 responses to one client, without any other response in between."""
 
     first: float
     last: float
@@ -29,31 +29,31 @@ class Refusals:
 
 @dataclass
 class Notes:
-    """What was answered. Times are Unix seconds."""
+    """The responses. Times are Unix seconds."""
 
-    #: Id -> when it was accepted; id -> when an answer, or the announcement in Redis, said that it had ended.
+    #: Id -> time of acceptance; id -> time at which a response or an event reported its end.
     accepted: dict[str, float] = field(default_factory=dict)
     ended: dict[str, float] = field(default_factory=dict)
     states: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
-    #: When each 503 came, and which reasons were given.
+    #: Times and causes of the 503s.
     refused: list[float] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
     runs: list[Refusals] = field(default_factory=list)
-    #: Ended before its client could read it: 410 to one that asked on and on.
+    #: Finished and evicted before the client could read the result (410 while polling).
     missed: Counter[str] = field(default_factory=Counter)
 
     def end(self, id: str, state: str) -> None:
-        """Notes an end, once."""
+        """Records an end, once."""
         if id not in self.ended:
             self.ended[id] = time.time()
             self.states[state] += 1
 
 
 class Pressure:
-    """So many clients that upload one picture after another. Half of them wait for each result, half never wait.
+    """Clients that upload pictures one after the other. Half of them wait for each result.
 
-    Of either half every second one ignores `Retry-After`.
+    Half of each group ignores `Retry-After`.
     """
 
     def __init__(self, url: str, bodies: list[bytes], notes: Notes) -> None:
@@ -62,14 +62,14 @@ class Pressure:
         self._bodies, self.notes, self._stop = bodies, notes, False
 
     async def press(self, clients: int, seconds: float) -> None:
-        """For so long."""
+        """Runs the clients for `seconds`."""
         tasks = [asyncio.create_task(self._client(number)) for number in range(clients)]
         await asyncio.sleep(seconds)
         self._stop = True
         await asyncio.gather(*tasks)
 
     async def look(self, ids: list[str], clients: int = 16) -> None:
-        """Asks for each id whose end is not known."""
+        """Polls each id whose end is unknown."""
         left = iter(ids)
 
         async def some() -> None:
@@ -123,7 +123,7 @@ class Pressure:
         return None
 
     async def _follow(self, connection: Connection | None, id: str) -> Connection | None:
-        """Waits for the end of one prediction by asking again and again."""
+        """Polls a prediction until it has finished."""
         look = request("GET", self._host, f"/v1/predictions/{id}?wait=10")
         while True:
             try:

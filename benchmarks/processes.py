@@ -1,4 +1,4 @@
-"""CPU and memory of processes, from /proc. Elsewhere than on Linux nothing is found, and the figures are left out."""
+"""CPU time and memory of processes, from /proc. Without /proc the figures are left out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def groups(root: int) -> dict[str, list[int]]:
-    """All processes under `root` by group; what is of none is "other"."""
+    """Returns all processes under `root` by group; the rest is "other"."""
     children = defaultdict(list)
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -40,12 +40,12 @@ def _walk(pid: int, group: str, children: dict[int, list[int]]) -> Iterator[tupl
 
 
 def _fields(stat: Path) -> list[str]:
-    """What follows the name of the command, which may hold anything: state, parent, ..."""
+    """Returns the fields of /proc/PID/stat after the command name: state, parent, ..."""
     return stat.read_text().rpartition(")")[2].split()
 
 
 def cpu_seconds(pids: list[int]) -> float:
-    """User and system time so far."""
+    """Returns user plus system time in seconds."""
     total = 0
     for pid in pids:
         with suppress(OSError):
@@ -54,7 +54,7 @@ def cpu_seconds(pids: list[int]) -> float:
 
 
 def rss_mb(pid: int) -> float:
-    """Resident memory in MB (10^6 bytes); 0 for a process that has gone."""
+    """Returns resident memory in MB (10^6 bytes); 0 for a dead process."""
     with suppress(OSError):
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
     return 0.0

@@ -1,8 +1,8 @@
-"""What it costs a worker to read one picture of a batch of 64: decode, preprocess, forward, decide.
+"""Measures the CPU time of a picture in a batch of 64: decode, preprocess, forward, decide.
 
     python -m benchmarks.reading [ROUNDS]        prints the median of µs a picture; pin it to a core by taskset
 
-The recorded digits as they are, and cut out and put anywhere in their 28x28, as somebody would draw them.
+Uses the golden digits as they are, and moved to random places of their 28x28, like drawn digits.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BATCH = 64
 
 
 def off_centre(grey: Grey, rng: np.random.Generator) -> Grey:
-    """The digit at a random place."""
+    """Returns the digit at a random place."""
     (top, bottom), (left, right) = span(grey.any(axis=1)), span(grey.any(axis=0))
     row, column = rng.integers(SIDE - (bottom - top) + 1), rng.integers(SIDE - (right - left) + 1)
     moved = np.zeros_like(grey)

@@ -1,9 +1,9 @@
-"""What a picture over HTTP costs Redis: commands, CPU, and bytes that are kept, side by side with another checkout.
+"""Measures the cost of a picture over HTTP in Redis (commands, CPU, bytes kept), against another checkout.
 
     python -m benchmarks.redis_cost [--against FOLDER] [--rounds N] [--seconds S]      prints JSON
 
 Each round starts the whole stack of each checkout in turn (its own embedded server, one web process, one worker), has
-32 clients send the usual picture and wait for it, and stops it. The ratio of the two is the figure to hold on to.
+32 clients send the usual picture and wait for it, and stops it. Compare their ratio.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CLIENTS, WARM_SECONDS = 32, 1.0
 
 
 def one_round(seconds: float) -> dict[str, Any]:
-    """One stack of the checkout in the working directory."""
+    """Measures the stack of the checkout in the working directory."""
     import redis
 
     from benchmarks.contenders import free_port
@@ -47,7 +47,7 @@ def one_round(seconds: float) -> dict[str, Any]:
                 time.sleep(0.1)
             body, digit = picture()
             load = {"url": f"http://127.0.0.1:{port}", "body": b64encode(body).decode(), "digit": digit}
-            _send(load, WARM_SECONDS)  # everybody has connected, and Redis knows the scripts
+            _send(load, WARM_SECONDS)  # connects all clients and loads the scripts
             return _measured(client, load, seconds)
         finally:
             for process in running:
@@ -98,7 +98,7 @@ def _measured(client: Any, load: dict[str, Any], seconds: float) -> dict[str, An
 
 
 def apart(folder: Path, seconds: float) -> dict[str, Any]:
-    """A round of the checkout in a folder, with its own code."""
+    """Runs a round of the checkout in a folder."""
     command = [sys.executable, str(Path(__file__).resolve()), "--alone", "--seconds", str(seconds)]
     env = {**os.environ, "PYTHONPATH": str(folder)}
     done = subprocess.run(command, cwd=folder, env=env, check=True, stdout=subprocess.PIPE, text=True)
@@ -111,7 +111,7 @@ def apart(folder: Path, seconds: float) -> dict[str, Any]:
 @click.option("--seconds", default=6.0, show_default=True, help="Length of a round")
 @click.option("--alone", is_flag=True, hidden=True)
 def main(against: Path | None, rounds: int, seconds: float, alone: bool) -> None:
-    """Print what a picture costs Redis, as JSON."""
+    """Print the cost of a picture in Redis as JSON."""
     if alone:
         click.echo(json.dumps(one_round(seconds)))
         return

@@ -1,9 +1,9 @@
-"""How often pictures that are not exactly one digit are accepted as one, and a digit as another.
+"""Measures how often pictures without exactly one digit are accepted, and digits accepted as another.
 
     python -m benchmarks.refusing --data var/mnist [--seed 0] [--each 40] [--none DIR ...] [--model DIR]
 
-Each kind is drawn anew for the seed: the figures of two seeds show how far chance moves them. `--none` reads the
-pictures of a directory, none of which may be accepted. MNIST's digits come from the test images.
+Each kind is drawn from the seed; compare two seeds to see the effect of chance. `--none` reads the pictures of a
+directory, none of which may be accepted. Digits are MNIST test images.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from worker.inference.mlp import Mlp
 from worker.training.idx import Images, load_mnist
 from worker.training.letters import font_files
 
-#: A picture and the digit that it may be accepted as, -1 for none.
+#: A picture and the digit as which it may be accepted, -1 for none.
 Case = tuple[Image.Image, int]
-#: The bars of a display that make each digit, and where they lie in a box of 1 x 2.
+#: Segments of each digit of a display, and their positions in a box of 1 x 2.
 DISPLAY = ("abcdef", "bc", "abged", "abgcd", "fgbc", "afgcd", "afgedc", "abc", "abcdefg", "abcdfg")
 BARS = {"a": (0, 0, 1, 0), "g": (0, 1, 1, 1), "d": (0, 2, 1, 2), "f": (0, 0, 0, 1), "e": (0, 1, 0, 2),
         "b": (1, 0, 1, 1), "c": (1, 1, 1, 2)}  # fmt: skip
@@ -33,7 +33,7 @@ GAPS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.8, 1.2, 1.8, 2.6, 4.0)
 
 
 def several(digits: Images, rng: np.random.Generator) -> Case:
-    """Two to eight digits in a row, a column or a diagonal, at any distance, of one height or a few."""
+    """Draws two to eight digits in a row, column or diagonal, at any distance, of one or several heights."""
     gap, right, down = rng.choice(GAPS), *[(1, 0), (0, 1), (1, 1), (1, -1)][rng.integers(4)]
     height, spread = rng.uniform(24, 90), rng.choice([0.0, 0.15])
     x = y = 0.0
@@ -56,7 +56,7 @@ def several(digits: Images, rng: np.random.Generator) -> Case:
 
 
 def empty_cell(_: Images, rng: np.random.Generator) -> Case:
-    """The lines of a cell along some of its sides, blurred, a bit aslant, as it is cut out of a form."""
+    """Draws an empty cell cut from a form: lines along some sides, blurred and slightly slanted."""
     side = int(rng.integers(30, 160))
     lines = Image.new("L", (side * 2, side * 2))
     draw = ImageDraw.Draw(lines)
@@ -70,7 +70,7 @@ def empty_cell(_: Images, rng: np.random.Generator) -> Case:
 
 
 def display(_: Images, rng: np.random.Generator) -> Case:
-    """A digit of a seven-segment display, of any thickness, slant and gap between its bars."""
+    """Draws a seven-segment digit of random thickness, slant and gaps."""
     digit, size = int(rng.integers(10)), rng.uniform(30, 120)
     thick, gap, lean = size * rng.uniform(0.08, 0.36), rng.uniform(0, 0.9), rng.uniform(0, 0.3)
     sheet = Image.new("L", (int(size * 2.2), int(size * 3)))
@@ -85,18 +85,18 @@ def display(_: Images, rng: np.random.Generator) -> Case:
 
 
 def printed(_: Images, rng: np.random.Generator) -> Case:
-    """A digit in some font, in a frame or without."""
+    """Draws a printed digit, with or without a frame."""
     digit = int(rng.integers(10))
     return on_paper(_set(str(digit), rng, framed=rng.random() < 0.5), rng), digit
 
 
 def slash(_: Images, rng: np.random.Generator) -> Case:
-    """A printed slash or backslash."""
+    """Draws a printed slash or backslash."""
     return on_paper(_set(str(rng.choice(["/", "\\"])), rng), rng), -1
 
 
 def foreign(_: Images, rng: np.random.Generator) -> Case:
-    """A digit as Arabic has it: a 5 like a nought, a 6 like a 7."""
+    """Draws an Arabic-Indic digit: a 5 like a 0, a 6 like a 7."""
     return on_paper(_set(str(rng.choice(list("٢٣٤٥٦٧٨"))), rng), rng), -1
 
 
@@ -107,7 +107,7 @@ KINDS: dict[str, Callable[[Images, np.random.Generator], Case]] = {
 
 
 def on_paper(ink: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Ink 255 on 0 as a picture: dark on light or the reverse, pale or strong, blurred, grainy, in uneven light."""
+    """Turns ink (255 on 0) into a picture: polarity, contrast, blur, grain and uneven light are random."""
     soft = np.asarray(ink.filter(ImageFilter.GaussianBlur(rng.uniform(0, 1))), np.float32) / 255
     paper, depth = rng.uniform(150, 250), rng.uniform(0.35, 0.95)
     light = 1 + rng.uniform(0, 0.12) * np.linspace(-1, 1, soft.shape[1]) * rng.choice([-1, 1])
@@ -118,7 +118,7 @@ def on_paper(ink: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 def _set(text: str, rng: np.random.Generator, framed: bool = False) -> Image.Image:
     fonts = [path for path in font_files() if all(ImageFont.truetype(path, 20).getmask(c).getbbox() for c in text)]
-    if any(ord(c) > 255 for c in text):  # the machine's other fonts draw boxes for them
+    if any(ord(c) > 255 for c in text):  # other fonts draw boxes instead
         fonts = [path for path in fonts if "DejaVuSans" in path.name and "Serif" not in path.name]
     size = int(rng.integers(18, 110))
     sheet = Image.new("L", (size * 2, size * 2))
@@ -130,10 +130,10 @@ def _set(text: str, rng: np.random.Generator, framed: bool = False) -> Image.Ima
 
 
 def read(classifier: Classifier, pictures: list[Image.Image]) -> Iterator[Outcome | Exception]:
-    """The outcomes, in order."""
+    """Returns the outcomes in order."""
     files = [_png(picture) for picture in pictures]
     found: list[Outcome | Exception] = []
-    while len(found) < len(files):  # a batch that takes long is closed before its end
+    while len(found) < len(files):  # a slow batch is released before its end
         found += classifier(files[len(found) : len(found) + 64]).results
     return iter(found)
 
@@ -151,7 +151,7 @@ def _png(picture: Image.Image) -> bytes:
 @click.option("--seed", default=0, show_default=True)
 @click.option("--each", default=300, show_default=True, help="Pictures of each kind.")
 def main(data: Path, model: Path, none: tuple[Path, ...], seed: int, each: int) -> None:
-    """Prints for each kind how many were accepted and should not have been."""
+    """Prints the number of wrongly accepted pictures of each kind."""
     classifier, digits = Classifier(Mlp.load(model), 10**8), load_mnist(data).test_images
     for name, draw in KINDS.items():
         rng = np.random.default_rng([seed, *name.encode()])

@@ -1,4 +1,4 @@
-"""From records to what people read: medians over the repetitions with their range, and ratios within a repetition."""
+"""Formats the records: medians over the repetitions with their range, and ratios within a repetition."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OURS = ("digitq", "digitq2")
 
 
 def median(values: Sequence[float | None], digits: int = 1) -> str:
-    """`12.3 (11.9–13.0)`: the median and the range; a dash where nothing was measured."""
+    """Returns median and range as `12.3 (11.9–13.0)`; a dash if nothing was measured."""
     known = [one for one in values if one is not None]
     if not known:
         return "–"
@@ -23,18 +23,18 @@ def median(values: Sequence[float | None], digits: int = 1) -> str:
 
 
 def cpu(record: Record) -> float | None:
-    """CPU microseconds a picture, all processes of the server; None where it could not be seen or nothing came."""
+    """Returns CPU microseconds a picture over all processes of the server; None if unknown."""
     return sum(record["cpu_us"].values()) if record["cpu_us"] and record["answered"] else None
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Returns a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def text(report: dict[str, Any]) -> str:
-    """The whole report as Markdown."""
+    """Returns the report as Markdown."""
     return "\n\n".join(part for part in _parts(report) if part) + "\n"
 
 
@@ -77,7 +77,7 @@ def _closed(closed: Sequence[Record], names: Sequence[str], few: int, most: int)
 def ratios(
     records: Sequence[Record], clients: int, a: str, b: str, value: Callable[[Record], float | None]
 ) -> list[float]:
-    """value(a) : value(b) for every repetition; what was next to each other in time is compared."""
+    """Returns value(a) : value(b) of each repetition, so that neighbours in time are compared."""
     found = {(one["server"], one["repetition"]): value(one) for one in records if one["clients"] == clients}
     pairs = [(found[key], found.get((b, key[1]))) for key in found if key[0] == a]
     return [x / y for x, y in pairs if x and y]

@@ -1,4 +1,4 @@
-"""Closed and open loop over all servers in turn (A B C, B C A, ...), so that a drift of the machine meets everybody."""
+"""Runs closed and open loops over all servers in turn (A B C, B C A, ...), so that drift affects all alike."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 
 
 def measure(server: Server, seconds: float, **load: Any) -> Record:
-    """One load on one server, sent by a process of its own: its Result, and CPU microseconds a picture by group."""
+    """Runs a load from its own process; returns its Result, and CPU microseconds a picture by group."""
     body, digit = picture()
     words = asdict(Load(server.url, b64encode(body).decode(), digit, seconds, headers=server.headers, **load))
     server.settle()
@@ -37,13 +37,13 @@ def measure(server: Server, seconds: float, **load: Any) -> Record:
 
 
 def in_turn(servers: Sequence[Server], repetition: int) -> Iterator[Server]:
-    """All servers, each repetition beginning with another one."""
+    """Yields all servers, each repetition starting with another one."""
     first = repetition % len(servers)
     yield from [*servers[first:], *servers[:first]]
 
 
 def closed(servers: Sequence[Server], plan: Plan, say: Say) -> list[Record]:
-    """Every server with each number of clients, `repetitions` times."""
+    """Measures every server with each number of clients, `repetitions` times."""
     records = []
     for repetition in range(plan.repetitions):
         for clients in plan.clients:
@@ -55,7 +55,7 @@ def closed(servers: Sequence[Server], plan: Plan, say: Say) -> list[Record]:
 
 
 def open_loop(servers: Sequence[Server], reached: Sequence[Record], plan: Plan, say: Say) -> list[Record]:
-    """Every server under Poisson arrivals at shares of the most that it reached in the closed loop, and beyond it."""
+    """Measures every server under Poisson arrivals at shares of its closed-loop throughput."""
     records = []
     for repetition in range(plan.open_repetitions):
         for share in plan.shares:
@@ -69,6 +69,6 @@ def open_loop(servers: Sequence[Server], reached: Sequence[Record], plan: Plan, 
 
 
 def capacity(name: str, records: Sequence[Record]) -> float:
-    """Pictures/s of a server with most clients: the median over the repetitions."""
+    """Returns the median pictures/s of a server with the most clients."""
     most = max(one["clients"] for one in records)
     return statistics.median(float(one["rate"]) for one in records if one["server"] == name and one["clients"] == most)

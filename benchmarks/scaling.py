@@ -1,11 +1,11 @@
-"""How throughput grows with workers, each a container with a fixed slice of a core as a stand-in for a machine; and
-what a picture costs each part, from which `deploy/README.md` tells how many of each are needed.
+"""Measures throughput by number of workers, each a container with a CPU limit in place of a machine; and the cost of a
+picture in each part, for the capacity model of `deploy/README.md`.
 
     python -m benchmarks.scaling > scaling.json       needs Docker and both images (docker compose build); three minutes
 
-Single pictures wait in the queue; workers are started and pictures queued while the queue is suspended, so that a
-window sees nothing but N workers and Redis. Then two workers that compute nothing show where one Redis ends, a batch
-shows what its chunks save, and a web process joins, for what a picture costs from end to end.
+Workers are started and pictures queued while the queue is suspended, so that a window contains only N workers and
+Redis. Then two no-op workers measure the limit of one Redis, a batch measures the savings of chunks, and a web process
+adds the cost from end to end.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from shared.settings import child_environment
 
 #: Pictures in the batch, and clients of the web process.
 BULK, CLIENTS = 20_000, 32
-#: Of a core, for the web process whose rate is foretold.
+#: CPU limit of the web process whose rate is predicted.
 SLICE = 0.5
 
 
 def rows(fleet: Fleet, cores: float, seconds: float, most: int) -> list[dict[str, float]]:
-    """1, 2, 4, … workers and back again: a machine that gets faster or slower meets all. The better of each two."""
+    """Measures 1, 2, 4, … workers and back again against drift; keeps the better of each two."""
     counts = [2**power for power in range(most.bit_length())]
     found: list[dict[str, float]] = []
     guess = 15_000 * cores
@@ -48,7 +48,7 @@ def rows(fleet: Fleet, cores: float, seconds: float, most: int) -> list[dict[str
 
 
 def submitted(fleet: Fleet, count: int) -> dict[str, float]:
-    """What it costs Redis to take pictures in, and how much memory they take there until they end."""
+    """Measures Redis's CPU of submissions, and the memory of queued pictures."""
     fleet.redis.flushall()
     suspend(fleet.redis)
     cpu, used, began = fleet.cpu()[0], fleet.redis.info("memory")["used_memory"], time.perf_counter()
@@ -58,7 +58,7 @@ def submitted(fleet: Fleet, count: int) -> dict[str, float]:
 
 
 def most_of_redis(fleet: Fleet, seconds: float) -> dict[str, float]:
-    """Claims and results as fast as one Redis does them: two workers that compute nothing."""
+    """Measures the maximum rate of one Redis, with two no-op workers."""
     fleet.grow(0, 1)
     command = [sys.executable, "-m", "benchmarks.noop"]
     idle = [subprocess.Popen(command, env=child_environment(REDIS_URL=fleet.url)) for _ in range(2)]
@@ -72,7 +72,7 @@ def most_of_redis(fleet: Fleet, seconds: float) -> dict[str, float]:
 
 
 def in_a_batch(fleet: Fleet) -> dict[str, float]:
-    """The same pictures as one upload, with one worker that is not limited."""
+    """Measures the same pictures as a batch, with one unlimited worker."""
     fleet.redis.flushall()
     fleet.grow(1, 1)
     cpu, began = fleet.cpu(), time.perf_counter()
@@ -85,8 +85,8 @@ def in_a_batch(fleet: Fleet) -> dict[str, float]:
 
 
 def through_the_web(fleet: Fleet, seconds: float) -> dict[str, Any]:
-    """A closed loop of clients against a web process and a worker: CPU µs a picture in each part, nothing limited; then
-    what follows from it for a web process with a slice of a core, and what comes of that."""
+    """Measures CPU µs a picture of each part in a closed loop, without limits; then predicts and measures the rate of a
+    CPU-limited web process."""
     fleet.redis.flushall()
     web = fleet.beside("digitq-web")
     time.sleep(3)

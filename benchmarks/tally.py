@@ -1,4 +1,4 @@
-"""What came back of a load: answers, errors, and exact percentiles of the latencies."""
+"""Counts the responses of a load: results, errors, and exact percentiles of the latencies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 
 @dataclass
 class Tally:
-    """What came back; times are of the loop's clock, in seconds."""
+    """The responses; times are in seconds of the event loop's clock."""
 
     begin: float
     end: float
@@ -23,7 +23,7 @@ class Tally:
     in_window: int = 0
 
     def right(self, intended: float, now: float, size: int) -> None:
-        """A right answer at `now` to a picture that was meant to be sent at `intended`."""
+        """Records a correct response at `now` to a picture scheduled for `intended`."""
         self.answered += 1
         self.in_window += self.begin <= now < self.end
         if intended >= self.begin:
@@ -31,12 +31,12 @@ class Tally:
             self.sizes.append(size)
 
     def unanswered(self, age: float) -> None:
-        """Given up after `age` seconds: an error, and a latency of at least that."""
+        """Records a timeout after `age` seconds: an error with at least that latency."""
         self.latencies.append(age)
         self.errors["unanswered"] += 1
 
     def result(self) -> dict[str, Any]:
-        """Pictures/s and latencies (ms) inside the window, errors and answers over the whole run."""
+        """Returns pictures/s and latencies (ms) of the window, errors and responses of the whole run."""
         return {
             "rate": self.in_window / (self.end - self.begin),
             "answered": self.answered,
@@ -47,7 +47,7 @@ class Tally:
 
 
 def percentiles(values: list[float]) -> dict[str, float | None]:
-    """Exact quantiles by nearest rank, and the maximum; None without values."""
+    """Returns exact quantiles by nearest rank, and the maximum; None without values."""
     ordered, n = sorted(values), len(values)
     found = {name: ordered[math.ceil(q * n) - 1] if n else None for name, q in QUANTILES.items()}
     return {**found, "max": ordered[-1] if n else None}

@@ -1,8 +1,8 @@
-"""Jobs per second of one worker with a no-op classification: ours against RQ's SimpleWorker, side by side.
+"""Compares jobs per second of a no-op classification: BatchWorker and RQ's SimpleWorker, side by side.
 
     python -m benchmarks.worker_throughput [JOBS [ROUNDS]]        prints JSON; `digitq bench` runs it
 
-The same jobs in the same embedded server, the two sides in turn; the ratio is the figure to hold on to.
+The same jobs in the same embedded server, both sides in turn. Compare their ratio.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from shared.standalone.home import embedded
 from shared.store import Store, connect
 from worker.queue.batch_worker import BatchWorker
 
-#: The stock worker gets one job for so many of ours, to take a comparable time.
+#: The stock worker gets one job for this many of ours, to take a similar time.
 FEWER = 20
 
 
@@ -52,7 +52,7 @@ def stock(store: Store) -> None:
 
 
 def rate(store: Store, side: Callable[[Store], None], jobs: int) -> tuple[float, float]:
-    """Jobs per second, and CPU microseconds of this process per job."""
+    """Returns jobs per second, and CPU microseconds of this process per job."""
     fill(store, jobs)
     wall, cpu = time.perf_counter(), time.process_time()
     side(store)
@@ -63,7 +63,7 @@ def rate(store: Store, side: Callable[[Store], None], jobs: int) -> tuple[float,
 
 
 def compare(jobs: int, rounds: int) -> dict[str, Any]:
-    """Median jobs/s and worker CPU microseconds a job of both, and the ratio of every round."""
+    """Returns the median jobs/s and worker CPU µs a job of both, and the ratio of each round."""
     logging.disable(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="digitq-") as folder, embedded(Path(folder)) as url:
         store = Store(connect(url, timeout=60), Settings(redis_url=url))

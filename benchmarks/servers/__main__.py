@@ -1,4 +1,4 @@
-"""Runs one contender until stdin ends, however its parent ends, or SIGTERM comes; then stops all that it started.
+"""Runs one server until stdin ends (also if the parent is killed) or SIGTERM, then stops all its processes.
 
 python -m benchmarks.servers NAME PORT FOLDER
 """
@@ -17,12 +17,12 @@ from pathlib import Path
 from shared.settings import child_environment
 from shared.standalone.home import ROOT, embedded
 
-#: What Celery and dramatiq need; here nothing of it can change what the project pins. `make bench` puts it there.
+#: Packages of Celery and dramatiq, separate from the pinned ones of the project. `make bench` installs them.
 PACKAGES = ROOT / "var" / "bench" / "packages"
 
 
 def commands(name: str, port: int) -> list[list[str]]:
-    """The processes of a contender. Whoever waits in the web process has as many threads as digitq's."""
+    """Returns the commands of a server. A web process whose requests wait has as many threads as digitq's."""
     granian = ["granian", "--interface", "wsgi", "--no-ws", "--port", str(port), "--log-level", "error"]
     waiting = [*granian, "--blocking-threads", "128"]
     celery = ["-A", "benchmarks.servers.celery_app:celery", "worker", "--pool", "solo", "--loglevel", "ERROR"]
@@ -40,7 +40,7 @@ def commands(name: str, port: int) -> list[list[str]]:
 
 @contextmanager
 def running(command: list[str], env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process with all that it starts; whatever has not stopped ten seconds after SIGTERM is killed."""
+    """Runs a process; it and its children are killed if they have not stopped ten seconds after SIGTERM."""
     process = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         yield process

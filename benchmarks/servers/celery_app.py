@@ -1,4 +1,4 @@
-"""Flask and Celery. The request waits in Celery's own way: `get` is told by pub/sub of its Redis backend."""
+"""Flask and Celery. Requests wait as usual in Celery: `get` is notified by pub/sub of its Redis backend."""
 
 from __future__ import annotations
 

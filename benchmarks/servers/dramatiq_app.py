@@ -1,4 +1,4 @@
-"""Flask and dramatiq. The request waits in dramatiq's own way: `get_result` blocks on the result's list in Redis."""
+"""Flask and dramatiq. Requests wait as usual in dramatiq: `get_result` blocks on the result's list in Redis."""
 
 from __future__ import annotations
 

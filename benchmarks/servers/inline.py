@@ -1,4 +1,4 @@
-"""Flask without a queue: the request computes. Nothing survives a crash, nothing can wait."""
+"""Flask without a queue: the request computes. Nothing survives a crash, and nothing is queued."""
 
 from __future__ import annotations
 

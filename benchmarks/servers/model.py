@@ -1,4 +1,4 @@
-"""The model for those who are measured against: the same files, one concrete function, one thread, one picture."""
+"""The model for the compared servers: the same files, one concrete function, one thread, one picture."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def load() -> Any:
 
 
 def digit(png: bytes) -> int:
-    """The digit in a 28x28 picture, white on black. No preprocessing: what it lacks costs it nothing here."""
+    """Returns the digit in a 28x28 picture, white on black. No preprocessing, which favours the compared servers."""
     pixels = np.asarray(Image.open(BytesIO(png)).convert("L"), np.float32)[None] / 255
     [probabilities] = load().probabilities.concrete_functions
     return int(probabilities(tensorflow().constant(pixels)).numpy()[0, :CLASSES].argmax())

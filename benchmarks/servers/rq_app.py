@@ -1,4 +1,4 @@
-"""Flask and stock RQ. The request waits in RQ's own way: XREAD blocks on the job's result stream, nobody polls."""
+"""Flask and stock RQ. Requests wait as usual in RQ: XREAD blocks on the job's result stream, without polling."""
 
 from __future__ import annotations
 
