@@ -17,8 +17,9 @@ from shared.errors import DigitqError, Expired
 from shared.prediction import Outcome
 from shared.settings import Settings
 from shared.store import Store
-from worker.inference.classify import NOT_CLASSIFIED, Classified
+from worker.inference.classify import Classified
 from worker.queue import chunk_runner
+from worker.queue.jobs import code_and_message
 from worker.queue.rq_compat import DEFAULT_RESULT_TTL
 from worker.service import classifier
 from worker.telemetry import metrics
@@ -41,9 +42,8 @@ def classify(id: str) -> dict[str, Any]:
         return result.summary()
     if isinstance(result, DigitqError):
         job.retries_left = job.retries_left and 0  # the picture's own error: a retry would end the same
-        store.end_alone(job.id, "failed", note_of((result.code, str(result)), ran))
-    elif not job.retries_left:
-        store.end_alone(job.id, "failed", note_of(("internal_error", NOT_CLASSIFIED), ran))
+    if not job.retries_left:
+        store.end_alone(job.id, "failed", note_of(code_and_message(result), ran))
     raise result
 
 

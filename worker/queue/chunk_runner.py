@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from rq.timeouts import JobTimeoutException
 
 from shared.batches import DEPENDENTS, Batches, Held, Progress, Row, Rows
 from shared.chunks import Pack, unpacked
@@ -21,8 +20,9 @@ from shared.errors import DigitqError, Expired
 from shared.prediction import Outcome
 from shared.runtime import tracing
 from shared.store import Store
-from worker.inference.classify import NOT_CLASSIFIED, Classified, Pictures
+from worker.inference.classify import Classified, Pictures
 from worker.queue.foreign_jobs import ForeignJobs
+from worker.queue.jobs import code_and_message
 from worker.queue.picture_runner import BatchClassifier
 from worker.telemetry import metrics
 from worker.telemetry.job_logs import job_fields
@@ -163,7 +163,6 @@ def _classify_slice(pack: Pack, step: list[int], classify: Callable[[Pictures], 
 def _row(result: Outcome | Exception) -> Row:
     if isinstance(result, Outcome):
         return result.digit, result.confidence, result.decision, result.reason, list(result.warnings)
-    if isinstance(result, DigitqError):
-        return result.code, str(result)
-    log.error("a picture of a batch could not be classified", exc_info=result)
-    return "timeout" if isinstance(result, JobTimeoutException) else "internal_error", NOT_CLASSIFIED
+    if not isinstance(result, DigitqError):
+        log.error("a picture of a batch could not be classified", exc_info=result)
+    return code_and_message(result)

@@ -7,14 +7,11 @@ from collections.abc import Collection, Sequence
 
 from rq.exceptions import NoSuchJobError
 from rq.job import Job
-from rq.timeouts import JobTimeoutException
 
 from shared.claims import Claim, Ran, note_of
-from shared.errors import DigitqError
 from shared.store import Store
-from worker.inference.classify import NOT_CLASSIFIED
 from worker.queue.heartbeat import Heartbeat
-from worker.queue.jobs import ForbiddenJob, UnreadableJob, finish
+from worker.queue.jobs import ForbiddenJob, UnreadableJob, code_and_message, finish
 from worker.queue.rq_compat import DEFAULT_TIMEOUT, RqWorker, RunningJob, function_names
 from worker.telemetry.job_logs import job_fields
 
@@ -65,7 +62,7 @@ class ForeignJobs:
             log.warning("%s", gone)
             return
         if self._rq.fail(running, error, refused=isinstance(error, ForbiddenJob)):
-            self._store.end_alone(claim.id, "failed", note_of(_code_and_message(error), Ran()))
+            self._store.end_alone(claim.id, "failed", note_of(code_and_message(error), Ran()))
 
     def refuse(self, claims: Sequence[Claim]) -> None:
         """Fails jobs with a key that has the wrong type."""
@@ -81,9 +78,3 @@ class ForeignJobs:
         for claim in claims:
             if claim.id in dependents:
                 self._rq.enqueue_dependents(claim)
-
-
-def _code_and_message(error: Exception) -> tuple[str, str]:
-    if isinstance(error, DigitqError):
-        return error.code, str(error)
-    return "timeout" if isinstance(error, JobTimeoutException) else "internal_error", NOT_CLASSIFIED

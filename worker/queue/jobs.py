@@ -9,10 +9,13 @@ import zlib
 from base64 import b64encode
 from collections.abc import Iterable
 
+from rq.timeouts import JobTimeoutException
+
 from shared import keys
 from shared.claims import Claim, Finish, as_json
 from shared.errors import DigitqError
 from shared.prediction import Outcome
+from worker.inference.classify import NOT_CLASSIFIED
 from worker.queue.rq_compat import DEFAULT_TIMEOUT
 
 
@@ -72,9 +75,16 @@ def timeout_seconds(claim: Claim) -> int:
     return int(claim.timeout) if claim.timeout.isdigit() else DEFAULT_TIMEOUT
 
 
+def code_and_message(error: Exception) -> tuple[str, str]:
+    """Returns what a client sees of an error: only a DigitqError speaks for itself."""
+    if isinstance(error, DigitqError):
+        return error.code, str(error)
+    return "timeout" if isinstance(error, JobTimeoutException) else "internal_error", NOT_CLASSIFIED
+
+
 def finish(claim: Claim, result: Outcome | DigitqError) -> Finish:
     """Returns a claim with its result as finish.lua stores it: a return value or a traceback, encoded as RQ does."""
     if isinstance(result, Outcome):
         return Finish(claim, b64encode(as_json(result.summary())).decode(), "", result)
     trace = "".join(traceback.format_exception(result))
-    return Finish(claim, "", b64encode(zlib.compress(trace.encode())).decode(), error=(result.code, str(result)))
+    return Finish(claim, "", b64encode(zlib.compress(trace.encode())).decode(), error=code_and_message(result))
