@@ -61,8 +61,8 @@ class Fleet:
             worker.limit(cores)
 
     def fill(self, backlog: int) -> None:
-        """Queues pictures until `count` are waiting."""
-        missing = backlog - self.redis.llen("rq:queue:digitq")
+        """Queues pictures until `backlog` are waiting."""
+        missing = backlog - self.redis.llen(keys.queue("digitq"))
         if missing > 0:
             self.queue.submit_many(pngs(missing))
 
@@ -73,15 +73,15 @@ class Fleet:
         began, done, cpu = time.perf_counter(), self.done(), self.cpu()
         time.sleep(seconds)
         count, took, after = self.done() - done, time.perf_counter() - began, self.cpu()
-        assert self.redis.llen("rq:queue:digitq"), "the queue ran dry: the window says nothing"
+        assert self.redis.llen(keys.queue("digitq")), "the queue ran dry: the window says nothing"
         suspend(self.redis)
-        while self.redis.zcard("rq:wip:digitq"):
+        while self.redis.zcard(keys.running("digitq")):
             time.sleep(0.1)
         redis, workers = (1e6 * (b - a) / count for a, b in zip(cpu, after, strict=True))
         return {"workers": len(self.workers), "rate": count / took, "redis_us": redis, "worker_us": workers}
 
     def done(self) -> int:
-        return int(self.redis.zcard("rq:finished:digitq"))
+        return int(self.redis.zcard(keys.finished("digitq")))
 
     def cpu(self) -> tuple[float, float]:
         """Returns the CPU seconds of Redis's main thread, and of all workers."""

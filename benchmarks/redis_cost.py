@@ -22,6 +22,8 @@ from typing import Any
 
 import click
 
+from shared import keys
+
 CLIENTS, WARM_SECONDS = 32, 1.0
 
 
@@ -73,10 +75,10 @@ def _measured(client: Any, load: dict[str, Any], seconds: float) -> dict[str, An
         return float(used["used_cpu_user"] + used["used_cpu_sys"])
 
     client.config_resetstat()
-    ended, spent, kept = client.zcard("rq:finished:digitq"), cpu(), client.info("memory")["used_memory"]
+    ended, spent, kept = client.zcard(keys.finished("digitq")), cpu(), client.info("memory")["used_memory"]
     answered = _send(load, seconds)
     spent, kept = cpu() - spent, client.info("memory")["used_memory"] - kept
-    pictures = client.zcard("rq:finished:digitq") - ended
+    pictures = client.zcard(keys.finished("digitq")) - ended
     ran = {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in client.info("commandstats").items()}
     own = sum(calls for name, calls in ran.items() if name.startswith(("info", "config", "zcard")))
     by_kind: defaultdict[str, list[int]] = defaultdict(list)

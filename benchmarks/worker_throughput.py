@@ -41,7 +41,7 @@ def fill(store: Store, jobs: int) -> None:
 def ours(store: Store) -> None:
     one = BatchWorker(store, noop.batch)
     one.work(burst=True)
-    one.bell.close()
+    one.wakeup.close()
 
 
 def stock(store: Store) -> None:
@@ -57,7 +57,7 @@ def rate(store: Store, side: Callable[[Store], None], jobs: int) -> tuple[float,
     wall, cpu = time.perf_counter(), time.process_time()
     side(store)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    done = store.client.zcard("rq:finished:digitq")
+    done = store.client.zcard(keys.finished("digitq"))
     assert done == jobs, f"{done} of {jobs} finished"
     return jobs / wall, cpu / jobs * 1e6
 

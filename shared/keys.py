@@ -138,6 +138,21 @@ def queue(name: str) -> str:
     return f"rq:queue:{name}"
 
 
+def running(queue: str) -> str:
+    """RQ's registry of running jobs: job and execution ids by the end of their lease."""
+    return f"rq:wip:{queue}"
+
+
+def finished(queue: str) -> str:
+    """RQ's registry of finished jobs."""
+    return f"rq:finished:{queue}"
+
+
+def return_values(id: str) -> str:
+    """RQ's stream of a job's results."""
+    return f"rq:results:{id}"
+
+
 def worker(name: str) -> str:
     """RQ's hash of one worker."""
     return f"rq:worker:{name}"

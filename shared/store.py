@@ -163,7 +163,7 @@ class Store:
             pipeline.info("memory")
             for queue in keys.QUEUES:
                 pipeline.llen(keys.queue(queue))
-                pipeline.zcard(f"rq:wip:{queue}")  # in hand
+                pipeline.zcard(keys.running(queue))  # in hand
             info, *lengths = pipeline.execute()
         # Buffers for replicas and the log do not count, as they do not when Redis refuses to write.
         used = int(info["used_memory"]) - int(info.get("mem_not_counted_for_evict", 0))

@@ -86,8 +86,8 @@ class Service:
 
     def keep_house(self) -> None:
         """What a worker does each second, and each minute."""
-        self.keeper._maintained = float("-inf")
-        self.keeper.maintain(burst=True)
+        self.keeper.recovery.last_run = float("-inf")
+        self.keeper.recovery.run_if_due(burst=True)
 
 
 @contextmanager
@@ -107,7 +107,7 @@ def faked_classifier() -> Iterator[None]:
 def _worker(store: Store) -> Iterator[BatchWorker]:
     worker = BatchWorker(store, fakes.classify, card={"version": "fake-1"}, allowed=ALLOWED)
     yield worker
-    worker.bell.close()
+    worker.wakeup.close()
 
 
 def day(service: Service, pictures: int) -> None:
@@ -151,7 +151,7 @@ def _die_with(service: Service, count: int) -> None:
     over = service.store.time() - 1
     for claim in claims:
         service.client.zadd(f"rq:wip:{claim.queue}", {f"{claim.id}:{claim.execution}": over})
-    service.keeper.recover()
+    service.keeper.recovery.recover_leases()
 
 
 def _forget(store: Store, id: str) -> None:

@@ -19,8 +19,8 @@ from shared.settings import Settings
 from tests import fakes
 from worker import service
 from worker.inference.classify import Classified
-from worker.queue import alone, heartbeat, together
-from worker.queue.bounds import bound_memory
+from worker.queue import heartbeat
+from worker.queue.limits import limit_memory
 
 
 def leave() -> None:
@@ -70,7 +70,7 @@ class Planted:
 if __name__ == "__main__":
     service.classifier = Planted  # type: ignore[assignment]
     service.device_in_use = lambda: "cpu"
-    service.bound_memory = partial(bound_memory, spare=2**28)
-    alone.GRACE_SECONDS = together.GRACE_SECONDS = 1
+    service.limit_memory = partial(limit_memory, spare=2**28)
+    heartbeat.GRACE_SECONDS = 1
     heartbeat.LOCKED_SECONDS = 3.0
     service.serve(Settings.from_env())

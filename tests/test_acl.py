@@ -118,8 +118,8 @@ def serve(store: Store) -> None:
     idle, busy = (BatchWorker(store, classify, card={"version": "fake-1"}, allowed=ALLOWED) for _ in range(2))
     idle.run_maintenance_tasks()
     idle.check_for_suspension(burst=True)
-    idle.bell.wait(0.01)
-    idle.bell.close()
+    idle.wakeup.wait(0.01)
+    idle.wakeup.close()
     busy.work(burst=True)
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import rq
 
 from shared import keys
 from shared.redis_scripts import FOLDER, source
@@ -110,6 +111,44 @@ def test_every_requirement_is_pinned_and_the_root_is_their_union() -> None:
         assert f"-r {part}/requirements.txt" in root or part.startswith("deploy")
         lines = (ROOT / part / "requirements.txt").read_text().splitlines()
         assert [line for line in lines if line and not line.startswith(("#", "-r ")) and "==" not in line] == []
+
+
+#: The modules of RQ that its documentation imports from.
+DOCUMENTED = {"rq", "rq.exceptions", "rq.job", "rq.suspension", "rq.timeouts"}
+
+
+def test_one_module_alone_uses_what_rq_does_not_document() -> None:
+    def undocumented(path: Path) -> list[str]:
+        tree = ast.parse(path.read_text())
+        subclass = {"RqWorker", "SimpleWorker", "Job"} & {
+            ast.unparse(base) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for base in node.bases
+        }
+        found = []
+        for node in ast.walk(tree):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            found += [name for name in modules if name.split(".")[0] == "rq" and name not in DOCUMENTED]
+            if isinstance(node, ast.Attribute) and node.attr in private:
+                owner = ast.unparse(node.value)
+                found += [ast.unparse(node)] if subclass or owner not in ("self", "os") else []
+        return found
+
+    sources = [ast.parse(path.read_text()) for path in Path(rq.__file__).parent.rglob("*.py")]
+    names = {getattr(node, "attr", getattr(node, "name", "")) for tree in sources for node in ast.walk(tree)}
+    private = {name for name in names if name and name.startswith("_") and not name.startswith("__")}
+    assert {"_stop_requested", "_finalize_failure", "_failure_callback_name"} <= private
+    ours = [ROOT / "digitq.py", *files(*PACKAGES, "verify", "benchmarks")]
+    used = {path.relative_to(ROOT).as_posix(): found for path in ours if (found := undocumented(path))}
+    assert used.pop("worker/queue/rq_compat.py")
+    assert used == {}
+
+
+def test_the_keys_of_rq_are_spelled_in_one_module() -> None:
+    # The rights list patterns of keys; the report of `verify` and its broken workers speak of them as RQ does.
+    spelled = {"shared/keys.py", "shared/redis_server/rights.py", "verify/audit.py", "verify/broken/half_claim.py"}
+    ours = files(*PACKAGES, "verify", "benchmarks")
+    found = {path.relative_to(ROOT).as_posix() for path in ours if re.search(r"""["']rq:""", path.read_text())}
+    assert found == spelled
 
 
 def test_rq_writes_under_the_prefix_that_the_scripts_use() -> None:

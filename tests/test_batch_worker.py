@@ -35,7 +35,7 @@ ALLOWED = ("tests.jobs.double", "tests.jobs.explode", "tests.jobs.on_success", "
 def serving(store: Store) -> Iterator[BatchWorker]:
     worker = BatchWorker(store, fakes.classify, card={"version": "fake-1"}, allowed=ALLOWED)
     yield worker
-    worker.bell.close()
+    worker.wakeup.close()
 
 
 def burst(store: Store) -> None:
@@ -108,7 +108,7 @@ def test_a_picture_that_outlives_too_many_workers_is_poison(client: redis.Redis,
         assert claim.attempt == attempt
         client.zadd("rq:wip:digitq", {f"{id}:{claim.execution}": store.time() - 1})
         with serving(store) as worker:
-            worker.recover()
+            worker.recovery.recover_leases()
     found = store.fetch(id)
     assert (found.state, (found.error or {})["code"]) == (State.FAILED, "poison")
     assert Job.fetch(id, connection=client, serializer="json").get_status().value == "failed"
@@ -158,7 +158,7 @@ def test_a_worker_that_redis_has_forgotten_registers_again(store: Store, client:
         worker.register_birth()
         client.flushall()
         client.hset(worker.key, "state", "idle")
-        worker.pulse.beat()
+        worker.heartbeat_thread.beat()
         assert client.sismember("rq:workers", worker.key)
         assert client.hget(worker.key, "pid") is not None
 
@@ -170,21 +170,21 @@ def test_low_priority_moves_under_a_flood_of_high(client: redis.Redis, store: St
         small.submit(b"7", priority=Priority.HIGH)
     with serving(small) as worker:
         for _ in range(8):
-            worker.run(worker.claim())
+            worker.run(worker.claimer.claim_batch())
     assert small.fetch(low).state is State.SUCCEEDED
     assert client.llen("rq:queue:digitq-high") > 0
 
 
 def test_an_idle_worker_starts_at_once_when_a_picture_comes(store: Store, settings: object) -> None:
     with serving(store) as worker:
-        thread = threading.Thread(target=worker.bell.wait, args=[10])
+        thread = threading.Thread(target=worker.wakeup.wait, args=[10])
         thread.start()
         time.sleep(0.3)
         start = time.monotonic()
         store.submit(b"7", priority=Priority.LOW)
         thread.join(5)
         assert time.monotonic() - start < 1
-        assert [claim.image for claim in worker.claim()] == [b"7"]
+        assert [claim.image for claim in worker.claimer.claim_batch()] == [b"7"]
 
 
 def test_a_stop_signal_finishes_the_batch_in_hand_and_leaves_the_rest(client: redis.Redis, store: Store) -> None:
@@ -196,7 +196,7 @@ def test_a_stop_signal_finishes_the_batch_in_hand_and_leaves_the_rest(client: re
             worker.request_stop(signal.SIGTERM, None)
             return fakes.classify(images)
 
-        worker.classify = stop_in_the_middle
+        worker.classifier.classify = stop_in_the_middle
         worker.work()
     assert [small.fetch(id).state for id in ids] == [State.SUCCEEDED] * 2 + [State.QUEUED] * 4
     assert [small.fetch(id).attempt for id in ids] == [1, 1, 0, 0, 0, 0]
@@ -205,13 +205,13 @@ def test_a_stop_signal_finishes_the_batch_in_hand_and_leaves_the_rest(client: re
 def test_what_a_batch_does_not_come_to_waits_again_as_if_never_claimed(store: Store) -> None:
     ids = [store.submit(str(i).encode()).id for i in range(5)]
     with serving(store) as worker:
-        worker.classify = lambda images: fakes.classify(images[:2])
-        worker.run(worker.claim())
+        worker.classifier.classify = lambda images: fakes.classify(images[:2])
+        worker.run(worker.claimer.claim_batch())
         found = [store.fetch(id) for id in ids]
         assert [(one.digit, one.attempt, one.queue_position) for one in found] == [
             (0, 1, None), (1, 1, None), (None, 0, 0), (None, 0, 1), (None, 0, 2)
         ]  # fmt: skip
-        assert [claim.id for claim in worker.claim()] == ids[2:]
+        assert [claim.id for claim in worker.claimer.claim_batch()] == ids[2:]
 
 
 def test_a_worker_survives_the_server_and_goes_on(
@@ -220,14 +220,14 @@ def test_a_worker_survives_the_server_and_goes_on(
     errors = [redis.ConnectionError("gone")]
     id = store.submit(b"7").id
     with serving(store) as worker, caplog.at_level(logging.WARNING):
-        claim = worker.claim
+        claim_batch = worker.claimer.claim_batch
 
         def flaky() -> list[Claim]:
             if errors:
                 raise errors.pop()
-            return claim()
+            return claim_batch()
 
-        worker.claim = flaky  # type: ignore[method-assign]
+        worker.claimer.claim_batch = flaky  # type: ignore[method-assign]
         worker.work(burst=True)
     assert store.fetch(id).state is State.SUCCEEDED
     assert "gone" in caplog.text
@@ -250,21 +250,21 @@ def test_a_batch_is_closed_before_it_grows_heavier_than_its_lease_can_carry(stor
 def test_the_heartbeat_outlives_a_server_that_is_away(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(store) as worker:
         errors = [redis.ConnectionError("gone"), ValueError("a bug")]
-        monkeypatch.setattr(worker.pulse, "_on_beat", lambda: errors and (_ for _ in ()).throw(errors.pop()))
-        worker.pulse.start()
+        monkeypatch.setattr(worker.heartbeat_thread, "_on_beat", lambda: errors and (_ for _ in ()).throw(errors.pop()))
+        worker.heartbeat_thread.start()
         time.sleep(store.settings.lease_seconds / 3 * 4)
-        assert (worker.pulse.is_alive(), errors) == (True, [])
-        worker.pulse.stop()
+        assert (worker.heartbeat_thread.is_alive(), errors) == (True, [])
+        worker.heartbeat_thread.stop()
 
 
 def test_a_job_deleted_after_the_claim_leaves_nothing_behind(store: Store, client: redis.Redis) -> None:
     id = store.submit(b"7").id
     with serving(store) as worker:
-        claims = worker.claim()
+        claims = worker.claimer.claim_batch()
         Job.fetch(id, connection=client, serializer="json").delete()
         worker.run(claims)
         theirs = rq_queue(client).enqueue("tests.jobs.double", 21)
-        claims = worker.claim()
+        claims = worker.claimer.claim_batch()
         theirs.delete()
         worker.run(claims)
     assert [key for key in client.keys("rq:*") if id.encode() in key or theirs.id.encode() in key] == []
@@ -292,7 +292,7 @@ def test_recovery_does_not_run_a_callback_off_the_list(store: Store, client: red
     [claim] = store.claim("dead", keys.QUEUES, 64, "n")
     client.zadd("rq:wip:digitq", {f"{job.id}:{claim.execution}": store.time() - 1})
     with serving(store) as worker:
-        worker.recover()
+        worker.recovery.recover_leases()
     assert job.get_status().value == "failed"
     assert client.get("test:never") is None
 
@@ -313,7 +313,7 @@ def test_the_webhooks_of_rqs_jobs_are_not_called(
     [claim] = store.claim("dead", keys.QUEUES, 64, "n")
     client.zadd("rq:wip:digitq", {f"{abandoned.id}:{claim.execution}": store.time() - 1})
     with serving(store) as worker:
-        worker.recover()
+        worker.recovery.recover_leases()
     assert abandoned.get_status().value == "failed" and called == []
     assert caplog.text.count("webhooks of an RQ job are not called") == 5 and "hunter2" not in caplog.text
 

@@ -58,7 +58,7 @@ WORKERS: list[BatchWorker] = []
 def workers_are_closed() -> Iterator[None]:
     yield
     while WORKERS:
-        WORKERS.pop().bell.close()
+        WORKERS.pop().wakeup.close()
 
 
 def worker(store: Store, name: str | None = None) -> BatchWorker:
@@ -81,7 +81,7 @@ def digits(count: int) -> list[Chunk]:
 def die(store: Store, client: redis.Redis, claim: Claim) -> None:
     """The worker that holds the claim is gone, and RQ's recovery has noticed."""
     client.zadd(f"rq:wip:{claim.queue}", {f"{claim.id}:{claim.execution}": store.time() - 1})
-    worker(store).recover()
+    worker(store).recovery.recover_leases()
 
 
 def take(store: Store, name: str = "dead") -> Claim:
@@ -208,11 +208,11 @@ def test_a_chunk_whose_worker_died_is_run_again_and_nothing_is_counted_twice(
 def test_a_late_worker_writes_nothing(store: Store, batches: Batches, client: redis.Redis) -> None:
     batch = batches.submit(digits(10))
     late = worker(store)
-    [claim] = late.claim()
+    [claim] = late.claimer.claim_batch()
     die(store, client, claim)
     burst(store)
     before = list(batches.results(batch.id))
-    late.classify = lambda images: Classified([fakes.outcome(0) for _ in images], 0, 0)
+    late.classifier.classify = lambda images: Classified([fakes.outcome(0) for _ in images], 0, 0)
     late.run([claim])
     assert list(batches.results(batch.id)) == before
     assert batches.fetch(batch.id).succeeded == 10
@@ -234,8 +234,8 @@ def test_a_picture_that_kills_is_condemned_alone(store: Store, batches: Batches,
 
     while not batches.fetch(batch.id).state.terminal:
         victim = worker(store, f"victim-{deaths}")
-        victim.classify = deadly
-        [claim] = victim.claim()
+        victim.classifier.classify = deadly
+        [claim] = victim.claimer.claim_batch()
         try:
             victim.run([claim])
         except Killed:
@@ -260,8 +260,8 @@ def test_two_that_kill_are_both_condemned_and_nobody_else(store: Store, batches:
 
     for _ in range(20):
         victim = worker(store)
-        victim.classify = deadly
-        for claim in victim.claim():
+        victim.classifier.classify = deadly
+        for claim in victim.claimer.claim_batch():
             try:
                 victim.run([claim])
             except Killed:
@@ -294,18 +294,18 @@ def test_a_picture_that_takes_too_long_is_cut_and_its_neighbours_succeed(store: 
 def test_a_single_picture_overtakes_a_batch_between_two_slices(store: Store, batches: Batches) -> None:
     batch = batches.submit(digits(256))
     one = worker(store)
-    [claim] = one.claim()
+    [claim] = one.claimer.claim_batch()
     order: list[int] = []
     held: list[set[str]] = []
 
     def watching(pictures: Pictures) -> Classified:
-        held.append({claim.id for claim in one.pulse._held})
+        held.append({claim.id for claim in one.heartbeat_thread.claims})
         if not order:
             store.submit(b"9", id="single")
         order.append(len(pictures))
         return classify(pictures)
 
-    one.classify = watching
+    one.classifier.classify = watching
     one.run([claim])
     assert order == [64, 1, 64, 64, 64]
     chunk = {f"{batch.id}-0"}
@@ -321,7 +321,7 @@ def test_a_batch_moves_under_a_flood_of_single_pictures(store: Store, client: re
         small.submit(b"7")
     one = worker(small)
     for _ in range(8):
-        one.run(one.claim())
+        one.run(one.claimer.claim_batch())
     assert Batches(small).fetch(batch.id).state is BatchState.FINISHED
     assert client.llen("rq:queue:digitq") > 0
 
@@ -334,8 +334,8 @@ def test_a_worker_that_is_told_to_stop_gives_its_chunk_back_with_what_it_has(sto
         one._stop_requested = True
         return classify(pictures)
 
-    one.classify = stop
-    one.run(one.claim())
+    one.classifier.classify = stop
+    one.run(one.claimer.claim_batch())
     assert batches.fetch(batch.id).succeeded == 64
     [claim] = store.claim("next", keys.QUEUES, 64, "n")
     assert claim.attempt == 1  # it is not suspected of anything
@@ -415,7 +415,7 @@ def test_a_full_redis_still_ends_what_it_has_accepted(store: Store, batches: Bat
     client.config_set("maxmemory", 1)
     try:
         for _ in range(3):
-            one.run(one.claim())
+            one.run(one.claimer.claim_batch())
         assert batches.fetch(batch.id).succeeded == 600
     finally:
         client.config_set("maxmemory", 0)
@@ -441,7 +441,7 @@ def test_the_same_key_gives_the_same_batch_and_another_upload_under_it_is_refuse
 def test_cancel_takes_back_what_waits_and_lets_what_runs_end(store: Store, batches: Batches) -> None:
     batch = batches.submit(digits(600))
     one = worker(store)
-    claims = one.claim()
+    claims = one.claimer.claim_batch()
     batches.cancel(batch.id)
     with pytest.raises(StillRunning):
         batches.cancel(batch.id)
@@ -482,7 +482,7 @@ def test_who_waits_is_told_soon_after_the_end(store: Store, batches: Batches) ->
     time.sleep(0.2)
     one = worker(store)
     for _ in range(2):
-        one.run(one.claim())
+        one.run(one.claimer.claim_batch())
     end = time.monotonic()
     thread.join()
     assert told[0][0] is BatchState.FINISHED
@@ -550,7 +550,7 @@ def test_a_zip_is_a_batch(http: FlaskClient, store: Store) -> None:
         ("d/one.png", "queued"), ("notes.png", "queued"), ("=two.png", "queued")
     ]  # fmt: skip
     one = worker(store)
-    one.classify = lambda images: Classified([fakes.outcome(7) for _ in images], 0, 0)
+    one.classifier.classify = lambda images: Classified([fakes.outcome(7) for _ in images], 0, 0)
     one.work(burst=True)
     found = rows(http, id)
     assert [row["digit"] for row in found] == [7, None, 7]

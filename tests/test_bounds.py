@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from worker.queue.bounds import warn_of_little_memory
+from worker.queue.limits import warn_of_little_memory
 
 MB = 1024**2
 

@@ -165,11 +165,11 @@ def test_healthcheck_follows_a_worker_and_not_its_redis(
     env = {**cli_env, "TMPDIR": str(tmp_path), "REDIS_URL": "redis://127.0.0.1:1"}
     assert digitq("healthcheck", "worker", env=env).returncode == 3
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    pulse = Heartbeat(Store(connect("redis://127.0.0.1:1"), Settings(lease_seconds=1)), "one", "", lambda: None)
-    pulse.start()
+    thread = Heartbeat(Store(connect("redis://127.0.0.1:1"), Settings(lease_seconds=1)), "one", "", lambda: None)
+    thread.start()
     while not any(tmp_path.iterdir()):
         time.sleep(0.05)
-    pulse.stop()
+    thread.stop()
     assert digitq("healthcheck", "worker", env=env).returncode == 0
     [sign] = tmp_path.iterdir()
     os.utime(sign, (0, time.time() - 60))

@@ -142,13 +142,13 @@ def test_a_batch_is_two_round_trips(count: Counter, counted: Store) -> None:
     worker = BatchWorker(counted, noop.batch)
 
     def one_batch() -> None:
-        worker.run(worker.claim())
+        worker.run(worker.claimer.claim_batch())
 
     for _ in range(2 * BATCH):
         counted.submit(PICTURE)
     one_batch()  # Redis learns the scripts
     round_trips, commands = count(one_batch)
-    worker.bell.close()
+    worker.wakeup.close()
     assert round_trips == 2  # claim and finish
     assert commands <= BATCH * RUN_PICTURE + RUN_GROUP
 

@@ -36,9 +36,9 @@ from verify.deaf import told
 from verify.proxy import Proxy
 from verify.stack import running
 from verify.workload import pictures
-from worker.queue.doorbell import Doorbell
 from worker.queue.heartbeat import Heartbeat
-from worker.queue.insistent import InsistentRedis
+from worker.queue.oom_retry import OomRetryRedis
+from worker.queue.wakeup import Wakeup
 
 #: Seconds that anything may take on a busy machine; the goal for a subscription is ten.
 PATIENCE = 45
@@ -148,36 +148,36 @@ def test_an_async_queue_is_told_again_after_its_subscription_went_deaf(
 def test_a_worker_that_waits_for_work_notices_that_its_connections_are_dead(
     proxy: Proxy, behind: Store, store: Store
 ) -> None:
-    with closing(Doorbell(behind.client, [keys.QUEUES[0]])) as bell:
-        bell.wait(0.05)
+    with closing(Wakeup(behind.client, [keys.QUEUES[0]])) as wakeup:
+        wakeup.wait(0.05)
         proxy.deafen()
 
         def gives_up() -> bool:
             try:
-                bell.wait(0.2)
+                wakeup.wait(0.2)
             except redis.TimeoutError:
                 return True
             return False
 
         soon(gives_up)
-        bell.wait(0.05)
+        wakeup.wait(0.05)
         threading.Timer(0.3, store.client.rpush, (keys.queue(keys.QUEUES[0]), "x")).start()
         start = time.monotonic()
-        bell.wait(PATIENCE)
+        wakeup.wait(PATIENCE)
         assert time.monotonic() - start < PATIENCE
 
 
 def test_a_wait_without_work_is_no_dead_connection(behind: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Doorbell, "SERVER_TIMEOUT", 1)
-    with closing(Doorbell(behind.client, [keys.QUEUES[0]])) as bell:
+    monkeypatch.setattr(Wakeup, "SERVER_TIMEOUT", 1)
+    with closing(Wakeup(behind.client, [keys.QUEUES[0]])) as wakeup:
         end = time.monotonic() + 4
         while time.monotonic() < end:
-            bell.wait(1)
+            wakeup.wait(1)
 
 
 def test_a_worker_hears_rqs_commands_again(proxy: Proxy, behind: Store, store: Store) -> None:
     heard: list[Any] = []
-    pubsub = InsistentRedis(behind.client).pubsub()
+    pubsub = OomRetryRedis(behind.client).pubsub()
     pubsub.subscribe(**{"rq:pubsub:w": heard.append})
     thread = pubsub.run_in_thread(60, daemon=True, exception_handler=lambda *_: time.sleep(0.1))
     try:

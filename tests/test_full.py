@@ -31,7 +31,7 @@ from tests.conftest import own_server
 from tests.pictures import seven
 from tests.test_script_errors import COUNTED
 from worker.queue.batch_worker import BatchWorker
-from worker.queue.insistent import InsistentRedis
+from worker.queue.oom_retry import OomRetryRedis
 from worker.telemetry import metrics
 
 PICTURE = bytes(20_000)
@@ -137,7 +137,7 @@ def test_workers_make_room_before_memory_is_full_and_count_what_they_delete(
     classify_all(store)
     client.config_set("maxmemory", int(client.info("memory")["used_memory"] / 0.92))
     before = metrics.registry.get_sample_value("digitq_evicted_total") or 0
-    worker.maintain(burst=True)
+    worker.recovery.run_if_due(burst=True)
     memory = client.info("memory")
     assert memory["used_memory"] < 0.87 * memory["maxmemory"]
     assert (metrics.registry.get_sample_value("digitq_evicted_total") or 0) > before
@@ -604,7 +604,7 @@ def test_a_count_that_is_wrong_starts_afresh_once_nothing_waits(store: Store, cl
 def worker(store: Store) -> Iterator[BatchWorker]:
     worker = BatchWorker(store, fakes.classify, card={"version": "fake-1"})
     yield worker
-    worker.bell.close()
+    worker.wakeup.close()
 
 
 def test_a_worker_starts_serves_and_ends_in_a_full_redis(
@@ -656,46 +656,46 @@ def test_an_idle_worker_waits_in_a_full_redis(worker: BatchWorker, client: redis
     fill(client)
     connections = client.info("stats")["total_connections_received"]
     for _ in range(3):
-        worker.bell.wait(0.01)
+        worker.wakeup.wait(0.01)
     assert client.info("stats")["total_connections_received"] <= connections + 3  # one for each queue, and kept
     client.config_set("maxmemory", 0)
-    worker.bell.wait(0)
+    worker.wakeup.wait(0)
     ringing = threading.Timer(0.05, client.rpush, ["rq:queue:digitq", "x"])
     ringing.start()
     start = time.monotonic()
-    worker.bell.wait(30)
+    worker.wakeup.wait(30)
     assert time.monotonic() - start < 20
     ringing.join()
 
 
 def test_what_a_full_redis_refuses_is_done_once_and_answered_as_usual(client: redis.Redis) -> None:
-    insistent = InsistentRedis(client)
+    retrying = OomRetryRedis(client)
     fill(client)
     with pytest.raises(redis.OutOfMemoryError):
         client.set("a", 1)
-    assert insistent.set("a", 1, ex=60) is True
-    assert insistent.set("a", 2, nx=True) is None
-    with insistent.pipeline() as pipeline:
+    assert retrying.set("a", 1, ex=60) is True
+    assert retrying.set("a", 2, nx=True) is None
+    with retrying.pipeline() as pipeline:
         pipeline.incr("n")
         pipeline.hset("h", mapping={"x": 1})
         pipeline.hgetall("h")
         pipeline.expire("h", 60)
         assert pipeline.execute() == [1, 1, {b"x": b"1"}, True]
-    with insistent.pipeline(transaction=False) as pipeline, pytest.raises(redis.OutOfMemoryError):
+    with retrying.pipeline(transaction=False) as pipeline, pytest.raises(redis.OutOfMemoryError):
         pipeline.incr("n").execute()
     assert client.get("n") == b"1"
 
 
 def test_what_is_watched_is_watched_in_a_full_redis_too(client: redis.Redis) -> None:
-    insistent, tries = InsistentRedis(client), 0
+    retrying, tries = OomRetryRedis(client), 0
     fill(client)
-    with insistent.pipeline() as pipeline:
+    with retrying.pipeline() as pipeline:
         while True:
             tries += 1
             pipeline.watch("n")
             seen = int(pipeline.get("n") or 0)
             if tries == 1:
-                insistent.set("n", 10)  # by somebody else, on another connection
+                retrying.set("n", 10)  # by somebody else, on another connection
             pipeline.multi()
             pipeline.set("n", seen + 1)
             try:

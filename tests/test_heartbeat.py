@@ -15,15 +15,16 @@ WORK = """
 import time
 from shared.settings import Settings
 from shared.store import Store, connect
-from worker.queue.heartbeat import Heartbeat
+from worker.queue import heartbeat
 
-pulse = Heartbeat(Store(connect("redis://127.0.0.1:1"), Settings(lease_seconds=3)), "one", "", lambda: None)
-pulse.start()
+heartbeat.GRACE_SECONDS = 0
+thread = heartbeat.Heartbeat(Store(connect("redis://127.0.0.1:1"), Settings(lease_seconds=3)), "one", "", lambda: None)
+thread.start()
 print("working", flush=True)
-with pulse.holding([], 3):
+with thread.holding([], 3):
     for _ in range(STEPS):
         time.sleep(0.5)
-pulse.stop()
+thread.stop()
 """
 
 
@@ -58,10 +59,11 @@ from worker.queue import heartbeat
 
 heartbeat.LOCKED_SECONDS = 0.5
 heartbeat.alive = lambda: time.sleep(3)  # a disk that is slow to take the sign of life
-pulse = heartbeat.Heartbeat(Store(connect("redis://127.0.0.1:1"), Settings(lease_seconds=0.3)), "one", "", lambda: None)
-pulse.start()
+store = Store(connect("redis://127.0.0.1:1"), Settings(lease_seconds=0.3))
+thread = heartbeat.Heartbeat(store, "one", "", lambda: None)
+thread.start()
 time.sleep(0.3)
-pulse.stop()
+thread.stop()
 time.sleep(3)
 """
     done = subprocess.run([sys.executable, "-c", late], cwd=ROOT, capture_output=True, timeout=30, check=False)

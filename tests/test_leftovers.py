@@ -41,7 +41,7 @@ def worker(store: Store) -> Iterator[BatchWorker]:
 
     one = BatchWorker(store, fakes.classify, allowed=["tests.jobs.explode", "tests.jobs.double"])
     yield one
-    one.bell.close()
+    one.wakeup.close()
 
 
 def age(client: redis.Redis, registry: str, id: str, seconds: float) -> None:
@@ -103,7 +103,7 @@ def test_a_job_that_was_cancelled_with_rqs_tools_goes_with_its_registry(
     age(client, "rq:canceled:digitq", "old", DAY + 1)
     age(client, "rq:canceled:digitq", "again", DAY + 1)
     client.hset("rq:job:again", "status", "queued")  # somebody is putting it back at this moment
-    worker.clean_registries()
+    worker.recovery.clean_registries()
     assert client.zrange("rq:canceled:digitq", 0, -1) == [b"young"]
     assert [bool(client.exists(f"rq:job:{id}")) for id in ("old", "young", "again")] == [False, True, True]
 
@@ -114,7 +114,7 @@ def test_a_cancelled_picture_does_not_drive_others_out_of_the_registry_before_th
     queue.enqueue("tests.jobs.double", 1, job_id="old").cancel()
     age(client, "rq:canceled:digitq", "old", DAY + 1)
     store.cancel(store.submit(b"7").id)
-    worker.clean_registries()
+    worker.recovery.clean_registries()
     assert not client.exists("rq:job:old")
 
 
@@ -127,7 +127,7 @@ def test_a_job_that_waits_for_what_is_gone_goes_too(client: redis.Redis, queue: 
     client.delete("rq:job:first")
     for id in ("vain", "waiting"):
         age(client, "rq:deferred:digitq", id, DAY + 1)
-    worker.clean_registries()
+    worker.recovery.clean_registries()
     assert sorted(client.zrange("rq:deferred:digitq", 0, -1)) == [b"waiting", b"young"]
     assert not client.exists("rq:job:vain", "rq:job::vain:dependencies")
     assert client.exists("rq:job:waiting", "rq:job:young") == 2

@@ -50,9 +50,9 @@ def test_web_and_worker_name_the_picture_and_its_request_in_fields_of_their_own(
         id = web.post("/v1/predictions", data=seven(), headers=IDS, **PICTURE).get_json()["id"]
         bad = web.post("/v1/predictions", data=seven(), headers=IDS, **PICTURE).get_json()["id"]
     worker = BatchWorker(store, classify)
-    first, second = worker.claim()
+    first, second = worker.claimer.claim_batch()
     worker.run([replace(first, image=b"7"), replace(second, image=b"undecodable")])
-    worker.bell.close()
+    worker.wakeup.close()
     found = {(line["message"], line.get("prediction_id")): line for line in lines(written)}
     assert found["accepted", id]["request_id"] == "req-1"
     good, ended = found["ended", id], found["ended", bad]

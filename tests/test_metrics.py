@@ -57,8 +57,8 @@ def test_a_worker_counts_every_stage_of_every_picture(store: Store) -> None:
     for image in (b"7", b"3", b"undecodable"):
         store.submit(image)
     worker = BatchWorker(store, fakes.classify)
-    worker.run(worker.claim())
-    worker.bell.close()
+    worker.run(worker.claimer.claim_batch())
+    worker.wakeup.close()
     after = of_worker()
     for stage in ("queue", "batch", "preprocess", "inference", "store", "total"):
         assert changes(before, after, "digitq_job_duration_seconds_count", stage=stage) == 3
@@ -79,10 +79,10 @@ def test_a_lease_that_ran_out_a_retry_and_a_given_up_picture_are_counted(
     id = store.submit(b"7").id
     worker = BatchWorker(store, fakes.classify)
     for _ in range(settings.max_attempts):
-        [claim] = worker.claim()
+        [claim] = worker.claimer.claim_batch()
         client.zadd(f"rq:wip:{claim.queue}", {f"{id}:{claim.execution}": time.time() - 1})  # its worker died
-        worker.recover()
-    worker.bell.close()
+        worker.recovery.recover_leases()
+    worker.wakeup.close()
     after = of_worker()
     assert changes(before, after, "digitq_leases_expired_total") == settings.max_attempts
     assert changes(before, after, "digitq_retries_total") == settings.max_attempts - 1

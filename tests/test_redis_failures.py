@@ -300,9 +300,9 @@ def test_while_redis_loads_everybody_is_told_so_and_then_failures_are_there_as_b
     batch = batches.submit(packed([Item("", b"undecodable")] * total))
     dies = BatchWorker(store, fakes.classify)
     for _ in range(3):
-        dies.run(dies.claim())
-    assert dies.claim()
-    dies.bell.close()
+        dies.run(dies.claimer.claim_batch())
+    assert dies.claimer.claim_batch()
+    dies.wakeup.close()
     logging_server.restart("--key-load-delay", "100")  # microseconds for each command of the log
     words = "Redis has started and is still loading its data"
     seen: set[tuple[int, str, str]] = set()

@@ -22,7 +22,7 @@ from shared.prediction import State, state_of
 from shared.settings import Settings
 from shared.store import Store, connect
 from tests import fakes
-from worker.queue import upkeep
+from worker.queue import recovery
 from worker.queue.batch_worker import BatchWorker
 
 CALLBACK = {"callback_url": "https://example.org"}
@@ -33,7 +33,7 @@ LOST = ["lost", "The job was deleted from the queue."]
 def serving(store: Store, allowed: Sequence[str] = ()) -> Iterator[BatchWorker]:
     worker = BatchWorker(store, fakes.classify, card={"version": "m"}, allowed=allowed)
     yield worker
-    worker.bell.close()
+    worker.wakeup.close()
 
 
 def burst(store: Store) -> None:
@@ -43,8 +43,8 @@ def burst(store: Store) -> None:
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is open is looked after in each turn of upkeep."""
-    monkeypatch.setattr(upkeep, "SWEEP_AFTER_SECONDS", 0)
+    """What is open is looked after in each run of the recovery."""
+    monkeypatch.setattr(recovery, "SWEEP_AFTER_SECONDS", 0)
 
 
 def rq_queue(client: redis.Redis) -> RQQueue:
@@ -121,7 +121,7 @@ def test_a_worker_without_a_right_loses_nothing_and_costs_no_attempt(
         poor.close()
         expire_leases(client)
         with serving(once) as worker:
-            worker.recover()
+            worker.recovery.recover_leases()
     client.acl_deluser("poor")
     burst(once)
     assert [(one.digit, one.attempt) for one in map(once.fetch, ids)] == [(7, 1)] * 3
@@ -134,7 +134,7 @@ def test_a_full_memory_ends_what_was_accepted(store: Store, client: redis.Redis)
     client.config_set("maxmemory", 1)
     try:
         with serving(store) as worker:
-            while claims := worker.claim():
+            while claims := worker.claimer.claim_batch():
                 worker.run(claims)
     finally:
         client.config_set("maxmemory", 0)
@@ -230,7 +230,7 @@ def test_a_retry_with_an_interval_runs_when_it_is_due(store: Store, client: redi
     store.claim("dead", keys.QUEUES, 64, "n")
     expire_leases(client)
     with serving(store) as worker:
-        worker.recover()
+        worker.recovery.recover_leases()
     assert job.get_status() == "scheduled"
     burst(store)
     assert (job.get_status(), store.fetch("p").state) == ("scheduled", State.QUEUED)
@@ -281,7 +281,7 @@ def test_what_waits_for_its_time_can_be_taken_back(store: Store, client: redis.R
     store.claim("dead", keys.QUEUES, 64, "n")
     expire_leases(client)
     with serving(store) as worker:
-        worker.recover()
+        worker.recovery.recover_leases()
     assert (job.get_status(), store.fetch("p").state) == ("scheduled", State.QUEUED)
     store.cancel("p")
     assert (job.get_status(), store.fetch("p").state) == ("canceled", State.CANCELLED)
@@ -349,7 +349,7 @@ def test_a_batch_whose_chunks_have_expired_ends(store: Store, client: redis.Redi
     chunks = [one for digit in (b"1", b"2", b"3") for one in packed([Item("a.png", digit)] * 2)]
     id = batches.submit(chunks).id
     with serving(store) as worker:
-        worker.run(worker.claim())
+        worker.run(worker.claimer.claim_batch())
         for n in (1, 2):
             client.delete(keys.results(f"{id}-{n}"), keys.chunk(f"{id}-{n}"))
         found = batches.fetch(id)
@@ -357,7 +357,7 @@ def test_a_batch_whose_chunks_have_expired_ends(store: Store, client: redis.Redi
         rows = list(batches.results(id))
         assert [row["index"] for row in rows] == list(range(6))
         assert [(row["state"], (row["error"] or {}).get("code")) for row in rows[2:]] == [("failed", "expired")] * 4
-        while claims := worker.claim():
+        while claims := worker.claimer.claim_batch():
             worker.run(claims)
     assert batches.fetch(id) == found
 

@@ -81,7 +81,7 @@ SCENARIOS: dict[str, Callable[[RQQueue], list[Job]]] = {
 def ours(client: redis.Redis, store: Store) -> Iterator[BatchWorker]:
     worker = BatchWorker(store, fakes.classify, queues=["digitq"], allowed=FUNCTIONS)
     yield worker
-    worker.bell.close()
+    worker.wakeup.close()
 
 
 @contextmanager

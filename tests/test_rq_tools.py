@@ -27,7 +27,6 @@ from tests.planted import Planted
 from tests.test_api import application
 from tests.test_events import listening
 from tests.test_webhooks import SENDS, Receiver, receiver
-from worker.queue import upkeep
 from worker.queue.batch_worker import BatchWorker
 
 __all__ = ["receiver"]
@@ -47,17 +46,17 @@ def web(once: Store) -> Iterator[FlaskClient]:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is open is looked after in each turn of upkeep."""
-    monkeypatch.setattr(upkeep, "SWEEP_AFTER_SECONDS", 0)
+    """What is open is looked after in each run of the recovery."""
+    monkeypatch.setattr("worker.queue.recovery.SWEEP_AFTER_SECONDS", 0)
     monkeypatch.setattr(worker.tasks, "classifier", Planted)
 
 
 def serve(store: Store) -> None:
-    """A worker of ours, until nothing is left; its turn of upkeep is the one that tells."""
+    """A worker of ours, until nothing is left; its run of the recovery is the one that tells."""
     one = BatchWorker(store, fakes.classify, card={"version": "m"})
     one.work(burst=True)
-    one.look_after()
-    one.bell.close()
+    one.recovery.sweep()
+    one.wakeup.close()
 
 
 def job(store: Store, id: str) -> Job:

@@ -29,7 +29,7 @@ from shared.settings import Settings
 from shared.store import Store
 from shared.submission import Caller
 from tests import fakes
-from worker.queue import bulk, upkeep
+from worker.queue import chunk_runner, recovery
 from worker.queue.batch_worker import BatchWorker
 
 T = TypeVar("T")
@@ -106,9 +106,9 @@ def broken(name: str, lasting: bool, monkeypatch: pytest.MonkeyPatch) -> Iterato
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks are noted picture by picture, and what is open is looked after at once."""
-    monkeypatch.setattr(bulk, "SLICE", 1)
-    monkeypatch.setattr(bulk, "SAVE_SECONDS", -1)
-    monkeypatch.setattr(upkeep, "SWEEP_AFTER_SECONDS", 0)
+    monkeypatch.setattr(chunk_runner, "SLICE", 1)
+    monkeypatch.setattr(chunk_runner, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(recovery, "SWEEP_AFTER_SECONDS", 0)
 
 
 @pytest.mark.usefixtures("hurried")
@@ -158,7 +158,7 @@ def a_day(store: Store, ledger: Ledger) -> None:
         forget(store, ledger)
         tidy_up(store)
     finally:
-        worker.bell.close()
+        worker.wakeup.close()
         ended = heard(listener)
         listener.close()
     assert [id for id, count in ended.items() if count > 1] == [], "ended twice"
@@ -221,13 +221,13 @@ def lose_sight(store: Store, ledger: Ledger) -> None:
 
 def begin(store: Store, worker: BatchWorker) -> None:
     """A worker that renews its claims, and does not come to all of them."""
-    worker.classify = lambda images: fakes.classify(list(images)[:1])
+    worker.classifier.classify = lambda images: fakes.classify(list(images)[:1])
     with suppress(*ERRORS):
-        claims = worker.claim()
+        claims = worker.claimer.claim_batch()
         with suppress(*ERRORS):
             store.renew("w", claims)
         worker.run(claims)
-    worker.classify = fakes.classify
+    worker.classifier.classify = fakes.classify
 
 
 def expire(client: redis.Redis) -> None:
@@ -242,13 +242,13 @@ def turn(worker: BatchWorker) -> None:
     """What a worker does in a second, with its errors survived."""
     with suppress(*ERRORS):
         if worker.store.recovery_turn("w"):
-            for step in (worker.recover, worker.look_after):
+            for step in (worker.recovery.recover_leases, worker.recovery.sweep):
                 with suppress(*ERRORS):
                     step()
     again(lambda: worker.store.end_recovery_turn("w"))
     for _ in range(12):
         with suppress(*ERRORS):
-            claims = worker.claim()
+            claims = worker.claimer.claim_batch()
             if not claims:
                 break
             worker.run(claims)

@@ -191,8 +191,8 @@ def test_a_worker_says_it_once_and_ends_what_was_accepted(evicting: str, caplog:
         caplog.clear()
         worker = BatchWorker(Store(client, SAFE), classify)
         for _ in range(3):
-            worker.maintain(burst=True)
-            worker._maintained = float("-inf")
+            worker.recovery.run_if_due(burst=True)
+            worker.recovery.last_run = float("-inf")
         worker.work(burst=True)
         assert Store(client, SAFE).fetch(id).digit == 7
     assert [one.levelname for one in caplog.records if "redis: eviction" in one.getMessage()] == ["ERROR"]

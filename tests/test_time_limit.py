@@ -12,7 +12,7 @@ import pytest
 from rq.timeouts import JobTimeoutException
 
 from worker.queue.batch_worker import BatchWorker
-from worker.queue.time_limit import AGAIN_SECONDS
+from worker.queue.limits import ALARM_INTERVAL_SECONDS
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def test_what_cleans_up_after_an_alarm_hears_no_other() -> None:
         try:
             time.sleep(30)
         finally:
-            time.sleep(2 * AGAIN_SECONDS)
+            time.sleep(2 * ALARM_INTERVAL_SECONDS)
             cleaned = True
     assert cleaned
 

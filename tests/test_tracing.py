@@ -46,9 +46,9 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
 def serve(store: Store, *pictures: bytes) -> None:
     """A worker takes what waits for these pictures, or for what it is."""
     worker = BatchWorker(store, classify)
-    claims = worker.claim()
+    claims = worker.claimer.claim_batch()
     worker.run([replace(claim, image=image) for claim, image in zip(claims, pictures, strict=False)] or claims)
-    worker.bell.close()
+    worker.wakeup.close()
 
 
 def tree(found: tuple[ReadableSpan, ...]) -> dict[str, list[str]]:
@@ -177,7 +177,8 @@ def test_real_processes_export_to_where_the_environment_says(cli_env: dict[str, 
 def test_without_the_packages_nothing_is_missing_but_who_wants_traces_is_told(place: str) -> None:
     code = (
         "import sys; sys.modules['opentelemetry'] = None\n"
-        "from producer.web.app import create_app; from shared.runtime import tracing; import worker.queue.together\n"
+        "from producer.web.app import create_app; from shared.runtime import tracing\n"
+        "import worker.queue.picture_runner\n"
         "tracing.start('digitq-web'); assert tracing.tracer is None\n"
         "print(create_app().test_client().post('/v1/predictions', data=b'x').status_code)"
     )

@@ -56,10 +56,10 @@ def held(client: redis.Redis, id: str) -> None:
 def serve(store: Store) -> None:
     """A worker of this version, until nothing is left."""
     worker = BatchWorker(store, fakes.classify)
-    worker.recover()
-    while claims := worker.claim():
+    worker.recovery.recover_leases()
+    while claims := worker.claimer.claim_batch():
         worker.run(claims)
-    worker.bell.close()
+    worker.wakeup.close()
 
 
 def test_an_older_web_process_is_served_by_a_newer_worker(store: Store, client: redis.Redis) -> None:

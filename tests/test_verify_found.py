@@ -27,7 +27,7 @@ from worker.queue.batch_worker import BatchWorker
 def worker(store: Store) -> Iterator[BatchWorker]:
     worker = BatchWorker(store, classify)
     yield worker
-    worker.bell.close()
+    worker.wakeup.close()
 
 
 def test_a_worker_whose_clock_is_an_hour_ahead_takes_nothing_from_the_others(
@@ -37,7 +37,7 @@ def test_a_worker_whose_clock_is_an_hour_ahead_takes_nothing_from_the_others(
     assert len(store.claim("other", keys.QUEUES, 1, "nonce")) == 1
     now = registry.current_timestamp
     monkeypatch.setattr(registry, "current_timestamp", lambda: now() + 3600)
-    worker.maintain(burst=True)
+    worker.recovery.run_if_due(burst=True)
     assert store.fetch(id).state is State.RUNNING
 
 
@@ -47,9 +47,9 @@ def test_a_recovery_that_fails_gives_its_turn_back(
     def interrupted() -> None:
         raise RedisUnavailable
 
-    monkeypatch.setattr(worker, "recover", interrupted)
+    monkeypatch.setattr(worker.recovery, "recover_leases", interrupted)
     with pytest.raises(RedisUnavailable):
-        worker.maintain(burst=True)
+        worker.recovery.run_if_due(burst=True)
     assert store.recovery_turn("other")
 
 

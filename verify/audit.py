@@ -22,7 +22,7 @@ def results(client: redis.Redis, entries: Iterable[Entry]) -> list[Finding]:
     found = []
     for entry in entries:
         if entry.end and not entry.missing and not entry.forgotten_at:
-            count = client.xlen(f"rq:results:{entry.id}")
+            count = client.xlen(keys.return_values(entry.id))
             if not (entry.end.state == State.SUCCEEDED) <= count <= 1:
                 found.append(Finding("doubled" if count else "wrong", entry.id, f"has {count} RQ results"))
     return found
@@ -32,7 +32,7 @@ def leftovers(client: redis.Redis) -> list[Finding]:
     """Finds queued or claimed jobs of an idle stack, and keys without a TTL."""
     found = []
     for name in keys.QUEUES:
-        counts = {keys.queue(name): client.llen(keys.queue(name)), f"rq:wip:{name}": client.zcard(f"rq:wip:{name}")}
+        counts = {keys.queue(name): client.llen(keys.queue(name)), keys.running(name): client.zcard(keys.running(name))}
         found += [Finding("leftover", key, f"holds {count}") for key, count in counts.items() if count]
     counted = sum(int(value) for value in client.hvals("digitq:bytes"))
     found += [Finding("leftover", "digitq:bytes", f"counts {counted} bytes, and nothing waits")] if counted else []

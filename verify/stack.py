@@ -86,7 +86,7 @@ class Stack:
         """True if a worker holds claims."""
         with contextlib.suppress(redis.RedisError, RedisUnavailable):
             names = [name for name in self.store.workers() if _pid(name) == child.pid]
-            members: list[bytes] = [m for queue in keys.QUEUES for m in self.client.zrange(f"rq:wip:{queue}", 0, -1)]  # type: ignore[misc]
+            members: list[bytes] = [m for queue in keys.QUEUES for m in self.client.zrange(keys.running(queue), 0, -1)]  # type: ignore[misc]
             jobs = {member.decode().rpartition(":")[0] for member in members}
             holders = {self.client.hget(keys.job(id), "worker_name") for id in jobs}
             return any(name.encode() in holders for name in names)

@@ -1,4 +1,4 @@
-"""Starting a worker: the model first, then Redis, then the loop."""
+"""Starts a worker process: loads the model, waits for Redis, and runs the worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shared.store import Store, connect
 from worker.inference import golden
 from worker.inference.classify import Classifier
 from worker.inference.mlp import Mlp, configure_device, device_in_use
-from worker.queue.bounds import bound_memory
+from worker.queue.limits import limit_memory
 from worker.telemetry import metrics
 
 log = logging.getLogger("digitq.worker")
@@ -24,7 +24,7 @@ log = logging.getLogger("digitq.worker")
 
 @cache
 def classifier() -> Classifier:
-    """This process's classifier: loaded, warmed and through the golden gate once. Raises ModelError."""
+    """Returns this process's classifier; loads, warms up and checks the model once. Raises ModelError."""
     settings = Settings.from_env()
     configure_device(settings.device)
     model = Mlp.load(settings.model_path)
@@ -34,7 +34,7 @@ def classifier() -> Classifier:
 
 
 def serve(settings: Settings, burst: bool = False) -> None:
-    """Runs one worker until it is told to stop. Raises ModelError before it ever claims a job."""
+    """Runs one worker until it is told to stop. Raises ModelError before it claims a job."""
     from worker.queue.batch_worker import BatchWorker
 
     start = time.perf_counter()
@@ -49,10 +49,10 @@ def serve(settings: Settings, burst: bool = False) -> None:
         raise
     _wait_for(store)
     allowed = [name.strip() for name in settings.allowed_functions.split(",") if name.strip()]
-    card = serving.model.card | {"preprocessing": serving.preprocessing}  # what is done, not what it was trained with
+    card = serving.model.card | {"preprocessing": serving.preprocessing}  # as configured, not as trained
     device = device_in_use()
-    if device == "cpu":  # what a GPU's driver maps beside it nobody can tell beforehand
-        bound_memory(settings.max_pixels)
+    if device == "cpu":  # the memory that a GPU's driver maps is not known beforehand
+        limit_memory(settings.max_pixels)
     worker = BatchWorker(store, serving, card=card, allowed=allowed, device=device)
     metrics.serve(settings, card, device)
     log.info("worker %s serves model %s after %.1f s", worker.name, serving.model.version, time.perf_counter() - start)
@@ -61,7 +61,7 @@ def serve(settings: Settings, burst: bool = False) -> None:
 
 
 def _wait_for(store: Store) -> None:
-    """Redis may start after us."""
+    """Blocks until Redis answers, and marks the process as alive meanwhile unless Redis is unreachable."""
     alive()
     while True:
         try:

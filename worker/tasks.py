@@ -1,6 +1,6 @@
-"""What a queued job names: `worker.tasks.classify` for one picture, `classify_chunk` for a chunk of a batch.
+"""The functions that queued jobs call: `classify` for one picture, `classify_chunk` for a chunk of a batch.
 
-A stock RQ worker imports and calls it, and so does BatchWorker for a picture with callbacks or dependents:
+A stock RQ worker imports and calls them, and so does BatchWorker for a picture with callbacks or dependents:
 `rq worker --worker-class rq.SimpleWorker --serializer json digitq`.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from rq import get_current_job
-from rq.defaults import DEFAULT_RESULT_TTL
 from rq.job import Job
 
 from shared.batches import Batches, summary
@@ -18,60 +17,57 @@ from shared.errors import DigitqError, Expired
 from shared.prediction import Outcome
 from shared.settings import Settings
 from shared.store import Store
-from worker.inference.classify import NOT_CLASSIFIED, Classified
-from worker.queue.bulk import run
+from worker.inference.classify import Classified
+from worker.queue import chunk_runner
+from worker.queue.jobs import code_and_message
+from worker.queue.rq_compat import DEFAULT_RESULT_TTL
 from worker.service import classifier
 from worker.telemetry import metrics
 
 
 def classify(id: str) -> dict[str, Any]:
-    """Classifies the picture stored under `digitq:image:{id}`; the prediction is named after the job.
+    """Classifies the picture stored under `digitq:image:{id}`, and stores the prediction under the job's id.
 
-    Returns what `Outcome.summary` has. Raises the picture's error, after noting it.
+    Returns `Outcome.summary`. Raises the picture's error after storing it.
     """
-    job, store = _surroundings()
+    job, store = _current_job()
     store.start_alone(job.id)
-    image = store.image(id)
-    serving = classifier()
-    done = serving([image]) if image else Classified([Expired()], 0.0, 0.0)
+    image, serving = store.image(id), classifier()
+    done = serving([image]) if image else Classified([Expired()])
     metrics.classified(done.results, done.preprocess_ms, done.inference_ms)
-    result = done.results[0]
-    ran = Ran(
-        serving.model.version, serving.preprocessing, 1, round(done.preprocess_ms, 3), round(done.inference_ms, 3)
-    )
+    result, stages = done.results[0], (round(done.preprocess_ms, 3), round(done.inference_ms, 3))
+    ran = Ran(serving.model.version, serving.preprocessing, 1, *stages)
     if isinstance(result, Outcome):
         store.end_alone(job.id, "finished", note_of(result, ran), result.input)
         return result.summary()
     if isinstance(result, DigitqError):
-        # The picture's own fault: to run it again would end the same.
-        job.retries_left = job.retries_left and 0
-        store.end_alone(job.id, "failed", note_of((result.code, str(result)), ran))
-    elif not job.retries_left:
-        store.end_alone(job.id, "failed", note_of(("internal_error", NOT_CLASSIFIED), ran))
+        job.retries_left = job.retries_left and 0  # the picture's own error: a retry would end the same
+    if not job.retries_left:
+        store.end_alone(job.id, "failed", note_of(code_and_message(result), ran))
     raise result
 
 
 def classify_chunk(id: str) -> dict[str, str]:
-    """Classifies a chunk of a batch; the results go to its record under `digitq:results:{id}`.
-
-    Returns what `summary` has.
-    """
-    _, store = _surroundings()
+    """Classifies a chunk of a batch, and stores its results under `digitq:results:{id}`. Returns `batches.summary`."""
+    _, store = _current_job()
     batches = Batches(store)
     attempt = batches.start(id)
-    rows = run(batches, id, attempt, batches.pack(id), classifier(), max_attempts=store.settings.max_attempts)
+    rows = chunk_runner.classify_chunk(
+        batches, id, attempt, batches.pack(id), classifier(), max_attempts=store.settings.max_attempts
+    )
     if rows is not None:
         batches.finish(id, attempt, rows)
     return summary(id)
 
 
-def _surroundings() -> tuple[Job, Store]:
+def _current_job() -> tuple[Job, Store]:
+    """Returns the job that this process runs, and a Store on its connection."""
     job = get_current_job()
     if job is None or job.connection is None:
         raise RuntimeError("worker.tasks runs inside an RQ worker")
     settings = Settings.from_env()
     ttl = settings.result_ttl_seconds
-    if job.failure_ttl is None:  # RQ's own default is a year, and no end at all for the result
+    if job.failure_ttl is None:  # RQ's default is a year
         job.failure_ttl = ttl
     if job.result_ttl is None:
         job.result_ttl = min(DEFAULT_RESULT_TTL, ttl)

@@ -39,8 +39,8 @@ def end(store: Store, id: str, result: Outcome | Exception) -> None:
     if isinstance(result, Outcome):
         store.end_alone(id, "finished", note_of(result, Ran()), result.input)
         value = b64encode(json.dumps(result.summary()).encode())
-        store.client.xadd(f"rq:results:{id}", {"type": 1, "return_value": value})
-        store.client.expire(f"rq:results:{id}", 3600)
+        store.client.xadd(keys.return_values(id), {"type": 1, "return_value": value})
+        store.client.expire(keys.return_values(id), 3600)
     else:
         code = result.code if isinstance(result, DigitqError) else "internal_error"
         store.end_alone(id, "failed", note_of((code, str(result)), Ran()))

@@ -15,7 +15,7 @@ from shared.errors import TooManyPixels, UndecodableImage
 from worker.decoding import heif
 from worker.decoding.deep import eight_bits
 from worker.decoding.ground import on_ground
-from worker.queue.bounds import silenced
+from worker.decoding.stderr import without_stderr
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", *heif.FORMATS)
 
@@ -68,7 +68,7 @@ def decode(data: bytes, *, max_pixels: int, whole: bool = False) -> NDArray[np.u
             image = Image.open(BytesIO(_without_detail(data)), formats=FORMATS)
         size = image.size if whole else (DRAFT_SIDE, DRAFT_SIDE)
         image.draft("L" if _is_stored_as_rgb(image) else "YCbCr", size)
-        with silenced() if image.format == "TIFF" else nullcontext():
+        with without_stderr() if image.format == "TIFF" else nullcontext():
             if image.format in SERIES and getattr(image, "is_animated", False):
                 _turn_to_ink(image, data, max_pixels)
             ImageOps.exif_transpose(image, in_place=True)

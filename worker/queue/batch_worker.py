@@ -1,41 +1,53 @@
 """The worker: an RQ SimpleWorker that claims, classifies and finishes pictures in batches.
 
-Walk: `work` loops over `maintain` (upkeep.py), `claim` and `run` (together.py); `run_batch` there is the fast path,
-`run_alone` (alone.py) is RQ's own path for every job that is not a plain picture.
+`work` repeats three steps: recovery.py, claimer.py, and the runner of each kind of job (picture_runner.py,
+chunk_runner.py, foreign_jobs.py).
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import random
-import signal
+import socket
 import time
 from collections.abc import Callable, Collection, Sequence
 from types import FrameType
 from typing import Any
+from uuid import uuid4
 
 from redis import RedisError
-from rq.utils import now
-from rq.worker.base import WorkerStatus
 
 from shared import keys
+from shared.batches import Batches
 from shared.claims import Claim
 from shared.errors import RedisUnavailable
 from shared.store import Store
 from worker.inference.classify import Classified, Pictures
-from worker.queue.doorbell import Doorbell
-from worker.queue.heartbeat import give_up
-from worker.queue.together import RunsTogether
-from worker.queue.upkeep import MAINTENANCE_SECONDS
+from worker.queue.chunk_runner import ChunkRunner
+from worker.queue.claimer import Claimer
+from worker.queue.foreign_jobs import ForeignJobs
+from worker.queue.heartbeat import Heartbeat, exit_now
+from worker.queue.jobs import by_kind, timeout_seconds
+from worker.queue.oom_retry import OomRetryRedis
+from worker.queue.picture_runner import BatchClassifier, PictureRunner
+from worker.queue.recovery import RECOVERY_SECONDS, Recovery
+from worker.queue.rq_compat import RqWorker
+from worker.queue.wakeup import Wakeup
+from worker.telemetry.speed import Speed
 
 log = logging.getLogger("digitq.worker")
 
-#: Every so many claims another queue is asked first, so that a flood of urgent pictures cannot starve the rest.
-TURNS = 8
+REDIS_ERRORS = (RedisUnavailable, RedisError, OSError)
 
 
-class BatchWorker(RunsTogether):
-    """Serves digitq's queues. `classify` takes the pictures and gives a result for each, in order."""
+class BatchWorker(RqWorker):
+    """An RQ worker that claims and classifies pictures in batches.
+
+    `classify(images)` must return one result per image, in order. `card` describes its model. `allowed` are the
+    functions that foreign jobs may call, and `device` is what `digitq status` shows.
+    """
 
     def __init__(
         self,
@@ -48,97 +60,106 @@ class BatchWorker(RunsTogether):
         name: str | None = None,
         device: str = "cpu",
     ) -> None:
-        super().__init__(store, queues, card, allowed, name, device)
-        self.classify = classify
-        self.bell = Doorbell(store.client, queues)
-        self._claims = 0
-        self._company = False
+        name = name or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
+        allowed = {keys.JOB_FUNCTION, keys.CHUNK_FUNCTION, *allowed}
+        super().__init__(OomRetryRedis(store.client), queues, name, allowed, store.settings.result_ttl_seconds)
+        self.store, self.device, self.speed = store, device, Speed()
+        card, batches, self._queues = card or {}, Batches(store), list(queues)
+        model, preprocessing = (str(card.get(field, "")) for field in ("version", "preprocessing"))
+        self.wakeup = Wakeup(store.client, queues)
+        self.claimer = Claimer(store, name, queues)
+        self.heartbeat_thread = Heartbeat(store, name, json.dumps(card) if card else "", self._report)
+        self.recovery = Recovery(self, store, batches, queues)
+        self.classifier = BatchClassifier(classify, self.heartbeat_thread, lambda: self.stopping)
+        self.foreign_jobs = ForeignJobs(self, store, self.heartbeat_thread, allowed)
+        self.pictures = PictureRunner(store, name, self.classifier, self.foreign_jobs, model, preprocessing)
+        self.chunks = ChunkRunner(
+            store, batches, name, self.classifier, self.foreign_jobs, self.speed, self._run_more_urgent
+        )
 
     def work(self, burst: bool = False, logging_level: str | None = None, **_: Any) -> bool:  # type: ignore[override]  # RQ's further options do not apply
-        """Serves until told to stop; with `burst`, until the queues are empty. True if it ran anything."""
-        self.bootstrap(logging_level or "WARNING")
-        self._install_signal_handlers()
-        self.pulse.beat()
-        self.pulse.start()
-        self.set_state(WorkerStatus.IDLE)  # as `rq info` shows it
+        """Runs jobs until told to stop; with `burst`, until the queues are empty. Returns True if it ran any."""
+        self.start(logging_level or "WARNING")
+        self.heartbeat_thread.beat()
+        self.heartbeat_thread.start()
         worked, failures = False, 0
         try:
-            while not self._stop_requested:
+            while not self.stopping:
                 try:
-                    self.maintain(burst)
-                    start = time.perf_counter()
-                    claims = [] if self._stop_requested else self.claim()
-                    if claims:
-                        self.run(claims)
-                        self._note_speed(claims, time.perf_counter() - start)
-                        worked = True
-                    elif burst:
+                    ran = self._run_next(burst)
+                    worked, failures = worked or ran, 0
+                    if burst and not ran:
                         break
-                    else:
-                        self.bell.wait(MAINTENANCE_SECONDS)
-                    failures = 0
-                except (RedisUnavailable, RedisError, OSError) as error:
-                    failures += 1
-                    self._back_off(error.__cause__ or error, failures)
                 except MemoryError:
-                    give_up("out of memory")
-                except Exception as error:  # a bug of ours must not take the queue down with it
+                    exit_now("out of memory")
+                except Exception as error:  # also for a bug: it would end one worker after the other
                     failures += 1
-                    log.exception("unexpected")
-                    self._back_off(error, failures)
+                    if not isinstance(error, REDIS_ERRORS):
+                        log.exception("unexpected")
+                    self._back_off(error.__cause__ or error, failures)
         finally:
-            self._say_goodbye()
+            self._shut_down()
         return worked
 
-    def _note_speed(self, claims: Sequence[Claim], seconds: float) -> None:
-        """Of whole batches of pictures; a chunk notes its slices."""
-        if claims[0].batchable:
-            self.speed.add(len(claims), seconds)
+    def _run_next(self, burst: bool) -> bool:
+        """Runs what can be claimed, or waits for a job. Returns True if it ran any."""
+        self.recovery.run_if_due(burst)
+        start = time.perf_counter()
+        claims = [] if self.stopping else self.claimer.claim_batch()
+        if claims:
+            self.run(claims)
+            if claims[0].batchable:
+                self.speed.add(len(claims), time.perf_counter() - start)
+        elif not burst:
+            self.wakeup.wait(RECOVERY_SECONDS)
+        return bool(claims)
+
+    def run(self, claims: Sequence[Claim]) -> None:
+        """Runs claimed jobs under the heartbeat: pictures as one batch, then chunks, then foreign jobs one by one."""
+        claimed_at = self.claimer.claimed_at
+        damaged, pictures, chunks, foreign = by_kind(claims)
+        if damaged:
+            self.foreign_jobs.refuse(damaged)
+        if not (claims := [*pictures, *chunks, *foreign]):
+            return
+        with self.heartbeat_thread.holding(claims, min(map(timeout_seconds, claims))):
+            if pictures and (rest := self.pictures.run(pictures, claimed_at)):
+                self.store.release(self.name, rest)
+            for claim in chunks:
+                self.chunks.run(claim, claimed_at)
+            for claim in foreign:
+                self.foreign_jobs.run(claim)
+
+    def _run_more_urgent(self, chunk: Claim) -> bool:
+        """Runs a batch from the queues before the chunk's own. Returns False if the worker is to stop."""
+        urgent = self._queues[: self._queues.index(chunk.queue)]
+        if urgent and not self.stopping:
+            claims = self.claimer.claim(urgent, self.store.settings.batch_max_size)
+            if claims:
+                self.run(claims)
+        return not self.stopping
+
+    def _report(self) -> None:
+        speed = self.speed.at(self.store.settings.batch_max_size)
+        self.report({"device": self.device, "speed": f"{speed or 0:.1f}"})
 
     def _back_off(self, error: BaseException, failures: int) -> None:
-        """Exponential back-off with full jitter, so that a fleet does not return in one wave."""
+        """Waits exponentially longer with full jitter, so that workers do not reconnect at the same time."""
         seconds = random.uniform(0.05, min(2.0, 0.1 * 2**failures))
         log.warning("%s: trying again in %.1f s", error, seconds)
-        self.bell.hang_up()
+        self.wakeup.disconnect()
         time.sleep(seconds)
 
-    def _say_goodbye(self) -> None:
-        self.pulse.stop()
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        """Stops after the running batch, and claims no more; a second signal stops at once."""
+        super().request_stop(signum, frame)
+        self.wakeup.wake()
+
+    def _shut_down(self) -> None:
+        self.heartbeat_thread.stop()
         try:
             self.store.leave(self.name)
-            self.teardown()
-        except (RedisUnavailable, RedisError, OSError) as error:
-            log.warning("could not sign off: %s", error)
-        self.bell.close()
-
-    def request_stop(self, signum: int, frame: FrameType | None) -> None:
-        """Warm shutdown: the batch in hand is finished, nothing more is claimed. A second signal stops at once."""
-        self._stop_requested = True
-        self._shutdown_requested_date = now()
-        signal.signal(signal.SIGINT, self.request_force_stop)
-        signal.signal(signal.SIGTERM, self.request_force_stop)
-        self.bell.ring()
-
-    def claim(self) -> list[Claim]:
-        """What waits, up to a batch; under the lease from the moment it leaves the queue."""
-        self._claims += 1
-        order, limit = self._order(), self.store.settings.batch_max_size
-        claims = self.take(order, limit)
-        wait_ms = self.store.settings.batch_max_wait_ms
-        if wait_ms and self._company and claims and claims[0].batchable and len(claims) < limit:
-            time.sleep(wait_ms / 1000)
-            taken = self._taken
-            more = self.take(order, limit - len(claims))
-            self._taken = taken
-            if more and (more[0].attempt > 1 or not more[0].batchable):
-                self.store.release(self.name, more)  # it goes alone
-            else:
-                claims += more
-        self._company = len(claims) > 1
-        return claims
-
-    def _order(self) -> list[str]:
-        names = self.queue_names()
-        turn = self._claims % TURNS
-        first = {TURNS - 1: names[-1], TURNS // 2 - 1: names[len(names) // 2]}.get(turn, names[0])
-        return [first, *(name for name in names if name != first)]
+            self.stop()
+        except REDIS_ERRORS as error:
+            log.warning("could not unregister the worker: %s", error)
+        self.wakeup.close()

@@ -1,28 +1,22 @@
-"""What a claimed job means, in RQ's terms: which picture it names, whether it may run, how it ends."""
+"""Claimed jobs: the kind of each, its timeout, and how a result is stored."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import logging
+import traceback
 import zlib
 from base64 import b64encode
-from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from collections.abc import Iterable
 
-from rq.exceptions import NoSuchJobError
-from rq.job import Job
-from rq.job_lifecycle import format_exc_info
-from rq.queue import Queue
-from rq.types import FailureCallbackType, SuccessCallbackType
+from rq.timeouts import JobTimeoutException
 
 from shared import keys
-from shared.batches import batch_of
 from shared.claims import Claim, Finish, as_json
 from shared.errors import DigitqError
 from shared.prediction import Outcome
-
-log = logging.getLogger("digitq.worker")
+from worker.inference.classify import NOT_CLASSIFIED
+from worker.queue.rq_compat import DEFAULT_TIMEOUT
 
 
 class UnreadableJob(DigitqError):
@@ -37,19 +31,35 @@ class ForbiddenJob(DigitqError):
     code, title = "forbidden_job", "This worker does not run this job"
 
 
+def by_kind(claims: Iterable[Claim]) -> tuple[list[Claim], list[Claim], list[Claim], list[Claim]]:
+    """Sorts claims into damaged jobs, pictures, chunks and foreign jobs.
+
+    A damaged job has a key of the wrong type. A foreign one runs as RQ runs it: it calls another function, or is a
+    picture with callbacks, dependents or the like.
+    """
+    kinds: tuple[list[Claim], list[Claim], list[Claim], list[Claim]] = [], [], [], []
+    damaged, pictures, chunks, foreign = kinds
+    for claim in claims:
+        if claim.error:
+            damaged.append(claim)
+        elif claim.batchable and image_id(claim):
+            pictures.append(claim)
+        elif claim.chunk and _argument(claim, keys.CHUNK_FUNCTION) == claim.id:
+            chunks.append(claim)
+        else:
+            foreign.append(claim)
+    return kinds
+
+
 def image_id(claim: Claim) -> str | None:
-    """The picture that a job names; None for a job that is no plain call of our function, and for what is not JSON."""
+    """Returns the id of the picture that a job classifies; None unless it is a plain call of our function."""
     return _argument(claim, keys.JOB_FUNCTION)
 
 
-def is_chunk(claim: Claim) -> bool:
-    """Whether a job is a plain call of our function for the chunk of its own name."""
-    return _argument(claim, keys.CHUNK_FUNCTION) == claim.id
-
-
 def _argument(claim: Claim, wanted: str) -> str | None:
+    """Returns the argument of a job that calls this function with one string."""
     data = claim.data
-    if not data.startswith(b"["):  # RQ reads uncompressed data too, and submit.lua writes it so
+    if not data.startswith(b"["):  # RQ compresses the call, submit.lua does not
         with contextlib.suppress(zlib.error):
             data = zlib.decompress(data)
     try:
@@ -61,75 +71,20 @@ def _argument(claim: Claim, wanted: str) -> str | None:
 
 
 def timeout_seconds(claim: Claim) -> int:
-    """Seconds; RQ's default where the job has none."""
-    return int(claim.timeout) if claim.timeout.isdigit() else Queue.DEFAULT_TIMEOUT
+    """Returns the job's timeout, or RQ's default."""
+    return int(claim.timeout) if claim.timeout.isdigit() else DEFAULT_TIMEOUT
+
+
+def code_and_message(error: Exception) -> tuple[str, str]:
+    """Returns what a client sees of an error: only a DigitqError speaks for itself."""
+    if isinstance(error, DigitqError):
+        return error.code, str(error)
+    return "timeout" if isinstance(error, JobTimeoutException) else "internal_error", NOT_CLASSIFIED
 
 
 def finish(claim: Claim, result: Outcome | DigitqError) -> Finish:
-    """The end of a claim as finish.lua and RQ's Result want it."""
+    """Returns a claim with its result as finish.lua stores it: a return value or a traceback, encoded as RQ does."""
     if isinstance(result, Outcome):
         return Finish(claim, b64encode(as_json(result.summary())).decode(), "", result)
-    trace = format_exc_info((type(result), result, result.__traceback__))
-    return Finish(claim, "", b64encode(zlib.compress(trace.encode())).decode(), error=(result.code, str(result)))
-
-
-def log_ended(ended: Iterable[tuple[Claim, object]]) -> None:
-    """A line for each picture, with the ids of its request; what succeeded is for those who debug."""
-    for claim, result in ended:
-        level = logging.DEBUG if isinstance(result, Outcome) else logging.INFO
-        if log.isEnabledFor(level):
-            state = "succeeded" if isinstance(result, Outcome) else "failed"
-            about = {"attempt": claim.attempt, "state": state, "code": getattr(result, "code", "")}
-            log.log(level, "ended", extra=named(claim.id) | about | claim.asked())
-
-
-def named(id: str) -> dict[str, str]:
-    """A job in the fields of the log: the picture that it is, or the batch that it is a chunk of."""
-    batch = batch_of(id)
-    return {"batch_id": batch, "job_id": id} if batch else {"prediction_id": id}
-
-
-def guarded(allowed: Collection[str]) -> type[Job]:
-    """Returns RQ's Job for a worker with this allow-list: one that does not make the worker do anything else.
-
-    RQ's recovery runs the failure callback of an abandoned job by itself, calls whatever URL is in a job's webhooks,
-    and one job that it cannot parse stops it for all: here a callback off the list is none, webhooks are not called,
-    and a job that cannot be parsed counts as gone.
-    """
-
-    class GuardedJob(Job):
-        @property
-        def success_callback(self) -> SuccessCallbackType | None:
-            return super().success_callback if self._success_callback_name in allowed else None
-
-        @property
-        def failure_callback(self) -> FailureCallbackType | None:
-            return super().failure_callback if self._failure_callback_name in allowed else None
-
-        @property
-        def stopped_callback(self) -> Callable[[Job, Any], Any] | None:
-            return super().stopped_callback if self._stopped_callback_name in allowed else None
-
-        def send_webhooks(self, status: Any, *, exc_string: str | None = None) -> None:
-            if self.webhooks:  # nobody has checked where they lead; a URL may hold a secret, so it is not logged
-                log.warning("webhooks of an RQ job are not called: use callback_url", extra=named(self.id))
-
-        def restore(self, raw_data: Any) -> Any:
-            try:
-                return super().restore(raw_data)
-            except Exception as error:
-                raise NoSuchJobError(f"job {self.id} cannot be read: {error}") from error
-
-    return GuardedJob
-
-
-def check_allowed(job: Job, allowed: Collection[str]) -> None:
-    """Raises ForbiddenJob unless the function and every callback are on the allow-list."""
-    try:
-        callbacks = (job._success_callback_name, job._failure_callback_name, job._stopped_callback_name)
-        named = [job.func_name, *(name for name in callbacks if isinstance(name, str) and name)]
-    except Exception as error:
-        raise ForbiddenJob("The job is not JSON.") from error
-    forbidden = [name for name in named if name not in allowed]
-    if forbidden:
-        raise ForbiddenJob(f"{forbidden[0]} is not on this worker's list of functions.")
+    trace = "".join(traceback.format_exception(result))
+    return Finish(claim, "", b64encode(zlib.compress(trace.encode())).decode(), error=code_and_message(result))

@@ -1,0 +1,99 @@
+"""Blocks an idle worker until a queue has a job, without taking the job and without polling."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+
+from shared import keys
+
+
+class Wakeup:
+    """Waits for jobs in any of several queues, with one blocked Redis connection per queue.
+
+    `BLMOVE q q LEFT LEFT` blocks until the list has an element and moves that element to where it was: it wakes all
+    waiting workers and changes nothing, so a crash loses no job. RQ's BLPOP removes the job first (rq#1716).
+    """
+
+    #: Seconds after which Redis ends a wait: its answer also shows that the connection is alive.
+    SERVER_TIMEOUT = 5
+    #: Seconds by which that answer may be late before the connection counts as dead.
+    LATE_SECONDS = 3.0
+    #: Seconds between two looks while Redis's memory is full: it then refuses BLMOVE, which may write.
+    POLL_SECONDS = 0.05
+
+    def __init__(self, client: redis.Redis, queues: Sequence[str]) -> None:
+        self._pool = client.connection_pool
+        self._queues = queues
+        self._waiting: dict[str, Any] = {}
+        self._asked_at: dict[str, float] = {}
+        self._receiver, self._sender = socket.socketpair()
+        self._receiver.setblocking(False)
+        self._sender.setblocking(False)
+
+    def wake(self) -> None:
+        """Ends the current or next wait. Safe in a signal handler."""
+        with contextlib.suppress(OSError):
+            self._sender.send(b"\0")
+
+    def wait(self, seconds: float) -> None:
+        """Returns when there may be a job, after `wake`, or after `seconds`. Raises redis-py's connection errors."""
+        try:
+            for queue in self._queues:
+                if queue not in self._waiting:
+                    self._waiting[queue] = self._ask(queue)
+            # `_sock` is private in redis-py, which cannot wait for several connections.
+            sockets = {connection._sock: queue for queue, connection in self._waiting.items()}
+            for ready in select.select([*sockets, self._receiver], [], [], seconds)[0]:
+                if ready is self._receiver:
+                    self._receiver.recv(64)
+                else:
+                    self._read_answer(sockets[ready])
+            self._check_late()
+        except (redis.RedisError, OSError, ValueError):
+            self.disconnect()
+            raise
+
+    def _ask(self, queue: str) -> Any:
+        connection = self._pool.get_connection()
+        self._asked_at[queue] = time.monotonic()
+        key = keys.queue(queue)
+        connection.send_command("BLMOVE", key, key, "LEFT", "LEFT", self.SERVER_TIMEOUT)
+        return connection
+
+    def _read_answer(self, queue: str) -> None:
+        connection = self._waiting.pop(queue)
+        try:
+            connection.read_response()
+        except redis.OutOfMemoryError:
+            time.sleep(self.POLL_SECONDS)
+        except (redis.RedisError, OSError):
+            connection.disconnect()
+            raise
+        finally:
+            self._pool.release(connection)
+
+    def _check_late(self) -> None:
+        late = time.monotonic() - self.SERVER_TIMEOUT - self.LATE_SECONDS
+        for queue in self._waiting:
+            if self._asked_at[queue] < late:
+                raise redis.TimeoutError(f"no answer to BLMOVE of {queue} within {self.SERVER_TIMEOUT} s")
+
+    def disconnect(self) -> None:
+        """Drops the blocked connections; the next wait opens new ones."""
+        for connection in self._waiting.values():
+            connection.disconnect()
+            self._pool.release(connection)
+        self._waiting.clear()
+
+    def close(self) -> None:
+        """Drops the connections and closes the sockets."""
+        self.disconnect()
+        self._receiver.close()
+        self._sender.close()
