@@ -15,8 +15,8 @@ import numpy as np
 
 from benchmarks.picture import png, recorded
 from shared.settings import SHIPPED_MODEL
-from worker.image.fit import SIDE, span
-from worker.image.ink import Grey
+from worker.image.arrays import Grey, span
+from worker.image.mnist_format import SIDE
 from worker.inference.classify import Classifier
 from worker.inference.mlp import Mlp
 

@@ -25,23 +25,23 @@ from numpy.typing import NDArray
 import worker.inference.classify
 from shared.prediction import Outcome
 from shared.settings import SHIPPED_MODEL
-from worker.image import fit, ink, lines, preprocess, shadows
+from worker.image import border_lines, mnist_format, noise, normalise, ruling, threshold, uneven_light
 from worker.inference.classify import Classifier
 from worker.inference.mlp import Mlp
 
 #: The constants that decide what is seen, each where it is used.
 CONSTANTS: dict[str, tuple[ModuleType, ...]] = {
-    "MIN_CONTRAST": (preprocess,),
-    "MIN_DISTANCE": (preprocess,),
-    "WORK_SIDE": (preprocess,),
-    "CLEARLY": (ink,),
-    "LEAST_SIDE": (ink,),
-    "MIN_STROKE": (fit,),
-    "HAIRLINE": (fit, preprocess),
-    "INKED": (lines,),
-    "NOISY": (lines,),
-    "ALONG": (lines,),
-    "LEAST_RISE": (shadows,),
+    "MIN_CONTRAST": (normalise,),
+    "MIN_DISTANCE": (normalise,),
+    "WORK_SIDE": (normalise,),
+    "CLEARLY": (threshold,),
+    "LEAST_SIDE": (threshold,),
+    "MIN_STROKE": (mnist_format,),
+    "HAIRLINE": (mnist_format, normalise),
+    "INKED": (ruling,),
+    "NOISY": (noise,),
+    "ALONG": (border_lines,),
+    "LEAST_RISE": (uneven_light,),
 }
 FACTORS = (0.5, 0.7, 1.4, 2.0)
 DRAWN = 40

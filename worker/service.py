@@ -24,7 +24,7 @@ log = logging.getLogger("digitq.worker")
 
 @cache
 def classifier() -> Classifier:
-    """This process's classifier: loaded, warmed and through the golden gate once. Raises ModelError."""
+    """Load, warm up and self-test this process's classifier, once. Raises ModelError."""
     settings = Settings.from_env()
     configure_device(settings.device)
     model = Mlp.load(settings.model_path)

@@ -1,12 +1,9 @@
-"""What a picture may not do to the process that reads it: take all the machine's memory, and fill its log."""
+"""Bounds the memory of the worker process, so that one picture cannot take all of the machine's."""
 
 from __future__ import annotations
 
 import logging
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from shared.standalone.machine import memory_bytes
 
@@ -50,16 +47,3 @@ def warn_of_little_memory(needed: int, max_pixels: int, available: int) -> None:
             "the kernel may kill it. Give it more memory, or lower DIGITQ_MAX_PIXELS",
             available // 1024**2, max_pixels // 1_000_000, needed // 1024**2,
         )  # fmt: skip
-
-
-@contextmanager
-def silenced() -> Iterator[None]:
-    """What native code writes to stderr meanwhile is dropped: libtiff has a line for every row that is damaged."""
-    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(nowhere)

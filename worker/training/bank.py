@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import SettingsError
-from worker.image.preprocess import PREPROCESSING_VERSION, normalise
+from worker.image.normalise import normalise
+from worker.image.preprocess import PREPROCESSING_VERSION
 from worker.training import camera, nondigits, strokes
 from worker.training.distort import distort
 from worker.training.idx import Images, Labels, pixels

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.image.preprocess import normalise
+from worker.image.normalise import normalise
 from worker.training.idx import SIDE
 
 Picture = NDArray[np.uint8]

@@ -30,7 +30,7 @@ Floats = NDArray[np.floating]
 def thresholds(
     confidences: Floats, right: Bools, digitness: Floats, nondigits: Floats | None = None
 ) -> dict[str, float]:
-    """What a card has: `accept`, `reject`, `digit`, `picture` and `unclear`, for `worker.inference.classify.decide`.
+    """What a card has: `accept`, `reject`, `digit`, `picture` and `unclear`, for `worker.inference.decision.decide`.
 
     `confidences` [n] and whether the answer was `right` [n]; the `digitness` [m] of pictures of digits, and that of
     pictures of none, `nondigits` [k], if there are any.

@@ -19,7 +19,7 @@ CHUNK = 256
 
 
 class Seen(Protocol):
-    """What preprocessing makes of a picture; see `worker.image.preprocess.Seen`."""
+    """What preprocessing makes of a picture; see `worker.image.model_input.ModelInput`."""
 
     @property
     def pixels(self) -> NDArray[np.float32]:

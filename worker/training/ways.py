@@ -11,8 +11,9 @@ from PIL import Image
 
 from shared.errors import DigitqError
 from worker.decoding.decode import decode
-from worker.image.fit import SIDE
-from worker.image.preprocess import normalise, seed
+from worker.image.mnist_format import SIDE
+from worker.image.normalise import normalise
+from worker.image.preprocess import seed
 from worker.inference.classify import Classifier
 from worker.training.pictures import Picture
 
