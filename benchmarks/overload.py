@@ -1,12 +1,11 @@
-"""More than can be done: what becomes of the pictures that were accepted, of those that were not, and of the memory.
+"""Measures overload: latencies of accepted pictures, refusals, and memory, at three times the capacity.
 
     python -m benchmarks.overload                 a minute at three times the capacity; exit code 1 if a promise breaks
 
-One worker reads large pictures, so that it is the worker that has too much to do. How many it reads in a second is
-measured first, alone, and with three times as many at the door: on a small machine refusing takes its share. Then the
-queue may hold what it reads meanwhile in half of the promised time, the other half being for what it has in hand.
-Pictures come as they like (Poisson), each client once: who is refused goes away, who is accepted waits for the end. A
-latency is from when the picture was meant to be sent to when it ended.
+One worker reads large pictures, so that the worker is the bottleneck. Its capacity is measured first, alone, and with
+three times as many arrivals: on a small machine refusing takes its share. The queue is then limited to the pictures
+read in half of the promised time; the other half is for claimed ones. Arrivals are Poisson, one picture a client: a
+refused client leaves, an accepted one waits for the end. A latency is from the intended sending to the end.
 """
 
 from __future__ import annotations
@@ -33,16 +32,17 @@ from benchmarks.contenders import free_port
 from benchmarks.crowd import Books, Crowd
 from benchmarks.picture import picture
 from producer import Queue
+from shared import ROOT
 from shared.settings import Settings
-from shared.standalone.home import ROOT, http_ok
+from shared.standalone.up import http_ok
 
 #: Width and height of the pictures (10 ms of a core each), and how many of them tell the capacity.
 SIDE, PROBE = 800, 400
-#: How long it is tried what is read with so many at the door.
+#: Seconds of measuring the capacity under overload.
 TRIAL_SECONDS = 15.0
 #: Small batches: a picture waits for all that is claimed before it.
 BATCH = 8
-#: How long what has ended is kept: after that Redis holds no more than this many seconds of it.
+#: Seconds of retention: after that Redis holds no more than this many seconds of ended pictures.
 TTL_SECONDS = 15
 #: Seconds from the start until memory is compared, and the length of both windows.
 WARM_SECONDS, WINDOW_SECONDS = 25.0, 10.0
@@ -107,7 +107,7 @@ async def watched(crowd: Crowd, rate: float, seconds: float, root: int) -> dict[
 
 
 def overloaded(body: bytes, rate: float, seconds: float, room: int) -> tuple[Books, dict[str, list[float]]]:
-    """What becomes of so many pictures a second, and `watched`'s memory, where the queue holds `room`."""
+    """Measure `rate` pictures a second with a queue of `room`, and `watched`'s memory."""
     with stack(DIGITQ_QUEUE_MAX_LENGTH=str(room), DIGITQ_RESULT_TTL_SECONDS=str(TTL_SECONDS)) as (url, root, _):
         crowd = Crowd(url, body)
         return crowd.books, asyncio.run(watched(crowd, rate, seconds, root))

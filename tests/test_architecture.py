@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from shared import keys
+from shared import ROOT, keys
 from shared.redis_scripts import FOLDER, source
-from shared.standalone.home import ROOT
 
 PACKAGES = ("producer", "worker", "shared")
 

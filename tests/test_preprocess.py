@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+from shared import ROOT
 from shared.errors import TooManyPixels, UndecodableImage
 from shared.settings import SHIPPED_MODEL
-from shared.standalone.home import ROOT
 from tests.conftest import shared_folder
 from worker.image.mnist_format import BOX, CENTRE, SIDE
 from worker.image.model_input import WARNINGS, ModelInput

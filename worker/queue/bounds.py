@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from shared.standalone.machine import memory_bytes
+from shared.runtime.memory import memory_bytes
 
 log = logging.getLogger("digitq.worker")
 
