@@ -21,7 +21,7 @@ PATIENCE_SECONDS = 60.0
 
 @dataclass
 class Books:
-    """What was sent, and what became of it."""
+    """The requests and their results."""
 
     answers: Counter[str] = field(default_factory=Counter)
     #: What those who were refused were told to wait, seconds; 0 where nothing was said.
@@ -54,7 +54,7 @@ class Crowd:
         self.books = Books()
 
     async def come(self, rate: float, seconds: float) -> None:
-        """So many a second, and waits until all have their end."""
+        """Send `rate` pictures a second, and wait until all have ended."""
         start, tasks = time.time(), []
         for meant in arrivals(start, start + seconds, rate, seed=1):
             if (ahead := meant - time.time()) > 0:

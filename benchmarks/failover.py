@@ -1,4 +1,4 @@
-"""What a change of the primary costs: accepted, lost, the longest time without an answer, who follows how soon.
+"""Measures changes of the primary: accepted and lost pictures, the longest time without answers, who follows when.
 
     python -m benchmarks.failover --times 10
 
@@ -32,7 +32,7 @@ from verify.sentinels import Sentinels, Server, wait_until
 from verify.stack import Stack, running
 
 CLIENTS = 4
-#: Seconds between two pictures of a client, and before it tries again what was refused.
+#: Seconds between two pictures of a client, and before it retries a refused one.
 PAUSE_SECONDS, AGAIN_SECONDS = 0.02, 0.05
 #: Seconds of load before and after each change.
 LOAD_SECONDS = 1.0
@@ -64,7 +64,7 @@ class Row:
 
 
 class Clients:
-    """Hand in pictures until the end of the `with`."""
+    """Submit pictures until the end of the `with`."""
 
     def __init__(self, url: str) -> None:
         self.accepted: list[str] = []
@@ -102,7 +102,7 @@ class Clients:
         client.close()
 
     def goes_on(self, pictures: int) -> None:
-        """Returns when so many more are accepted."""
+        """Wait until this many more are accepted."""
         goal = len(self.accepted) + pictures
         wait_until(lambda: len(self.accepted) >= goal, LONGEST_SECONDS)
 
@@ -162,7 +162,7 @@ def start(servers: Sequence[Server]) -> None:
 
 
 def lost(stack: Stack, ids: Sequence[str]) -> int:
-    """How many of those that were accepted are answered 410 `lost`, or do not end."""
+    """Count the accepted pictures that are answered 410 `lost`, or do not end."""
     found = 0
     client = Client(stack.url, retry=PATIENT)
     for id in ids:

@@ -1,4 +1,4 @@
-"""How much is measured. FULL takes some nine minutes on two cores; QUICK only shows that everything runs."""
+"""The extent of a measurement. FULL takes about nine minutes on two cores; QUICK only shows that everything runs."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Refusals:
 
 @dataclass
 class Notes:
-    """What was answered. Times are Unix seconds."""
+    """The answers. Times are Unix seconds."""
 
     #: Id -> when it was accepted; id -> when an answer, or the announcement in Redis, said that it had ended.
     accepted: dict[str, float] = field(default_factory=dict)
@@ -51,9 +51,9 @@ class Notes:
 
 
 class Pressure:
-    """So many clients that upload one picture after another. Half of them wait for each result, half never wait.
+    """Clients that upload one picture after another. Half of them wait for each result, half never do.
 
-    Of either half every second one ignores `Retry-After`.
+    In each half every second one ignores `Retry-After`.
     """
 
     def __init__(self, url: str, bodies: list[bytes], notes: Notes) -> None:

@@ -1,8 +1,8 @@
-"""What it costs a worker to read one picture of a batch of 64: decode, preprocess, forward, decide.
+"""Measures the time a worker needs for a picture in a batch of 64: decode, preprocess, predict, decide.
 
     python -m benchmarks.reading [ROUNDS]        prints the median of µs a picture; pin it to a core by taskset
 
-The recorded digits as they are, and cut out and put anywhere in their 28x28, as somebody would draw them.
+Reads the golden digits unchanged, and moved to a random place in their 28x28, as people draw them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BATCH = 64
 
 
 def off_centre(grey: Grey, rng: np.random.Generator) -> Grey:
-    """The digit at a random place."""
+    """Move the digit to a random place."""
     (top, bottom), (left, right) = span(grey.any(axis=1)), span(grey.any(axis=0))
     row, column = rng.integers(SIDE - (bottom - top) + 1), rng.integers(SIDE - (right - left) + 1)
     moved = np.zeros_like(grey)

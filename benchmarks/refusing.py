@@ -1,9 +1,9 @@
-"""How often pictures that are not exactly one digit are accepted as one, and a digit as another.
+"""Measures how often non-digits and several digits are accepted as one digit, and a digit as another.
 
     python -m benchmarks.refusing --data var/mnist [--seed 0] [--each 40] [--none DIR ...] [--model DIR]
 
-Each kind is drawn anew for the seed: the figures of two seeds show how far chance moves them. `--none` reads the
-pictures of a directory, none of which may be accepted. MNIST's digits come from the test images.
+Each kind is drawn by the seed: two seeds show the variation. `--none` reads the pictures of a directory, none of which
+may be accepted. MNIST's digits come from the test images.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What to expect of pictures from a source that nobody has tuned to: the leave-one-source-out estimate.
+"""Estimates the accuracy on pictures from new sources, by leaving one source out.
 
     python -m benchmarks.sources PICTURES [MODEL …]      a folder with index.csv: path, label, category, source
 
-Preprocessing has constants, and they were chosen on pictures like these, so how well these are read says too much.
-Here they are chosen again: of many settings (each constant by itself at half to twice its value, and drawn together;
-every model) the best on all sources but one read that one. Ties count by their mean, so the shipped setting has no
+The constants of the preprocessing were chosen on pictures like these, so the accuracy on them is too high. Here they
+are chosen again: of many settings (each constant alone at half to twice its value, and all drawn together; every
+model) the best on all sources but one reads that one. Ties count by their mean, so the shipped setting has no
 advantage. (M. Stone, J. R. Stat. Soc. B 36, 1974, 111-147.)
 """
 
@@ -29,7 +29,7 @@ from worker.image import border_lines, mnist_format, noise, normalise, ruling, t
 from worker.inference.classify import Classifier
 from worker.inference.mlp import Mlp
 
-#: The constants that decide what is seen, each where it is used.
+#: The constants of the preprocessing, and the modules that use them.
 CONSTANTS: dict[str, tuple[ModuleType, ...]] = {
     "MIN_CONTRAST": (normalise,),
     "MIN_DISTANCE": (normalise,),
@@ -50,7 +50,7 @@ Setting = dict[str, float]
 
 
 def settings() -> Iterator[Setting]:
-    """The shipped one first."""
+    """Yield the settings, the shipped one first."""
     yield {}
     for name in CONSTANTS:
         for factor in FACTORS:
@@ -64,7 +64,7 @@ def settings() -> Iterator[Setting]:
 
 
 def read(model: Mlp, files: list[bytes], setting: Setting) -> list[int]:
-    """The digits, -1 for what was not read."""
+    """Return the digits, -1 for pictures that were not read."""
     with ExitStack() as stack:
         stack.enter_context(patch.object(worker.inference.classify, "BUDGET_SECONDS", float("inf")))
         for name, factor in setting.items():
@@ -76,7 +76,7 @@ def read(model: Mlp, files: list[bytes], setting: Setting) -> list[int]:
 
 
 def left_out(right: NDArray[np.bool_], sources: list[str]) -> dict[str, tuple[float, float]]:
-    """By source: the share that the best settings on all others read right, and the shipped one. `right` is [n, k]."""
+    """By source: the shares read right by the best settings on the others, and as shipped. `right` is [n, k]."""
     found = {}
     for source in sorted(set(sources)):
         here = np.array([one == source for one in sources])

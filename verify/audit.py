@@ -1,4 +1,4 @@
-"""What Redis must hold, and must not hold any more, once everything has ended."""
+"""Checks what Redis holds once everything has ended."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from shared import keys
 from shared.prediction import State
 from verify.ledger import Entry, Finding
 
-#: RQ's registries and statistics, which have no time to live; what belongs to one job has.
+#: RQ's registries and statistics, which have no time to live, unlike keys of single jobs.
 WITHOUT_TTL = ("rq:queues", "rq:workers", "rq:finished:", "rq:failed:", "rq:canceled:", "rq:worker:", "rq:clean_")
 
 
 def results(client: redis.Redis, entries: Iterable[Entry]) -> list[Finding]:
-    """Exactly one RQ result for each that succeeded; a second one was written by somebody whose lease was over.
+    """Find predictions without exactly one RQ result: a second one was written by a worker whose lease was over.
 
-    What ended otherwise has one or none: whoever it killed could not write one.
+    Those that did not succeed have one or none: a worker that was killed could not write one.
     """
     found = []
     for entry in entries:
@@ -29,7 +29,7 @@ def results(client: redis.Redis, entries: Iterable[Entry]) -> list[Finding]:
 
 
 def leftovers(client: redis.Redis) -> list[Finding]:
-    """What a stack without anything to do still holds: waiting or claimed jobs, and keys that would stay for ever."""
+    """Find what an idle stack should not hold: queued or claimed jobs, and keys without a time to live."""
     found = []
     for name in keys.QUEUES:
         counts = {keys.queue(name): client.llen(keys.queue(name)), f"rq:wip:{name}": client.zcard(f"rq:wip:{name}")}

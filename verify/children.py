@@ -1,4 +1,4 @@
-"""Processes that are started again whenever they die, and that can be stopped, continued and killed."""
+"""Keeps processes running, restarts those that die, and stops, continues and kills them for faults."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathlib import Path
 
 from verify.reaper import Reaper
 
-#: Seconds that the processes get to stop by themselves.
+#: Seconds that the processes get to stop.
 STOP_SECONDS = 10
-#: Seconds between two looks for those that have died, and before one is started again.
+#: Seconds between two checks for dead processes, and before a restart.
 LOOK_SECONDS, PAUSE_SECONDS = 0.05, 0.3
 
 
 class Child:
-    """One process, in a group of its own with whatever it starts itself."""
+    """A process that is kept running, in its own process group."""
 
     def __init__(self, name: str, command: Sequence[str], env: Mapping[str, str], folder: Path) -> None:
         self.name, self._command, self._env, self._folder = name, command, env, folder
@@ -29,19 +29,19 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._groups: list[int] = []
         self._not_before = 0.0
-        #: Exit codes of deaths that nobody asked for.
+        #: Exit codes of processes that died without having been killed.
         self.deaths: list[int] = []
 
     @property
     def pid(self) -> int:
-        """The process as it is now; 0 while there is none."""
+        """The process id; 0 while the process does not run."""
         return self._process.pid if self._process and self._process.poll() is None else 0
 
     def tend(self) -> None:
-        """Starts it if it is not there; called again and again by the thread that owns it."""
+        """Start it if it does not run; called periodically by the thread of `Children`."""
         if self.pid or time.monotonic() < self._not_before:
             return
-        if self._process and not self._not_before:  # by itself: noted, and started again a little later
+        if self._process and not self._not_before:  # not killed by us: recorded, and restarted after a pause
             self.deaths.append(self._process.returncode)
             self._not_before = time.monotonic() + PAUSE_SECONDS
             return
@@ -53,15 +53,15 @@ class Child:
         self._groups = [*{group for _, group in self._left()}, self._process.pid]
 
     def members(self) -> list[int]:
-        """What runs of it now, in the groups of all its starts: a process that dies may leave others behind."""
+        """Return all running processes in the groups of all its starts: a process that dies may leave others."""
         return sorted(pid for pid, _ in self._left())
 
     def orphans(self) -> list[int]:
-        """What earlier starts have left behind, and still runs beside the present one."""
+        """Return the running processes of earlier starts."""
         return sorted(pid for pid, group in self._left() if group != self.pid)
 
     def _left(self) -> Iterator[tuple[int, int]]:
-        """Process and group."""
+        """Return process ids and their groups."""
         for stat in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):
                 state, _, group = stat.read_text().rpartition(")")[2].split()[:3]
@@ -69,13 +69,13 @@ class Child:
                     yield int(stat.parent.name), int(group)
 
     def kill(self, down: float = PAUSE_SECONDS) -> None:
-        """kill -9; another is started after `down` seconds."""
+        """Kill it with SIGKILL; it is restarted after `down` seconds."""
         self._not_before = time.monotonic() + down
         if self._process and self.pid:
             self._process.kill()
 
     def kill_any(self, dice: random.Random) -> None:
-        """kill -9 of one of its processes: itself, or one that it keeps itself."""
+        """Kill it, or one of its own child processes, with SIGKILL."""
         with contextlib.suppress(OSError, IndexError):
             victim = dice.choice(self.members())
             if victim == self.pid:
@@ -84,20 +84,20 @@ class Child:
                 os.kill(victim, signal.SIGKILL)
 
     def wait_dead(self, pid: int, seconds: float = 5) -> None:
-        """Returns once the process `pid` is no longer this child's."""
+        """Wait until the process `pid` has ended."""
         end = time.monotonic() + seconds
         while self.pid == pid and time.monotonic() < end:
             time.sleep(0.005)
 
     def signal(self, number: int) -> None:
-        """Sends a signal to its group, and to what earlier starts may have left behind."""
+        """Send a signal to its process group, and to processes left by earlier starts."""
         for group in self._groups:
             with contextlib.suppress(OSError):
                 os.killpg(group, number)
 
 
 class Children:
-    """Keeps children alive until told to stop, from one thread."""
+    """Restarts children that die, from one thread, until it is closed."""
 
     def __init__(self, folder: Path) -> None:
         self.all: list[Child] = []
@@ -107,7 +107,7 @@ class Children:
         self._thread.start()
 
     def add(self, child: Child) -> Child:
-        """From now on the child is kept alive."""
+        """Start the child, and restart it whenever it dies."""
         self.all.append(child)
         return child
 
@@ -117,7 +117,7 @@ class Children:
                 child.tend()
 
     def close(self) -> None:
-        """Stops all, the last first: those that do not want to are killed."""
+        """Stop all, the last one first; kill those that do not stop."""
         self._stopping.set()
         self._thread.join()
         for child in reversed(self.all):

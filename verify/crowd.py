@@ -1,4 +1,4 @@
-"""Clients that misbehave, and those who use the same web process meanwhile: how long each of their answers takes."""
+"""Runs clients that misbehave, and measures the times of well-behaved clients of the same web process."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-#: How long one kind of misbehaviour goes on opening connections, in seconds.
+#: Seconds in which one kind of misbehaviour may open its connections.
 ATTACK_SECONDS = 12.0
-#: How long a well-behaved client waits for an answer, and between two requests, in seconds.
+#: Timeout of a well-behaved client, and its pause between two requests, in seconds.
 PATIENCE_SECONDS, PAUSE_SECONDS = 5.0, 0.05
 
 
@@ -27,7 +27,7 @@ class Crowd:
         self.sockets: list[socket.socket] = []
 
     def connect(self, small: bool = False) -> socket.socket | None:
-        """Opens one more connection; None where the server takes none. `small`: it hardly receives anything."""
+        """Open a connection; return None if the server accepts none. `small`: with a small receive buffer."""
         one = socket.socket()
         if small:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -39,7 +39,7 @@ class Crowd:
         return None
 
     def send(self, count: int, data: bytes, small: bool = False) -> None:
-        """Opens connections that send this and no more; a server that takes no more of them ends this early."""
+        """Open connections that send only this; stop early if the server accepts no more."""
         end = time.monotonic() + ATTACK_SECONDS
         for _ in range(count):
             if time.monotonic() > end:
@@ -50,7 +50,7 @@ class Crowd:
                     one.sendall(data)
 
     def trickle(self, seconds: float) -> None:
-        """Sends a byte on every connection twice a second."""
+        """Send a byte on every connection twice a second."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             for one in self.sockets:
@@ -59,7 +59,7 @@ class Crowd:
             time.sleep(0.5)
 
     def close(self) -> None:
-        """Closes all connections."""
+        """Close all connections."""
         for one in self.sockets:
             one.close()
         self.sockets.clear()
@@ -71,42 +71,42 @@ def head(method: str, path: str, *lines: str) -> bytes:
 
 
 def silent(crowd: Crowd, share: float = 1) -> None:
-    """5,000 connections that say nothing."""
+    """Open 5,000 connections that send nothing."""
     crowd.send(int(5000 * share), b"")
 
 
 def half_heads(crowd: Crowd, share: float = 1) -> None:
-    """1,000 heads without their end."""
+    """Send 1,000 incomplete request heads."""
     crowd.send(int(1000 * share), b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Rest:")
 
 
 def half_bodies(crowd: Crowd, share: float = 1) -> None:
-    """1,000 small uploads, half sent."""
+    """Send half of 1,000 small uploads."""
     size = 200_000
     crowd.send(int(1000 * share), head("POST", "/v1/predictions", f"Content-Length: {size}") + bytes(size // 2))
 
 
 def slow_bodies(crowd: Crowd, share: float = 1) -> None:
-    """150 uploads of 2 MB, and as many batches, of which a few bytes trickle in."""
+    """Start 150 uploads of 2 MB and as many batches, and send a few bytes of each at a time."""
     for path in ("/v1/predictions", "/v1/batches"):
         crowd.send(int(150 * share), head("POST", path, "Content-Length: 2000000") + bytes(100_000))
 
 
 @dataclass
 class Others:
-    """Well-behaved clients: each kind of request over and over, and its times in seconds."""
+    """Well-behaved clients, which repeat each kind of request and measure its times in seconds."""
 
     port: int
-    #: What they upload.
+    #: The picture that they upload.
     picture: bytes
     seconds: dict[str, list[float]] = field(default_factory=lambda: {"healthz": [], "upload": [], "poll": []})
-    #: Requests without a good answer: the kind, and what happened.
+    #: Failed requests: the kind and the error.
     troubles: list[tuple[str, str]] = field(default_factory=list)
     _id: str = ""
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """They work meanwhile, each kind of request on a thread of its own."""
+        """Run the clients, each kind of request on its own thread."""
         stop = threading.Event()
         kinds: dict[str, Callable[[], None]] = {"healthz": self._look, "upload": self._upload, "poll": self._poll}
         threads = [threading.Thread(target=self._repeat, args=(stop, name, kinds[name])) for name in kinds]
@@ -151,7 +151,7 @@ class Others:
             connection.close()
 
     def percentile(self, percent: int) -> dict[str, float]:
-        """The time of each kind of request within which so many of a hundred ended."""
+        """Return this percentile of the times of each kind of request."""
         return {
             kind: statistics.quantiles(all_, n=100)[percent - 1] if len(all_) > 1 else float("inf")
             for kind, all_ in self.seconds.items()
@@ -160,7 +160,7 @@ class Others:
 
 @contextmanager
 def many_descriptors() -> Iterator[None]:
-    """This process may open as many files as the system lets it; what is started meanwhile too."""
+    """Raise the limit of open files of this process, and of those it starts, as far as possible."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):  # macOS says that there is no limit, and has one
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,4 +1,4 @@
-"""Connections to Redis that stay open and pass nothing any more, and whether those who wait are told of ends again."""
+"""The fault `deaf`: connections to Redis stay open but pass nothing; long polls must be answered in time again."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from verify.ledger import Finding
 from verify.means import HOLD_SECONDS, Scene
 from verify.workload import Picture, pictures
 
-#: A waiting request that is told of its end has its answer this soon after it; one that is not looks every two seconds.
+#: A long poll that is notified answers this soon after the end; one that is not polls every two seconds.
 TOLD_SECONDS = 1.5
-#: How many have to be told in a row: one alone may have looked at the right moment.
+#: How many must be notified in a row: a single one may have polled at the right moment.
 IN_A_ROW = 3
-#: Seconds between two attempts to hand in what was refused.
+#: Seconds before a refused upload is retried.
 PAUSE_SECONDS = 0.2
 
 
 def deaf(scene: Scene) -> float:
-    """Every connection to Redis stays open and passes nothing any more; new ones pass."""
+    """Block every connection to Redis without closing it; new connections work."""
     scene.stack.proxy.deafen()
     at = time.time()
     scene.last()
@@ -34,9 +34,9 @@ def deaf(scene: Scene) -> float:
 
 
 def told(url: str, picture: Picture, patience: float) -> bool:
-    """Whether waiting requests are told of their end within so many seconds from now.
+    """Tell whether, within `seconds`, long polls are answered as soon as their picture ends.
 
-    Where none is accepted in that time, as in a full Redis, nobody can tell.
+    True if no upload is accepted in that time, as with a full Redis.
     """
     row, late, end = 0, False, time.monotonic() + patience
     while row < IN_A_ROW and time.monotonic() < end:
@@ -50,7 +50,7 @@ def told(url: str, picture: Picture, patience: float) -> bool:
 
 
 def _lateness(url: str, picture: Picture) -> float | None:
-    """Seconds from the end of a picture to the answer of the request that waits; None where there is no such answer."""
+    """Return the seconds from the end of a picture to the answer of its long poll; None if there is no such answer."""
     headers = {"Content-Type": "image/png", "Prefer": "wait=10"}
     request = urllib.request.Request(f"{url}/v1/predictions", picture.data, headers)
     with suppress(OSError, ValueError), urllib.request.urlopen(request, timeout=15) as response:

@@ -1,6 +1,6 @@
-"""What can go wrong, one function each: it does its harm and returns when recovery begins (Unix seconds).
+"""The faults, one function each: it has its effect and returns when the recovery begins (Unix seconds).
 
-A worker's death is over at once, and its pictures have to be taken over; an outage of Redis is over when it answers.
+After a worker's death recovery begins at once; after an outage of Redis, when Redis answers.
 """
 
 from __future__ import annotations
@@ -17,24 +17,25 @@ from verify.means import Scene, caught, configured, restart, stopped, taken_over
 from verify.policy import evict
 from verify.slow_clients import slow_clients
 
-#: Goals of recovery, in seconds, after a process of ours has died and after Redis is back.
+#: Goals of recovery, in seconds, after a process of digitq has died and after Redis is back.
 AFTER_A_DEATH, AFTER_REDIS = 10.0, 5.0
-#: What `appendfsync everysec` may lose when the server dies (Redis delays an overdue fsync by up to two seconds).
+#: Seconds of writes that `appendfsync everysec` may lose when the server dies: Redis delays an overdue fsync by up to
+#: two seconds.
 EVERYSEC_SECONDS = 2.0
-#: How long a worker that was paused may need to write what is too late; nobody judges before.
+#: Seconds in which a worker that was paused may still try to write its late results.
 LATE_SECONDS = 1.0
-#: How long workers stand still for pictures to gather before a malformed job, and behind it; and how long that is kept.
+#: Seconds that workers are paused so that pictures queue up before and after a malformed job; retention of that job.
 GATHER_SECONDS, JUNK_TTL_SECONDS = 0.4, 60
-#: Memory of a server that fills up, as a share of what it uses; seconds after which users must be served all the same.
+#: Memory limit of a server that fills up, relative to its use; seconds after which users must be served again.
 SPARE_SHARE, MADE_ROOM_SECONDS = 1.05, 3.0
-#: Stacks that a fault may be for.
+#: The stacks of a fault.
 SINGLE, WATCHED, EITHER = "single", "watched", "either"
 
 Fault = Callable[[Scene], float]
 
 
 def kill(scene: Scene) -> float:
-    """kill -9 of a worker, if possible with claims in its hands."""
+    """Kill a worker with SIGKILL, if possible one that holds claims."""
     child = caught(scene)
     child.kill()
     at = time.time()
@@ -43,7 +44,7 @@ def kill(scene: Scene) -> float:
 
 
 def web(scene: Scene) -> float:
-    """kill -9 of one of the web's processes: the server's, or the one that supervises it."""
+    """Kill one of the web processes with SIGKILL: the server or its supervisor."""
     scene.stack.web.kill_any(scene.dice)
     at = time.time()
     scene.last()
@@ -51,7 +52,7 @@ def web(scene: Scene) -> float:
 
 
 def pause(scene: Scene) -> float:
-    """SIGSTOP of a worker, with claims in its hands, until its lease is over; what it writes then is too late."""
+    """Pause a worker that holds claims until its lease is over; its writes are then too late."""
     child, at, lease = caught(scene), time.time(), scene.stack.settings.lease_seconds
     scene.last(lease + 1.5, lease + 3)
     time.sleep(max(0.0, at + lease + 1.5 - time.time()))
@@ -61,7 +62,7 @@ def pause(scene: Scene) -> float:
 
 
 def clock(scene: Scene) -> float:
-    """A worker's clock jumps by an hour, forth, back and to the truth in turn; it goes on working."""
+    """Change a worker's clock by an hour, forth, back and to the right time in turn; it continues to work."""
     child = scene.stack.workers[0]
     if child in scene.stack.alive():
         child.signal(signal.SIGUSR1)
@@ -70,14 +71,14 @@ def clock(scene: Scene) -> float:
 
 
 def redis_pause(scene: Scene) -> float:
-    """SIGSTOP of the server for a while."""
+    """Pause the server."""
     with stopped(scene.stack.server):
         scene.last(1, 4)
     return time.time()
 
 
 def redis_kill(scene: Scene) -> float:
-    """kill -9 and restart of the server with appendfsync everysec."""
+    """Kill the server with SIGKILL and restart it, with appendfsync everysec."""
     at = time.time()
     restart(scene)
     over = time.time()
@@ -87,7 +88,7 @@ def redis_kill(scene: Scene) -> float:
 
 
 def redis_kill_always(scene: Scene) -> float:
-    """kill -9 and restart of the server with appendfsync always: nothing may be lost."""
+    """Kill the server with SIGKILL and restart it, with appendfsync always: nothing may be lost."""
     with configured(scene.stack, "appendfsync", "always", "everysec"):
         time.sleep(EVERYSEC_SECONDS)
         restart(scene)
@@ -97,7 +98,7 @@ def redis_kill_always(scene: Scene) -> float:
 
 
 def redis_power(scene: Scene) -> float:
-    """The machine of the server loses its power: what was written in the last second is not on the disk."""
+    """Simulate a power failure of the server: the writes of the last second are not on disk."""
     log = max((scene.stack.folder / "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
     size = log.stat().st_size
     time.sleep(1)
@@ -110,7 +111,7 @@ def redis_power(scene: Scene) -> float:
 
 
 def cut(scene: Scene) -> float:
-    """Every connection to Redis is reset, several times."""
+    """Reset every connection to Redis, several times."""
     for _ in range(scene.dice.randint(1, 8)):
         scene.stack.proxy.cut()
         scene.last(0, 0.2)
@@ -118,7 +119,7 @@ def cut(scene: Scene) -> float:
 
 
 def slow(scene: Scene) -> float:
-    """Every packet to and from Redis is late."""
+    """Delay every packet to and from Redis."""
     scene.stack.proxy.delay = scene.dice.uniform(0.05, 0.25)
     scene.last(3, 3)
     scene.stack.proxy.delay = 0.0
@@ -126,7 +127,7 @@ def slow(scene: Scene) -> float:
 
 
 def disk(scene: Scene) -> float:
-    """A slow disk under appendfsync always: the server stands still with every write, again and again."""
+    """Simulate a slow disk under appendfsync always: pause the server repeatedly."""
     end = time.monotonic() + 3
     with configured(scene.stack, "appendfsync", "always", "everysec"):
         while time.monotonic() < end:
@@ -138,7 +139,7 @@ def disk(scene: Scene) -> float:
 
 
 def junk(scene: Scene) -> float:
-    """Amid waiting pictures stands a job whose picture is a key of another type; its neighbours must not suffer."""
+    """Put a job whose picture is a key of another type among queued pictures, which must not be affected."""
     from rq import Queue  # here: `verify --url` runs without the worker's part
 
     client, id = scene.stack.client, f"junk-{scene.dice.getrandbits(64):x}"
@@ -155,14 +156,14 @@ def junk(scene: Scene) -> float:
 
 
 def storm(scene: Scene) -> float:
-    """A worker with claims in its hands, a web process and the server die together."""
+    """Kill a worker that holds claims, a web process and the server together."""
     caught(scene).kill()
     scene.stack.web.kill_any(scene.dice)
     return redis_kill(scene)
 
 
 def redis_full(scene: Scene) -> float:
-    """The server's memory is full, with noeviction; in a pair until all that was accepted has ended."""
+    """Fill the server's memory, with noeviction; in a pair until all accepted pictures have ended."""
     at = time.time()
     with configured(scene.stack, "maxmemory", "1mb", "0"):
         scene.last(1, 3, hinders=False)
@@ -171,7 +172,7 @@ def redis_full(scene: Scene) -> float:
 
 
 def full(scene: Scene) -> float:
-    """The server may use hardly more memory than it does: users go on as fast as what has ended is deleted."""
+    """Limit the server's memory to hardly more than it uses: pictures are accepted as fast as old ones are evicted."""
     at, used = time.time(), scene.stack.client.info("memory")["used_memory"]
     with configured(scene.stack, "maxmemory", str(int(used * SPARE_SHARE)), "0"):
         scene.last(7, 9, hinders=False)
@@ -180,34 +181,34 @@ def full(scene: Scene) -> float:
 
 
 def failover(scene: Scene) -> float:
-    """kill -9 of the primary of three; sentinels have a replica take over, and it comes back as one."""
+    """Kill the primary; the sentinels promote a replica, and the old primary returns as one."""
     at = time.time()
     server, _ = scene.stack.sentinels.kill()
     return taken_over(scene, at, server)
 
 
 def demote(scene: Scene) -> float:
-    """SENTINEL FAILOVER: another takes over from a primary that lives, and is told of it only seconds later."""
+    """Promote a replica by SENTINEL FAILOVER while the primary lives and learns of it seconds later."""
     at = time.time()
     scene.stack.sentinels.failover()
     return taken_over(scene, at)
 
 
 class Kind(NamedTuple):
-    """A fault, or a pair, and what has to follow it."""
+    """A fault, or a pair, and its requirements."""
 
     fault: Fault
-    #: Seconds in which the next picture has to have its digit.
+    #: Seconds until the next picture must have its digit.
     goal: float
-    #: Whether what was accepted before has to end in that time, too.
+    #: Whether pictures accepted before must end in that time, too.
     all_of_it: bool
-    #: Whether what was accepted cannot end while the fault lasts.
+    #: Whether accepted pictures cannot end during the fault.
     hinders: bool = True
-    #: Which stack it is for: one with a single server, one with sentinels, or either.
+    #: Its stack: with a single server, with sentinels, or either.
     stack: str = SINGLE
 
 
-#: By name. Of a pair the one that stands before the other here comes first.
+#: The faults by name. In a pair, the one listed first here comes first.
 KINDS: dict[str, Kind] = {
     "kill": Kind(kill, AFTER_A_DEATH, True, stack=EITHER),
     "storm": Kind(storm, AFTER_A_DEATH, True),

@@ -1,6 +1,6 @@
-"""Our own books: what was handed in, what was promised, how it ended, and whether the promise was kept.
+"""Records submitted and accepted pictures and their ends, and judges whether every promise was kept.
 
-It knows nothing of how digitq works; instants are Unix seconds.
+It knows nothing of how digitq works. Times are Unix seconds.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import NamedTuple
 from shared.prediction import Prediction, State
 from shared.redis_server.room import URGENT_SECONDS
 
-#: By how much an instant of ours and one of Redis's may differ: an answer's way back.
+#: By how much our times and Redis's may differ: the time an answer takes.
 MARGIN_SECONDS = 0.25
-#: How long an end can be read whatever happens to the memory.
+#: How long an end can be read, even if memory is full.
 KEPT_SECONDS = URGENT_SECONDS
 
 
 class End(NamedTuple):
-    """How a prediction ended; two ends that are equal are the same end."""
+    """The end of a prediction; equal values are the same end."""
 
     state: str
     #: The digit, or the error's code.
@@ -31,7 +31,7 @@ class End(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """Something that must not be."""
+    """A broken promise."""
 
     #: `lost`, `doubled`, `changed`, `wrong`, `unexpected` or `leftover`.
     what: str
@@ -41,34 +41,34 @@ class Finding(NamedTuple):
 
 @dataclass
 class Entry:
-    """One id that was answered with 202."""
+    """An accepted upload."""
 
     id: str
     key: str
-    #: The digit in the picture, or the code of the error that it deserves.
+    #: The digit in the picture, or the code of the expected error.
     expected: int | str
     tried_at: float
     accepted_at: float
-    #: Somebody waits for its end.
+    #: Whether a client waits for its end.
     followed: bool = True
-    #: When we asked to take it back before we knew its end, and to forget it after.
+    #: When we asked to cancel it before we knew its end, and to delete it after.
     taken_back_at: float | None = None
     forgotten_at: float | None = None
     end: End | None = None
-    #: When it first ended; a server that lost its data may have it end again.
+    #: When it first ended; after a loss of data it may end again.
     ended_at: float | None = None
-    #: The code of a 404 or 410, instead of an end.
+    #: The code of a 404 or 410 instead of an end.
     missing: str = ""
     changes: list[str] = field(default_factory=list)
 
     @property
     def settled(self) -> bool:
-        """An end is known, or that there will be none."""
+        """True if the end is known, or that there will be none."""
         return self.end is not None or bool(self.missing)
 
 
 class Ledger:
-    """The entries by id, and when the server's data may have been lost. Safe for any number of threads."""
+    """The entries by id, and the times in which Redis may have lost data. Thread-safe."""
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
@@ -80,24 +80,24 @@ class Ledger:
         self._lock = threading.Lock()
 
     def accept(self, id: str, key: str, expected: int | str, tried_at: float, followed: bool) -> Entry:
-        """An upload was answered with 202; again under the same id is no second promise."""
+        """Record an upload answered with 202; the same id again is not a second promise."""
         with self._lock:
             if id in self.entries:
                 self.counts["repeated"] += 1
             return self.entries.setdefault(id, Entry(id, key, expected, tried_at, time.time(), followed))
 
     def count(self, what: str) -> None:
-        """Something worth a number: `refused`, `cancel_204`, …"""
+        """Count an event such as `refused` or `cancel_204`."""
         with self._lock:
             self.counts[what] += 1
 
     def surprise(self, subject: str, error: BaseException) -> None:
-        """An answer that no fault excuses."""
+        """Record an answer that no fault excuses."""
         with self._lock:
             self.unexpected.append(Finding("unexpected", subject, f"{type(error).__name__}: {error}"))
 
     def saw(self, entry: Entry, prediction: Prediction) -> None:
-        """The prediction was read; its first end is the one that has to stay."""
+        """Record a prediction that was read; its first end must not change."""
         if not prediction.state.terminal:
             if entry.end:
                 self._note_change(entry, f"{entry.end.state}, then {prediction.state.value}")
@@ -112,7 +112,7 @@ class Ledger:
         entry.ended_at = entry.ended_at or end.finished_at
 
     def missed(self, entry: Entry, code: str) -> None:
-        """The prediction was answered with 404 or 410. What we took back or forgot may be gone."""
+        """Record a 404 or 410, which is expected after we cancelled or deleted the prediction."""
         if entry.taken_back_at and not entry.end and code == "not_found":
             entry.end = End(State.CANCELLED.value, None, entry.taken_back_at)
             entry.forgotten_at = entry.taken_back_at
@@ -120,19 +120,19 @@ class Ledger:
             entry.missing = code
 
     def expose(self, start: float, end: float) -> None:
-        """What was written between these instants may be gone: the server died before it was on the disk."""
+        """Record that writes between these times may be lost: the server died before they were on disk."""
         self._windows.append((start, end))
 
     def move(self, start: float, end: float) -> None:
-        """Between these instants another server took over: it has all that was accepted, but maybe not every end."""
+        """Record a change of the primary between these times: the new one has all pictures, but maybe not all ends."""
         self._moves.append((start, end))
 
     def evict(self, start: float, end: float) -> None:
-        """Between these instants memory was full: what had ended long enough before may have been deleted."""
+        """Record that memory was full between these times: predictions that ended long before may have been evicted."""
         self._full.append((start, end))
 
     def evicted(self, entry: Entry) -> bool:
-        """True if an entry is gone because it had to make room. Who waited for its end must have been told it."""
+        """True if an entry was evicted because memory was full. A client that waited must have been told its end."""
         ended_at = entry.ended_at or (None if entry.followed else entry.accepted_at)
         latest = max((end for _, end in self._full), default=0.0)
         return (
@@ -140,7 +140,7 @@ class Ledger:
         )
 
     def exposed(self, *instants: float | None) -> bool:
-        """True if one of the instants lies where data may have been lost."""
+        """True if data may have been lost at one of these times."""
         return _within(instants, self._windows)
 
     def _note_change(self, entry: Entry, text: str) -> None:
@@ -150,20 +150,20 @@ class Ledger:
             entry.changes.append(text)
 
     def waiting(self, before: float) -> list[Entry]:
-        """Followed entries that were handed in before and have not ended yet."""
+        """Return the followed entries submitted before this time that have not ended."""
         with self._lock:
             entries = list(self.entries.values())
         return [e for e in entries if e.followed and not e.settled and e.tried_at <= before]
 
     def served_after(self, instant: float) -> float | None:
-        """Seconds until the first picture that was handed in from then on had its digit; None if none has."""
+        """Return the seconds until the first picture submitted after this time had its digit; None if none has."""
         with self._lock:
             entries = list(self.entries.values())
         good = [e for e in entries if e.tried_at >= instant and e.end and e.end.state == State.SUCCEEDED]
         return min((e.ended_at - instant for e in good if e.ended_at), default=None)
 
     def settled_after(self, instant: float) -> float:
-        """Seconds until the last of those that were handed in before had ended, as far as they have."""
+        """Return the seconds until the last entry accepted before this time ended, of those that have."""
         with self._lock:
             entries = list(self.entries.values())
         return max((e.ended_at - instant for e in entries if e.accepted_at <= instant and e.ended_at), default=0.0)
@@ -186,12 +186,12 @@ class Ledger:
         }
 
     def failures(self) -> dict[str, int]:
-        """How many failed, by code."""
+        """Count the failed predictions by code."""
         failed = [e.end for e in self.entries.values() if e.end and e.end.state == State.FAILED and not e.missing]
         return dict(Counter(str(end.found) for end in failed))
 
     def findings(self) -> list[Finding]:
-        """Everything that must not be, as far as answers can tell."""
+        """Return all broken promises that answers show."""
         found = list(self.unexpected)
         for entry in self.entries.values():
             found += [Finding("changed", entry.id, text) for text in entry.changes]
@@ -202,15 +202,15 @@ class Ledger:
         return found + self._doubles(self.entries.values())
 
     def _loss(self, entry: Entry) -> str | None:
-        """Why an id without an end is a broken promise; None where it made room, or was declared lost and data was."""
+        """Say why an id without an end is a broken promise; None if it was evicted, or lost with Redis's data."""
         if self._lost_with_data(entry, entry.end and entry.end.finished_at) or self.evicted(entry):
             return None
         return f"answered {entry.missing}" if entry.missing else "has not ended"
 
     def _lost_with_data(self, entry: Entry, finished_at: float | None = None) -> bool:
-        """True if an entry is gone where the server lost its data, and was answered so.
+        """True if an entry was lost with Redis's data, and the answer said so.
 
-        Once memory was full that is `expired`: nobody can tell any more what was lost and what had to make room.
+        If memory was full too, the answer is `expired`: lost and evicted entries cannot be told apart.
         """
         later = any(end >= entry.accepted_at + KEPT_SECONDS for _, end in self._full)
         said = entry.missing == "lost" or (entry.missing == "expired" and later)
@@ -230,7 +230,7 @@ def _within(instants: Iterable[float | None], windows: Iterable[tuple[float, flo
 
 
 def _error(entry: Entry) -> str | None:
-    """What is wrong with how an entry ended; poison is a named failure, and our own doing."""
+    """Say what is wrong with the end of an entry; `poison` is a correct failure, caused by our faults."""
     state, found = entry.end.state if entry.end else "", entry.end.found if entry.end else None
     if state == State.SUCCEEDED:
         return None if found == entry.expected else f"read as {found}, is {entry.expected}"

@@ -1,4 +1,4 @@
-"""How faults are done: catching a worker at work, holding a process still, changing and restarting the server."""
+"""Parts of faults: stops a worker with claims, pauses a process, reconfigures and restarts the server."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from verify.ledger import Ledger
 from verify.sentinels import Server
 from verify.stack import Stack
 
-#: How long to try to catch a worker with claims in its hands.
+#: Seconds to try to stop a worker that holds claims.
 CATCH_SECONDS = 5.0
-#: How long what a process has sent may be on its way.
+#: Seconds that sent data may take to arrive.
 ARRIVAL_SECONDS = 0.05
-#: How long the second fault of a pair lasts where what was accepted before does not end: longer than any goal.
+#: Longest second fault of a pair, in seconds, if accepted pictures do not end: longer than any goal.
 HOLD_SECONDS = 12.0
-#: How long a server may take to come back.
+#: Seconds that a server may take to restart.
 RESTART_SECONDS = 20.0
 
 
 @dataclass
 class Scene:
-    """What a fault may touch."""
+    """The stack and the settings of a fault."""
 
     stack: Stack
     ledger: Ledger
     dice: random.Random
-    #: Seconds that anything may take.
+    #: Timeout in seconds for all steps.
     patience: float = 30.0
-    #: In a pair: plays the second fault; the first one calls it when its harm is done.
+    #: In a pair: plays the second fault; the first one calls it once it has had its effect.
     partner: Callable[[], None] | None = None
-    #: In a pair: when the harm of the first was done, Unix seconds.
+    #: In a pair: when the first fault had its effect, Unix seconds.
     hurt_at: float | None = None
 
     def last(self, low: float = 0, high: float = 0, hinders: bool = True) -> None:
-        """What the fault has done lasts for so many seconds; in a pair the first one plays the second here.
+        """Let the fault last for `low` to `high` seconds; in a pair, the first one plays the second here.
 
-        A second one that does not hinder what was accepted from ending lasts until it has ended.
+        A second fault that does not hinder accepted pictures from ending lasts until they have ended.
         """
         if self.partner is not None:
             partner, self.partner, self.hurt_at = self.partner, None, time.time()
@@ -59,7 +59,7 @@ class Scene:
 
 
 def caught(scene: Scene) -> Child:
-    """A worker, stopped; with claims in its hands, if it ever has some when we look."""
+    """Stop a worker (SIGSTOP) that holds claims, or any worker if none is found in time; return it."""
     end = time.monotonic() + CATCH_SECONDS
     while True:
         child = scene.dice.choice(scene.stack.alive() or scene.stack.workers)
@@ -71,7 +71,7 @@ def caught(scene: Scene) -> Child:
 
 
 def _holds_for_good(stack: Stack, child: Child) -> bool:
-    """True if it still holds claims once what it sent before it was stopped must have arrived."""
+    """True if it still holds claims once everything that it sent has arrived."""
     if not stack.holds(child):
         return False
     time.sleep(ARRIVAL_SECONDS)
@@ -80,7 +80,7 @@ def _holds_for_good(stack: Stack, child: Child) -> bool:
 
 @contextmanager
 def stopped(child: Child) -> Iterator[None]:
-    """The process stands still meanwhile."""
+    """Pause the process in the meantime."""
     child.signal(signal.SIGSTOP)
     try:
         yield
@@ -90,7 +90,7 @@ def stopped(child: Child) -> Iterator[None]:
 
 @contextmanager
 def configured(stack: Stack, name: str, value: str, usual: str) -> Iterator[None]:
-    """The server runs with this option meanwhile; one that was killed comes back with the usual ones."""
+    """Run the server with this option in the meantime; after a restart it has the usual one."""
     stack.client.config_set(name, value)
     try:
         yield
@@ -100,7 +100,7 @@ def configured(stack: Stack, name: str, value: str, usual: str) -> Iterator[None
 
 
 def restart(scene: Scene, cut: tuple[Path, int] | None = None) -> None:
-    """kill -9 of the server, perhaps with its log cut off at a length, and its return."""
+    """Kill the server with SIGKILL, optionally cut its log to a length, and wait until it answers again."""
     server = scene.stack.server
     pid = server.pid
     server.kill(down=scene.dice.uniform(0.3, 1.5))
@@ -113,7 +113,7 @@ def restart(scene: Scene, cut: tuple[Path, int] | None = None) -> None:
 
 
 def taken_over(scene: Scene, began_at: float, dead: Server | None = None) -> float:
-    """Another primary was made since then. Returns when it was; whoever died comes back, and all follow it."""
+    """Record a change of the primary, restart a dead server, wait until all are in sync; return when it changed."""
     over = time.time()
     scene.ledger.move(began_at, over)
     scene.last()

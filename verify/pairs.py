@@ -1,11 +1,11 @@
-"""Faults in pairs: the second comes when the first has done its harm (`Scene.last`), and before that is mended."""
+"""Plays pairs of faults: the second starts when the first has had its effect (`Scene.last`), before the recovery."""
 
 from __future__ import annotations
 
 from verify.kinds import EITHER, KINDS, SINGLE, WATCHED, Kind
 from verify.means import Scene
 
-#: Those that a run plays when it is not told otherwise: each has a second fault in the way of mending the first.
+#: The pairs of a run by default: in each, the second fault hinders the recovery from the first.
 PAIRS: dict[str, str] = {
     "kill+redis-full": "A worker's claims have to be taken over in a full Redis.",
     "storm+redis-full": "Worker and web process have to start and recover in a full Redis.",
@@ -23,7 +23,7 @@ PAIRS: dict[str, str] = {
 
 
 def named(text: str) -> str:
-    """The name of a fault, or of a pair in whatever order. Raises KeyError for any other text."""
+    """Return the name of a fault, or of a pair in either order. Raises KeyError for any other text."""
     parts = text.split("+")
     if not 1 <= len(parts) <= 2 or set(parts) - set(KINDS) or len(set(parts)) < len(parts):
         raise KeyError(text)
@@ -33,7 +33,7 @@ def named(text: str) -> str:
 
 
 def kind_of(name: str) -> Kind:
-    """What has to follow a fault or a pair: the later goal, and all that either asks for."""
+    """Return the requirements of a fault or a pair: the later goal, and all that either requires."""
     parts = [KINDS[part] for part in name.split("+")]
     hinders = all(part.hinders for part in parts)
     stack = next((part.stack for part in parts if part.stack != EITHER), EITHER)
@@ -41,7 +41,7 @@ def kind_of(name: str) -> Kind:
 
 
 def play(name: str, scene: Scene) -> tuple[float, float]:
-    """Plays a fault or a pair. Returns when the next picture could be served, and what waited could end (Unix s)."""
+    """Play a fault or a pair; return when new pictures, and accepted ones, could be classified again (Unix seconds)."""
     first, *second = (KINDS[part] for part in name.split("+"))
     overs: list[float] = []
     if second:

@@ -1,4 +1,4 @@
-"""A server whose policy would delete what was accepted: nothing may be accepted as long as it has it."""
+"""The fault `evict`: Redis gets an eviction policy that would delete accepted pictures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POLICY = "maxmemory-policy"
 
 
 def evict(scene: Scene) -> float:
-    """The server gets a policy that evicts: what is handed in has to be refused, and what was accepted to end."""
+    """Give the server an eviction policy: uploads must be refused, and accepted pictures must end."""
     with configured(scene.stack, POLICY, "allkeys-lru", "noeviction"):
         if not _noticed(scene.stack, scene.patience):
             what = f"after {scene.patience:.0f} s /readyz does not say that the server would evict"

@@ -1,4 +1,4 @@
-"""One run: load, faults, settling, judgement."""
+"""Runs a verification: load, faults, waiting for all ends, judgement."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from verify.report import Injection, Report
 from verify.stack import Stack
 from verify.workload import Workload, pictures
 
-#: How long an upload's answer may be on its way.
+#: How many seconds the answer of an upload may take.
 ANSWER_SECONDS = 0.3
-#: Readers of the last look.
+#: Threads that read all ids at the end.
 READERS = 16
 
 Say = Callable[[str], None]
@@ -32,10 +32,10 @@ def verify(
     client: Client, *, seconds: float, seed: int, rate: float, stack: Stack | None = None, kinds: Sequence[str] = (),
     direct: redis.Redis | None = None, limits: bool = True, patience: float = 30, say: Say = lambda _: None,
 ) -> Report:  # fmt: skip
-    """Loads a deployment for so long, or until every kind of fault has come once, and judges what it answered.
+    """Load a deployment for a time, or until each kind of fault has been played once, and judge its answers.
 
-    Without a `stack` nothing is broken; `direct` is a way to its Redis, if there is one. `patience` is how long a fault
-    may take to be overcome before the next comes, and what was accepted to end after the load, in seconds.
+    Without a `stack` no faults are played; `direct` is a connection to its Redis, if there is one. `patience` is how
+    many seconds the recovery from a fault may take before the next one, and the last pictures after the load.
     """
     ledger, start = Ledger(), time.monotonic()
     workload = Workload(client, ledger, pictures(), rate, random.Random(seed))
@@ -63,7 +63,7 @@ def verify(
 
 
 def _break(scene: Scene, kinds: Sequence[str], start: float, seconds: float, say: Say) -> list[Injection]:
-    """Fault after fault or pair, each kind once before any comes again, each overcome before the next."""
+    """Play faults and pairs, each kind once before any is repeated, each after the recovery from the last."""
     injections: list[Injection] = []
     deck: list[str] = []
     while len(injections) < len(kinds) or time.monotonic() < start + seconds:
@@ -82,7 +82,7 @@ def _break(scene: Scene, kinds: Sequence[str], start: float, seconds: float, say
 
 
 def _look_while_it_is_there(scene: Scene) -> None:
-    """Notes what was written twice: once memory is full nobody can see it any more."""
+    """Record results that were written twice: once memory is full they may be evicted."""
     found = audit.results(scene.stack.client, list(scene.ledger.entries.values()))
     scene.ledger.unexpected += [finding for finding in found if finding.what == "doubled"]
 
@@ -93,12 +93,12 @@ def _recover(scene: Scene, one: Injection) -> None:
     while (ledger.served_after(one.over) is None or ledger.waiting(one.over)) and time.monotonic() < end:
         time.sleep(0.05)
     one.measure(ledger)
-    # The next fault shall find everything in its place: a worker takes a while to load its model.
+    # Before the next fault everything must run again: a worker takes a while to load its model.
     scene.stack.wait_whole(scene.patience)
 
 
 def _settle(ledger: Ledger, workload: Workload, stack: Stack | None, patience: float) -> None:
-    """Waits for every end, then reads each id once more."""
+    """Wait for every end, then read each id once more."""
     if stack:
         stack.wait_whole(patience)
     end = time.monotonic() + patience

@@ -1,4 +1,4 @@
-"""The fault `slow-clients`: what clients that are silent or slow cost everybody else."""
+"""The fault `slow-clients`: silent and slow clients must not slow others down."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from verify.ledger import Finding
 from verify.means import Scene
 from verify.workload import pictures
 
-#: Of the counts that `verify.crowd` names: 1,100 silent connections, 200 half heads, 300 slow bodies of 2 MB.
+#: Shares of the counts in `verify.crowd`: 1,100 silent connections, 200 half heads, 300 slow bodies of 2 MB.
 SILENT, HALF_HEADS, SLOW_BODIES = 0.22, 0.2, 1.0
-#: Within which nine of ten answers to others have to come, in seconds; and how many of a hundred may fail.
+#: The 90th percentile of the times of other clients, in seconds, and the share of their requests that may fail, in %.
 GOAL_SECONDS, MOST_TROUBLES = 3.0, 5
 
 
 def slow_clients(scene: Scene) -> float:
-    """1,600 silent and slow clients hold on to the web process; others are answered meanwhile."""
+    """Keep 1,600 connections of silent and slow clients open while other clients are served."""
     alone = scene.partner is None and scene.hurt_at is None
     port = int(scene.stack.url.rpartition(":")[2])
     crowd, others = Crowd(port), Others(port, pictures()[0].data)
@@ -39,7 +39,7 @@ def slow_clients(scene: Scene) -> float:
 
 
 def judged(others: Others, alone: bool) -> list[Finding]:
-    """What others had to bear. Where another fault comes in between, a refusal is that one's; to wait is not."""
+    """Judge the times and failures of the other clients. Refusals may be due to a second fault, waits may not."""
     found = [
         Finding("unexpected", f"{kind} beside slow clients", f"nine of ten took up to {seconds:.1f} s")
         for kind, seconds in others.percentile(90).items()

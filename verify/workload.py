@@ -1,4 +1,4 @@
-"""What users do: hand in pictures at a steady rate, wait, ask twice, take back, forget. The ledger hears it all."""
+"""Simulates users: they submit pictures at a steady rate, wait, submit twice, cancel and delete, for the ledger."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from shared.errors import DigitqError, Expired, Lost, NotFound, SettingsError, S
 from shared.prediction import Prediction
 from verify.ledger import Entry, Ledger
 
-#: Users at a time, and how many visits may be under way or waiting for a user.
-USERS, MOST_VISITS = 64, 256
-#: What a visitor does with an accepted picture, and how often of a hundred.
+#: Threads for users, and most sessions that run or wait for a thread.
+USERS, MOST_SESSIONS = 64, 256
+#: Actions after a picture is accepted, and their shares in %.
 ACTS = {"follow": 66, "leave": 10, "cancel": 16, "forget": 8}
-#: Of a hundred visits, how many hand in a damaged picture, or the same one twice under one key.
+#: Shares of sessions, in %, that submit a damaged picture, or the same one twice under one key.
 DAMAGED, TWICE = 3, 12
-#: Seconds between a picture's acceptance and taking it back: while it waits, while it runs, when it has ended.
-SECOND_THOUGHTS = (0.0, 0.0, 0.003, 0.02, 0.2)
-#: Seconds between two attempts at what was answered 503.
+#: Seconds before a picture is cancelled: while it is queued, while it runs, after it has ended.
+CANCEL_DELAYS = (0.0, 0.0, 0.003, 0.02, 0.2)
+#: Mean seconds before a request answered with 503 is retried.
 RETRY_SECONDS = 0.2
 
 T = TypeVar("T")
 
 
 class GivenUp(Exception):
-    """The run is over, and there was still no answer."""
+    """The run ended before a request succeeded."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An upload, and the digit in it or the code of the error that it deserves."""
+    """An upload, and its digit or the code of the expected error."""
 
     data: bytes
     expected: int | str
 
 
 def pictures() -> list[Picture]:
-    """The recorded digits of the model in service, as they were read when it was made, and some that are damaged."""
+    """Return the golden digits of the model in service, with the recorded predictions, and damaged copies of them."""
     try:
         import numpy as np
         from PIL import Image
@@ -62,39 +62,39 @@ def pictures() -> list[Picture]:
 
 
 @dataclass(frozen=True)
-class Visit:
-    """One user's plan."""
+class Session:
+    """The plan of one user."""
 
     picture: Picture
     key: str
     priority: str
     act: str
-    second_thought: float
+    cancel_delay: float
 
 
 class Workload:
-    """Visits at `rate` a second until stopped; the plans follow from the dice alone."""
+    """Visits at `rate` a second until it is stopped; the plans depend on the random generator alone."""
 
     def __init__(self, client: Client, ledger: Ledger, pictures: Sequence[Picture], rate: float, dice: random.Random):
         self._client, self._ledger, self._rate, self._dice = client, ledger, rate, dice
         self._good = [one for one in pictures if isinstance(one.expected, int)]
         self._damaged = [one for one in pictures if isinstance(one.expected, str)]
         self._pool = ThreadPoolExecutor(USERS, "user")
-        self._room = threading.BoundedSemaphore(MOST_VISITS)
+        self._room = threading.BoundedSemaphore(MOST_SESSIONS)
         self._stop, self._over = threading.Event(), threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="ticker", daemon=True)
 
     def start(self) -> None:
-        """The first visitors come."""
+        """Start the sessions."""
         self._ticker.start()
 
     def stop(self) -> None:
-        """No new visitors; those who are there go on."""
+        """Start no new sessions; those that run continue."""
         self._stop.set()
         self._ticker.join()
 
     def close(self) -> None:
-        """Everybody leaves now."""
+        """End all sessions now."""
         self._stop.set()
         self._over.set()
         self._pool.shutdown(cancel_futures=True)
@@ -102,59 +102,60 @@ class Workload:
     def _tick(self) -> None:
         at = time.monotonic()
         while not self._stop.wait(max(0.0, at - time.monotonic())):
-            at = max(at + 1 / self._rate, time.monotonic() - 1)  # what an outage kept away does not come all at once
+            # At most a second behind: after an outage the missed sessions do not all start at once.
+            at = max(at + 1 / self._rate, time.monotonic() - 1)
             twice = self._dice.randrange(100) < TWICE
-            visit = self._plan(twice)
+            session = self._plan(twice)
             for _ in range(1 + twice):
                 if self._room.acquire(blocking=False):
-                    self._pool.submit(self._visit, visit)
+                    self._pool.submit(self._session, session)
 
-    def _plan(self, twice: bool) -> Visit:
+    def _plan(self, twice: bool) -> Session:
         dice = self._dice
         kind = self._damaged if dice.randrange(100) < DAMAGED else self._good
         act = dice.choices([*ACTS], [*ACTS.values()])[0]
-        return Visit(
+        return Session(
             dice.choice(kind),
             f"verify-{dice.getrandbits(64):x}",
             dice.choices(["normal", "high", "low"], [8, 1, 1])[0],
-            "follow" if twice else act,  # a key is free again once its prediction is forgotten
-            dice.choice(SECOND_THOUGHTS),
+            "follow" if twice else act,  # a key is free again once its prediction is deleted
+            dice.choice(CANCEL_DELAYS),
         )
 
-    # ------------------------------------------------------------------ one visit
+    # ------------------------------------------------------------------ one session
 
-    def _visit(self, visit: Visit) -> None:
+    def _session(self, session: Session) -> None:
         try:
             with contextlib.suppress(GivenUp):
-                entry = self._submit(visit)
-                if visit.act == "cancel":
-                    time.sleep(visit.second_thought)
+                entry = self._submit(session)
+                if session.act == "cancel":
+                    time.sleep(session.cancel_delay)
                     entry.taken_back_at = time.time()
                     self._delete(entry, "cancel")
-                if visit.act != "leave":
+                if session.act != "leave":
                     self.follow(entry)
-                if visit.act == "forget" and entry.end:
+                if session.act == "forget" and entry.end:
                     entry.forgotten_at = time.time()
                     self._delete(entry, "forget")
                     entry.forgotten_at = time.time()
         except Exception as error:
-            self._ledger.surprise(visit.key, error)
+            self._ledger.surprise(session.key, error)
         finally:
             self._room.release()
 
-    def _submit(self, visit: Visit) -> Entry:
+    def _submit(self, session: Session) -> Entry:
         tried_at = time.time()
 
         def once() -> Prediction:
-            return self._client.submit(visit.picture.data, priority=visit.priority, idempotency_key=visit.key)
+            return self._client.submit(session.picture.data, priority=session.priority, idempotency_key=session.key)
 
-        prediction = self._stubbornly(once)
-        followed = visit.act != "leave"
-        return self._ledger.accept(prediction.id, visit.key, visit.picture.expected, tried_at, followed)
+        prediction = self._retried(once)
+        followed = session.act != "leave"
+        return self._ledger.accept(prediction.id, session.key, session.picture.expected, tried_at, followed)
 
     def _delete(self, entry: Entry, why: str) -> None:
         try:
-            self._stubbornly(lambda: self._client.cancel(entry.id))
+            self._retried(lambda: self._client.cancel(entry.id))
             self._ledger.count(f"{why}_204")
         except StillRunning:
             self._ledger.count(f"{why}_409")
@@ -162,19 +163,19 @@ class Workload:
             self._ledger.count(f"{why}_{error.status}")
 
     def follow(self, entry: Entry) -> None:
-        """Waits for the end."""
+        """Wait for the end."""
         while not entry.settled:
             self.look(entry, wait=5)
 
     def look(self, entry: Entry, wait: float = 0) -> None:
-        """Reads the prediction, for the ledger."""
+        """Read the prediction for the ledger."""
         try:
-            self._ledger.saw(entry, self._stubbornly(lambda: self._client.get(entry.id, wait)))
+            self._ledger.saw(entry, self._retried(lambda: self._client.get(entry.id, wait)))
         except (NotFound, Lost, Expired) as error:
             self._ledger.missed(entry, error.code)
 
-    def _stubbornly(self, call: Callable[[], T]) -> T:
-        """What a well-made client does about 503 and 429: the same again, a little later."""
+    def _retried(self, call: Callable[[], T]) -> T:
+        """Retry after 503 and 429, as a well-made client does."""
         while not self._over.is_set():
             try:
                 return call()

@@ -1,1 +1,1 @@
-"""What digitq is measured against: each a tiny application as its tutorial would write it, the model loaded once."""
+"""The servers that digitq is compared with: each a small application as in its tutorial, with the model loaded once."""

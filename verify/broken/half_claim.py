@@ -1,6 +1,6 @@
 """Broken on purpose: the real worker, but its claim takes pictures from the queue before its last check.
 
-Where that fails, because memory is full, they are started and nobody has a lease on them.
+If the check fails, because memory is full, they are started without a lease.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _source = redis_scripts.source
 
 
 def half_checked(name: str) -> str:
-    """The script, and the claim with its last check too late."""
+    """Return the script; the claim has its last check too late."""
     text = _source(name)
     if name != "claim":
         return text
@@ -43,7 +43,7 @@ def half_checked(name: str) -> str:
 
 
 def main() -> None:
-    """Serves as `digitq worker` does."""
+    """Run like `digitq worker`."""
     from worker.service import serve
 
     redis_scripts.source = half_checked  # type: ignore[assignment]

@@ -1,6 +1,6 @@
 """Broken on purpose: the real web process, but it accepts pictures without waiting for the replicas to have them.
 
-It does not follow the primary either: without that little would be lost, as it lets go before a demotion.
+It does not follow the primary either: else it would disconnect before a demotion, and little would be lost.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from shared.settings import Settings
 
 
 def forgetful(client: redis.Redis, write: Callable[[Any], Any], wanted: int) -> Any:
-    """What `shared.connections.acks.acknowledged` answers, at once."""
+    """Replace `shared.connections.acks.acknowledged`: answer at once."""
     with client.pipeline(transaction=False) as pipeline:
         write(pipeline)
         return pipeline.execute()[0]
 
 
-# Not in `main`: the server's processes import this module, and run nothing of it.
+# Not in `main`: the server's child processes import this module without running it.
 vars(store)["acknowledged"] = forgetful
 Follower.drop = lambda self: None  # type: ignore[method-assign]
 
 
 def main() -> None:
-    """Serves as `digitq web` does."""
+    """Run like `digitq web`."""
     from producer.serving.server import serve
 
     serve(Settings.from_env())
