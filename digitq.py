@@ -122,7 +122,7 @@ def up(host: str | None, port: int | None, workers: int, parent: int | None) -> 
     That is an embedded server, unless REDIS_URL is set, the web process and the workers. What dies is started again;
     what was stopped with SIGTERM is not.
     """
-    from shared.standalone.home import run
+    from shared.standalone.up import run
 
     sys.exit(run(Settings.from_env(), host, port, workers, parent or 0))
 
@@ -194,7 +194,7 @@ def _check(settings: Settings, as_json: bool) -> int:
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def bench(words: tuple[str, ...]) -> None:
     """Measure digitq beside its alternatives (needs a checkout)."""
-    from shared.standalone.home import ROOT
+    from shared import ROOT
 
     extras.require_checkout(ROOT, ["benchmarks/cli.py"], "There it is `make bench`.")
     extras.require("worker")

@@ -14,8 +14,9 @@ from typing import Any, cast
 from benchmarks.picture import pngs
 from benchmarks.plan import Plan
 from producer import Queue
+from shared import ROOT
 from shared.settings import Settings, child_environment
-from shared.standalone.home import ROOT, embedded
+from shared.standalone.embedded_server import embedded
 from shared.store import connect
 
 

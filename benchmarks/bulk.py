@@ -67,7 +67,7 @@ def post(server: Server, count: int) -> str:
 
 
 def look(server: Server, id: str, wait: int = 0) -> dict[str, Any]:
-    """Returns the batch, after waiting up to `wait` seconds for its end."""
+    """Return the batch, once it has ended or after `wait` seconds."""
     with urllib.request.urlopen(f"{server.url}/v1/batches/{id}?wait={wait}", timeout=60) as response:
         return cast("dict[str, Any]", json.load(response))
 

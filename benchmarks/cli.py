@@ -22,8 +22,8 @@ from benchmarks.contenders import TITLES, Broken, Server, missing, start
 from benchmarks.machine import describe
 from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.rounds import Record, closed, measure, open_loop
+from shared import ROOT
 from shared.settings import without_password
-from shared.standalone.home import ROOT
 
 NAMES = tuple(name for name in TITLES if name != "url")
 Report = dict[str, Any]

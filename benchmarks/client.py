@@ -36,7 +36,7 @@ AGAIN_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Load:
-    """A load. `rate` (pictures/s) makes it an open loop; the first `warm` seconds do not count."""
+    """The load to send. `rate` in pictures/s makes it an open loop; the first `warm` of the `seconds` do not count."""
 
     url: str
     body: str

@@ -18,8 +18,8 @@ from pathlib import Path
 from benchmarks import processes
 from benchmarks.picture import picture
 from benchmarks.servers.__main__ import PACKAGES
+from shared import ROOT
 from shared.errors import DigitqError
-from shared.standalone.home import ROOT
 
 TITLES = {
     "digitq": "digitq, 1 worker",

@@ -21,7 +21,7 @@ PATIENCE_SECONDS = 60.0
 
 @dataclass
 class Books:
-    """The uploads and their results."""
+    """The requests and their results."""
 
     answers: Counter[str] = field(default_factory=Counter)
     #: `Retry-After` of the refused, in seconds; 0 if missing.
@@ -54,7 +54,7 @@ class Crowd:
         self.books = Books()
 
     async def come(self, rate: float, seconds: float) -> None:
-        """Starts `rate` clients a second, and waits until all have finished."""
+        """Send `rate` pictures a second, and wait until all have ended."""
         start, tasks = time.time(), []
         for meant in arrivals(start, start + seconds, rate, seed=1):
             if (ahead := meant - time.time()) > 0:

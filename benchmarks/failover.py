@@ -1,4 +1,4 @@
-"""Measures failovers: accepted and lost pictures, the longest time without acceptance, reconnection times.
+"""Measures changes of the primary: accepted and lost pictures, the longest time without answers, who follows when.
 
     python -m benchmarks.failover --times 10
 
@@ -32,7 +32,7 @@ from verify.sentinels import Sentinels, Server, wait_until
 from verify.stack import Stack, running
 
 CLIENTS = 4
-#: Seconds between two pictures of a client, and before a retry.
+#: Seconds between two pictures of a client, and before it retries a refused one.
 PAUSE_SECONDS, AGAIN_SECONDS = 0.02, 0.05
 #: Seconds of load before and after each change.
 LOAD_SECONDS = 1.0
@@ -64,7 +64,7 @@ class Row:
 
 
 class Clients:
-    """Clients that upload pictures until the end of the `with`."""
+    """Submit pictures until the end of the `with`."""
 
     def __init__(self, url: str) -> None:
         self.accepted: list[str] = []
@@ -102,7 +102,7 @@ class Clients:
         client.close()
 
     def goes_on(self, pictures: int) -> None:
-        """Waits until `more` further pictures are accepted."""
+        """Wait until this many more are accepted."""
         goal = len(self.accepted) + pictures
         wait_until(lambda: len(self.accepted) >= goal, LONGEST_SECONDS)
 
@@ -162,7 +162,7 @@ def start(servers: Sequence[Server]) -> None:
 
 
 def lost(stack: Stack, ids: Sequence[str]) -> int:
-    """Counts accepted pictures that answer 410 `lost` or do not finish."""
+    """Count the accepted pictures that are answered 410 `lost`, or do not end."""
     found = 0
     client = Client(stack.url, retry=PATIENT)
     for id in ids:

@@ -12,9 +12,8 @@ from rq.suspension import resume, suspend
 from benchmarks.containers import Container
 from benchmarks.picture import pngs
 from producer import Queue
-from shared import keys
+from shared import ROOT, keys
 from shared.settings import Settings
-from shared.standalone.home import ROOT
 
 #: Seconds from resuming the queue to the window: workers check once a second whether they are suspended.
 WARM_SECONDS = 2.0
@@ -49,7 +48,7 @@ class Fleet:
         return self._run("--network", f"container:{self.server.id}", "-e", "DIGITQ_LOG_LEVEL=WARNING", image)
 
     def grow(self, workers: int, cores: float) -> None:
-        """Starts workers until there are `count`, then limits their CPU. Workers are never removed."""
+        """Start workers up to this number, wait until they are ready, then limit their CPU."""
         while len(self.workers) < workers:
             self.workers.append(self.beside("digitq-worker"))
         for worker in self.workers[workers:]:
@@ -61,8 +60,8 @@ class Fleet:
             worker.limit(cores)
 
     def fill(self, backlog: int) -> None:
-        """Queues pictures until `backlog` are waiting."""
-        missing = backlog - self.redis.llen(keys.queue("digitq"))
+        """Submit pictures until this many are queued."""
+        missing = backlog - self.redis.llen("rq:queue:digitq")
         if missing > 0:
             self.queue.submit_many(pngs(missing))
 

@@ -32,10 +32,10 @@ from benchmarks.contenders import free_port
 from benchmarks.memory_report import SAMPLE_SECONDS, Sample, broken, drawn, figures
 from benchmarks.picture import picture
 from benchmarks.pressure import Notes, Pressure
-from shared import keys
+from shared import ROOT, keys
 from shared.connections.connection import connect
 from shared.prediction import ends, state_of
-from shared.standalone.home import ROOT, http_ok
+from shared.standalone.up import http_ok
 
 #: Seconds after the load in which all accepted pictures must finish.
 SETTLE_SECONDS = 60.0

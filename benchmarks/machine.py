@@ -1,4 +1,4 @@
-"""Describes the machine of the figures, without names."""
+"""Describes the machine of a measurement, without names of machines or people."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.servers.__main__ import PACKAGES
-from shared.standalone.home import server_binary
+from shared.standalone.embedded_server import server_binary
 
 VERSIONS = ("digitq", "flask", "granian", "redis", "hiredis", "rq", "tensorflow-cpu", "tensorflow", "numpy")
 

@@ -1,4 +1,4 @@
-"""The report of a run with a full memory: figures, broken guarantees, and a plot."""
+"""Reports a run with a full memory: figures, broken promises, and a plot."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SAMPLE_SECONDS = 0.25
 GOAL_SECONDS = 2.0
 #: Maximum share of the memory limit.
 OVER = 1.02
-#: Seconds before a kill whose pictures may not be in the log yet (`appendfsync everysec`).
+#: Pictures accepted this many seconds before a server was killed may not be in its log yet (`appendfsync everysec`).
 EVERYSEC_SECONDS = 2.0
 
 
 @dataclass
 class Sample:
-    """A sample of the server at a time (Unix seconds). Sizes in bytes."""
+    """The figures of the server at one time (Unix seconds). Sizes in bytes."""
 
     at: float
     used: int
@@ -34,7 +34,7 @@ class Sample:
 
     @property
     def reserved(self) -> int:
-        """Memory in use, or reserved for the results of queued pictures."""
+        """Bytes in use, or reserved for the results of queued pictures."""
         return self.used + self.waiting * GROWTH_BYTES
 
 
@@ -66,7 +66,7 @@ def without(where: list[tuple[float, float]], away: tuple[float, float]) -> list
 def figures(
     notes: Notes, samples: list[Sample], events: list[tuple[float, str]], start: float, end: float
 ) -> dict[str, Any]:
-    """Returns the figures: seconds; sizes in MB (10^6)."""
+    """Return the figures: seconds, and MB (10^6 bytes)."""
     killed, ready = (next(at for at, name in events if name == which) for which in ("all killed", "ready"))
     away = (killed, ready)
     load = without([(start, end)], away)
@@ -99,7 +99,7 @@ def figures(
 
 
 def broken(result: dict[str, Any], limit: int) -> list[str]:
-    """Returns the broken guarantees."""
+    """Return the broken promises."""
     promised = [name for name in result if name.endswith("could_go_s")]
     return [
         *([f"{result['never_ended']} were accepted and never ended"] if result["never_ended"] else []),
@@ -113,7 +113,7 @@ def broken(result: dict[str, Any], limit: int) -> list[str]:
 def drawn(
     notes: Notes, samples: list[Sample], events: list[tuple[float, str]], start: float, end: float, limit: int
 ) -> str:
-    """Returns the run as an SVG plot."""
+    """Plot the run."""
 
     def per_second(times: list[float]) -> list[tuple[float, float]]:
         counts = [0] * (int(end - start) + 1)

@@ -1,11 +1,11 @@
-"""Measures overload: accepted and refused pictures, latencies, and memory.
+"""Measures overload: latencies of accepted pictures, refusals, and memory, at three times the capacity.
 
     python -m benchmarks.overload                 a minute at three times the capacity; exit code 1 if a promise breaks
 
-One worker classifies large pictures, so that the worker is the bottleneck. Its capacity is measured first, alone, and
-with three times the arrivals, since refusing takes CPU on a small machine. The queue limit is then what the worker
-finishes in half of the latency goal; the other half is for its current batch. Arrivals are Poisson, each client sends
-one picture, leaves if it is refused, and waits if it is accepted. Latencies are from the intended start to the result.
+One worker reads large pictures, so that the worker is the bottleneck. Its capacity is measured first, alone, and with
+three times as many arrivals: on a small machine refusing takes its share. The queue is then limited to the pictures
+read in half of the promised time; the other half is for claimed ones. Arrivals are Poisson, one picture a client: a
+refused client leaves, an accepted one waits for the end. A latency is from the intended sending to the end.
 """
 
 from __future__ import annotations
@@ -32,16 +32,17 @@ from benchmarks.contenders import free_port
 from benchmarks.crowd import Books, Crowd
 from benchmarks.picture import picture
 from producer import Queue
+from shared import ROOT
 from shared.settings import Settings
-from shared.standalone.home import ROOT, http_ok
+from shared.standalone.up import http_ok
 
 #: Size of the pictures in pixels (10 ms of a core each), and the number of them that measures the capacity.
 SIDE, PROBE = 800, 400
-#: Seconds of the capacity measurement under overload.
+#: Seconds of measuring the capacity under overload.
 TRIAL_SECONDS = 15.0
 #: Small batches: a picture waits for everything claimed before it.
 BATCH = 8
-#: Retention in seconds, which bounds the results in Redis.
+#: Seconds of retention: after that Redis holds no more than this many seconds of ended pictures.
 TTL_SECONDS = 15
 #: Seconds until memory is first measured, and length of both windows.
 WARM_SECONDS, WINDOW_SECONDS = 25.0, 10.0
@@ -106,7 +107,7 @@ async def watched(crowd: Crowd, rate: float, seconds: float, root: int) -> dict[
 
 
 def overloaded(body: bytes, rate: float, seconds: float, room: int) -> tuple[Books, dict[str, list[float]]]:
-    """Runs `rate` pictures/s against a queue limit of `room`; returns the results and the memory of `watched`."""
+    """Measure `rate` pictures a second with a queue of `room`, and `watched`'s memory."""
     with stack(DIGITQ_QUEUE_MAX_LENGTH=str(room), DIGITQ_RESULT_TTL_SECONDS=str(TTL_SECONDS)) as (url, root, _):
         crowd = Crowd(url, body)
         return crowd.books, asyncio.run(watched(crowd, rate, seconds, root))

@@ -1,4 +1,4 @@
-"""The extent of a benchmark. FULL takes about nine minutes on two cores; QUICK only tests that everything runs."""
+"""The extent of a measurement. FULL takes about nine minutes on two cores; QUICK only shows that everything runs."""
 
 from __future__ import annotations
 

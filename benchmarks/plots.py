@@ -30,7 +30,7 @@ class Axis:
         self.ticks = [step for step in steps if self.low <= step <= self.high]
 
     def at(self, value: float) -> float:
-        """Returns the pixel position of a value."""
+        """Return the position of a value in the plot."""
         share = math.log(max(value, self.low) / self.low) / math.log(self.high / self.low)
         return self.start + share * (self.end - self.start)
 

@@ -29,7 +29,7 @@ class Refusals:
 
 @dataclass
 class Notes:
-    """The responses. Times are Unix seconds."""
+    """The answers. Times are Unix seconds."""
 
     #: Id -> time of acceptance; id -> time at which a response or an event reported its end.
     accepted: dict[str, float] = field(default_factory=dict)
@@ -51,9 +51,9 @@ class Notes:
 
 
 class Pressure:
-    """Clients that upload pictures one after the other. Half of them wait for each result.
+    """Clients that upload one picture after another. Half of them wait for each result, half never do.
 
-    Half of each group ignores `Retry-After`.
+    In each half every second one ignores `Retry-After`.
     """
 
     def __init__(self, url: str, bodies: list[bytes], notes: Notes) -> None:

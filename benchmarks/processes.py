@@ -40,7 +40,7 @@ def _walk(pid: int, group: str, children: dict[int, list[int]]) -> Iterator[tupl
 
 
 def _fields(stat: Path) -> list[str]:
-    """Returns the fields of /proc/PID/stat after the command name: state, parent, ..."""
+    """Return the fields after the command, which may contain anything: state, parent, ..."""
     return stat.read_text().rpartition(")")[2].split()
 
 

@@ -1,8 +1,8 @@
-"""Measures the CPU time of a picture in a batch of 64: decode, preprocess, forward, decide.
+"""Measures the time a worker needs for a picture in a batch of 64: decode, preprocess, predict, decide.
 
     python -m benchmarks.reading [ROUNDS]        prints the median of µs a picture; pin it to a core by taskset
 
-Uses the golden digits as they are, and moved to random places of their 28x28, like drawn digits.
+Reads the golden digits unchanged, and moved to a random place in their 28x28, as people draw them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 
 from benchmarks.picture import png, recorded
 from shared.settings import SHIPPED_MODEL
-from worker.image.fit import SIDE, span
-from worker.image.ink import Grey
+from worker.image.arrays import Grey, span
+from worker.image.mnist_format import SIDE
 from worker.inference.classify import Classifier
 from worker.inference.mlp import Mlp
 
@@ -24,7 +24,7 @@ BATCH = 64
 
 
 def off_centre(grey: Grey, rng: np.random.Generator) -> Grey:
-    """Returns the digit at a random place."""
+    """Move the digit to a random place."""
     (top, bottom), (left, right) = span(grey.any(axis=1)), span(grey.any(axis=0))
     row, column = rng.integers(SIDE - (bottom - top) + 1), rng.integers(SIDE - (right - left) + 1)
     moved = np.zeros_like(grey)

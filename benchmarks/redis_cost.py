@@ -1,4 +1,4 @@
-"""Measures the cost of a picture over HTTP in Redis (commands, CPU, bytes kept), against another checkout.
+"""Measures the cost of a picture over HTTP in Redis: commands, CPU and bytes, side by side with another checkout.
 
     python -m benchmarks.redis_cost [--against FOLDER] [--rounds N] [--seconds S]      prints JSON
 
@@ -34,7 +34,8 @@ def one_round(seconds: float) -> dict[str, Any]:
     from benchmarks.contenders import free_port
     from benchmarks.picture import picture
     from shared.settings import child_environment
-    from shared.standalone.home import embedded, http_ok
+    from shared.standalone.embedded_server import embedded
+    from shared.standalone.up import http_ok
 
     with tempfile.TemporaryDirectory(prefix="digitq-") as folder, embedded(Path(folder)) as url:
         port, client = free_port(), redis.Redis.from_url(url)

@@ -1,9 +1,9 @@
-"""Measures how often pictures without exactly one digit are accepted, and digits accepted as another.
+"""Measures how often non-digits and several digits are accepted as one digit, and a digit as another.
 
     python -m benchmarks.refusing --data var/mnist [--seed 0] [--each 40] [--none DIR ...] [--model DIR]
 
-Each kind is drawn from the seed; compare two seeds to see the effect of chance. `--none` reads the pictures of a
-directory, none of which may be accepted. Digits are MNIST test images.
+Each kind is drawn by the seed: two seeds show the variation. `--none` reads the pictures of a directory, none of which
+may be accepted. MNIST's digits come from the test images.
 """
 
 from __future__ import annotations

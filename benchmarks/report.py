@@ -77,7 +77,7 @@ def _closed(closed: Sequence[Record], names: Sequence[str], few: int, most: int)
 def ratios(
     records: Sequence[Record], clients: int, a: str, b: str, value: Callable[[Record], float | None]
 ) -> list[float]:
-    """Returns value(a) : value(b) of each repetition, so that neighbours in time are compared."""
+    """Return value(a) : value(b) for each repetition, so that measurements next to each other in time are compared."""
     found = {(one["server"], one["repetition"]): value(one) for one in records if one["clients"] == clients}
     pairs = [(found[key], found.get((b, key[1]))) for key in found if key[0] == a]
     return [x / y for x, y in pairs if x and y]

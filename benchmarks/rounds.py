@@ -15,7 +15,7 @@ from benchmarks.client import Load
 from benchmarks.contenders import TITLES, Server
 from benchmarks.picture import picture
 from benchmarks.plan import Plan
-from shared.standalone.home import ROOT
+from shared import ROOT
 
 Record = dict[str, Any]
 Say = Callable[[str], None]

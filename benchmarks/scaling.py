@@ -1,5 +1,5 @@
-"""Measures throughput by number of workers, each a container with a CPU limit in place of a machine; and the cost of a
-picture in each part, for the capacity model of `deploy/README.md`.
+"""Measures how throughput grows with workers, each a container with a fixed share of a core instead of a machine; and
+the cost of a picture in each part, from which `deploy/README.md` derives how many of each are needed.
 
     python -m benchmarks.scaling > scaling.json       needs Docker and both images (docker compose build); three minutes
 
@@ -48,7 +48,7 @@ def rows(fleet: Fleet, cores: float, seconds: float, most: int) -> list[dict[str
 
 
 def submitted(fleet: Fleet, count: int) -> dict[str, float]:
-    """Measures Redis's CPU of submissions, and the memory of queued pictures."""
+    """Measure the cost of submitting pictures in Redis, and their memory until they end."""
     fleet.redis.flushall()
     suspend(fleet.redis)
     cpu, used, began = fleet.cpu()[0], fleet.redis.info("memory")["used_memory"], time.perf_counter()
@@ -85,8 +85,9 @@ def in_a_batch(fleet: Fleet) -> dict[str, float]:
 
 
 def through_the_web(fleet: Fleet, seconds: float) -> dict[str, Any]:
-    """Measures CPU µs a picture of each part in a closed loop, without limits; then predicts and measures the rate of a
-    CPU-limited web process."""
+    """Run a closed loop of clients against a web process and a worker: CPU µs a picture in each part, without limits.
+
+    Then predict and measure the rate of a web process with a share of a core."""
     fleet.redis.flushall()
     web = fleet.beside("digitq-web")
     time.sleep(3)

@@ -1,4 +1,4 @@
-"""Counts the responses of a load: results, errors, and exact percentiles of the latencies."""
+"""Counts the results of a load: answers, errors, and exact percentiles of the latencies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 
 @dataclass
 class Tally:
-    """The responses; times are in seconds of the event loop's clock."""
+    """The results of a load; times are of the loop's clock, in seconds."""
 
     begin: float
     end: float

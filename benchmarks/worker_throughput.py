@@ -24,11 +24,11 @@ import worker.tasks
 from benchmarks import noop
 from shared import keys
 from shared.settings import Settings
-from shared.standalone.home import embedded
+from shared.standalone.embedded_server import embedded
 from shared.store import Store, connect
 from worker.queue.batch_worker import BatchWorker
 
-#: The stock worker gets one job for this many of ours, to take a similar time.
+#: The stock worker gets one job for this many of ours, so that both take a similar time.
 FEWER = 20
 
 

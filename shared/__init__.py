@@ -1,3 +1,7 @@
-"""What both sides share: the protocol on Redis, the settings, the errors. It imports neither side."""
+"""The protocol on Redis, the settings, the errors, and the runtime of every process. Imports neither side."""
+
+from pathlib import Path
 
 VERSION = "0.2.0"
+#: The checkout, or the folder in which the packages are installed.
+ROOT = Path(__file__).parents[1]

@@ -1,4 +1,4 @@
-"""The batch: many pictures handed in at once, as the record in Redis holds it and as the outside reads it."""
+"""Batches of pictures, as the record in Redis and as the JSON object of the API."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from typing import Any, Protocol
 
 from shared.prediction import rfc3339
 
-#: What a result has, in this order. `state` is a prediction's; `error` has a code and a message.
+#: The fields of a result, in this order. `state` is a prediction's; `error` has a code and a message.
 COLUMNS = ("index", "filename", "state", "digit", "confidence", "decision", "reason", "warnings", "error")
 
 
 class BatchState(StrEnum):
-    """Where a batch stands."""
+    """The state of a batch."""
 
-    #: No worker has begun.
+    #: No worker has started on it.
     QUEUED = "queued"
-    #: A worker has begun, and not all pictures have ended.
+    #: A worker has started, and not all pictures have ended.
     RUNNING = "running"
-    #: All pictures have ended, each in its own way.
+    #: All pictures have ended: succeeded, failed or expired.
     FINISHED = "finished"
-    #: All pictures have ended, some because they were taken back.
+    #: All pictures have ended, some by being cancelled.
     CANCELLED = "cancelled"
 
     @property
     def terminal(self) -> bool:
-        """True where nothing more will happen."""
+        """True if the state is final."""
         return self in (BatchState.FINISHED, BatchState.CANCELLED)
 
 
 class BatchSource(Protocol):
-    """Where a batch can be asked for again: the HTTP API or Redis itself."""
+    """A client that can fetch and cancel batches, over HTTP or in Redis."""
 
     def get_batch(self, id: str, wait: float = 0) -> Batch:
-        """The batch as it stands, or after so many seconds at most as it has ended."""
+        """Return the batch, once it has ended or after `wait` seconds."""
 
     def results(self, id: str) -> Iterator[dict[str, Any]]:
-        """Its results in the order of the pictures, see `COLUMNS`."""
+        """Yield the results in the order of the pictures; see `COLUMNS`."""
 
     def cancel_batch(self, id: str) -> None:
-        """Takes back what waits, or forgets it."""
+        """Cancel the queued pictures, or delete an ended batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch as it stands. Times are Unix seconds of Redis's clock."""
+    """A batch when it was read. Times are Unix seconds of Redis's clock."""
 
     id: str
     state: BatchState
@@ -60,35 +60,35 @@ class Batch:
     submitted_at: float | None = None
     started_at: float | None = None
     finished_at: float | None = None
-    #: Set by the SDK, so that a batch can be waited for.
+    #: Set by the clients, for the methods below.
     source: BatchSource | None = field(default=None, repr=False, compare=False)
 
     def wait(self, timeout: float = 60) -> Batch:
-        """The batch once all its pictures have ended, in whatever way. Raises TimeoutError after `timeout` seconds."""
+        """Wait until all pictures have ended; return the batch. Raises TimeoutError after `timeout` seconds."""
         ended = self if self.state.terminal else self._source().get_batch(self.id, wait=timeout)
         if not ended.state.terminal:
             raise TimeoutError(f"batch {self.id} is {ended.state.value} after {timeout:g} s")
         return ended
 
     def refresh(self) -> Batch:
-        """The batch as it stands now."""
+        """Read the batch again."""
         return self._source().get_batch(self.id)
 
     def results(self) -> Iterator[dict[str, Any]]:
-        """One dict for each picture, in their order, with `COLUMNS`; what has not ended is `queued` or `running`."""
+        """Yield a dict with `COLUMNS` for each picture, in order; pictures may still be `queued` or `running`."""
         return self._source().results(self.id)
 
     def cancel(self) -> None:
-        """Takes back what waits, or forgets an ended batch. Raises StillRunning."""
+        """Cancel the queued pictures, or delete an ended batch. Raises StillRunning."""
         self._source().cancel_batch(self.id)
 
     def _source(self) -> BatchSource:
-        assert self.source is not None, "this batch was not handed out by a Client or a Queue"
+        assert self.source is not None, "this batch does not come from a Client or a Queue"
         return self.source
 
     @classmethod
     def from_fields(cls, id: str, fields: Mapping[str, Any], source: BatchSource | None = None) -> Batch:
-        """Reads a record as `digitq:batch:{id}` holds it, or the JSON object that the API answers."""
+        """Parse the record `digitq:batch:{id}`, or the JSON object of the API."""
         counts = {name: int(fields.get(name) or 0) for name in ("total", "succeeded", "failed", "cancelled", "skipped")}
         times = {
             name: datetime.fromisoformat(fields[name]).timestamp() if fields.get(name) else None
@@ -97,7 +97,7 @@ class Batch:
         return cls(id, BatchState(fields["state"]), **counts, **times, source=source)  # type: ignore[arg-type]
 
     def to_json(self, root: str = "") -> dict[str, Any]:
-        """The JSON object of the API; its links start with `root`, the sub-path of a proxy."""
+        """Return the JSON object of the API; its links start with `root`, the sub-path of a proxy."""
         own = f"{root}/v1/batches/{self.id}"
         return {
             "id": self.id,
@@ -115,7 +115,7 @@ class Batch:
 
 
 def result(index: int, filename: str | None, state: str, row: Sequence[Any] = ()) -> dict[str, Any]:
-    """One result. `row` is what a worker has noted: five values of an outcome, or code and message of an error."""
+    """Return one result. `row` is written by a worker: five values of an outcome, or code and message of an error."""
     values: list[Any] = [None, None, None, None, [], None]
     if len(row) == 5:
         values = [*row, None]

@@ -1,7 +1,7 @@
-"""A chunk: some pictures of a batch, packed into one value for one job. What is packed here is unpacked here.
+"""Packs pictures of a batch into chunks, one value for one job, and unpacks them.
 
-A pack is one line of JSON and then the bytes: `{"shape": [height, width]}` and grey levels, row by row, of pictures
-that are all of this size (0 black, 255 white), or `{"sizes": [...], "refused": {...}}` and the files one after another.
+A chunk is one line of JSON and then bytes: `{"shape": [height, width]}` and the grey levels, row by row, of pictures
+all of this size (0 black, 255 white), or `{"sizes": [...], "refused": {...}}` and the files one after another.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 from shared.errors import DigitqError
 
-#: Pictures and bytes that close a chunk. A worker holds one chunk at a time, and has it read in a fraction of a lease.
+#: Most pictures and bytes in a chunk. A worker claims one chunk at a time, and reads it in a fraction of a lease.
 MAX_IMAGES = 256
 MAX_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Up to `MAX_IMAGES` pictures, packed, and their names: None if they have none."""
+    """Up to `MAX_IMAGES` packed pictures, and their names, None if they have none."""
 
     count: int
     data: bytes
@@ -28,7 +28,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One picture on its way into a batch: its bytes, or why it was refused at the door."""
+    """A picture for a batch: its bytes, or the error with which it was refused at upload."""
 
     name: str
     image: bytes
@@ -43,18 +43,18 @@ class Pack:
     #: Height and width of each picture in `body`; None if it holds files.
     shape: tuple[int, int] | None
     files: list[bytes]
-    #: Position -> code and message of what was refused at the door.
+    #: Code and message by position of the pictures refused at upload.
     refused: dict[int, tuple[str, str]]
 
 
 def raw(pixels: bytes, height: int, width: int) -> Chunk:
-    """A chunk of raw pictures of one size."""
+    """Pack raw pictures of one size."""
     head = json.dumps({"shape": [height, width]}).encode()
     return Chunk(len(pixels) // (height * width), head + b"\n" + pixels)
 
 
 def packed(items: Iterable[Item]) -> Iterator[Chunk]:
-    """Files, in order, a chunk at a time."""
+    """Pack files, in order, and yield full chunks."""
     waiting: list[Item] = []
     size = 0
     for item in items:
@@ -75,7 +75,7 @@ def _chunk(items: list[Item]) -> Chunk:
 
 
 def unpacked(data: bytes) -> Pack:
-    """What `raw` and `packed` have packed."""
+    """Unpack the data of a chunk."""
     end = data.index(b"\n")
     head, body = json.loads(data[:end]), memoryview(data)[end + 1 :]
     if "shape" in head:

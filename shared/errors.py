@@ -1,4 +1,4 @@
-"""One tree of errors. Each class carries the stable `code` and the HTTP status that the outside sees."""
+"""All errors that clients see. Each class has a stable `code` and an HTTP status."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class DigitqError(Exception):
-    """Anything that digitq says on purpose. `str(error)` may be shown to the client."""
+    """An expected error. `str(error)` may be shown to the client."""
 
     code = "internal_error"
     status = 500
@@ -26,28 +26,28 @@ class SettingsError(DigitqError):
 
 
 class CannotStart(DigitqError):
-    """Something on this machine is in the way of `digitq up`: another one, a folder, or a port that is in use."""
+    """`digitq up` cannot start: another one runs, a folder cannot be written, or the port is in use."""
 
     code = "cannot_start"
     title = "digitq cannot start"
 
 
 class MissingPart(DigitqError):
-    """A command needs more than the base package, and that is not installed."""
+    """A command needs an extra that is not installed."""
 
     code = "missing_part"
     title = "Not installed"
 
 
 class ModelError(DigitqError):
-    """The model file is missing, damaged or not the one that its card describes."""
+    """The model is missing or damaged, or does not match its card."""
 
     code = "bad_model"
     title = "The model cannot be used"
 
 
 class DataError(DigitqError):
-    """A data file (IDX, labels, index) is not what it should be."""
+    """A data file (IDX, labels, index) is malformed."""
 
     code = "bad_data"
     status = 422
@@ -61,19 +61,19 @@ class NoImage(DigitqError):
 
 
 class TooManyFiles(DigitqError):
-    """The form has several files where one is read."""
+    """The form has several files; one is allowed."""
 
     code, status, title = "too_many_files", 400, "Only one image can be sent here"
 
 
 class UnexpectedField(DigitqError):
-    """The form or the JSON object has a field that is not known, so that its sender means something else."""
+    """The form or the JSON object has an unknown field, so its sender expects something else."""
 
     code, status, title = "unexpected_field", 400, "The request has an unknown field"
 
 
 class InvalidBase64(DigitqError):
-    """The text that should hold an image is not base64."""
+    """The text of an image is not valid base64."""
 
     code, status, title = "invalid_base64", 400, "The image is not valid base64"
 
@@ -85,43 +85,43 @@ class BadRequest(DigitqError):
 
 
 class Unauthorized(DigitqError):
-    """The server wants an API key, and the request shows none that it knows."""
+    """The server requires an API key, and the request has none or an unknown one."""
 
     code, status, title = "unauthorized", 401, "An API key is needed"
 
 
 class CrossSite(DigitqError):
-    """A page of another site sent the request, or the page was reached under a name that is not the server's."""
+    """A page of another site sent the request, or its Host header is not a name of the server."""
 
     code, status, title = "cross_site", 403, "Requests from other sites are refused"
 
 
 class RateLimited(DigitqError):
-    """The client has handed in as many pictures as it may, for now."""
+    """The client has reached its rate limit of pictures."""
 
     code, status, title = "rate_limited", 429, "Too many pictures at once"
 
 
 class NotFound(DigitqError):
-    """No prediction has ever had this id, or it was deleted."""
+    """There was never a prediction with this id, or it was deleted."""
 
     code, status, title = "not_found", 404, "There is no such prediction"
 
 
 class StillRunning(DigitqError):
-    """A running prediction can be neither cancelled nor forgotten."""
+    """A running prediction can be neither cancelled nor deleted."""
 
     code, status, title = "still_running", 409, "The prediction is running"
 
 
 class Expired(DigitqError):
-    """The prediction existed; its time to live is over, or it was deleted to make room where memory was full."""
+    """The prediction existed; its retention time is over, or it was evicted when memory was full."""
 
     code, status, title = "expired", 410, "The prediction has expired"
 
 
 class Lost(DigitqError):
-    """The prediction was accepted, and the data was lost before its time was over."""
+    """The prediction was accepted, and Redis lost it before its retention time was over."""
 
     code, status, title = "lost", 410, "The prediction was lost with the server's data"
 
@@ -139,25 +139,25 @@ class BodyTooSlow(DigitqError):
 
 
 class Incomplete(DigitqError):
-    """An answer of the server holds fewer results than it announced."""
+    """A response has fewer results than it announced."""
 
     code, status, title = "incomplete", 503, "The answer of the server is incomplete"
 
 
 class TooManyUploads(DigitqError):
-    """The bodies that are arriving fill what the server keeps of them on disk."""
+    """The request bodies that are arriving fill the disk space reserved for them."""
 
     code, status, title = "too_many_uploads", 503, "Too many large uploads are arriving at once"
 
 
 class TooManyDownloads(DigitqError):
-    """As many results and large pictures are being downloaded as may be."""
+    """The limit of concurrent downloads of results and large pictures is reached."""
 
     code, status, title = "too_many_downloads", 503, "Too many downloads at once"
 
 
 class UnsupportedType(DigitqError):
-    """The content, whatever its name says, is not an image format that we read."""
+    """The content, whatever the file is called, is not a supported image format."""
 
     code, status, title = "unsupported_type", 415, "The content is not a supported image"
 
@@ -169,31 +169,31 @@ class UndecodableImage(DigitqError):
 
 
 class TooManyPixels(DigitqError):
-    """The image is larger, in pixels, than we are willing to decode."""
+    """The image has more pixels than allowed."""
 
     code, status, title = "too_many_pixels", 422, "The image has too many pixels"
 
 
 class EmptyBatch(DigitqError):
-    """The request is a batch without a picture in it."""
+    """The batch has no picture."""
 
     code, status, title = "empty_batch", 400, "The batch holds no image"
 
 
 class TooManyImages(DigitqError):
-    """The batch holds more pictures than one may."""
+    """The batch has more pictures than allowed."""
 
     code, status, title = "too_many_images", 413, "The batch holds too many images"
 
 
 class MalformedBatch(DigitqError):
-    """The content starts like a zip, a gzip or an IDX file, and is damaged, incomplete or of another kind."""
+    """The content starts like a zip, gzip or IDX file, and is damaged, incomplete or of another kind."""
 
     code, status, title = "malformed_batch", 422, "The batch cannot be read"
 
 
 class WebhooksDisabled(DigitqError):
-    """The request asks for a callback, and the server has no secret to sign it with."""
+    """The request asks for a webhook, and the server has no secret to sign it with."""
 
     code, status, title = "webhooks_disabled", 400, "This server sends no webhooks"
 
@@ -211,7 +211,7 @@ class IdempotencyMismatch(DigitqError):
 
 
 class QueueFull(DigitqError):
-    """The queue holds as many pictures, or as many bytes of them, as it may."""
+    """The queue has reached its limit of pictures or of bytes."""
 
     code, status, title = "queue_full", 503, "The queue is full"
 
@@ -223,7 +223,7 @@ class RedisUnavailable(DigitqError):
 
 
 class RedisMisconfigured(RedisUnavailable):
-    """Redis is set up so that accepted pictures would be lost, or so that digitq cannot work with it."""
+    """Redis is configured to lose accepted pictures, or in a way that digitq cannot work with."""
 
     code, title = "redis_misconfigured", "Redis is not set up as digitq needs it"
 
@@ -235,24 +235,24 @@ class ServerUnavailable(RedisUnavailable):
 
 
 class UnexpectedAnswer(ServerUnavailable):
-    """What answers is not digitq."""
+    """The response does not come from digitq."""
 
     code, title = "unexpected_answer", "digitq does not answer"
 
 
 class MemoryFull(RedisUnavailable):
-    """Redis's memory is full, and nothing that has ended is left to be deleted for it."""
+    """Redis's memory is full, and no ended prediction is left to evict."""
 
     def __init__(self, message: str = "", **extensions: Any) -> None:
         super().__init__(message or "The queue's memory is full", **extensions)
 
 
 class WritesRefused(RedisUnavailable):
-    """Redis answers and can be read, but accepts no writes: its disk is full, or it lacks replicas."""
+    """Redis can be read but refuses writes: its disk is full, or it lacks replicas."""
 
 
 class NoWorker(DigitqError):
-    """Nobody is there who would classify."""
+    """No worker is alive."""
 
     code, status, title = "no_worker", 503, "No worker is alive"
 

@@ -1,8 +1,8 @@
-"""Prediction ids: 24 URL-safe characters that nobody can guess and that tell when they were handed out.
+"""Makes and parses prediction ids: 24 URL-safe characters that cannot be guessed and contain their time of issue.
 
-48 bits of Unix milliseconds, 80 random bits, 16 bits of checksum, as base64url. With the time inside, an id whose
-record is gone can be answered honestly (expired, lost, or never handed out) without keeping a tombstone for each. The
-checksum is no secret: forging it earns nothing but a 410 instead of a 404.
+48 bits of Unix milliseconds, 80 random bits, 16 bits of checksum, as base64url. The time tells whether an id without a
+record has expired, was lost, or was never issued, without a tombstone for each. The checksum is no secret: forging it
+only turns a 404 into a 410.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import re
 import time
 import zlib
 
-#: Random bytes that are fetched from the system at once, in portions of 24: a system call each would give the
-#: interpreter's lock away each time, and a busy web process waits long to get it back.
+#: Portions of 24 random bytes fetched with one system call: each call releases the interpreter's lock, and a busy web
+#: process waits long to get it back.
 PORTIONS = 256
 _portions: list[bytes] = []
 os.register_at_fork(after_in_child=_portions.clear)
@@ -24,14 +24,14 @@ _PATTERN = re.compile(r"[A-Za-z0-9_-]{24}")
 
 
 def new_id(now: float | None = None, entropy: bytes | None = None) -> str:
-    """A fresh id. `now` in Unix seconds and `entropy` (10 bytes) are arguments for the tests' sake."""
+    """Make a new id. `now` (Unix seconds) and `entropy` (10 bytes) are for tests."""
     stamp = int((time.time() if now is None else now) * 1000).to_bytes(6, "big")
     body = stamp + (random_bytes()[:10] if entropy is None else entropy)
     return base64.urlsafe_b64encode(body + _checksum(body)).decode()
 
 
 def random_bytes() -> bytes:
-    """24 bytes that nobody can guess."""
+    """Return 24 bytes from the system's secure random source."""
     try:
         return _portions.pop()  # atomic, as `extend` is
     except IndexError:
@@ -41,7 +41,7 @@ def random_bytes() -> bytes:
 
 
 def issued_at(text: str) -> float | None:
-    """When the id was handed out, in Unix seconds; None if this is no id of ours."""
+    """Return the time of issue in Unix seconds; None if the text is not a valid id."""
     if not _PATTERN.fullmatch(text):
         return None
     try:

@@ -1,4 +1,4 @@
-"""How busy the queue and the workers are, and what follows from it: one reading, whoever asks."""
+"""Reports the load of queue and workers, and how many workers are needed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 
 from shared import keys
 
-#: A worker that is busy for a larger share of its time lets pictures wait. With Poisson arrivals the mean wait in front
-#: of one server of constant speed is u / (2 (1 - u)) services (Pollaczek-Khinchine, M/D/1): 1.2 at 0.7, 4.5 at 0.9;
-#: with c servers it is less, and a batch serves up to 64 waiting pictures at once.
+#: Largest share of its time that a worker should be busy. With Poisson arrivals the mean wait for one server of
+#: constant speed is u / (2 (1 - u)) service times (Pollaczek-Khinchine, M/D/1): 1.2 at 0.7, 4.5 at 0.9; with several
+#: servers it is less, and a batch serves up to 64 waiting pictures at once.
 UTILISATION = 0.7
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker that is alive. `speed`: pictures per second in full batches, as it has measured itself; None so far."""
+    """A live worker. `speed` is its measured pictures per second in full batches; None before the first."""
 
     state: str
     device: str
@@ -28,24 +28,24 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One reading. Jobs and pictures differ by batches, of which a job is a chunk of up to 256 pictures."""
+    """The load at one moment. A job is one picture, or a chunk of up to 256 pictures of a batch."""
 
     #: Waiting jobs by queue.
     queues: dict[str, int]
-    #: Jobs in the workers' hands.
+    #: Claimed jobs.
     running: int
-    #: Pictures of chunks, waiting or in hand, beyond one for each job.
+    #: Pictures of waiting and claimed chunks beyond one for each job.
     bulk: int
-    #: Seconds for which the first in the queues has waited; 0 where nothing waits.
+    #: Seconds that the oldest queued job has waited; 0 if the queues are empty.
     oldest: float
-    #: Pictures per second that arrived and that ended, over the last 10 to 15 seconds.
+    #: Pictures per second submitted and finished, over the last 10 to 15 seconds.
     arrivals: float
     completions: float
     workers: tuple[Worker, ...]
 
     @classmethod
     def from_reply(cls, reply: Sequence[Any]) -> Load:
-        """Reads load.lua's answer."""
+        """Parse the reply of load.lua."""
         now, bulk, since, seconds, arrived, ended, waiting, running, flat = reply
         oldest = float(now) - datetime.fromisoformat(since.decode()).timestamp() if since else 0.0
         rows = zip(flat[1::4], flat[2::4], flat[3::4], strict=True)
@@ -55,33 +55,33 @@ class Load:
 
     @property
     def queued(self) -> int:
-        """Pictures that wait, those of a chunk in hand included."""
+        """Pictures in the queues, and those of claimed chunks beyond one for each."""
         return sum(self.queues.values()) + self.bulk
 
     @property
     def backlog(self) -> int:
-        """Pictures that have not ended: waiting or in hand."""
+        """Pictures that have not ended, queued or claimed."""
         return self.queued + self.running
 
     @property
     def capacity(self) -> float | None:
-        """Pictures per second of which the live workers are able, full batches given; None where none has been seen."""
+        """Pictures per second of all live workers with full batches; None before any was measured."""
         known = [worker.speed for worker in self.workers if worker.speed]
         return sum(known) / len(known) * len(self.workers) if known else None
 
     @property
     def eta(self) -> float | None:
-        """Seconds until what waits now is done; None where nobody can say."""
+        """Seconds until the backlog is done; None if unknown."""
         if not self.backlog:
             return 0.0
         speed = self.capacity or self.completions
         return self.backlog / speed if speed else None
 
     def needed(self, goal: float) -> int | None:
-        """Workers like the present ones for which a new picture is answered within `goal` seconds; None if unknown.
+        """Return how many workers like the present ones classify a new picture within `goal` seconds; None if unknown.
 
-        Enough that arrivals keep them busy for UTILISATION of their time, and that what would be served before it is
-        done in `goal`: of the queues, those before the low one, where batches wait.
+        Arrivals keep them busy for at most UTILISATION of their time, and they finish the jobs ahead of a new picture
+        within `goal`. Batches are in the low queue, which is served last and does not count.
         """
         ahead = self.running + sum(self.queues.values()) - self.queues[keys.Priority.LOW.queue]
         if not ahead and not self.arrivals:
@@ -92,7 +92,7 @@ class Load:
         return max(1, math.ceil(self.arrivals / (UTILISATION * each)), math.ceil(ahead / (goal * each)))
 
     def to_json(self, goal: float) -> dict[str, Any]:
-        """The status as the outside reads it; `goal` in seconds."""
+        """Return the body of `/v1/status`; `goal` in seconds."""
         eta, capacity = self.eta, self.capacity
         states = Counter(worker.state for worker in self.workers)
         return {

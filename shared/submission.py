@@ -1,4 +1,4 @@
-"""What is handed in, and by whom."""
+"""A submitted picture, and the client that submits it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from shared.keys import Priority
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who hands something in: whose it will be, and under which name it is counted where the rate is limited."""
+    """The client that submits something: its owner, and its name for the rate limit."""
 
-    #: Only they see it; empty where nobody needs a key.
+    #: Only this owner sees the predictions; empty if the server needs no API keys.
     owner: str = ""
-    #: Empty: without a limit.
+    #: Empty: no rate limit.
     counted_as: str = ""
 
 
@@ -27,7 +27,7 @@ ANYBODY = Caller()
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A picture to be handed in; `Store.submit` says what the fields are."""
+    """A picture to submit; `Store.submit` documents the fields."""
 
     id: str
     image: bytes
@@ -38,7 +38,7 @@ class Submission:
     caller: Caller = ANYBODY
 
     def to_row(self) -> dict[str, Any]:
-        """What submit.lua expects for one picture."""
+        """Return the row of submit.lua for one picture."""
         fingerprint = hashlib.sha256(self.image).hexdigest() if self.idempotency_key else ""
         about = {name: text for name, text in self.notes.items() if name != "callback_url"}
         if self.filename:
@@ -49,7 +49,7 @@ class Submission:
 
 
 def door(caller: Caller, idempotency_key: str, fingerprint: str) -> dict[str, str]:
-    """What both scripts that accept something are told of who hands it in."""
+    """Return the fields about the client for submit.lua and submit_batch.lua."""
     if idempotency_key and caller.owner:
-        idempotency_key = f"{caller.owner}:{idempotency_key}"  # the keys of one owner are none of another's
+        idempotency_key = f"{caller.owner}:{idempotency_key}"  # owners do not share idempotency keys
     return {"key": idempotency_key, "fingerprint": fingerprint, "owner": caller.owner, "client": caller.counted_as}

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 import redis
 
+from shared import ROOT
 from shared.settings import Settings
-from shared.standalone.home import ROOT, server_binary
+from shared.standalone.embedded_server import server_binary
 from shared.store import Store, connect
 from tests.stack import Stack, up
 

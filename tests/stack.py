@@ -14,7 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from producer import Client
-from shared.standalone.home import ROOT, http_ok
+from shared import ROOT
+from shared.standalone.up import http_ok
 
 TAG = "DIGITQ_STATE_DIR"
 

@@ -20,10 +20,10 @@ from flask.testing import FlaskClient
 from producer.middleware.access import Access, client_block, cookie_for, is_local, read_keys
 from producer.serving.wsgi import environ
 from producer.web.app import create_app
+from shared import ROOT
 from shared.batches import Batches
 from shared.errors import CrossSite, QueueFull, RateLimited, SettingsError
 from shared.settings import Settings
-from shared.standalone.home import ROOT
 from shared.store import Store
 from shared.submission import Caller
 from tests.pictures import seven

@@ -24,11 +24,11 @@ from rq import Retry
 
 from producer.web.app import create_app
 from producer.web.load import Gauge
-from shared import keys
+from shared import ROOT, keys
 from shared.batches import Batches
 from shared.chunks import Item, packed
 from shared.settings import Settings
-from shared.standalone.home import ROOT, server_binary
+from shared.standalone.embedded_server import server_binary
 from shared.store import Store, connect
 from tests import fakes
 from tests.pictures import png, seven

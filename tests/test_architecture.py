@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 import rq
 
-from shared import keys
+from shared import ROOT, keys
 from shared.redis_scripts import FOLDER, source
-from shared.standalone.home import ROOT
 
 PACKAGES = ("producer", "worker", "shared")
 

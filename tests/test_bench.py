@@ -29,7 +29,7 @@ from benchmarks.picture import idx, picture, png, recorded
 from benchmarks.plan import QUICK
 from benchmarks.rounds import in_turn
 from benchmarks.tally import percentiles
-from shared.standalone.home import ROOT
+from shared import ROOT
 
 Answer = tuple[int, dict[str, Any]]
 Handle = Callable[[int], Answer]

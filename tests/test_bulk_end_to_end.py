@@ -19,10 +19,10 @@ import httpx
 import pytest
 
 from producer import Client, Queue
+from shared import ROOT
 from shared.batch import BatchState
 from shared.errors import MalformedBatch
 from shared.settings import Settings
-from shared.standalone.home import ROOT
 from shared.store import connect
 from tests.conftest import shared_folder
 from tests.pictures import png, seven

@@ -13,7 +13,8 @@ from shared.errors import DigitqError, UndecodableImage
 from shared.prediction import Outcome
 from tests.pictures import png, seven
 from tests.test_preprocess import black_on_white, drawn, encoded, on
-from worker.inference.classify import Classifier, decide
+from worker.inference.classify import Classifier
+from worker.inference.decision import decide
 from worker.inference.mlp import Reading
 
 

@@ -20,9 +20,9 @@ import pytest
 from click.testing import CliRunner
 
 from digitq import main
+from shared import ROOT
 from shared.ids import new_id
 from shared.settings import Settings
-from shared.standalone.home import ROOT
 from shared.store import Store, connect
 from tests.invoked import invoked
 from tests.pictures import seven

@@ -26,8 +26,7 @@ import pytest
 import redis
 
 from producer.cli.printing import COLUMNS, confusion
-from shared import keys
-from shared.standalone.home import ROOT
+from shared import ROOT, keys
 from shared.store import Store
 from tests.invoked import invoked
 from tests.pictures import png, seven

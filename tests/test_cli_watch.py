@@ -19,8 +19,8 @@ import pytest
 
 from producer import Client
 from producer.cli.watch import Event, one_line, parsed, screen
+from shared import ROOT
 from shared.prediction import Prediction, State
-from shared.standalone.home import ROOT
 from shared.store import Store
 from tests.pictures import seven
 from tests.proxy import proxy

@@ -26,7 +26,7 @@ from tests.hostile.run import BOUNDARY, archive, batches, form
 from tests.hostile.seeds import drawn, encoded, seeds
 from tests.pictures import png_chunk, seven
 from worker.decoding.decode import decode
-from worker.decoding.png import plain
+from worker.decoding.fast_png import decode_plain_pngs
 
 SEEDS, BATCHES = list(seeds().values()), batches()
 SETTINGS = Settings(max_pixels=1_000_000, max_upload_bytes=100_000, batch_max_images=1000, batch_max_bytes=1_000_000)
@@ -93,7 +93,7 @@ def test_the_short_way_reads_a_png_as_the_long_way_does(filters: list[int], pixe
     data = PNG_28 + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
     assert_same(data)
     if extra >= 0 and max(filters) < 5:
-        assert plain([data])[0] == [0]
+        assert decode_plain_pngs([data])[0] == [0]
 
 
 @settings(deadline=None, max_examples=300)
@@ -104,5 +104,5 @@ def test_the_short_way_takes_nothing_damaged_for_whole(dice: random.Random) -> N
 
 def assert_same(data: bytes) -> None:
     """What the short way reads, the long way reads too, and as the same."""
-    for grey in plain([data])[1]:
+    for grey in decode_plain_pngs([data])[1]:
         assert np.array_equal(grey, decode(data, max_pixels=784))

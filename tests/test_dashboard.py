@@ -14,7 +14,7 @@ import httpx
 import pytest
 import yaml
 
-from shared.standalone.home import ROOT
+from shared import ROOT
 from tests.tools import tool
 from tests.web import free_port
 

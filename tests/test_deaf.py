@@ -22,13 +22,12 @@ from producer import AsyncQueue
 from producer.client import aio_queue
 from producer.serving import waiting
 from producer.serving.waiting import Waiters
-from shared import keys
+from shared import ROOT, keys
 from shared.connections.connection import connect
 from shared.prediction import State
 from shared.runtime import health
 from shared.runtime.health import is_healthy
 from shared.settings import Settings
-from shared.standalone.home import ROOT
 from shared.store import Store
 from tests.pictures import seven
 from tests.web import free_port, sevens

@@ -17,7 +17,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from shared.errors import TooManyPixels, UndecodableImage
 from tests.pictures import png_header
-from worker.decoding.decode import BLANK, FORMATS, MAX_FRAMES, _without_detail, decode
+from worker.decoding.decode import BLANK, FORMATS, MAX_FRAMES, decode
+from worker.decoding.jpeg import without_detail
 
 MEGAPIXEL = 1_000_000
 WIDTH, HEIGHT = 40, 30
@@ -135,8 +136,8 @@ def test_a_large_progressive_jpeg_is_read_without_its_details_and_looks_the_same
     plain, progressive = read(large(), 12 * MEGAPIXEL).astype(int), read(large(progressive=True), 12 * MEGAPIXEL)
     assert plain.shape == progressive.shape == (525, 600)
     assert np.abs(plain - progressive).mean() < 3
-    assert len(_without_detail(large(progressive=True))) < 0.8 * len(large(progressive=True))
-    assert _without_detail(large()) == large()
+    assert len(without_detail(large(progressive=True))) < 0.8 * len(large(progressive=True))
+    assert without_detail(large()) == large()
 
 
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.9])

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from shared import ROOT
 from shared.settings import Settings
-from shared.standalone.home import ROOT
 
 FILES = sorted(ROOT.glob("docker-compose*.yml"))
 

@@ -1,4 +1,4 @@
-"""Which device a worker takes, decided where there is no GPU; and that the golden gate lets a sound GPU through."""
+"""Which device a worker takes, decided where there is no GPU; and that a sound GPU passes the golden self-test."""
 
 from __future__ import annotations
 
@@ -87,5 +87,5 @@ class Rounded:
 def test_the_golden_gate_lets_the_precision_of_a_gpu_through_and_no_worse_one() -> None:
     golden.check(Classifier(Rounded(Mlp.load(SHIPPED_MODEL), tf32), 10**6), SHIPPED_MODEL)
     coarse = Rounded(Mlp.load(SHIPPED_MODEL), lambda values: np.round(np.asarray(values) * 16) / np.float32(16))
-    with pytest.raises(ModelError, match="golden gate is shut"):
+    with pytest.raises(ModelError, match="golden self-test failed"):
         golden.check(Classifier(coarse, 10**6), SHIPPED_MODEL)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from worker.image.preprocess import normalise
+from worker.image.normalise import normalise
 from worker.training import camera, strokes
 from worker.training.distort import distort
 

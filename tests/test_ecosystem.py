@@ -20,8 +20,8 @@ from PIL import Image
 from rq.cli import main as rq_command
 
 from producer import Client, Queue
+from shared import ROOT
 from shared.prediction import State
-from shared.standalone.home import ROOT
 from shared.store import Store
 from tests.pictures import seven
 from tests.stack import Stack

@@ -17,10 +17,9 @@ import pytest
 from rq import Queue as RQQueue
 
 from producer import Client, Prediction, Queue, State
-from shared import keys
+from shared import ROOT, keys
 from shared.errors import DigitqError, PredictionFailed
 from shared.settings import Settings
-from shared.standalone.home import ROOT
 from shared.store import connect
 from tests.conftest import shared_folder
 from tests.pictures import png, seven

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from shared.errors import UndecodableImage
 from tests.fakes import OnlyDigits
 from tests.pictures import png, seven
-from worker.image.preprocess import normalise
+from worker.image.normalise import normalise
 from worker.inference.classify import Classifier
 from worker.inference.explain import WIDTH, explain, stages
 from worker.inference.mlp import Reading

@@ -10,7 +10,8 @@ import pytest
 from shared.prediction import Outcome
 from tests.tiny import nondigits, reader, stripes
 from worker.inference import golden
-from worker.inference.classify import Classifier, decide
+from worker.inference.classify import Classifier
+from worker.inference.decision import decide
 from worker.inference.mlp import CARD, Mlp, configure_threads, digest
 from worker.training.decision import digit_from
 from worker.training.export import TEST_SET, export

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.standalone.home import ROOT
+from shared import ROOT
 
 #: An interpreter in which some modules are not installed; the rest of the words are the command.
 BLOCKED = """

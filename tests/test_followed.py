@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import redis
 
+from shared import ROOT
 from shared.connections.acks import missed
 from shared.connections.connection import redis_errors
 from shared.connections.sentinel import HOLD_SECONDS, Follower
 from shared.errors import RedisUnavailable
 from shared.redis_server import sentinel_report
 from shared.redis_server.sentinel_report import Replica, Report, address, look
-from shared.standalone.home import ROOT
 
 A, B, C = ("10.0.0.1", 1), ("10.0.0.2", 1), ("10.0.0.3", 1)
 GOOD = Replica(follows=True, eligible=True)

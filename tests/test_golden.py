@@ -49,7 +49,7 @@ def test_a_model_that_reads_as_recorded_passes(tmp_path: Path) -> None:
 )
 def test_a_model_that_reads_otherwise_is_kept_out(sick: golden.Classify, tmp_path: Path) -> None:
     golden.record(reader(), IMAGES, LABELS, tmp_path)
-    with pytest.raises(ModelError, match="golden gate is shut"):
+    with pytest.raises(ModelError, match="golden self-test failed"):
         golden.check(sick, tmp_path)
 
 
@@ -58,7 +58,7 @@ def test_a_record_without_digitness_is_one_of_a_model_that_took_all_for_digits(t
     with np.load(tmp_path / golden.FILE) as whole:
         np.savez(tmp_path / golden.FILE, images=whole["images"], probabilities=whole["probabilities"])
     golden.check(reader(), tmp_path)
-    with pytest.raises(ModelError, match="golden gate is shut: 0 of 100 digits"):
+    with pytest.raises(ModelError, match="golden self-test failed: 0 of 100 digits"):
         golden.check(reader(digitness=0.5), tmp_path)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.standalone.home import ROOT
+from shared import ROOT
 from tests.tools import tool
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from shared.standalone.home import ROOT
+from shared import ROOT
 from worker.queue.heartbeat import HUNG
 
 #: Two seconds of work in four steps, in a batch that may take three; a beat each second.

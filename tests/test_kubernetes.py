@@ -10,9 +10,8 @@ import pytest
 import redis
 import yaml
 
-from shared import keys
+from shared import ROOT, keys
 from shared.settings import Settings
-from shared.standalone.home import ROOT
 from shared.store import Store
 from tests.pictures import seven
 

@@ -11,8 +11,7 @@ from rq import Queue as RQQueue
 from rq import SimpleWorker
 from rq.job import Job
 
-from shared import keys
-from shared.standalone.home import ROOT
+from shared import ROOT, keys
 from shared.store import Store
 from tests.leftovers import (
     FOR_A_WHILE,

@@ -14,11 +14,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from producer.web.app import create_app
+from shared import ROOT
 from shared.batches import Batches
 from shared.chunks import Chunk
 from shared.runtime.metrics import Histogram
 from shared.settings import Settings
-from shared.standalone.home import ROOT
 from shared.store import Store, connect
 from tests import fakes
 from tests.pictures import seven

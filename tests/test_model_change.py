@@ -18,9 +18,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from producer import Prediction, Queue, State
+from shared import ROOT
 from shared.prediction import Outcome
 from shared.settings import SHIPPED_MODEL
-from shared.standalone.home import ROOT
 from shared.store import Store
 from worker.inference.classify import Classifier
 from worker.inference.mlp import Mlp

@@ -19,9 +19,9 @@ from playwright.sync_api import expect
 
 from producer import Client
 from producer.uploads.embedded import text_limit
+from shared import ROOT as HOME
 from shared.errors import TooLarge
 from shared.settings import Settings
-from shared.standalone.home import ROOT as HOME
 from shared.store import Store
 from tests.browser import Troubles, browser
 from tests.nginx import nginx

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import ImageFont
 
-from worker.image.preprocess import normalise
+from worker.image.normalise import normalise
 from worker.training import letters, nondigits, scenes, shapes
 from worker.training.nondigits import KINDS, UNSEEN, draw
 

@@ -11,13 +11,13 @@ from PIL import Image, PngImagePlugin
 
 from benchmarks.picture import pngs
 from worker.decoding.decode import decode
-from worker.decoding.png import plain
+from worker.decoding.fast_png import decode_plain_pngs
 
 PICTURES = pngs(40)
 
 
 def test_the_usual_pictures_are_read_as_by_decode() -> None:
-    positions, greys = plain([b"", *PICTURES, b"BM"])
+    positions, greys = decode_plain_pngs([b"", *PICTURES, b"BM"])
     assert positions == list(range(1, 41))
     assert np.array_equal(greys, [decode(one, max_pixels=784) for one in PICTURES])
 
@@ -32,7 +32,7 @@ def test_whatever_is_damaged_is_left_to_decode(trouble: str) -> None:
             "bit": one[:at] + bytes([one[at] ^ 1 << chance.randrange(8)]) + one[at + 1 :],
             "longer": one[:at] + b"\0" + one[at:],
         }[trouble]
-        assert plain([damaged])[0] == []
+        assert decode_plain_pngs([damaged])[0] == []
 
 
 def test_what_has_more_to_say_is_left_to_decode() -> None:
@@ -43,5 +43,5 @@ def test_what_has_more_to_say_is_left_to_decode() -> None:
     for words in ({"pnginfo": notes}, {"exif": exif}, {"transparency": 0}):
         out = BytesIO()
         image.save(out, "PNG", **words)  # type: ignore[arg-type]
-        assert plain([out.getvalue()])[0] == []
-    assert plain([])[1].shape == (0, 28, 28)
+        assert decode_plain_pngs([out.getvalue()])[0] == []
+    assert decode_plain_pngs([])[1].shape == (0, 28, 28)

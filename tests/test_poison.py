@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from shared import ROOT
 from shared.prediction import Prediction, State
-from shared.standalone.home import ROOT
 from shared.store import Store
 from tests.planted import HARM
 from verify.children import Child, Children

@@ -12,15 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+from shared import ROOT
 from shared.errors import TooManyPixels, UndecodableImage
 from shared.settings import SHIPPED_MODEL
-from shared.standalone.home import ROOT
 from tests.conftest import shared_folder
-from worker.image.fit import BOX, CENTRE, SIDE
-from worker.image.ink import bright_ink, otsu
-from worker.image.lines import ruling
-from worker.image.parts import digit
-from worker.image.preprocess import WARNINGS, Seen, evened, normalise, preprocess, seed
+from worker.image.mnist_format import BOX, CENTRE, SIDE
+from worker.image.model_input import WARNINGS, ModelInput
+from worker.image.normalise import normalise, normalise_uneven
+from worker.image.preprocess import preprocess, seed
+from worker.image.ruling import find_ruling
+from worker.image.segment import find_digit
+from worker.image.threshold import bright_ink, otsu
 from worker.inference import golden
 
 Grey = np.ndarray
@@ -79,17 +81,17 @@ def encoded(grey: Grey, format: str = "PNG") -> bytes:
     return out.getvalue()
 
 
-def likeness(one: Seen, other: Seen) -> float:
+def likeness(one: ModelInput, other: ModelInput) -> float:
     """Correlation of the pixels, 1 for the same, in the best of the nine places within a pixel."""
     places = [np.roll(one.pixels, (down, right), (0, 1)) for down in (-1, 0, 1) for right in (-1, 0, 1)]
     return max(float(np.corrcoef(place.ravel(), other.pixels.ravel())[0, 1]) for place in places)
 
 
-def assert_alike(one: Seen, other: Seen, least: float = 0.96) -> None:
+def assert_alike(one: ModelInput, other: ModelInput, least: float = 0.96) -> None:
     assert likeness(one, other) >= least
 
 
-def assert_blank(seen: Seen) -> None:
+def assert_blank(seen: ModelInput) -> None:
     assert seen.warnings == ("no_ink",)
     assert not seen.pixels.any()
 
@@ -198,7 +200,7 @@ def test_the_second_look_bears_shadows_darker_than_the_ink(number: int, light: C
     ink = drawn(number)
     y, x = np.mgrid[-1 : 1 : ink.shape[0] * 1j, -1 : 1 : ink.shape[1] * 1j]
     shade = 1 - 0.6 / (1 + np.exp(-8 * (3 * x + y - 0.5)))
-    seen = evened(on(light(y, x) * shade, ink, noise=2))
+    seen = normalise_uneven(on(light(y, x) * shade, ink, noise=2))
     assert "uneven_light" in seen.warnings
     assert_alike(seen, normalise(black_on_white(ink)))
 
@@ -252,7 +254,7 @@ def test_the_dark_edge_of_a_desk_does_not_matter(number: int) -> None:
 def test_a_hairline_is_as_bright_as_a_stroke(number: int) -> None:
     pixels = normalise(black_on_white(drawn(number, 400, 400, 300, (50, 50), pen=0.004))).pixels
     assert np.count_nonzero(pixels > 0.8) >= 12
-    assert_alike(Seen(pixels, ()), normalise(black_on_white(drawn(number, pen=0.08))), 0.65)
+    assert_alike(ModelInput(pixels, ()), normalise(black_on_white(drawn(number, pen=0.08))), 0.65)
 
 
 @DIGITS
@@ -292,7 +294,7 @@ def test_lines_as_dark_as_the_ink_are_removed(number: int, squares: bool, lean: 
 @DIGITS
 def test_what_crosses_a_line_stays_whole(number: int) -> None:
     ink = drawn(number)
-    lines = ruling(ruled(ink, squares=False) > 0.5)
+    lines = find_ruling(ruled(ink, squares=False) > 0.5)
     assert lines is not None
     stem = ink[100] > 0.5
     assert ruled(np.zeros_like(ink), squares=False)[100].all()
@@ -426,7 +428,7 @@ def test_one_pixel_on_a_large_sheet_is_blank() -> None:
     assert_blank(normalise(grey))
 
 
-def checked(seen: Seen) -> Seen:
+def checked(seen: ModelInput) -> ModelInput:
     """Holds for every picture."""
     assert (seen.pixels.shape, seen.pixels.dtype) == ((SIDE, SIDE), np.float32)
     assert np.isfinite(seen.pixels).all()
@@ -492,7 +494,7 @@ def test_the_loose_bar_of_a_5_belongs_to_it() -> None:
     mask[10:14, 30:48] = True
     mask[18:50, 20:40] = True
     mask[5, 5] = True
-    kept, several = digit(mask)
+    kept, several = find_digit(mask)
     assert not several
     assert kept[10:14, 30:48].all()
     assert not kept[5, 5]

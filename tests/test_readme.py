@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shared.standalone.home import ROOT, ready
+from shared import ROOT
+from shared.standalone.up import ready
 from tests.stack import Stack
 
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)

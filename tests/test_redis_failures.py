@@ -29,7 +29,7 @@ from shared.errors import MemoryFull, RedisUnavailable, WritesRefused
 from shared.prediction import State
 from shared.redis_server import server_check
 from shared.settings import Settings
-from shared.standalone.home import server_binary
+from shared.standalone.embedded_server import server_binary
 from shared.store import Store, connect
 from tests import fakes
 from tests.conftest import own_server

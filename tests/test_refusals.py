@@ -83,17 +83,17 @@ def test_digits_that_are_refused_are_counted(evaluation):
 
 def test_the_total_stands_behind_what_it_counts(evaluation):
     rows = with_total(evaluation.refusals)
-    assert [one.name for one in rows[-3:]] == ["all that is no digit", "digits, photographed", "Ones"]
+    assert [one.name for one in rows[-3:]] == ["all non-digits", "digits, photographed", "Ones"]
     assert rows[-3].images == 6 * len(nondigits.KINDS)
     assert rows[-3].refused["doubtful"] == rows[-3].images
 
 
 def test_the_table_is_in_the_page_the_json_and_the_text(evaluation):
     html = page(evaluation)
-    assert html.count("What is no digit") == 1
+    assert html.count("<h2>Non-digits</h2>") == 1
     assert "&lt;sure&gt;" in html
     assert "<sure>" not in html
-    section = html[html.index("What is no digit") :]
+    section = html[html.index("<h2>Non-digits</h2>") :]
     section = section[: section.index("</table>")]
     assert section.count("<img") == len(evaluation.refusals)
     # Refused letters are as they should be, refused digits as red as can be.
@@ -105,7 +105,7 @@ def test_the_table_is_in_the_page_the_json_and_the_text(evaluation):
         "digits": True,
         "refused": {"<sure>": 0, "doubtful": 5},
     }
-    assert re.search(r"all that is no digit +60 +\d+\.\d\d +100\.00", text(evaluation))
+    assert re.search(r"all non-digits +60 +\d+\.\d\d +100\.00", text(evaluation))
 
 
 def test_an_evaluation_without_drawings_has_no_such_table(evaluation):

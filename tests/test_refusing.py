@@ -13,11 +13,11 @@ from shared.prediction import Outcome
 from tests.test_classify import Sure
 from tests.test_preprocess import DIGITS, Grey, as_in_mnist, black_on_white, drawn, encoded, on
 from tests.tiny import nondigits, reader, stripes
-from worker.image.preprocess import evened, normalise
-from worker.image.several import is_chain, is_stack
+from worker.image.multiple_digits import is_chain, is_stack
+from worker.image.normalise import normalise, normalise_uneven
 from worker.inference.classify import Classifier
-from worker.inference.doubts import ruled
 from worker.inference.mlp import Reading, configure_threads
+from worker.inference.straight_strokes import are_straight_strokes
 from worker.training import choose
 from worker.training.export import export
 from worker.training.heldout import HeldOut
@@ -123,7 +123,7 @@ def cell(sides: str, wide: int = 5, inset: int = 0, lean: int = 0, until: float 
 def test_the_lines_of_an_empty_cell_are_no_ink(sides: str, line: dict[str, Any]) -> None:
     grey = on(210, cell(sides, **line), noise=3)
     assert normalise(grey).warnings == ("no_ink",)
-    assert set(evened(grey).warnings) & {"no_ink", "low_contrast"}
+    assert set(normalise_uneven(grey).warnings) & {"no_ink", "low_contrast"}
 
 
 @pytest.mark.parametrize("sides", ["l", "t"])
@@ -203,8 +203,8 @@ def test_a_second_look_at_clouds_is_not_clear_and_one_at_a_shaded_digit_is() -> 
     y, x = np.mgrid[-1:1:200j, -1:1:200j]
     shaded = on((150 + 80 * x) * (1 - 0.5 / (1 + np.exp(-20 * (x + y)))), drawn(4), noise=2)
     clouds = 128 + 60 * np.sin(7 * x + 2 * np.sin(5 * y)) * np.sin(6 * y + np.sin(4 * x))
-    assert evened(shaded).clear
-    assert not evened(np.rint(clouds).astype(np.uint8)).clear
+    assert normalise_uneven(shaded).clear
+    assert not normalise_uneven(np.rint(clouds).astype(np.uint8)).clear
 
 
 class One(Sure):
@@ -241,8 +241,8 @@ def test_a_stroke_as_straight_as_print_may_be_a_slash(ink: Grey, decision: str) 
 
 def test_an_upright_bar_is_doubted_only_where_there_are_signs_of_a_form() -> None:
     pixels = normalise(black_on_white(stroke(0.0))).pixels[None]
-    assert not ruled(pixels, np.array([False]))[0]
-    assert ruled(pixels, np.array([True]))[0]
+    assert not are_straight_strokes(pixels, np.array([False]))[0]
+    assert are_straight_strokes(pixels, np.array([True]))[0]
 
 
 def test_thresholds_are_chosen_anew_and_nothing_else_of_the_model_changes(

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from shared import ROOT
 from shared.redis_server.rights import DIRECT, NEEDED, missing
 from shared.redis_server.server_report import report
 from shared.settings import Settings
-from shared.standalone.home import ROOT, server_binary
+from shared.standalone.embedded_server import server_binary
 from tests.test_acl import Sides, served
 
 PARTS = {"producer": "web process", "worker": "worker"}

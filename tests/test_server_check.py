@@ -18,6 +18,7 @@ import pytest
 import redis
 
 from producer import Queue
+from shared import ROOT
 from shared.batches import Batches
 from shared.chunks import Chunk
 from shared.connections.connection import connect
@@ -27,7 +28,7 @@ from shared.redis_server.server_check import ServerCheck, read_server
 from shared.redis_server.server_findings import examine
 from shared.redis_server.server_report import report
 from shared.settings import Settings
-from shared.standalone.home import ROOT, embedded
+from shared.standalone.embedded_server import embedded
 from shared.store import Store
 from tests.conftest import start_server
 from tests.fakes import classify

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from shared import ROOT
 from shared.errors import SettingsError
+from shared.runtime.memory import memory_bytes
 from shared.settings import SHIPPED_MODEL, Settings, variable, without_password
-from shared.standalone.home import ROOT
-from shared.standalone.machine import memory_bytes
 
 
 def test_defaults_need_no_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,11 +23,11 @@ from producer import AsyncClient, Client
 from producer.client.retry import NEVER
 from producer.serving.server import CONNECTIONS, connections_of
 from producer.web.app import create_app
-from shared import keys
+from shared import ROOT, keys
 from shared.batches import Batches
 from shared.errors import Expired, Incomplete, RedisUnavailable
 from shared.settings import Settings
-from shared.standalone.home import ROOT, http_ok
+from shared.standalone.up import http_ok
 from shared.store import Store
 from tests.pictures import seven
 from tests.test_cli_submit import idx

@@ -13,19 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from shared.standalone import supervisor as module
+from shared import ROOT
+from shared.standalone import process as module
 from shared.standalone.console import PENDING_BYTES, Console
-from shared.standalone.home import ROOT
-from shared.standalone.supervisor import Process, Supervisor
+from shared.standalone.process import Process
+from shared.standalone.supervisor import Supervisor
 
 #: A supervisor in a process of its own, which says the pids of what it starts and runs until it is told to stop.
 OWN = """
 import sys
-from shared.standalone import lifeline
+from shared.standalone import parent_death
 from shared.standalone.console import Console
-from shared.standalone.supervisor import Process, Supervisor
+from shared.standalone.process import Process
+from shared.standalone.supervisor import Supervisor
 if sys.argv[1] == "guard":
-    lifeline.before_exec = lambda: None
+    parent_death.before_exec = lambda: None
 ours = Supervisor(Console(), parent=int(sys.argv[2]))
 ours.stop_on_signals()
 processes = [Process(f"p{n}", ["sh", "-c", command]) for n, command in enumerate(sys.argv[3:])]

@@ -19,9 +19,9 @@ import trustme
 from producer import AsyncQueue, Queue
 from producer.client.retry import NEVER
 from producer.web.app import create_app
+from shared import ROOT
 from shared.errors import RedisUnavailable
 from shared.settings import Settings
-from shared.standalone.home import ROOT
 from shared.store import Store, connect
 from tests.pictures import seven
 from tests.stack import client_of, up

@@ -22,8 +22,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 
 from producer import Client
+from shared import ROOT
 from shared.runtime import tracing
-from shared.standalone.home import ROOT
 from shared.store import Store
 from tests.compose.engine import PATIENT, free_port
 from tests.fakes import classify

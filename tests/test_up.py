@@ -21,10 +21,12 @@ from pathlib import Path
 import pytest
 
 from producer import State
+from shared import ROOT
 from shared.errors import CannotStart, RedisUnavailable
-from shared.standalone import home
-from shared.standalone.embedded import locked, running_server, socket_path
-from shared.standalone.home import ROOT, embedded, http_ok, server_binary
+from shared.standalone import embedded_server
+from shared.standalone.embedded_server import embedded, server_binary
+from shared.standalone.state_dir import locked, running_server, socket_path
+from shared.standalone.up import STOP_SECONDS, http_ok
 from shared.store import connect
 from tests.pictures import seven
 from tests.stack import TAG, Stack, client_of, up
@@ -275,7 +277,7 @@ def test_a_second_ctrl_c_kills_what_does_not_stop(folder: Path) -> None:
         running.process.send_signal(signal.SIGINT)
         assert running.process.wait(SOON) == 0
         assert "it is killed" in said(folder)
-        assert time.monotonic() - began < home.STOP_SECONDS
+        assert time.monotonic() - began < STOP_SECONDS
         assert running.pids() == []
 
 
@@ -440,6 +442,6 @@ def test_a_server_that_makes_no_progress_is_given_up(folder: Path, monkeypatch: 
     silent.write_text("#!/bin/sh\nexec sleep 600\n")
     silent.chmod(silent.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(home, "STALL_SECONDS", 1.0)
+    monkeypatch.setattr(embedded_server, "STALL_SECONDS", 1.0)
     with pytest.raises(RedisUnavailable, match="makes no progress for 1 s"), embedded(folder):
         pass

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from shared.standalone.home import ROOT
+from shared import ROOT
 from tests.stack import Stack
 
 pytestmark = pytest.mark.timeout(600)

@@ -14,10 +14,10 @@ from contextlib import suppress
 import pytest
 from rq import registry
 
-from shared import keys
+from shared import ROOT, keys
 from shared.errors import RedisUnavailable
 from shared.prediction import State
-from shared.standalone.home import ROOT, http_ok
+from shared.standalone.up import http_ok
 from shared.store import Store
 from tests.fakes import classify
 from worker.queue.batch_worker import BatchWorker

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from shared.standalone.home import http_ok
+from shared.standalone.up import http_ok
 from tests.conftest import start_server
 from tests.test_supervisor import is_there
 from tests.web import free_port, web_process

@@ -31,10 +31,10 @@ from flask.testing import FlaskClient
 from producer.webhooks import safe_http
 from producer.webhooks.delivery import DELAYS, PER_PARTY, Deliverer
 from producer.webhooks.safe_http import Unreachable, check_callback, post
-from shared import keys
+from shared import ROOT, keys
 from shared.errors import CallbackRefused, SettingsError, WebhooksDisabled
 from shared.settings import Settings
-from shared.standalone.home import ROOT, http_ok
+from shared.standalone.up import http_ok
 from shared.store import Store
 from shared.submission import Caller
 from tests.pictures import seven

@@ -17,9 +17,9 @@ from urllib.parse import parse_qs
 from werkzeug.serving import make_server
 
 from producer.web.app import create_app
-from shared import keys
+from shared import ROOT, keys
 from shared.claims import Finish, Ran
-from shared.standalone.home import ROOT, http_ok
+from shared.standalone.up import http_ok
 from shared.store import Store
 from tests.fakes import outcome
 

@@ -1,4 +1,4 @@
-"""Checks what is left in Redis once everything has finished."""
+"""Checks what Redis holds once everything has ended."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from shared import keys
 from shared.prediction import State
 from verify.ledger import Entry, Finding
 
-#: RQ's registries and statistics, which have no TTL; the keys of a job have one.
+#: RQ's registries and statistics, which have no time to live, unlike keys of single jobs.
 WITHOUT_TTL = ("rq:queues", "rq:workers", "rq:finished:", "rq:failed:", "rq:canceled:", "rq:worker:", "rq:clean_")
 
 
 def results(client: redis.Redis, entries: Iterable[Entry]) -> list[Finding]:
-    """Finds succeeded predictions without exactly one RQ result; a second one was written after a lease had expired.
+    """Find predictions without exactly one RQ result: a second one was written by a worker whose lease was over.
 
-    Predictions that failed have one or none: a killed worker could not write one.
+    Those that did not succeed have one or none: a worker that was killed could not write one.
     """
     found = []
     for entry in entries:
@@ -29,7 +29,7 @@ def results(client: redis.Redis, entries: Iterable[Entry]) -> list[Finding]:
 
 
 def leftovers(client: redis.Redis) -> list[Finding]:
-    """Finds queued or claimed jobs of an idle stack, and keys without a TTL."""
+    """Find what an idle stack should not hold: queued or claimed jobs, and keys without a time to live."""
     found = []
     for name in keys.QUEUES:
         counts = {keys.queue(name): client.llen(keys.queue(name)), keys.running(name): client.zcard(keys.running(name))}

@@ -1,4 +1,4 @@
-"""Child processes that are restarted when they die, and that can be stopped, continued and killed."""
+"""Keeps processes running, restarts those that die, and stops, continues and kills them for faults."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathlib import Path
 
 from verify.reaper import Reaper
 
-#: Seconds that processes get for a graceful stop.
+#: Seconds that the processes get to stop.
 STOP_SECONDS = 10
 #: Seconds between two checks for dead processes, and before a restart.
 LOOK_SECONDS, PAUSE_SECONDS = 0.05, 0.3
 
 
 class Child:
-    """One process, in its own process group together with its children."""
+    """A process that is kept running, in its own process group."""
 
     def __init__(self, name: str, command: Sequence[str], env: Mapping[str, str], folder: Path) -> None:
         self.name, self._command, self._env, self._folder = name, command, env, folder
@@ -29,19 +29,19 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._groups: list[int] = []
         self._not_before = 0.0
-        #: Exit codes of deaths that were not injected.
+        #: Exit codes of processes that died without having been killed.
         self.deaths: list[int] = []
 
     @property
     def pid(self) -> int:
-        """Process id; 0 while no process runs."""
+        """The process id; 0 while the process does not run."""
         return self._process.pid if self._process and self._process.poll() is None else 0
 
     def tend(self) -> None:
-        """Starts the process if it does not run; called periodically by the owning thread."""
+        """Start it if it does not run; called periodically by the thread of `Children`."""
         if self.pid or time.monotonic() < self._not_before:
             return
-        if self._process and not self._not_before:  # died without being killed: recorded, and restarted a little later
+        if self._process and not self._not_before:  # not killed by us: recorded, and restarted after a pause
             self.deaths.append(self._process.returncode)
             self._not_before = time.monotonic() + PAUSE_SECONDS
             return
@@ -53,15 +53,15 @@ class Child:
         self._groups = [*{group for _, group in self._left()}, self._process.pid]
 
     def members(self) -> list[int]:
-        """Returns live processes in the groups of all its starts: a dead process may leave children behind."""
+        """Return all running processes in the groups of all its starts: a process that dies may leave others."""
         return sorted(pid for pid, _ in self._left())
 
     def orphans(self) -> list[int]:
-        """Returns live processes that earlier starts have left behind."""
+        """Return the running processes of earlier starts."""
         return sorted(pid for pid, group in self._left() if group != self.pid)
 
     def _left(self) -> Iterator[tuple[int, int]]:
-        """Process and group."""
+        """Return process ids and their groups."""
         for stat in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):
                 state, _, group = stat.read_text().rpartition(")")[2].split()[:3]
@@ -69,13 +69,13 @@ class Child:
                     yield int(stat.parent.name), int(group)
 
     def kill(self, down: float = PAUSE_SECONDS) -> None:
-        """Kills it with SIGKILL; it is restarted after `down` seconds."""
+        """Kill it with SIGKILL; it is restarted after `down` seconds."""
         self._not_before = time.monotonic() + down
         if self._process and self.pid:
             self._process.kill()
 
     def kill_any(self, dice: random.Random) -> None:
-        """Kills one of its processes with SIGKILL: the process itself or one of its children."""
+        """Kill it, or one of its own child processes, with SIGKILL."""
         with contextlib.suppress(OSError, IndexError):
             victim = dice.choice(self.members())
             if victim == self.pid:
@@ -84,20 +84,20 @@ class Child:
                 os.kill(victim, signal.SIGKILL)
 
     def wait_dead(self, pid: int, seconds: float = 5) -> None:
-        """Waits until the process `pid` is gone."""
+        """Wait until the process `pid` has ended."""
         end = time.monotonic() + seconds
         while self.pid == pid and time.monotonic() < end:
             time.sleep(0.005)
 
     def signal(self, number: int) -> None:
-        """Sends a signal to its group, and to processes left behind by earlier starts."""
+        """Send a signal to its process group, and to processes left by earlier starts."""
         for group in self._groups:
             with contextlib.suppress(OSError):
                 os.killpg(group, number)
 
 
 class Children:
-    """Keeps children alive until told to stop, from one thread."""
+    """Restarts children that die, from one thread, until it is closed."""
 
     def __init__(self, folder: Path) -> None:
         self.all: list[Child] = []
@@ -107,7 +107,7 @@ class Children:
         self._thread.start()
 
     def add(self, child: Child) -> Child:
-        """Starts to keep a child alive."""
+        """Start the child, and restart it whenever it dies."""
         self.all.append(child)
         return child
 
@@ -117,7 +117,7 @@ class Children:
                 child.tend()
 
     def close(self) -> None:
-        """Stops all children, the last first, and kills those that do not stop in time."""
+        """Stop all, the last one first; kill those that do not stop."""
         self._stopping.set()
         self._thread.join()
         for child in reversed(self.all):

@@ -22,7 +22,8 @@ from producer.client.retry import NEVER
 from shared.errors import ServerUnavailable
 from shared.runtime.extras import require
 from shared.settings import without_password
-from shared.standalone.home import http_ok, server_binary
+from shared.standalone.embedded_server import server_binary
+from shared.standalone.up import http_ok
 from shared.store import connect
 from verify.kinds import KINDS, WATCHED
 from verify.pairs import PAIRS, kind_of, named
@@ -36,7 +37,7 @@ REPLICAS = 2
 
 
 def chosen(_: click.Context, __: click.Parameter, text: str) -> list[str]:
-    """Parses a list of faults and pairs."""
+    """Parse a list of faults and pairs."""
     everything = [*KINDS, *PAIRS]
     groups = {"all": everything, "single": [*KINDS], "pairs": [*PAIRS], "none": []}
     groups["sentinels"] = [name for name in everything if kind_of(name).stack == WATCHED]
@@ -51,7 +52,7 @@ def chosen(_: click.Context, __: click.Parameter, text: str) -> list[str]:
 
 
 class Target(NamedTuple):
-    """The deployment under test: its URL, its Redis if accessible, and the stack if it may be broken."""
+    """A deployment to verify: its URL, a connection to its Redis if possible, and its stack if faults may be played."""
 
     url: str
     redis: redis.Redis | None
@@ -60,7 +61,7 @@ class Target(NamedTuple):
 
 @contextmanager
 def own(workers: int, worker: str, web: str, logs: Path | None, watched: bool) -> Iterator[Target]:
-    """Starts a stack, optionally with sentinels, in a temporary directory. Only `logs` is kept."""
+    """Run a stack, with sentinels if wanted, in a temporary directory that is deleted at the end; `logs` are kept."""
     require("worker")
     server_binary()
     with tempfile.TemporaryDirectory(prefix="dqv-", ignore_cleanup_errors=True) as name:
@@ -77,7 +78,7 @@ def own(workers: int, worker: str, web: str, logs: Path | None, watched: bool) -
 
 @contextmanager
 def deployed(url: str, redis_url: str | None) -> Iterator[Target]:
-    """Returns an existing deployment. Raises ServerUnavailable if it does not answer."""
+    """Return a running deployment. Raises ServerUnavailable if it does not answer."""
     if not http_ok(f"{url}/readyz"):
         raise ServerUnavailable(f"{without_password(url)}/readyz does not answer 200")
     client = connect(redis_url, timeout=5) if redis_url else None
@@ -87,14 +88,14 @@ def deployed(url: str, redis_url: str | None) -> Iterator[Target]:
 
 
 def _end_when_told() -> None:
-    """Ends the run gracefully on Ctrl-C and SIGTERM."""
+    """End the run in order on Ctrl-C and SIGTERM."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 @contextmanager
 def undisturbed_end() -> Iterator[None]:
-    """Ignores further signals after the body, so that everything is stopped even if more arrive."""
+    """Ignore further signals after the body, so that all processes are stopped."""
     try:
         yield
     finally:
@@ -103,7 +104,7 @@ def undisturbed_end() -> Iterator[None]:
 
 
 def explained() -> str:
-    """Returns a line of help for each fault and pair."""
+    """Return the faults and pairs with their descriptions, a line each."""
     lines = ["\b", "Faults:", *(f"  {name:<18} {kind.fault.__doc__}" for name, kind in KINDS.items())]
     lines += ["", "\b", "Pairs: any two with a + between; the second comes before the first is mended. By itself:"]
     return "\n".join([*lines, *(f"  {name:<18} {words}" for name, words in PAIRS.items())])
@@ -133,9 +134,9 @@ def verify(
 ) -> None:  # fmt: skip
     """Start a stack, break it, and check that nothing is lost.
 
-    It starts its own stack in a temporary directory, submits pictures, and kills, stops and starves processes and
-    Redis while it keeps a ledger. It exits with 1 if a guarantee was broken. With --url it only loads and checks the
-    deployment there. Faults that need several Redis servers get a second stack, after the others.
+    It submits pictures, and exits with 1 if a promise was broken. It starts its own stack in a temporary directory,
+    kills, stops and starves its processes and its Redis, and records every answer. With --url it only loads and checks
+    the deployment there. Faults that need several servers are played on a second stack, after the others.
     """
     if redis_url and not url:
         raise click.UsageError("--redis goes with --url: without it verify brings its own server")
@@ -165,6 +166,6 @@ def verify(
 
 
 def _joined(reports: list[Report]) -> dict[str, Any]:
-    """Joins the reports; the one of a stack with sentinels is under `sentinels`."""
+    """Join the reports: the second one under `sentinels` if there were two stacks."""
     first, *second = (report.to_json() for report in reports)
     return {**first, "sentinels": second[0]} if second else first

@@ -2,8 +2,8 @@
 
     python -m verify.crooked_clock digitq worker
 
-`time.time` and `datetime.now` jump; the monotonic clock does not, as on a machine whose clock is set. Redis's clock
-is unaffected, as on another machine.
+`time.time` and `datetime.now` jump. The monotonic clock does not, as on a machine whose clock is set, nor does the
+clock of the Redis server, which is another machine's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from datetime import datetime as TrueDatetime  # noqa: N812  # the class that is replaced
 from typing import Any
 
-#: Offsets of the clock in seconds, applied in turn.
+#: Seconds by which the clock is wrong after each jump.
 JUMPS = (3600.0, -3600.0, 0.0)
 
 _true_time = time.time
@@ -31,21 +31,21 @@ class _Kind(type):
 
 
 class CrookedDatetime(TrueDatetime, metaclass=_Kind):
-    """A datetime class with an offset clock."""
+    """A datetime whose `now` is wrong."""
 
     @classmethod
     def now(cls, tz: datetime.tzinfo | None = None) -> Any:
-        """Returns the offset time."""
+        """Return the wrong time."""
         return TrueDatetime.fromtimestamp(crooked_time(), tz)
 
     @classmethod
     def utcnow(cls) -> Any:
-        """Returns the offset time without a time zone."""
+        """Return the wrong time without a time zone."""
         return TrueDatetime.fromtimestamp(crooked_time(), datetime.UTC).replace(tzinfo=None)
 
 
 def crooked_time() -> float:
-    """Returns Unix seconds plus the current offset."""
+    """Return Unix seconds, wrong by the last jump."""
     return _true_time() + _offset
 
 
@@ -55,7 +55,7 @@ def _jump(*_: Any) -> None:
 
 
 def main(module: str, *arguments: str) -> None:
-    """Patches the clock before the module and its dependencies are imported."""
+    """Patch the clock before the module and its imports are loaded."""
     signal.signal(signal.SIGUSR1, _jump)
     time.time = crooked_time
     datetime.datetime = CrookedDatetime  # type: ignore[misc]

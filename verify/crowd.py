@@ -1,4 +1,4 @@
-"""Misbehaving clients, and the response times of well-behaved clients of the same web process."""
+"""Runs clients that misbehave, and measures the times of well-behaved clients of the same web process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-#: Seconds during which one kind of misbehaviour opens connections.
+#: Seconds in which one kind of misbehaviour may open its connections.
 ATTACK_SECONDS = 12.0
 #: Timeout of a well-behaved client, and its pause between two requests, in seconds.
 PATIENCE_SECONDS, PAUSE_SECONDS = 5.0, 0.05
@@ -27,7 +27,7 @@ class Crowd:
         self.sockets: list[socket.socket] = []
 
     def connect(self, small: bool = False) -> socket.socket | None:
-        """Opens a connection; returns None if the server refuses. `small` sets a tiny receive buffer."""
+        """Open a connection; return None if the server accepts none. `small`: with a small receive buffer."""
         one = socket.socket()
         if small:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -39,7 +39,7 @@ class Crowd:
         return None
 
     def send(self, count: int, data: bytes, small: bool = False) -> None:
-        """Opens connections that send `data` and nothing else; stops early if the server refuses more."""
+        """Open connections that send only this; stop early if the server accepts no more."""
         end = time.monotonic() + ATTACK_SECONDS
         for _ in range(count):
             if time.monotonic() > end:
@@ -50,7 +50,7 @@ class Crowd:
                     one.sendall(data)
 
     def trickle(self, seconds: float) -> None:
-        """Sends a byte on every connection twice a second."""
+        """Send a byte on every connection twice a second."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             for one in self.sockets:
@@ -59,7 +59,7 @@ class Crowd:
             time.sleep(0.5)
 
     def close(self) -> None:
-        """Closes all connections."""
+        """Close all connections."""
         for one in self.sockets:
             one.close()
         self.sockets.clear()
@@ -71,42 +71,42 @@ def head(method: str, path: str, *lines: str) -> bytes:
 
 
 def silent(crowd: Crowd, share: float = 1) -> None:
-    """Opens 5,000 silent connections."""
+    """Open 5,000 connections that send nothing."""
     crowd.send(int(5000 * share), b"")
 
 
 def half_heads(crowd: Crowd, share: float = 1) -> None:
-    """Sends 1,000 incomplete request heads."""
+    """Send 1,000 incomplete request heads."""
     crowd.send(int(1000 * share), b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Rest:")
 
 
 def half_bodies(crowd: Crowd, share: float = 1) -> None:
-    """Sends half of 1,000 small uploads."""
+    """Send half of 1,000 small uploads."""
     size = 200_000
     crowd.send(int(1000 * share), head("POST", "/v1/predictions", f"Content-Length: {size}") + bytes(size // 2))
 
 
 def slow_bodies(crowd: Crowd, share: float = 1) -> None:
-    """Trickles 150 uploads of 2 MB, and as many batches, a few bytes at a time."""
+    """Start 150 uploads of 2 MB and as many batches, and send a few bytes of each at a time."""
     for path in ("/v1/predictions", "/v1/batches"):
         crowd.send(int(150 * share), head("POST", path, "Content-Length: 2000000") + bytes(100_000))
 
 
 @dataclass
 class Others:
-    """Well-behaved clients: repeat each kind of request and record its times in seconds."""
+    """Well-behaved clients, which repeat each kind of request and measure its times in seconds."""
 
     port: int
-    #: The upload of the clients.
+    #: The picture that they upload.
     picture: bytes
     seconds: dict[str, list[float]] = field(default_factory=lambda: {"healthz": [], "upload": [], "poll": []})
-    #: Failed requests: the kind, and the error.
+    #: Failed requests: the kind and the error.
     troubles: list[tuple[str, str]] = field(default_factory=list)
     _id: str = ""
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Runs the clients during the body, each kind of request on its own thread."""
+        """Run the clients, each kind of request on its own thread."""
         stop = threading.Event()
         kinds: dict[str, Callable[[], None]] = {"healthz": self._look, "upload": self._upload, "poll": self._poll}
         threads = [threading.Thread(target=self._repeat, args=(stop, name, kinds[name])) for name in kinds]
@@ -151,7 +151,7 @@ class Others:
             connection.close()
 
     def percentile(self, percent: int) -> dict[str, float]:
-        """Returns the given percentile of the times of each kind of request."""
+        """Return this percentile of the times of each kind of request."""
         return {
             kind: statistics.quantiles(all_, n=100)[percent - 1] if len(all_) > 1 else float("inf")
             for kind, all_ in self.seconds.items()
@@ -160,7 +160,7 @@ class Others:
 
 @contextmanager
 def many_descriptors() -> Iterator[None]:
-    """Raises the limit of open files of this process, and of its children, to the hard limit."""
+    """Raise the limit of open files of this process, and of those it starts, as far as possible."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):  # macOS reports no limit but has one
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

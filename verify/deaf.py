@@ -1,4 +1,4 @@
-"""The fault `deaf`: connections to Redis that stay open but pass no data, and whether waiting requests recover."""
+"""The fault `deaf`: connections to Redis stay open but pass nothing; long polls must be answered in time again."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from verify.ledger import Finding
 from verify.means import HOLD_SECONDS, Scene
 from verify.workload import Picture, pictures
 
-#: Seconds after the end of a prediction by which a notified request has its response; others poll every two seconds.
+#: A long poll that is notified answers this soon after the end; one that is not polls every two seconds.
 TOLD_SECONDS = 1.5
-#: Number of notified requests in a row that are needed: one alone may have polled at the right moment.
+#: How many must be notified in a row: a single one may have polled at the right moment.
 IN_A_ROW = 3
-#: Seconds between two attempts at a refused upload.
+#: Seconds before a refused upload is retried.
 PAUSE_SECONDS = 0.2
 
 
 def deaf(scene: Scene) -> float:
-    """Connections to Redis stay open and pass no data; new connections work."""
+    """Block every connection to Redis without closing it; new connections work."""
     scene.stack.proxy.deafen()
     at = time.time()
     scene.last()
@@ -34,9 +34,9 @@ def deaf(scene: Scene) -> float:
 
 
 def told(url: str, picture: Picture, patience: float) -> bool:
-    """Returns True if waiting requests are notified of results within `seconds` from now.
+    """Tell whether, within `seconds`, long polls are answered as soon as their picture ends.
 
-    Also True if no upload is accepted in that time, as with a full Redis: then it cannot be measured.
+    True if no upload is accepted in that time, as with a full Redis.
     """
     row, late, end = 0, False, time.monotonic() + patience
     while row < IN_A_ROW and time.monotonic() < end:
@@ -50,7 +50,7 @@ def told(url: str, picture: Picture, patience: float) -> bool:
 
 
 def _lateness(url: str, picture: Picture) -> float | None:
-    """Returns the seconds from the end of a prediction to the response that waits for it; None without one."""
+    """Return the seconds from the end of a picture to the answer of its long poll; None if there is no such answer."""
     headers = {"Content-Type": "image/png", "Prefer": "wait=10"}
     request = urllib.request.Request(f"{url}/v1/predictions", picture.data, headers)
     with suppress(OSError, ValueError), urllib.request.urlopen(request, timeout=15) as response:

@@ -1,6 +1,6 @@
-"""The faults, one function each: it injects the fault and returns when recovery begins (Unix seconds).
+"""The faults, one function each: it has its effect and returns when the recovery begins (Unix seconds).
 
-Recovery from a worker's death begins at once; recovery from an outage of Redis begins when Redis answers again.
+After a worker's death recovery begins at once; after an outage of Redis, when Redis answers.
 """
 
 from __future__ import annotations
@@ -17,24 +17,25 @@ from verify.means import Scene, caught, configured, restart, stopped, taken_over
 from verify.policy import evict
 from verify.slow_clients import slow_clients
 
-#: Recovery goals in seconds: after the death of a process, and after Redis is back.
+#: Goals of recovery, in seconds, after a process of digitq has died and after Redis is back.
 AFTER_A_DEATH, AFTER_REDIS = 10.0, 5.0
-#: Seconds of data that `appendfsync everysec` may lose (Redis delays an overdue fsync by up to two seconds).
+#: Seconds of writes that `appendfsync everysec` may lose when the server dies: Redis delays an overdue fsync by up to
+#: two seconds.
 EVERYSEC_SECONDS = 2.0
-#: Seconds in which a paused worker tries to write its late results; the check comes after that.
+#: Seconds in which a worker that was paused may still try to write its late results.
 LATE_SECONDS = 1.0
-#: Seconds for which workers are stopped so that pictures queue before and behind a malformed job; and its TTL.
+#: Seconds that workers are paused so that pictures queue up before and after a malformed job; retention of that job.
 GATHER_SECONDS, JUNK_TTL_SECONDS = 0.4, 60
 #: Memory limit of a server that fills up, relative to its use; seconds after which users must be served again.
 SPARE_SHARE, MADE_ROOM_SECONDS = 1.05, 3.0
-#: Kinds of stack that a fault needs.
+#: The stacks of a fault.
 SINGLE, WATCHED, EITHER = "single", "watched", "either"
 
 Fault = Callable[[Scene], float]
 
 
 def kill(scene: Scene) -> float:
-    """Kills a worker with SIGKILL, preferably while it holds claims."""
+    """Kill a worker with SIGKILL, if possible one that holds claims."""
     child = caught(scene)
     child.kill()
     at = time.time()
@@ -43,7 +44,7 @@ def kill(scene: Scene) -> float:
 
 
 def web(scene: Scene) -> float:
-    """Kills one of the web processes with SIGKILL: the server or its supervisor."""
+    """Kill one of the web processes with SIGKILL: the server or its supervisor."""
     scene.stack.web.kill_any(scene.dice)
     at = time.time()
     scene.last()
@@ -51,7 +52,7 @@ def web(scene: Scene) -> float:
 
 
 def pause(scene: Scene) -> float:
-    """Stops a worker that holds claims (SIGSTOP) until its lease has expired; its late results must be rejected."""
+    """Pause a worker that holds claims until its lease is over; its writes are then too late."""
     child, at, lease = caught(scene), time.time(), scene.stack.settings.lease_seconds
     scene.last(lease + 1.5, lease + 3)
     time.sleep(max(0.0, at + lease + 1.5 - time.time()))
@@ -61,7 +62,7 @@ def pause(scene: Scene) -> float:
 
 
 def clock(scene: Scene) -> float:
-    """A worker's clock jumps by an hour, forward, back and to the right time in turn, while it works."""
+    """Change a worker's clock by an hour, forth, back and to the right time in turn; it continues to work."""
     child = scene.stack.workers[0]
     if child in scene.stack.alive():
         child.signal(signal.SIGUSR1)
@@ -70,14 +71,14 @@ def clock(scene: Scene) -> float:
 
 
 def redis_pause(scene: Scene) -> float:
-    """Stops Redis (SIGSTOP) for a while."""
+    """Pause the server."""
     with stopped(scene.stack.server):
         scene.last(1, 4)
     return time.time()
 
 
 def redis_kill(scene: Scene) -> float:
-    """Kills and restarts Redis with appendfsync everysec."""
+    """Kill the server with SIGKILL and restart it, with appendfsync everysec."""
     at = time.time()
     restart(scene)
     over = time.time()
@@ -87,7 +88,7 @@ def redis_kill(scene: Scene) -> float:
 
 
 def redis_kill_always(scene: Scene) -> float:
-    """Kills and restarts Redis with appendfsync always: nothing may be lost."""
+    """Kill the server with SIGKILL and restart it, with appendfsync always: nothing may be lost."""
     with configured(scene.stack, "appendfsync", "always", "everysec"):
         time.sleep(EVERYSEC_SECONDS)
         restart(scene)
@@ -97,7 +98,7 @@ def redis_kill_always(scene: Scene) -> float:
 
 
 def redis_power(scene: Scene) -> float:
-    """Power loss of the machine of Redis: the writes of the last second are not on its disk."""
+    """Simulate a power failure of the server: the writes of the last second are not on disk."""
     log = max((scene.stack.folder / "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
     size = log.stat().st_size
     time.sleep(1)
@@ -110,7 +111,7 @@ def redis_power(scene: Scene) -> float:
 
 
 def cut(scene: Scene) -> float:
-    """Resets every connection to Redis, several times."""
+    """Reset every connection to Redis, several times."""
     for _ in range(scene.dice.randint(1, 8)):
         scene.stack.proxy.cut()
         scene.last(0, 0.2)
@@ -118,7 +119,7 @@ def cut(scene: Scene) -> float:
 
 
 def slow(scene: Scene) -> float:
-    """Delays every packet to and from Redis."""
+    """Delay every packet to and from Redis."""
     scene.stack.proxy.delay = scene.dice.uniform(0.05, 0.25)
     scene.last(3, 3)
     scene.stack.proxy.delay = 0.0
@@ -126,7 +127,7 @@ def slow(scene: Scene) -> float:
 
 
 def disk(scene: Scene) -> float:
-    """A slow disk with appendfsync always: Redis blocks on writes again and again."""
+    """Simulate a slow disk under appendfsync always: pause the server repeatedly."""
     end = time.monotonic() + 3
     with configured(scene.stack, "appendfsync", "always", "everysec"):
         while time.monotonic() < end:
@@ -138,8 +139,8 @@ def disk(scene: Scene) -> float:
 
 
 def junk(scene: Scene) -> float:
-    """A job between queued pictures has an image key of the wrong type; the others must not be affected."""
-    from rq import Queue  # imported here: `verify --url` runs without the worker's requirements
+    """Put a job whose picture is a key of another type among queued pictures, which must not be affected."""
+    from rq import Queue  # here: `verify --url` runs without the worker's part
 
     client, id = scene.stack.client, f"junk-{scene.dice.getrandbits(64):x}"
     with ExitStack() as still:
@@ -155,14 +156,14 @@ def junk(scene: Scene) -> float:
 
 
 def storm(scene: Scene) -> float:
-    """A worker that holds claims, a web process and Redis die together."""
+    """Kill a worker that holds claims, a web process and the server together."""
     caught(scene).kill()
     scene.stack.web.kill_any(scene.dice)
     return redis_kill(scene)
 
 
 def redis_full(scene: Scene) -> float:
-    """Redis's memory is full, with noeviction; in a pair until all accepted pictures have finished."""
+    """Fill the server's memory, with noeviction; in a pair until all accepted pictures have ended."""
     at = time.time()
     with configured(scene.stack, "maxmemory", "1mb", "0"):
         scene.last(1, 3, hinders=False)
@@ -171,7 +172,7 @@ def redis_full(scene: Scene) -> float:
 
 
 def full(scene: Scene) -> float:
-    """Redis gets a memory limit just above its use: uploads go on as fast as old results are deleted."""
+    """Limit the server's memory to hardly more than it uses: pictures are accepted as fast as old ones are evicted."""
     at, used = time.time(), scene.stack.client.info("memory")["used_memory"]
     with configured(scene.stack, "maxmemory", str(int(used * SPARE_SHARE)), "0"):
         scene.last(7, 9, hinders=False)
@@ -180,34 +181,34 @@ def full(scene: Scene) -> float:
 
 
 def failover(scene: Scene) -> float:
-    """Kills the primary of three servers; sentinels promote a replica, and the primary returns as a replica."""
+    """Kill the primary; the sentinels promote a replica, and the old primary returns as one."""
     at = time.time()
     server, _ = scene.stack.sentinels.kill()
     return taken_over(scene, at, server)
 
 
 def demote(scene: Scene) -> float:
-    """SENTINEL FAILOVER: a replica replaces a live primary, which learns of it only seconds later."""
+    """Promote a replica by SENTINEL FAILOVER while the primary lives and learns of it seconds later."""
     at = time.time()
     scene.stack.sentinels.failover()
     return taken_over(scene, at)
 
 
 class Kind(NamedTuple):
-    """A fault or a pair, and its recovery goals."""
+    """A fault, or a pair, and its requirements."""
 
     fault: Fault
-    #: Seconds until the next picture must have its result.
+    #: Seconds until the next picture must have its digit.
     goal: float
-    #: Whether pictures accepted before must finish in that time, too.
+    #: Whether pictures accepted before must end in that time, too.
     all_of_it: bool
-    #: Whether accepted pictures cannot finish during the fault.
+    #: Whether accepted pictures cannot end during the fault.
     hinders: bool = True
-    #: The stack that it needs: a single Redis, one with sentinels, or either.
+    #: Its stack: with a single server, with sentinels, or either.
     stack: str = SINGLE
 
 
-#: By name. In a pair, the fault listed first is injected first.
+#: The faults by name. In a pair, the one listed first here comes first.
 KINDS: dict[str, Kind] = {
     "kill": Kind(kill, AFTER_A_DEATH, True, stack=EITHER),
     "storm": Kind(storm, AFTER_A_DEATH, True),

@@ -1,6 +1,6 @@
-"""The ledger of a run: accepted pictures, their final states, and broken guarantees.
+"""Records submitted and accepted pictures and their ends, and judges whether every promise was kept.
 
-It does not depend on how digitq works. Times are Unix seconds.
+It knows nothing of how digitq works. Times are Unix seconds.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import NamedTuple
 from shared.prediction import Prediction, State
 from shared.redis_server.room import URGENT_SECONDS
 
-#: Tolerance in seconds between our clock and Redis's: the latency of a response.
+#: By how much our times and Redis's may differ: the time an answer takes.
 MARGIN_SECONDS = 0.25
-#: Seconds for which a result can be read however full the memory is.
+#: How long an end can be read, even if memory is full.
 KEPT_SECONDS = URGENT_SECONDS
 
 
 class End(NamedTuple):
-    """The final state of a prediction. Equal ends are the same end."""
+    """The end of a prediction; equal values are the same end."""
 
     state: str
     #: The digit, or the code of the error.
@@ -31,7 +31,7 @@ class End(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """A broken guarantee."""
+    """A broken promise."""
 
     #: `lost`, `doubled`, `changed`, `wrong`, `unexpected` or `leftover`.
     what: str
@@ -41,21 +41,21 @@ class Finding(NamedTuple):
 
 @dataclass
 class Entry:
-    """An id that was accepted with 202."""
+    """An accepted upload."""
 
     id: str
     key: str
-    #: The digit in the picture, or the expected error code.
+    #: The digit in the picture, or the code of the expected error.
     expected: int | str
     tried_at: float
     accepted_at: float
-    #: True if a client waits for the result.
+    #: Whether a client waits for its end.
     followed: bool = True
-    #: When it was cancelled before its end was known, and deleted after.
+    #: When we asked to cancel it before we knew its end, and to delete it after.
     taken_back_at: float | None = None
     forgotten_at: float | None = None
     end: End | None = None
-    #: When it first finished; after a loss of data it may finish again.
+    #: When it first ended; after a loss of data it may end again.
     ended_at: float | None = None
     #: The code of a 404 or 410 instead of an end.
     missing: str = ""
@@ -63,12 +63,12 @@ class Entry:
 
     @property
     def settled(self) -> bool:
-        """True once the end is known, or known to be missing."""
+        """True if the end is known, or that there will be none."""
         return self.end is not None or bool(self.missing)
 
 
 class Ledger:
-    """Entries by id, and the periods in which data may have been lost. Thread-safe."""
+    """The entries by id, and the times in which Redis may have lost data. Thread-safe."""
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
@@ -80,24 +80,24 @@ class Ledger:
         self._lock = threading.Lock()
 
     def accept(self, id: str, key: str, expected: int | str, tried_at: float, followed: bool) -> Entry:
-        """Records an accepted upload; repeating an id changes nothing."""
+        """Record an upload answered with 202; the same id again is not a second promise."""
         with self._lock:
             if id in self.entries:
                 self.counts["repeated"] += 1
             return self.entries.setdefault(id, Entry(id, key, expected, tried_at, time.time(), followed))
 
     def count(self, what: str) -> None:
-        """Counts an event: `refused`, `cancel_204`, …"""
+        """Count an event such as `refused` or `cancel_204`."""
         with self._lock:
             self.counts[what] += 1
 
     def surprise(self, subject: str, error: BaseException) -> None:
-        """Records a response that no fault explains."""
+        """Record an answer that no fault excuses."""
         with self._lock:
             self.unexpected.append(Finding("unexpected", subject, f"{type(error).__name__}: {error}"))
 
     def saw(self, entry: Entry, prediction: Prediction) -> None:
-        """Records a prediction that was read; its first end must not change."""
+        """Record a prediction that was read; its first end must not change."""
         if not prediction.state.terminal:
             if entry.end:
                 self._note_change(entry, f"{entry.end.state}, then {prediction.state.value}")
@@ -112,7 +112,7 @@ class Ledger:
         entry.ended_at = entry.ended_at or end.finished_at
 
     def missed(self, entry: Entry, code: str) -> None:
-        """Records a 404 or 410. Cancelled and deleted predictions may be gone."""
+        """Record a 404 or 410, which is expected after we cancelled or deleted the prediction."""
         if entry.taken_back_at and not entry.end and code == "not_found":
             entry.end = End(State.CANCELLED.value, None, entry.taken_back_at)
             entry.forgotten_at = entry.taken_back_at
@@ -120,19 +120,19 @@ class Ledger:
             entry.missing = code
 
     def expose(self, start: float, end: float) -> None:
-        """Records a period whose writes may be lost, because the server died before they were on disk."""
+        """Record that writes between these times may be lost: the server died before they were on disk."""
         self._windows.append((start, end))
 
     def move(self, start: float, end: float) -> None:
-        """Records a failover: the new primary has every accepted picture, but possibly not every result."""
+        """Record a change of the primary between these times: the new one has all pictures, but maybe not all ends."""
         self._moves.append((start, end))
 
     def evict(self, start: float, end: float) -> None:
-        """Records a period of full memory, in which older results may have been deleted."""
+        """Record that memory was full between these times: predictions that ended long before may have been evicted."""
         self._full.append((start, end))
 
     def evicted(self, entry: Entry) -> bool:
-        """True if an entry may have been evicted. A client that waited for it must have received its result."""
+        """True if an entry was evicted because memory was full. A client that waited must have been told its end."""
         ended_at = entry.ended_at or (None if entry.followed else entry.accepted_at)
         latest = max((end for _, end in self._full), default=0.0)
         return (
@@ -140,7 +140,7 @@ class Ledger:
         )
 
     def exposed(self, *instants: float | None) -> bool:
-        """True if one of the times lies in a period of possible loss."""
+        """True if data may have been lost at one of these times."""
         return _within(instants, self._windows)
 
     def _note_change(self, entry: Entry, text: str) -> None:
@@ -150,20 +150,20 @@ class Ledger:
             entry.changes.append(text)
 
     def waiting(self, before: float) -> list[Entry]:
-        """Returns followed entries that were submitted before `instant` and have not finished."""
+        """Return the followed entries submitted before this time that have not ended."""
         with self._lock:
             entries = list(self.entries.values())
         return [e for e in entries if e.followed and not e.settled and e.tried_at <= before]
 
     def served_after(self, instant: float) -> float | None:
-        """Returns the seconds until the first picture submitted from then on had its result; None if none has."""
+        """Return the seconds until the first picture submitted after this time had its digit; None if none has."""
         with self._lock:
             entries = list(self.entries.values())
         good = [e for e in entries if e.tried_at >= instant and e.end and e.end.state == State.SUCCEEDED]
         return min((e.ended_at - instant for e in good if e.ended_at), default=None)
 
     def settled_after(self, instant: float) -> float:
-        """Returns the seconds until the last picture submitted before had finished, as far as they have."""
+        """Return the seconds until the last entry accepted before this time ended, of those that have."""
         with self._lock:
             entries = list(self.entries.values())
         return max((e.ended_at - instant for e in entries if e.accepted_at <= instant and e.ended_at), default=0.0)
@@ -186,12 +186,12 @@ class Ledger:
         }
 
     def failures(self) -> dict[str, int]:
-        """Counts failures by code."""
+        """Count the failed predictions by code."""
         failed = [e.end for e in self.entries.values() if e.end and e.end.state == State.FAILED and not e.missing]
         return dict(Counter(str(end.found) for end in failed))
 
     def findings(self) -> list[Finding]:
-        """Returns all broken guarantees that the responses show."""
+        """Return all broken promises that answers show."""
         found = list(self.unexpected)
         for entry in self.entries.values():
             found += [Finding("changed", entry.id, text) for text in entry.changes]
@@ -202,15 +202,15 @@ class Ledger:
         return found + self._doubles(self.entries.values())
 
     def _loss(self, entry: Entry) -> str | None:
-        """Returns why a missing end breaks a guarantee; None if it was evicted, or reported lost when data was lost."""
+        """Say why an id without an end is a broken promise; None if it was evicted, or lost with Redis's data."""
         if self._lost_with_data(entry, entry.end and entry.end.finished_at) or self.evicted(entry):
             return None
         return f"answered {entry.missing}" if entry.missing else "has not ended"
 
     def _lost_with_data(self, entry: Entry, finished_at: float | None = None) -> bool:
-        """True if an entry is gone because the server lost its data, and was reported so.
+        """True if an entry was lost with Redis's data, and the answer said so.
 
-        After a period of full memory it is reported `expired`: losses and evictions cannot be told apart.
+        If memory was full too, the answer is `expired`: lost and evicted entries cannot be told apart.
         """
         later = any(end >= entry.accepted_at + KEPT_SECONDS for _, end in self._full)
         said = entry.missing == "lost" or (entry.missing == "expired" and later)
@@ -230,7 +230,7 @@ def _within(instants: Iterable[float | None], windows: Iterable[tuple[float, flo
 
 
 def _error(entry: Entry) -> str | None:
-    """Returns what is wrong with the end of an entry; `poison` is expected, since faults kill workers."""
+    """Say what is wrong with the end of an entry; `poison` is a correct failure, caused by our faults."""
     state, found = entry.end.state if entry.end else "", entry.end.found if entry.end else None
     if state == State.SUCCEEDED:
         return None if found == entry.expected else f"read as {found}, is {entry.expected}"

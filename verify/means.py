@@ -1,4 +1,4 @@
-"""Building blocks of faults: catch a worker with claims, stop a process, configure and restart Redis."""
+"""Parts of faults: stops a worker with claims, pauses a process, reconfigures and restarts the server."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from verify.ledger import Ledger
 from verify.sentinels import Server
 from verify.stack import Stack
 
-#: Seconds to try to catch a worker that holds claims.
+#: Seconds to try to stop a worker that holds claims.
 CATCH_SECONDS = 5.0
-#: Seconds for which data sent by a process may be in transit.
+#: Seconds that sent data may take to arrive.
 ARRIVAL_SECONDS = 0.05
-#: Maximum seconds of the second fault of a pair, if accepted pictures do not finish: longer than any goal.
+#: Longest second fault of a pair, in seconds, if accepted pictures do not end: longer than any goal.
 HOLD_SECONDS = 12.0
-#: Seconds that a server may take to come back.
+#: Seconds that a server may take to restart.
 RESTART_SECONDS = 20.0
 
 
 @dataclass
 class Scene:
-    """The context of a fault."""
+    """The stack and the settings of a fault."""
 
     stack: Stack
     ledger: Ledger
     dice: random.Random
-    #: Timeout in seconds.
+    #: Timeout in seconds for all steps.
     patience: float = 30.0
-    #: In a pair: injects the second fault; called by the first one once it is injected.
+    #: In a pair: plays the second fault; the first one calls it once it has had its effect.
     partner: Callable[[], None] | None = None
-    #: In a pair: when the first fault was injected, Unix seconds.
+    #: In a pair: when the first fault had its effect, Unix seconds.
     hurt_at: float | None = None
 
     def last(self, low: float = 0, high: float = 0, hinders: bool = True) -> None:
-        """Keeps the fault up for `seconds`; in a pair the first fault injects the second here.
+        """Let the fault last for `low` to `high` seconds; in a pair, the first one plays the second here.
 
-        A second fault that lets accepted pictures finish lasts until they have finished.
+        A second fault that does not hinder accepted pictures from ending lasts until they have ended.
         """
         if self.partner is not None:
             partner, self.partner, self.hurt_at = self.partner, None, time.time()
@@ -59,7 +59,7 @@ class Scene:
 
 
 def caught(scene: Scene) -> Child:
-    """Stops a worker, with claims if it holds some at one of the checks, and returns it."""
+    """Stop a worker (SIGSTOP) that holds claims, or any worker if none is found in time; return it."""
     end = time.monotonic() + CATCH_SECONDS
     while True:
         child = scene.dice.choice(scene.stack.alive() or scene.stack.workers)
@@ -71,7 +71,7 @@ def caught(scene: Scene) -> Child:
 
 
 def _holds_for_good(stack: Stack, child: Child) -> bool:
-    """True if it still holds claims after everything it had sent must have arrived."""
+    """True if it still holds claims once everything that it sent has arrived."""
     if not stack.holds(child):
         return False
     time.sleep(ARRIVAL_SECONDS)
@@ -80,7 +80,7 @@ def _holds_for_good(stack: Stack, child: Child) -> bool:
 
 @contextmanager
 def stopped(child: Child) -> Iterator[None]:
-    """Stops the process (SIGSTOP) during the body."""
+    """Pause the process in the meantime."""
     child.signal(signal.SIGSTOP)
     try:
         yield
@@ -90,7 +90,7 @@ def stopped(child: Child) -> Iterator[None]:
 
 @contextmanager
 def configured(stack: Stack, name: str, value: str, usual: str) -> Iterator[None]:
-    """Sets an option of Redis during the body; a killed server comes back with the usual options."""
+    """Run the server with this option in the meantime; after a restart it has the usual one."""
     stack.client.config_set(name, value)
     try:
         yield
@@ -100,7 +100,7 @@ def configured(stack: Stack, name: str, value: str, usual: str) -> Iterator[None
 
 
 def restart(scene: Scene, cut: tuple[Path, int] | None = None) -> None:
-    """Kills Redis, optionally truncates its log, and waits until it is back."""
+    """Kill the server with SIGKILL, optionally cut its log to a length, and wait until it answers again."""
     server = scene.stack.server
     pid = server.pid
     server.kill(down=scene.dice.uniform(0.3, 1.5))
@@ -113,7 +113,7 @@ def restart(scene: Scene, cut: tuple[Path, int] | None = None) -> None:
 
 
 def taken_over(scene: Scene, began_at: float, dead: Server | None = None) -> float:
-    """Waits until the new primary leads, every server follows it, and returns when it was promoted."""
+    """Record a change of the primary, restart a dead server, wait until all are in sync; return when it changed."""
     over = time.time()
     scene.ledger.move(began_at, over)
     scene.last()

@@ -1,11 +1,11 @@
-"""Pairs of faults: the second is injected while the first lasts (`Scene.last`)."""
+"""Plays pairs of faults: the second starts when the first has had its effect (`Scene.last`), before the recovery."""
 
 from __future__ import annotations
 
 from verify.kinds import EITHER, KINDS, SINGLE, WATCHED, Kind
 from verify.means import Scene
 
-#: Default pairs: in each the second fault hinders recovery from the first.
+#: The pairs of a run by default: in each, the second fault hinders the recovery from the first.
 PAIRS: dict[str, str] = {
     "kill+redis-full": "A worker's claims have to be taken over in a full Redis.",
     "storm+redis-full": "Worker and web process have to start and recover in a full Redis.",
@@ -23,7 +23,7 @@ PAIRS: dict[str, str] = {
 
 
 def named(text: str) -> str:
-    """Returns the canonical name of a fault or pair. Raises KeyError for any other text."""
+    """Return the name of a fault, or of a pair in either order. Raises KeyError for any other text."""
     parts = text.split("+")
     if not 1 <= len(parts) <= 2 or set(parts) - set(KINDS) or len(set(parts)) < len(parts):
         raise KeyError(text)
@@ -33,7 +33,7 @@ def named(text: str) -> str:
 
 
 def kind_of(name: str) -> Kind:
-    """Returns the goals of a fault or pair: the later deadline, and the requirements of both."""
+    """Return the requirements of a fault or a pair: the later goal, and all that either requires."""
     parts = [KINDS[part] for part in name.split("+")]
     hinders = all(part.hinders for part in parts)
     stack = next((part.stack for part in parts if part.stack != EITHER), EITHER)
@@ -41,7 +41,7 @@ def kind_of(name: str) -> Kind:
 
 
 def play(name: str, scene: Scene) -> tuple[float, float]:
-    """Injects a fault or pair. Returns when uploads could succeed again, and accepted pictures finish (Unix s)."""
+    """Play a fault or a pair; return when new pictures, and accepted ones, could be classified again (Unix seconds)."""
     first, *second = (KINDS[part] for part in name.split("+"))
     overs: list[float] = []
     if second:

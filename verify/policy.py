@@ -1,4 +1,4 @@
-"""The fault `evict`: a memory policy that would delete accepted pictures, so none may be accepted."""
+"""The fault `evict`: Redis gets an eviction policy that would delete accepted pictures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POLICY = "maxmemory-policy"
 
 
 def evict(scene: Scene) -> float:
-    """Sets an evicting policy: uploads must be refused, and accepted pictures must finish."""
+    """Give the server an eviction policy: uploads must be refused, and accepted pictures must end."""
     with configured(scene.stack, POLICY, "allkeys-lru", "noeviction"):
         if not _noticed(scene.stack, scene.patience):
             what = f"after {scene.patience:.0f} s /readyz does not say that the server would evict"

@@ -11,42 +11,42 @@ from verify.kinds import KINDS
 from verify.ledger import Finding, Ledger
 from verify.pairs import kind_of
 
-#: Maximum number of findings listed individually.
+#: How many findings are listed.
 SHOWN = 10
 
 
 @dataclass
 class Injection:
-    """An injected fault, and the time to recover from it."""
+    """One fault, and how long the recovery took."""
 
     kind: str
     #: Seconds from the start of the run.
     at: float
-    #: When recovery began: the worker's death, or the return of Redis. Unix seconds.
+    #: When recovery began: at a worker's death, or when Redis was back. Unix seconds.
     over: float
-    #: Seconds until the next picture had its result; None if none had.
+    #: Seconds from then until the next picture had its digit; None if it never had.
     next: float | None = None
-    #: Seconds until all pictures submitted before had finished.
+    #: Seconds until everything submitted before had ended.
     rest: float = 0.0
-    #: When recovery began for accepted pictures, if that was earlier: the second fault of a pair may not hinder it.
+    #: When recovery began for accepted pictures, if earlier: the second fault of a pair may not hinder them.
     since: float | None = None
 
     def measure(self, ledger: Ledger) -> None:
-        """Reads the times from the ledger, as far as they are known."""
+        """Take the known times from the ledger."""
         served = ledger.served_after(self.over)
         self.next = None if served is None else round(served, 3)
         self.rest = round(max(0.0, ledger.settled_after(self.over if self.since is None else self.since)), 3)
 
     @property
     def within(self) -> bool:
-        """True if the goal was met."""
+        """True if the recovery reached its goal."""
         _, goal, all_of_it, *_ = kind_of(self.kind)
         return self.next is not None and self.next <= goal and (not all_of_it or self.rest <= goal)
 
 
 @dataclass
 class Report:
-    """A run and its findings."""
+    """The results of a run."""
 
     seconds: float
     seed: int
@@ -55,7 +55,7 @@ class Report:
     findings: list[Finding]
     injections: list[Injection] = field(default_factory=list)
     limits: bool = True
-    #: Exit codes of processes that died without being killed, and the number of orphans of killed ones.
+    #: Exit codes of processes that died without having been killed, and the number of processes that killed ones left.
     deaths: dict[str, list[int]] = field(default_factory=dict)
     orphans: dict[str, int] = field(default_factory=dict)
 
@@ -66,7 +66,7 @@ class Report:
         return bool(self.ledger.entries) and not self.findings and not late
 
     def to_json(self) -> dict[str, Any]:
-        """Returns all figures and findings."""
+        """Return the whole report with all findings as a JSON object."""
         found = Counter(finding.what for finding in self.findings)
         return {
             "kept": self.kept,
@@ -85,7 +85,7 @@ class Report:
         }
 
     def text(self) -> str:
-        """Returns the report as a table."""
+        """Return the report as a table."""
         n = self.to_json()
         lines = [f"{'fault':<18} {'times':>5}  {'next picture (s)':>17}  {'all before it (s)':>17}  {'goal':>5}"]
         lines += [f"{'':<18} {'':>5}  {'p50':>8} {'max':>8}  {'p50':>8} {'max':>8}"] if self.injections else []

@@ -1,4 +1,4 @@
-"""Runs a verification: load, faults, settling, judgement."""
+"""Runs a verification: load, faults, waiting for all ends, judgement."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from verify.report import Injection, Report
 from verify.stack import Stack
 from verify.workload import Workload, pictures
 
-#: Timeout of an upload in seconds.
+#: How many seconds the answer of an upload may take.
 ANSWER_SECONDS = 0.3
-#: Threads of the final check.
+#: Threads that read all ids at the end.
 READERS = 16
 
 Say = Callable[[str], None]
@@ -32,10 +32,10 @@ def verify(
     client: Client, *, seconds: float, seed: int, rate: float, stack: Stack | None = None, kinds: Sequence[str] = (),
     direct: redis.Redis | None = None, limits: bool = True, patience: float = 30, say: Say = lambda _: None,
 ) -> Report:  # fmt: skip
-    """Loads a deployment for `seconds`, or until every fault was injected once, and checks its responses.
+    """Load a deployment for a time, or until each kind of fault has been played once, and judge its answers.
 
-    Without a `stack` no faults are injected; `direct` is a client of its Redis, if accessible. `patience` (s) limits
-    the recovery from each fault, and the time that accepted pictures may take after the load.
+    Without a `stack` no faults are played; `direct` is a connection to its Redis, if there is one. `patience` is how
+    many seconds the recovery from a fault may take before the next one, and the last pictures after the load.
     """
     ledger, start = Ledger(), time.monotonic()
     workload = Workload(client, ledger, pictures(), rate, random.Random(seed))
@@ -63,7 +63,7 @@ def verify(
 
 
 def _break(scene: Scene, kinds: Sequence[str], start: float, seconds: float, say: Say) -> list[Injection]:
-    """Injects the faults and pairs one after the other, each once before any is repeated."""
+    """Play faults and pairs, each kind once before any is repeated, each after the recovery from the last."""
     injections: list[Injection] = []
     deck: list[str] = []
     while len(injections) < len(kinds) or time.monotonic() < start + seconds:
@@ -82,7 +82,7 @@ def _break(scene: Scene, kinds: Sequence[str], start: float, seconds: float, say
 
 
 def _look_while_it_is_there(scene: Scene) -> None:
-    """Checks for duplicate results before they are evicted from a full memory."""
+    """Record results that were written twice: once memory is full they may be evicted."""
     found = audit.results(scene.stack.client, list(scene.ledger.entries.values()))
     scene.ledger.unexpected += [finding for finding in found if finding.what == "doubled"]
 
@@ -93,12 +93,12 @@ def _recover(scene: Scene, one: Injection) -> None:
     while (ledger.served_after(one.over) is None or ledger.waiting(one.over)) and time.monotonic() < end:
         time.sleep(0.05)
     one.measure(ledger)
-    # The stack must be complete before the next fault: a worker takes a while to load its model.
+    # Before the next fault everything must run again: a worker takes a while to load its model.
     scene.stack.wait_whole(scene.patience)
 
 
 def _settle(ledger: Ledger, workload: Workload, stack: Stack | None, patience: float) -> None:
-    """Waits until everything has finished, then reads each id once more."""
+    """Wait for every end, then read each id once more."""
     if stack:
         stack.wait_whole(patience)
     end = time.monotonic() + patience

@@ -1,4 +1,4 @@
-"""A primary, its replicas and three sentinels, as processes of a run."""
+"""Runs a primary, its replicas and three sentinels: a highly available Redis."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pathlib import Path
 import redis
 from redis.sentinel import Sentinel
 
-from shared.standalone.home import server_binary
+from shared.standalone.embedded_server import server_binary
 
 SERVICE = "digitq"
-#: Seconds in which the sentinels must discover each other and all servers.
+#: Seconds in which the sentinels must find each other and all servers.
 SEEN_SECONDS = 60.0
 
 
 def free_ports(count: int) -> list[int]:
-    """Returns free local ports."""
+    """Return free ports of this machine."""
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [int(probe.getsockname()[1]) for probe in probes]
 
 
 class Server:
-    """A server with an append-only file, which keeps its data over restarts."""
+    """A server with an append-only file, so that it keeps its data over a restart."""
 
     def __init__(self, folder: Path, port: int, *options: str) -> None:
         folder.mkdir()
@@ -36,7 +36,7 @@ class Server:
         self.start()
 
     def start(self, *options: str) -> None:
-        """Starts the server and waits until it answers."""
+        """Start it; return when it answers."""
         words = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder), "--save", "",
                  "--appendonly", "yes", "--repl-diskless-sync-delay", "0", *self._options, *options]  # fmt: skip
         with (self._folder / "log").open("ab") as log:
@@ -48,12 +48,12 @@ class Server:
             raise
 
     def kill(self) -> None:
-        """Kills it with SIGKILL."""
+        """Kill it with SIGKILL."""
         self.process.kill()
         self.process.wait()
 
     def close(self) -> None:
-        """Stops it."""
+        """Stop it."""
         self.kill()
         self.client.close()
 
@@ -106,7 +106,7 @@ class Sentinels:
 
     @property
     def servers(self) -> list[Server]:
-        """The first primary and its replicas."""
+        """The first primary, and its replicas."""
         return [self.primary, *self.replicas]
 
     def leader(self) -> int:
@@ -119,15 +119,15 @@ class Sentinels:
         return server
 
     def failover(self, *words: str) -> float:
-        """Promotes a replica while the primary is alive. Returns the seconds until all sentinels agree.
+        """Promote a replica while the primary lives. Returns the seconds until all sentinels agree.
 
-        With `COORDINATED` the primary hands over itself (Valkey 9.0 or newer).
+        `COORDINATED` lets the primary itself hand over, if the server supports that (Valkey 9.0 and later).
         """
         old = self.leader()
         return wait_until(lambda: self._agree_on_another(old) or self._order(old, *words), 60)
 
     def _order(self, old: int, *words: str) -> bool:
-        """Requests a failover, again if one is aborted, as by a sentinel on a busy machine. Returns False."""
+        """Request a failover, again if one failed: a sentinel on a busy machine gives up. Returns False."""
         with redis.Redis(port=self.ports[0]) as client:
             service = client.sentinel_master(SERVICE)
             if int(service["port"]) == old and "failover_in_progress" not in service["flags"]:
@@ -135,7 +135,7 @@ class Sentinels:
         return False
 
     def kill(self) -> tuple[Server, float]:
-        """Kills the primary. Returns it, and the seconds until all sentinels agree on another."""
+        """Kill the primary. Returns it, and the seconds until all sentinels agree on another."""
         server = self.leading()
         server.kill()
         return server, wait_until(lambda: self._agree_on_another(server.port), 60)
@@ -148,7 +148,7 @@ class Sentinels:
         return len(leaders) == 1 and old not in leaders
 
     def whole(self) -> bool:
-        """True if every server is a synchronised replica of the primary and no failover is in progress."""
+        """Tell whether every server follows the primary and is in sync, and no failover is running."""
         return followed(self.leading(), len(self.replicas)) and not any(self._moves(port) for port in self.ports)
 
     def _moves(self, port: int) -> bool:
@@ -156,12 +156,12 @@ class Sentinels:
             return "failover_in_progress" in client.sentinel_master(SERVICE)["flags"]
 
     def close(self) -> None:
-        """Stops all processes."""
+        """Stop all servers and sentinels."""
         self._running.close()
 
 
 def followed(primary: Server, replicas: int) -> bool:
-    """True if `replicas` replicas have acknowledged all writes."""
+    """Tell whether this many replicas have the present writes."""
     with primary.client.pipeline(transaction=False) as pipeline:
         pipeline.set("x", 1, ex=60)
         pipeline.wait(replicas, 100)
@@ -169,7 +169,7 @@ def followed(primary: Server, replicas: int) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30) -> float:
-    """Waits until the condition holds, and returns the seconds; redis-py's errors count as False."""
+    """Wait until the condition holds; return the seconds. Errors of redis-py mean that it does not hold yet."""
     start = time.monotonic()
     while time.monotonic() - start < seconds:
         with suppress(redis.RedisError, KeyError):
@@ -181,7 +181,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30) -> float:
 
 @contextmanager
 def sentinels(folder: Path, replicas: int = 2) -> Iterator[Sentinels]:
-    """Starts everything in the folder, and stops it at the end."""
+    """Start all in the folder, and stop them at the end."""
     all = Sentinels(folder, replicas)
     try:
         yield all

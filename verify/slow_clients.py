@@ -1,4 +1,4 @@
-"""The fault `slow-clients`: silent and slow clients, and their effect on others."""
+"""The fault `slow-clients`: silent and slow clients must not slow others down."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from verify.ledger import Finding
 from verify.means import Scene
 from verify.workload import pictures
 
-#: Share of the counts in `verify.crowd`: 1,100 silent connections, 200 half heads, 300 slow bodies of 2 MB.
+#: Shares of the counts in `verify.crowd`: 1,100 silent connections, 200 half heads, 300 slow bodies of 2 MB.
 SILENT, HALF_HEADS, SLOW_BODIES = 0.22, 0.2, 1.0
-#: Limit of the 90th percentile of the response times of others in seconds; percentage of requests that may fail.
+#: The 90th percentile of the times of other clients, in seconds, and the share of their requests that may fail, in %.
 GOAL_SECONDS, MOST_TROUBLES = 3.0, 5
 
 
 def slow_clients(scene: Scene) -> float:
-    """1,600 silent and slow clients occupy the web process; others must be served."""
+    """Keep 1,600 connections of silent and slow clients open while other clients are served."""
     alone = scene.partner is None and scene.hurt_at is None
     port = int(scene.stack.url.rpartition(":")[2])
     crowd, others = Crowd(port), Others(port, pictures()[0].data)
@@ -39,7 +39,7 @@ def slow_clients(scene: Scene) -> float:
 
 
 def judged(others: Others, alone: bool) -> list[Finding]:
-    """Judges the response times of others. During another fault, refusals are expected but delays are not."""
+    """Judge the times and failures of the other clients. Refusals may be due to a second fault, waits may not."""
     found = [
         Finding("unexpected", f"{kind} beside slow clients", f"nine of ten took up to {seconds:.1f} s")
         for kind, seconds in others.percentile(90).items()

@@ -1,4 +1,4 @@
-"""The stack under test: Redis behind a proxy, the web process and the workers, all as child processes."""
+"""Starts a stack for faults: the server, a proxy in front of it, the web process and the workers."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from pathlib import Path
 
 import redis
 
-from shared import keys
+from shared import ROOT, keys
 from shared.errors import RedisUnavailable, SettingsError
 from shared.settings import Settings, child_environment
-from shared.standalone.home import ROOT, http_ok, server_binary
+from shared.standalone.embedded_server import server_binary, server_options
+from shared.standalone.up import http_ok
 from shared.store import Store, connect
 from verify.children import Child, Children
 from verify.proxy import Proxy
 from verify.sentinels import Sentinels, sentinels
 
-#: Seconds until everything must be ready: TensorFlow loads slowly on a busy machine.
+#: Seconds until everything must be ready; TensorFlow is slow to load on a busy machine.
 START_SECONDS = 120
-#: A process that dies more often than this without being killed is broken.
+#: A process that dies more often than this without having been killed does not work at all.
 MOST_DEATHS = 5
-#: Modules and arguments of a worker and the web process.
+#: The modules of a worker and of the web process, with arguments.
 WORKER, WEB = "digitq worker", "digitq web"
 
 
 class Stack:
-    """The running processes; `client` connects to Redis directly, not through the proxy.
+    """The processes of a running stack; `client` is a direct connection to Redis, without the proxy.
 
-    With `sentinels`, their servers replace the one behind the proxy.
+    With `sentinels`, their servers take the place of the one behind the proxy.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Stack:
         self.redis_url = sentinels.url if sentinels else f"redis://127.0.0.1:{self.proxy.port}/0"
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
-        # Orphans of killed processes are then in the folder too.
+        # Temporary files of killed processes are then in the folder too.
         env = child_environment(
             REDIS_URL=self.redis_url, DIGITQ_HOST="127.0.0.1", DIGITQ_PORT=str(port), PYTHONPATH=str(ROOT),
             TMPDIR=str(folder), **env,
@@ -57,26 +58,26 @@ class Stack:
         def child(name: str, *words: str) -> Child:
             return children.add(Child(name, words, env, folder))
 
-        # Not with sentinels: they have their own servers.
+        # Not started with sentinels, which have their own servers.
         server = Child("server", _server_command(folder, socket_path), env, folder)
         self.server = server if sentinels else children.add(server)
 
         python = (sys.executable, "-m")
         self.web = child("web", *python, *web.split())
-        # The clock of the first worker can be made to jump.
+        # The clock of the first can jump; otherwise it is like the others.
         first = child("worker-1", *python, "verify.crooked_clock", *worker.split())
         others = [child(f"worker-{number}", *python, *worker.split()) for number in range(2, workers + 1)]
         self.workers = [first, *others]
 
     @property
     def sentinels(self) -> Sentinels:
-        """The sentinels and their servers, if there are any."""
+        """The sentinels; only in a stack with sentinels."""
         if not self._sentinels:
             raise AssertionError("this stack has one server alone")
         return self._sentinels
 
     def alive(self) -> list[Child]:
-        """Returns the workers that run and have sent a heartbeat."""
+        """Return the workers that run and have sent a heartbeat."""
         with contextlib.suppress(RedisUnavailable):
             pids = {_pid(name) for name in self.store.workers()}
             return [child for child in self.workers if child.pid in pids]
@@ -93,13 +94,13 @@ class Stack:
         return False
 
     def answers(self) -> bool:
-        """True if Redis answers."""
+        """True if the server answers."""
         with contextlib.suppress(redis.RedisError):
             return bool(self.client.ping())
         return False
 
     def wait_whole(self, seconds: float) -> bool:
-        """Waits until the web process is ready and every worker alive; returns False after the timeout."""
+        """Wait until the web process is ready and every worker alive; return False if that takes too long."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if len(self.alive()) == len(self.workers) and http_ok(f"{self.url}/readyz"):
@@ -110,11 +111,11 @@ class Stack:
         return False
 
     def deaths(self) -> dict[str, list[int]]:
-        """Returns the exit codes of processes that died without being killed."""
+        """Return the exit codes of processes that died without having been killed by us."""
         return {child.name: child.deaths for child in (self.server, self.web, *self.workers) if child.deaths}
 
     def orphans(self) -> dict[str, int]:
-        """Returns the number of orphans of dead processes."""
+        """Count the processes left by those that died."""
         return {child.name: len(left) for child in (self.web, *self.workers) if (left := child.orphans())}
 
 
@@ -122,10 +123,10 @@ class Stack:
 def running(
     folder: Path, workers: int, worker: str = WORKER, web: str = WEB, replicas: int = 0, **env: str
 ) -> Iterator[Stack]:
-    """Starts a stack with its data in `folder`, waits until it is ready, and stops it at the end.
+    """Start a stack with its data in `folder`, wait until it is ready, and stop it at the end.
 
-    With `replicas` it has a primary, `replicas` replicas and three sentinels. `env` is for web process and workers.
-    Raises SettingsError with the output of the processes if it does not get ready.
+    With `replicas` it has a primary, that many replicas, and three sentinels. `env` is for web process and workers.
+    Raises SettingsError, with the output of the processes, if it does not get ready.
     """
     children = Children(folder)
     stack = None
@@ -145,11 +146,8 @@ def running(
 
 
 def _server_command(folder: Path, socket_path: Path) -> Sequence[str]:
-    """Returns the command of the embedded server, with the options of `shared.standalone.home.embedded`."""
-    options = {
-        "port": "0", "unixsocket": str(socket_path), "unixsocketperm": "700", "dir": str(folder), "save": "",
-        "appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction", "daemonize": "no",
-    }  # fmt: skip
+    """Return the command of a server with the options of the embedded one, without a supervisor to restart it."""
+    options = {**server_options(folder, socket_path, 0), "logfile": ""}  # it logs to stdout
     return [server_binary(), *(text for name, value in options.items() for text in (f"--{name}", value))]
 
 
@@ -160,6 +158,6 @@ def _free_port() -> int:
 
 
 def _pid(name: str) -> int:
-    """The process of a worker's name, which is host-pid-random."""
+    """Return the process id in a worker's name, host-pid-random; 0 if there is none on this machine."""
     text = name.rsplit("-", 2)[-2] if name.count("-") >= 2 else ""
     return int(text) if text.isdigit() and name.startswith(f"{os.uname().nodename}-") else 0

@@ -1,4 +1,4 @@
-"""The load: clients that upload pictures at a steady rate, wait, repeat, cancel and delete, recorded in the ledger."""
+"""Simulates users: they submit pictures at a steady rate, wait, submit twice, cancel and delete, for the ledger."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from shared.errors import DigitqError, Expired, Lost, NotFound, SettingsError, S
 from shared.prediction import Prediction
 from verify.ledger import Entry, Ledger
 
-#: Concurrent users, and the maximum number of sessions that run or wait for a user.
+#: Threads for users, and most sessions that run or wait for a thread.
 USERS, MOST_SESSIONS = 64, 256
-#: What a session does with an accepted picture, in percent.
+#: Actions after a picture is accepted, and their shares in %.
 ACTS = {"follow": 66, "leave": 10, "cancel": 16, "forget": 8}
-#: Percentage of sessions that upload a damaged picture, and that upload twice under one key.
+#: Shares of sessions, in %, that submit a damaged picture, or the same one twice under one key.
 DAMAGED, TWICE = 3, 12
-#: Seconds between accepting and cancelling a picture: while it is queued, runs, or has finished.
-SECOND_THOUGHTS = (0.0, 0.0, 0.003, 0.02, 0.2)
-#: Seconds between two attempts after a 503.
+#: Seconds before a picture is cancelled: while it is queued, while it runs, after it has ended.
+CANCEL_DELAYS = (0.0, 0.0, 0.003, 0.02, 0.2)
+#: Mean seconds before a request answered with 503 is retried.
 RETRY_SECONDS = 0.2
 
 T = TypeVar("T")
 
 
 class GivenUp(Exception):
-    """The run ended before there was a response."""
+    """The run ended before a request succeeded."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An upload, and its digit or expected error code."""
+    """An upload, and its digit or the code of the expected error."""
 
     data: bytes
     expected: int | str
 
 
 def pictures() -> list[Picture]:
-    """Returns the golden digits of the model in service with their recorded results, and damaged copies."""
+    """Return the golden digits of the model in service, with the recorded predictions, and damaged copies of them."""
     try:
         import numpy as np
         from PIL import Image
@@ -63,17 +63,17 @@ def pictures() -> list[Picture]:
 
 @dataclass(frozen=True)
 class Session:
-    """The plan of one client."""
+    """The plan of one user."""
 
     picture: Picture
     key: str
     priority: str
     act: str
-    second_thought: float
+    cancel_delay: float
 
 
 class Workload:
-    """Starts `rate` sessions a second until stopped; the plans depend on `dice` alone."""
+    """Visits at `rate` a second until it is stopped; the plans depend on the random generator alone."""
 
     def __init__(self, client: Client, ledger: Ledger, pictures: Sequence[Picture], rate: float, dice: random.Random):
         self._client, self._ledger, self._rate, self._dice = client, ledger, rate, dice
@@ -85,16 +85,16 @@ class Workload:
         self._ticker = threading.Thread(target=self._tick, name="ticker", daemon=True)
 
     def start(self) -> None:
-        """Starts the first session."""
+        """Start the sessions."""
         self._ticker.start()
 
     def stop(self) -> None:
-        """Starts no new sessions; the running ones go on."""
+        """Start no new sessions; those that run continue."""
         self._stop.set()
         self._ticker.join()
 
     def close(self) -> None:
-        """Ends all sessions."""
+        """End all sessions now."""
         self._stop.set()
         self._over.set()
         self._pool.shutdown(cancel_futures=True)
@@ -102,12 +102,13 @@ class Workload:
     def _tick(self) -> None:
         at = time.monotonic()
         while not self._stop.wait(max(0.0, at - time.monotonic())):
-            at = max(at + 1 / self._rate, time.monotonic() - 1)  # no burst after an outage
+            # At most a second behind: after an outage the missed sessions do not all start at once.
+            at = max(at + 1 / self._rate, time.monotonic() - 1)
             twice = self._dice.randrange(100) < TWICE
             session = self._plan(twice)
             for _ in range(1 + twice):
                 if self._room.acquire(blocking=False):
-                    self._pool.submit(self._run, session)
+                    self._pool.submit(self._session, session)
 
     def _plan(self, twice: bool) -> Session:
         dice = self._dice
@@ -118,17 +119,17 @@ class Workload:
             f"verify-{dice.getrandbits(64):x}",
             dice.choices(["normal", "high", "low"], [8, 1, 1])[0],
             "follow" if twice else act,  # a key is free again once its prediction is deleted
-            dice.choice(SECOND_THOUGHTS),
+            dice.choice(CANCEL_DELAYS),
         )
 
     # ------------------------------------------------------------------ one session
 
-    def _run(self, session: Session) -> None:
+    def _session(self, session: Session) -> None:
         try:
             with contextlib.suppress(GivenUp):
                 entry = self._submit(session)
                 if session.act == "cancel":
-                    time.sleep(session.second_thought)
+                    time.sleep(session.cancel_delay)
                     entry.taken_back_at = time.time()
                     self._delete(entry, "cancel")
                 if session.act != "leave":
@@ -148,13 +149,13 @@ class Workload:
         def once() -> Prediction:
             return self._client.submit(session.picture.data, priority=session.priority, idempotency_key=session.key)
 
-        prediction = self._stubbornly(once)
+        prediction = self._retried(once)
         followed = session.act != "leave"
         return self._ledger.accept(prediction.id, session.key, session.picture.expected, tried_at, followed)
 
     def _delete(self, entry: Entry, why: str) -> None:
         try:
-            self._stubbornly(lambda: self._client.cancel(entry.id))
+            self._retried(lambda: self._client.cancel(entry.id))
             self._ledger.count(f"{why}_204")
         except StillRunning:
             self._ledger.count(f"{why}_409")
@@ -162,19 +163,19 @@ class Workload:
             self._ledger.count(f"{why}_{error.status}")
 
     def follow(self, entry: Entry) -> None:
-        """Waits until the prediction has finished."""
+        """Wait for the end."""
         while not entry.settled:
             self.look(entry, wait=5)
 
     def look(self, entry: Entry, wait: float = 0) -> None:
-        """Reads the prediction and records it."""
+        """Read the prediction for the ledger."""
         try:
-            self._ledger.saw(entry, self._stubbornly(lambda: self._client.get(entry.id, wait)))
+            self._ledger.saw(entry, self._retried(lambda: self._client.get(entry.id, wait)))
         except (NotFound, Lost, Expired) as error:
             self._ledger.missed(entry, error.code)
 
-    def _stubbornly(self, call: Callable[[], T]) -> T:
-        """Retries a call after 503 and 429, as a well-behaved client does."""
+    def _retried(self, call: Callable[[], T]) -> T:
+        """Retry after 503 and 429, as a well-made client does."""
         while not self._over.is_set():
             try:
                 return call()

@@ -9,7 +9,7 @@ from functools import cache
 
 from shared.connections.connection import is_unanswered
 from shared.errors import ModelError, RedisUnavailable
-from shared.runtime import collector, tracing
+from shared.runtime import garbage_collector, tracing
 from shared.runtime.health import alive
 from shared.settings import Settings
 from shared.store import Store, connect
@@ -24,7 +24,7 @@ log = logging.getLogger("digitq.worker")
 
 @cache
 def classifier() -> Classifier:
-    """Returns this process's classifier; loads, warms up and checks the model once. Raises ModelError."""
+    """Load, warm up and self-test this process's classifier, once. Raises ModelError."""
     settings = Settings.from_env()
     configure_device(settings.device)
     model = Mlp.load(settings.model_path)
@@ -56,7 +56,7 @@ def serve(settings: Settings, burst: bool = False) -> None:
     worker = BatchWorker(store, serving, card=card, allowed=allowed, device=device)
     metrics.serve(settings, card, device)
     log.info("worker %s serves model %s after %.1f s", worker.name, serving.model.version, time.perf_counter() - start)
-    collector.settle()
+    garbage_collector.tune()
     worker.work(burst=burst)
 
 

@@ -1,1 +1,1 @@
-"""The servers that digitq is compared with: tutorial-style applications, with the model loaded once."""
+"""The servers that digitq is compared with: each a small application as in its tutorial, with the model loaded once."""

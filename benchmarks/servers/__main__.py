@@ -14,15 +14,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from shared import ROOT
 from shared.settings import child_environment
-from shared.standalone.home import ROOT, embedded
+from shared.standalone.embedded_server import embedded
 
 #: Packages of Celery and dramatiq, separate from the pinned ones of the project. `make bench` installs them.
 PACKAGES = ROOT / "var" / "bench" / "packages"
 
 
 def commands(name: str, port: int) -> list[list[str]]:
-    """Returns the commands of a server. A web process whose requests wait has as many threads as digitq's."""
+    """Return the processes of a contender. A web process that waits in threads has as many as digitq's."""
     granian = ["granian", "--interface", "wsgi", "--no-ws", "--port", str(port), "--log-level", "error"]
     waiting = [*granian, "--blocking-threads", "128"]
     celery = ["-A", "benchmarks.servers.celery_app:celery", "worker", "--pool", "solo", "--loglevel", "ERROR"]

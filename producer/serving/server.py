@@ -22,7 +22,7 @@ from producer.middleware.access import read_keys
 from producer.middleware.trace import request_id
 from producer.serving.express import Lanes
 from producer.web.app import create_app
-from shared.runtime import collector, logs, tracing
+from shared.runtime import garbage_collector, logs, tracing
 from shared.settings import Settings
 
 log = logging.getLogger("digitq.web")
@@ -56,7 +56,7 @@ class Process(Lanes):
         self.app.extensions["digitq_webhooks"].start()
         check = self.app.extensions["digitq_store"].server
         threading.Thread(target=check.watch, name="server-check", daemon=True).start()
-        collector.settle()
+        garbage_collector.tune()
 
 
 def stop_when(told: SimpleQueue[int], app: Flask, parent: int) -> None:

@@ -1,1 +1,1 @@
-"""What every process needs: logs, metrics, traces, health."""
+"""The runtime of every process: logs, metrics, traces, health, memory."""

@@ -1,4 +1,4 @@
-"""Checks, before a command does anything, that what it needs beyond the base package is installed."""
+"""Checks before a command starts that the extras it needs are installed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 from shared.errors import MissingPart
 
-#: Modules that each extra brings, the base package does not bring, and every command that needs the extra imports.
+#: Modules that each extra installs, the base package does not, and every command that needs the extra imports.
 EXTRAS = {"worker": ("numpy", "rq", "tensorflow"), "training": ("cv2",)}
 
 
 def require(*extras: str) -> None:
-    """Raises MissingPart, naming what to install, unless the modules of these extras are there."""
+    """Raise MissingPart, with the command to install them, unless these extras are installed."""
     missing = {extra: [name for name in EXTRAS[extra] if find_spec(name) is None] for extra in extras}
     wanted = [extra for extra, names in missing.items() if names]
     if wanted:
@@ -22,6 +22,6 @@ def require(*extras: str) -> None:
 
 
 def require_checkout(root: Path, names: Iterable[str], instead: str) -> None:
-    """Raises MissingPart with what to do instead, unless these files of the checkout are under `root`."""
+    """Raise MissingPart, with advice, unless these files of the checkout are under `root`."""
     if missing := [name for name in names if not (root / name).exists()]:
         raise MissingPart(f"Not installed: {', '.join(missing)}. Needs a checkout of digitq. {instead}")

@@ -1,16 +1,15 @@
-"""Is this machine's web process, or a worker of it, healthy? Containers ask it every few seconds, in a fresh process.
+"""Checks the health of this machine's web process or worker. Containers run it every few seconds in a new process.
 
-So it imports neither redis-py nor urllib: they would cost twice what the rest does. And it asks nothing of Redis, but
-for a sign that the worker itself writes: after each heartbeat, unless that was not answered at all.
+So it imports neither redis-py nor urllib, which would take twice as long as the rest. Nor does it ask Redis: a worker
+touches a file after each heartbeat that Redis replied to, even with an error, or could not be sent.
 
-| Redis, as the worker's heartbeat finds it | the worker is |
+| Redis, at the worker's heartbeat | the worker is |
 |---|---|
-| answers, with an error too (loading, memory full, no right) | healthy |
-| is away: the connection is refused or reset, the name unknown | healthy: one that is restarted is only back later |
-| is deaf: packets vanish, or the connection is open and answers do not come | unhealthy after `SILENT_SECONDS` |
+| replies, even with an error (loading, memory full, no permission) | healthy |
+| is down: connection refused or reset, unknown host | healthy: restarting the worker would not help |
+| is silent: packets are lost, or no reply comes on an open connection | unhealthy after `SILENT_SECONDS` |
 
-The worker itself drops a connection that does not answer, and is healthy again with the first heartbeat that comes
-through.
+The worker drops a connection that does not reply, and is healthy again after the next successful heartbeat.
 """
 
 from __future__ import annotations
@@ -24,28 +23,28 @@ from pathlib import Path
 
 from shared.settings import Settings
 
-#: A worker that has given no sign for so long is stuck, or its Redis is deaf: its heartbeat comes every two seconds, or
-#: with each attempt to reach a Redis that does not answer.
+#: A worker whose file is older is stuck, or its Redis is silent: heartbeats come every two seconds, or with each
+#: attempt to reach Redis.
 SILENT_SECONDS = 30.0
 
 
-def _sign() -> Path:
+def _alive_file() -> Path:
     return Path(tempfile.gettempdir()) / f"digitq-worker-{os.getuid()}"
 
 
 def alive() -> None:
-    """A worker of this machine is alive now. Says nothing where there is no place to write it."""
+    """Touch the file that says that a worker of this machine is alive; ignore a disk that cannot be written."""
     with suppress(OSError):
-        _sign().touch()
+        _alive_file().touch()
 
 
 def is_healthy(part: str, settings: Settings) -> bool:
-    """The web process answers, or a worker has given a sign of life lately."""
+    """Tell whether the web process answers, or (for another `part`) a worker was alive lately."""
     if part == "web":
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104  # compared, not bound
         return _answers(host, settings.port)
     with suppress(OSError):
-        return time.time() - _sign().stat().st_mtime < SILENT_SECONDS
+        return time.time() - _alive_file().stat().st_mtime < SILENT_SECONDS
     return False
 
 

@@ -1,7 +1,7 @@
-"""The log: one line per event on stderr, as text or as JSON.
+"""Configures logging: one line per event on stderr, as text or as JSON.
 
-What a line is about comes as `extra=` and is a field of its own: `prediction_id`, `request_id`, `traceparent`, `code`.
-In text it stands behind the message as `name=value`.
+Ids and codes are passed as `extra=` and become fields: `prediction_id`, `request_id`, `traceparent`, `code`. In text
+they follow the message as `name=value`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _OWN = {*vars(logging.makeLogRecord({})), "message", "asctime"}
 
 
 def configure(settings: Settings, *filters: Callable[[logging.LogRecord], bool]) -> None:
-    """Sets this process's log up. A filter may add fields to what is logged."""
+    """Configure the logging of this process. Filters may add fields to records."""
     handler = logging.StreamHandler()
     handler.setFormatter(Json() if settings.log_format == "json" else Text())
     handler.addFilter(repeats)
@@ -30,26 +30,26 @@ def configure(settings: Settings, *filters: Callable[[logging.LogRecord], bool])
 
 
 def about(record: logging.LogRecord) -> dict[str, Any]:
-    """The fields that came with a record, without the empty ones."""
+    """Return the fields passed as `extra=` that are not empty."""
     return {name: value for name, value in vars(record).items() if name not in _OWN and value not in ("", None)}
 
 
 class Text(logging.Formatter):
-    """Time, level, logger, message, fields; a traceback on lines below."""
+    """Formats time, level, logger, message and fields; a traceback follows on lines of its own."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # the library's name
-        """The line, with its fields at the end."""
+        """Append the fields to the line."""
         return " ".join([super().formatMessage(record), *(f"{name}={value}" for name, value in about(record).items())])
 
 
 class Json(logging.Formatter):
-    """One JSON object per line; a traceback is text in it."""
+    """Formats one JSON object per line, with a traceback as text."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record's time, level, logger and message, its fields, and its traceback if it has one."""
+        """Return time, level, logger, message, fields and traceback, if any, as JSON."""
         line = {"time": rfc3339(record.created), "level": record.levelname, "logger": record.name,
                 "message": record.getMessage(), **about(record)}  # fmt: skip
         if record.exc_info:

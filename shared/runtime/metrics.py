@@ -1,7 +1,7 @@
-"""What both sides need to be read by Prometheus. Every process counts for itself, in memory: nothing is shared.
+"""Histograms for Prometheus, for web processes and workers. Each process counts in its own memory.
 
-A replica is scraped by its own address, so there is nothing to merge; its counters begin again with it, as
-Prometheus expects. No ids in labels.
+Replicas are scraped one by one, so there is nothing to merge; counters restart with the process, as Prometheus
+expects. Labels contain no ids.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from prometheus_client.metrics_core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-#: Seconds: from a lone picture's half a millisecond in the model to a backlog of minutes.
+#: Bucket bounds in seconds: from half a millisecond, one picture in the model, to minutes in a backlog.
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
 class Histogram(Collector):
-    """A histogram for who observes whole batches: a value costs a third of a microsecond, many equal ones cost one.
+    """A histogram that observes whole batches: a third of a microsecond a value, once for many equal values.
 
-    One thread observes; any may read, and sees the last batch or does not.
+    Only one thread may observe; others may collect at any time.
     """
 
     def __init__(
         self, name: str, doc: str, bounds: Sequence[float], registry: CollectorRegistry, label: str = ""
     ) -> None:
         self._name, self._doc, self._bounds, self._label = name, doc, tuple(bounds), label
-        #: Label -> how many in each bucket, the last being beyond the bounds; and their sum.
+        #: By label: the counts of the buckets, the last for values beyond the bounds; and the sums of the values.
         self._counts: dict[str, list[int]] = {}
         self._sums: dict[str, float] = {}
         registry.register(self)
 
     def observe(self, values: Sequence[float], label: str = "", times: int = 1) -> None:
-        """Notes each value, `times` times."""
+        """Count each value `times` times."""
         counts = self._counts.setdefault(label, [0] * (len(self._bounds) + 1))
         for value in values:
             counts[bisect_left(self._bounds, value)] += times
         self._sums[label] = self._sums.get(label, 0.0) + sum(values) * times
 
     def collect(self) -> Iterator[Metric]:
-        """The family, as prometheus_client asks for it."""
+        """Yield the metric family; called by prometheus_client."""
         family = HistogramMetricFamily(self._name, self._doc, labels=[self._label] if self._label else [])
         names = [*map(floatToGoString, self._bounds), "+Inf"]
         for label, counts in list(self._counts.items()):

@@ -1,7 +1,7 @@
-"""OpenTelemetry traces, for who asks for them: one from the upload to its stored end, across web, queue and worker.
+"""Exports OpenTelemetry traces: one for each upload, across web process, queue and worker, until its result is stored.
 
-`OTEL_EXPORTER_OTLP_ENDPOINT` turns them on; OpenTelemetry's other variables do what they say. Otherwise `tracer` is
-None and nothing is imported. A picture's record carries the trace from web to worker, as it does for the log.
+`OTEL_EXPORTER_OTLP_ENDPOINT` turns them on; OpenTelemetry's other variables work too. Otherwise `tracer` is None and
+nothing is imported. The record of a picture carries the trace from web to worker.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("digitq")
 
-#: What makes this process's spans; None where nobody wants any.
+#: Makes the spans of this process; None if traces are off.
 tracer: Tracer | None = None
 
 
 def start(service: str) -> None:
-    """Makes and exports spans from now on, if the environment asks for them and the packages are here."""
+    """Start making and exporting spans, if the environment asks for them and the packages are installed."""
     global tracer
     if not traces_are_wanted():
         return
@@ -39,20 +39,20 @@ def start(service: str) -> None:
     named = Resource.create({"service.name": service, "service.version": VERSION})
     provider = TracerProvider(resource=named.merge(OTELResourceDetector().detect()), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    # What is left is sent at the end. The web process is a child of multiprocessing's, which runs no `atexit`.
+    # Sends the remaining spans at exit. The web process is a child of multiprocessing, which runs no `atexit`.
     Finalize(None, provider.shutdown, exitpriority=0)
     tracer = provider.get_tracer("digitq", VERSION)
 
 
 def context(traceparent: str) -> Context:
-    """Where a trace that came from elsewhere goes on; the root of a new one if this is none."""
+    """Return the context that continues a trace from elsewhere; that of a new trace if this is none."""
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     return TraceContextTextMapPropagator().extract({"traceparent": traceparent})
 
 
 def traceparent(span: Span) -> str:
-    """How a span is handed on to whoever goes on with its trace."""
+    """Return the `traceparent` with which another process continues the trace of this span."""
     from opentelemetry.trace import set_span_in_context
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -62,6 +62,6 @@ def traceparent(span: Span) -> str:
 
 
 def messaging(operation: str, queue: str, id: str) -> dict[str, Any]:
-    """Attributes of a span by OpenTelemetry's conventions for messaging."""
+    """Return attributes of a span by OpenTelemetry's conventions for messaging."""
     about = {"messaging.operation.name": operation, "messaging.operation.type": operation, "messaging.system": "rq"}
     return about | {"messaging.destination.name": queue, "messaging.message.id": id}

@@ -1,1 +1,1 @@
-"""`digitq up`: everything on one machine."""
+"""Runs `digitq up`: all parts of digitq on one machine."""

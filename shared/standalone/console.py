@@ -19,9 +19,9 @@ COLOURS = (36, 33, 32, 35, 31, 34)
 
 
 def reserve_standard_streams() -> None:
-    """Opens /dev/null for each of descriptors 0, 1 and 2 that this process was started without.
+    """Open /dev/null for each of the descriptors 0, 1 and 2 that is closed.
 
-    Otherwise the next file or socket that is opened gets that number, and what is meant for the console goes there.
+    Otherwise the next file or socket to be opened gets that number, and console output is written to it.
     """
     for number in range(3):
         try:
@@ -33,7 +33,7 @@ def reserve_standard_streams() -> None:
 class Console:
     """Writes lines of named sources to a descriptor, by default standard output.
 
-    A closed pipe or a full disk drops lines and raises nothing: it must not keep a service from running or stopping.
+    A closed pipe or a full disk drops lines without an error: it must not keep a service from running or stopping.
     """
 
     def __init__(self, descriptor: int = 1) -> None:
@@ -44,7 +44,7 @@ class Console:
         self._dropped = 0
 
     def line(self, name: str, text: bytes) -> None:
-        """Writes one line, given without its newline, after the name of its source."""
+        """Write one line, given without its newline, after the name of its source."""
         if name not in self._names:
             self._names.append(name)
         head = f"{name:<8} | "
@@ -53,7 +53,7 @@ class Console:
         self.write(head.encode() + text)
 
     def write(self, text: bytes) -> None:
-        """Writes text, given without its last newline, unchanged."""
+        """Write text, given without its last newline, unchanged."""
         if len(self._pending) + len(text) > PENDING_BYTES:
             self._dropped += 1
             return
@@ -64,7 +64,7 @@ class Console:
         self.flush()
 
     def flush(self) -> None:
-        """Writes as much of the buffer as the reader accepts now."""
+        """Write as much of the buffer as the reader accepts now."""
         while self._pending and self._is_writable():
             try:
                 written = os.write(self._descriptor, self._pending[:PIECE_BYTES])
@@ -75,7 +75,7 @@ class Console:
             del self._pending[:written]
 
     def close(self) -> None:
-        """Writes the rest of the buffer; gives up on a reader that does not accept it within a second."""
+        """Write the rest of the buffer; give up if the reader does not accept it within a second."""
         end = time.monotonic() + CLOSE_SECONDS
         self.flush()
         while self._pending and time.monotonic() < end:

@@ -16,8 +16,8 @@ from urllib.request import urlopen
 
 from producer.client.http import Client
 from producer.client.retry import NEVER, Retry
+from shared import ROOT
 from shared.errors import DigitqError, Lost
-from shared.standalone.home import ROOT
 from tests.pictures import seven
 
 PROJECT = "digitq-test"

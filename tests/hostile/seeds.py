@@ -56,7 +56,7 @@ def _exif() -> Image.Exif:
 
 
 def _png() -> Iterator[tuple[str, bytes]]:
-    yield "png-usual", encoded(drawn("L", (28, 28)), "PNG")  # read by worker/decoding/png.py
+    yield "png-usual", encoded(drawn("L", (28, 28)), "PNG")  # read by worker/decoding/fast_png.py
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
         yield f"png-{mode}", encoded(drawn(mode), "PNG")
     yield "png-transparent-colour", encoded(drawn("RGB"), "PNG", transparency=(0, 255, 0))

@@ -1,6 +1,6 @@
 """Planted bug: the claim takes pictures off the queue before its last check.
 
-If that check fails because memory is full, they are started without a lease.
+If the check fails, because memory is full, they are started without a lease.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _source = redis_scripts.source
 
 
 def half_checked(name: str) -> str:
-    """Returns the script, with the last check of the claim after its writes."""
+    """Return the script; the claim has its last check too late."""
     text = _source(name)
     if name != "claim":
         return text
@@ -43,7 +43,7 @@ def half_checked(name: str) -> str:
 
 
 def main() -> None:
-    """Runs `digitq worker`."""
+    """Run like `digitq worker`."""
     from worker.service import serve
 
     redis_scripts.source = half_checked  # type: ignore[assignment]

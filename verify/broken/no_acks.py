@@ -1,6 +1,6 @@
 """Planted bug: the web process accepts pictures without waiting for replicas.
 
-It does not follow the primary either: otherwise it would disconnect before a demotion and lose little.
+It does not follow the primary either: else it would disconnect before a demotion, and little would be lost.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from shared.settings import Settings
 
 
 def forgetful(client: redis.Redis, write: Callable[[Any], Any], wanted: int) -> Any:
-    """Returns what `shared.connections.acks.acknowledged` returns, without waiting."""
+    """Replace `shared.connections.acks.acknowledged`: answer at once."""
     with client.pipeline(transaction=False) as pipeline:
         write(pipeline)
         return pipeline.execute()[0]
 
 
-# Not in `main`: the server's processes import this module without running it.
+# Not in `main`: the server's child processes import this module without running it.
 vars(store)["acknowledged"] = forgetful
 Follower.drop = lambda self: None  # type: ignore[method-assign]
 
 
 def main() -> None:
-    """Runs `digitq web`."""
+    """Run like `digitq web`."""
     from producer.serving.server import serve
 
     serve(Settings.from_env())

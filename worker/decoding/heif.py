@@ -1,6 +1,6 @@
-"""AVIF and HEIC, the pictures of phones: files of boxes (ISO/IEC 14496-12) around one frame of a film or several.
+"""Opens AVIF and HEIC files, the formats of phones: boxes (ISO/IEC 14496-12) around one or several coded pictures.
 
-Of all that may be in them only the primary picture is read: no thumbnail in its place, no depth, no gain map.
+Only the primary picture of a file is decoded, never a thumbnail, a depth map or a gain map.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 from PIL import AvifImagePlugin
 
-#: Pillow's names of those that can be read here.
+#: Pillow's names of the formats that this machine can decode.
 FORMATS: tuple[str, ...] = ("AVIF",)
-# A worker reads one picture at a time on its core; threads would each take memory of their own.
+# A worker decodes one picture at a time on one core; each thread would take memory of its own.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 try:
     import pillow_heif
@@ -23,20 +23,20 @@ else:
     pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
     FORMATS += ("HEIF",)
 
-#: How such files begin, after the size of their first box: "ftyp", and the brand.
+#: The first box: its size, "ftyp", and the brand.
 _BEGINNING = re.compile(rb"....ftyp(avi[fs]|he[iv][cxms]|m[is]f1)", re.DOTALL)
 #: Image spatial extents (ISO/IEC 23008-12, 6.5.3): version and flags, width, height.
 _EXTENT = re.compile(rb"ispe....(.{8})", re.DOTALL)
 
 
-def claims_to_be(data: bytes) -> bool:
-    """Whether the file begins as an AVIF or HEIC that could be read here if it were whole."""
+def has_known_brand(data: bytes) -> bool:
+    """Tell whether the file begins like an AVIF or HEIC that can be decoded here if it is complete."""
     brand = _BEGINNING.match(data)
     return brand is not None and ("HEIF" in FORMATS or brand[1].startswith(b"avi"))
 
 
 def coded_sizes(data: bytes) -> Iterator[tuple[int, int]]:
-    """Width and height of each picture in the file as it is coded; of the primary one less may be shown."""
+    """Yield width and height of each picture as it is coded; a file may show only a part of it."""
     at = 0
     while (head := data[at : at + 16])[8:]:
         size, kind = int.from_bytes(head[:4], "big"), head[4:8]

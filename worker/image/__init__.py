@@ -1,1 +1,1 @@
-"""Turns a picture into the 28x28 input of the model. Pure functions on arrays."""
+"""Turns grey levels into the 28x28 input of the model. Pure functions on arrays."""

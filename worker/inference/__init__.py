@@ -1,1 +1,1 @@
-"""The model as it serves: prediction, decision, self-test, explanation."""
+"""Runs the model: prediction, decision, self-test, explanation."""

@@ -1,7 +1,6 @@
-"""A picture of how a picture was read: every step of the chain, from the upload to the decision, in one PNG.
+"""Draws how a picture is read, each step from the upload to the decision, as one image.
 
-Nothing is drawn that was not so: the steps are what the preprocessing shows on its way, the
-answer is the `Classifier`'s.
+The steps are the arrays that the preprocessing really makes; the answer is the `Classifier`'s.
 """
 
 from __future__ import annotations
@@ -15,67 +14,75 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from shared.prediction import Outcome
 from worker.decoding.decode import FORMATS, decode
-from worker.image.fit import BOX, SIDE
-from worker.image.ink import Grey
-from worker.image.near import near
-from worker.image.preprocess import Look, evened, normalise
+from worker.image.arrays import Grey
+from worker.image.close_up import close_up
+from worker.image.mnist_format import BOX, SIDE
+from worker.image.normalise import Normalise, normalise, normalise_uneven
 from worker.inference.classify import Classifier
 
-#: In pixels: eight square panels in rows of four, their headings above them.
+#: Layout in pixels: eight square panels in two rows, each below its heading.
 WIDTH, PANEL, GAP, TITLE, HEADING = 1200, 275, 20, 64, 56
 HEIGHT = TITLE + 2 * (HEADING + PANEL + GAP)
 PAPER, INK, SOFT, ACCENT, EMPTY, NOTHING = "#ffffff", "#1a1a1a", "#666666", "#0a58ca", "#e4e4e0", "#f2f2ef"
-#: Decision -> colour.
+#: Colours of the decisions.
 COLOURS = {"accept": "#0b6e4f", "review": "#9a5b00", "reject": "#a4001d"}
 
 Levels = NDArray[Any]
+#: Heading, caption and image of a panel.
+Panel = tuple[str, str, Image.Image | None]
 
 
-def stages(grey: Grey, look: Look = normalise) -> list[tuple[str, Levels]]:
-    """Grey levels uint8 [H, W] -> what `normalise` or `evened` makes of them, in order; the last is "seen", its result.
+def stages(grey: Grey, method: Normalise = normalise) -> list[tuple[str, Levels]]:
+    """Return the steps of a normalisation of uint8 [H, W] in order, by name as in `normalise.Observer`.
 
-    "bright" uint8 [h, w]; "lines" bool [h, w] if the paper was ruled; "mask" bool [h, w] unless it is like MNIST
-    already (all False or [1, 1]: no ink); "ink" float32 [h, w] in [0, 1] if there is any; "seen" float32 [28, 28] in
-    [0, 1].
+    A picture like MNIST's has no "mask"; without ink the mask is all False or [1, 1]. The last step is "seen", the
+    model's input, float32 [28, 28] in [0, 1].
     """
     steps: list[tuple[str, Levels]] = []
-    seen = look(grey, lambda stage, levels: steps.append((stage, levels)))
-    return [*steps, ("seen", seen.pixels)]
+    found = method(grey, lambda step, levels: steps.append((step, levels)))
+    return [*steps, ("seen", found.pixels)]
 
 
 def explain(data: bytes, name: str, classifier: Classifier) -> tuple[Outcome, Image.Image]:
-    """The bytes of a picture called `name` -> how it is read, and the steps drawn, 1200 pixels wide.
+    """Classify the picture `data`, called `name`; return the outcome, and the steps drawn, 1200 pixels wide.
 
-    Raises what the classifier has for a picture that it cannot read, such as `UndecodableImage`.
+    Raises the classifier's error for a picture that it cannot read, such as `UndecodableImage`.
     """
     [outcome] = classifier([data]).results
     if isinstance(outcome, Exception):
         raise outcome
     grey = decode(data, max_pixels=classifier.max_pixels)
-    upload = _upload(data)
     if classifier.method == "mnist":
-        grey = near(grey, lambda: decode(data, max_pixels=classifier.max_pixels, whole=True)).grey
-    look = evened if "uneven_light" in outcome.warnings else normalise
-    steps = dict(stages(grey, look)) if classifier.method == "mnist" else {}
+        grey = close_up(grey, lambda: decode(data, max_pixels=classifier.max_pixels, whole=True)).grey
+    method = normalise_uneven if "uneven_light" in outcome.warnings else normalise
+    steps = dict(stages(grey, method)) if classifier.method == "mnist" else {}
+    return outcome, _sheet(name, classifier.model.version, _panels(_upload(data), grey, steps, outcome))
+
+
+def _sheet(name: str, version: str, panels: list[Panel]) -> Image.Image:
+    """Draw title and panels."""
     sheet = Image.new("RGB", (WIDTH, HEIGHT), PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((GAP, TITLE / 2), f"How {_short(name)} was read", INK, _font(28), "lm")
-    draw.text((WIDTH - GAP, TITLE / 2), f"model {classifier.model.version}", SOFT, _font(17), "rm")
-    panels = [
+    draw.text((WIDTH - GAP, TITLE / 2), f"model {version}", SOFT, _font(17), "rm")
+    for number, panel in enumerate(panels):
+        _place(sheet, number, *panel)
+    return sheet
+
+
+def _panels(upload: Image.Image, grey: Grey, steps: dict[str, Levels], outcome: Outcome) -> list[Panel]:
+    return [
         ("upload", f"{upload.width} x {upload.height} pixels, upright", upload),
-        ("grey", _span(grey), Image.fromarray(grey)),
+        ("grey", f"{grey.shape[1]} x {grey.shape[0]}, levels {grey.min()} to {grey.max()}", Image.fromarray(grey)),
         *_steps(steps, outcome),
         ("28 x 28", "what the model saw", Image.frombytes("L", (SIDE, SIDE), outcome.input)),
-        ("ten bars", "how likely each digit is", _bars(outcome)),
-        ("decision", "why, and what was noticed", _decision(outcome)),
+        ("ten bars", "the probability of each digit", _bars(outcome)),
+        ("decision", "reason and warnings", _decision(outcome)),
     ]
-    for number, (heading, caption, image) in enumerate(panels):
-        _place(sheet, number, heading, caption, image)
-    return outcome, sheet
 
 
-def _steps(steps: dict[str, Levels], outcome: Outcome) -> list[tuple[str, str, Image.Image | None]]:
-    """Headings, captions and pictures of what lies between grey and 28 x 28; None for what was not needed."""
+def _steps(steps: dict[str, Levels], outcome: Outcome) -> list[Panel]:
+    """Return the panels between grey and 28 x 28, without an image for steps that were not needed."""
     bright, lines, mask, ink = (steps.get(stage) for stage in ("bright", "lines", "mask", "ink"))
     polarity = "ink was dark: inverted" if "inverted" in outcome.warnings else "ink was bright already"
     polarity = polarity if "no_ink" not in outcome.warnings else "nothing stands out"
@@ -90,14 +97,14 @@ def _steps(steps: dict[str, Levels], outcome: Outcome) -> list[tuple[str, str, I
 
 
 def _image(levels: Levels | None) -> Image.Image | None:
-    """Grey levels, a mask, or ink in [0, 1], as a picture."""
+    """Convert grey levels, a mask, or ink in [0, 1]."""
     if levels is None:
         return None
     return Image.fromarray(levels if levels.dtype == np.uint8 else np.rint(levels * np.float32(255)).astype(np.uint8))
 
 
 def _marked(picture: Image.Image | None, lines: Levels | None) -> Image.Image | None:
-    """The picture with its ruling in red."""
+    """Colour the ruling red."""
     if picture is None or lines is None:
         return picture
     marked = picture.convert("RGB")
@@ -106,7 +113,7 @@ def _marked(picture: Image.Image | None, lines: Levels | None) -> Image.Image | 
 
 
 def _crop(ink: Levels | None, mask: Levels | None) -> Image.Image | None:
-    """The ink within the bounds of the mask, in a box that is to 28 x 28 as it will be, and the box's outline."""
+    """Crop the ink to the bounds of the mask, in the 20 x 20 box that is outlined within 28 x 28."""
     if ink is None or mask is None:
         return None
     box = Image.fromarray(mask).getbbox() or (0, 0, 1, 1)
@@ -123,7 +130,7 @@ def _crop(ink: Levels | None, mask: Levels | None) -> Image.Image | None:
 
 
 def _upload(data: bytes) -> Image.Image:
-    """The picture as a person would see it: in colour, upright, transparency on a light ground."""
+    """Open the picture as a person sees it: in colour, upright, transparency on a light background."""
     image = ImageOps.exif_transpose(Image.open(BytesIO(data), formats=FORMATS))
     if image.has_transparency_data:
         ground = Image.new("RGBA", image.size, EMPTY)
@@ -160,7 +167,7 @@ def _decision(outcome: Outcome) -> Image.Image:
 
 
 def _place(sheet: Image.Image, number: int, heading: str, caption: str, image: Image.Image | None) -> None:
-    """Draw the panel where its number, from 0, has its place."""
+    """Draw the panel with this number, from 0, in its place."""
     left = GAP + number % 4 * (PANEL + GAP)
     top = TITLE + number // 4 * (HEADING + PANEL + GAP)
     draw = ImageDraw.Draw(sheet)
@@ -175,10 +182,6 @@ def _place(sheet: Image.Image, number: int, heading: str, caption: str, image: I
         area.paste(fitted, ((PANEL - fitted.width) // 2, (PANEL - fitted.height) // 2))
     sheet.paste(area, (left, top + HEADING))
     draw.rectangle((left - 1, top + HEADING - 1, left + PANEL, top + HEADING + PANEL), outline=EMPTY)
-
-
-def _span(grey: Grey) -> str:
-    return f"{grey.shape[1]} x {grey.shape[0]}, levels {grey.min()} to {grey.max()}"
 
 
 def _short(name: str) -> str:

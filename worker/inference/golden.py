@@ -1,7 +1,7 @@
-"""The golden gate: a hundred recorded digits that a worker has to read as they were read when the model was made.
+"""Golden self-test: a worker reads a hundred recorded digits, and must get the probabilities recorded with the model.
 
-They go the whole way, from PNG bytes through preprocessing and network: a damaged file, another preprocessing, a broken
-library or a sick device shows before the first claim. A worker that fails never claims a job.
+The digits pass through everything, from PNG bytes to the network: a damaged file, another preprocessing, a broken
+library or a faulty device shows before the first claim. A worker that fails never claims a job.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from worker.inference.mlp import CLASSES
 
 FILE = "golden.npz"
 DIGITS = 100
-#: How far a probability may be from the recorded one: other processors order the same float32 sums otherwise, which is
-#: some 1e-6; weights and pixels rounded to TF32, as a GPU may read them, 6e-4 (tests/test_device.py).
+#: Largest difference from a recorded probability. Other processors add the same float32 numbers in another order: about
+#: 1e-6. A GPU may round weights and pixels to TF32: 6e-4 (tests/test_device.py).
 TOLERANCE = 5e-3
 
 Classify = Callable[[Sequence[bytes]], Classified]
 
 
 def record(classify: Classify, images: NDArray[np.uint8], labels: NDArray[np.uint8], folder: Path) -> None:
-    """Records how the first digits of each class are read, into the model's folder.
+    """Save ten digits of each class, and the probabilities that `classify` gives them, in the model's folder.
 
     `images` are uint8 [n, 28, 28], bright ink on black; `labels` uint8 [n].
     """
@@ -42,33 +42,31 @@ def record(classify: Classify, images: NDArray[np.uint8], labels: NDArray[np.uin
 
 
 def check(classify: Classify, folder: Path) -> None:
-    """Raises ModelError, with the reason, unless every golden digit is read as recorded."""
+    """Raise ModelError, with the reason, unless every golden digit is read as recorded."""
     try:
         with np.load(folder / FILE) as golden:
             images, probabilities = golden["images"], golden["probabilities"]
-            # A record made before models could tell what is no digit has no digitness: there it was 1.
+            # Models made before there was a digitness have none recorded: it was 1.
             digitness = golden["digitness"] if "digitness" in golden else np.ones(len(images))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ModelError(
-            f"{folder / FILE} cannot be read ({error}): make the model anew with `digitq train`"
+            f"{folder / FILE} cannot be read ({error}): train the model again with `digitq train`"
         ) from error
     found, expected = _read(classify, images), np.column_stack([probabilities, digitness])
     wrong = int((found[:, :CLASSES].argmax(axis=1) != probabilities.argmax(axis=1)).sum())
     off = float(np.abs(found - expected).max())
     if wrong or not off <= TOLERANCE:
         raise ModelError(
-            f"the golden gate is shut: {wrong} of {len(images)} digits are read otherwise, "
+            f"the golden self-test failed: {wrong} of {len(images)} digits are read differently, "
             f"probabilities differ by up to {off:.2g} (allowed {TOLERANCE:g})"
         )
 
 
 def _read(classify: Classify, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Probabilities of the digits and digitness [n, 11] of uploads that look like these images; NaN where one cannot be
-    read.
-    """
+    """Upload the images as PNGs; return probabilities and digitness, float64 [n, 11], NaN where one fails."""
     uploads = [_png(image) for image in images]
     rows: list[Sequence[float]] = []
-    while len(rows) < len(uploads):  # a batch may be closed before its end
+    while len(rows) < len(uploads):  # a batch may be closed early
         results = classify(uploads[len(rows) :]).results
         rows += [
             (*one.probabilities, one.digitness) if isinstance(one, Outcome) else [float("nan")] * (CLASSES + 1)

@@ -1,6 +1,6 @@
-"""The model as serving sees it: pixels in, probabilities out, a batch at a time.
+"""Runs the trained model: pixels in, probabilities out, a batch at a time.
 
-TensorFlow is imported on first use: `import worker.inference.mlp` is cheap.
+TensorFlow is imported on first use, so importing this module is cheap.
 """
 
 from __future__ import annotations
@@ -20,27 +20,28 @@ from shared.errors import ModelError
 CARD = "card.json"
 SIDE = 28
 CLASSES = 10
-#: Batches are padded to one of these, so that TensorFlow meets no new shape after the warm-up; larger ones are split.
+#: Batches are padded to one of these sizes, so that TensorFlow sees no new shape after the warm-up; larger ones are
+#: split.
 SHAPES = (1, 4, 8, 16, 24, 32, 48, 64, 128, 256)
 
 
 class Reading(NamedTuple):
-    """What a model makes of n images."""
+    """The output of a model for n images."""
 
-    #: float32 [n, 10]: how likely each digit is, given that the picture shows one; rows sum to 1.
+    #: float32 [n, 10]: the probability of each digit, given that the picture shows one; rows sum to 1.
     probabilities: NDArray[np.float32]
-    #: float32 [n]: how likely the picture shows a digit at all; 1 from a model that was not trained to tell.
+    #: float32 [n]: the probability that the picture shows a digit at all; 1 from a model without it.
     digitness: NDArray[np.float32]
 
 
 @cache
 def tensorflow() -> Any:
-    """The module `tensorflow`, without the noise that it makes when it starts (set either variable to have it back)."""
+    """Import TensorFlow without its messages at start; set either variable to see them."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # oneDNN announces itself past that level, and does not serve one small picture sooner; see `use_onednn`.
+    # oneDNN logs despite that level, and is no faster for single small pictures; see `use_onednn`.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    # Keras is not used. Instead of importing the one installed, TensorFlow then looks, in vain, for an older
-    # one, and only when asked for it: 35 MB and half a second less.
+    # Keras is not used. With this, TensorFlow imports an older Keras, and only when asked for it, instead of the one
+    # installed: 35 MB and half a second less.
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     import tensorflow
 
@@ -48,15 +49,14 @@ def tensorflow() -> Any:
 
 
 def use_onednn() -> None:
-    """Have TensorFlow compute with oneDNN, a quarter faster with batches of 512. Call it before it is imported."""
+    """Make TensorFlow use oneDNN, which is a quarter faster with batches of 512. Call it before the import."""
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 def configure_threads(within: int = 1) -> None:
-    """So many threads within an operation and one between: results do not vary with the cores, and a worker uses one.
+    """Use `within` threads in an operation and one between operations: results do not depend on the number of cores.
 
-    The first call of a process decides; call it before TensorFlow has run anything. Raises RuntimeError if it comes too
-    late.
+    Only the first call in a process has an effect. Raises RuntimeError if TensorFlow has run anything before.
     """
     threading = tensorflow().config.threading
     if not threading.get_inter_op_parallelism_threads():
@@ -65,9 +65,9 @@ def configure_threads(within: int = 1) -> None:
 
 
 def configure_device(device: str) -> None:
-    """Chooses where models run, before one is loaded: `cpu` hides the GPUs, `gpu` insists on one, `auto` takes what is.
+    """Choose where models run, before one is loaded: `cpu` hides the GPUs, `gpu` requires one, `auto` uses one if any.
 
-    A GPU's memory is taken as it is needed, so that several workers can share it. Raises `ModelError`.
+    A GPU's memory is allocated as needed, so that workers can share it. Raises `ModelError` if `gpu` finds none.
     """
     config = tensorflow().config
     gpus = config.list_physical_devices("GPU")
@@ -81,7 +81,7 @@ def configure_device(device: str) -> None:
 
 
 def device_in_use() -> str:
-    """`gpu` where TensorFlow puts models on one, else `cpu`."""
+    """Return `gpu` if TensorFlow runs models on one, else `cpu`."""
     return "gpu" if tensorflow().config.get_visible_devices("GPU") else "cpu"
 
 
@@ -89,13 +89,14 @@ class Mlp:
     """A trained multilayer perceptron with its card."""
 
     def __init__(self, model: Any, card: dict[str, Any]) -> None:
-        """`model` is a loaded SavedModel whose `probabilities` maps float32 [n, 28, 28] to [n, 11]: those of the ten
-        digits, and the digitness; or to [n, 10] without it. See `Reading` and `load`.
+        """Wrap a loaded SavedModel; see `load`.
+
+        Its `probabilities` maps float32 [n, 28, 28] to [n, 11]: ten digits, and the digitness; or to [n, 10] without.
         """
         self._model = model  # its functions alone do not keep its variables alive
-        # The concrete function itself: `signatures[...]` costs milliseconds more on every call.
+        # Calling `signatures[...]` instead takes milliseconds more each time.
         [self._probabilities] = model.probabilities.concrete_functions
-        #: What `card.json` says: data, recipe, errors, calibration, thresholds.
+        #: The content of `card.json`: data, recipe, errors, calibration, thresholds.
         self.card = card
         #: Such as "seed-1".
         self.version: str = card["version"]
@@ -104,15 +105,15 @@ class Mlp:
 
     @classmethod
     def load(cls, path: Path) -> Mlp:
-        """Read the model in the directory `path`, and check its files against its card.
+        """Load the model in the directory `path`, and check its files against its card.
 
-        Raises `ModelError` if the card or the model is missing, damaged, or one is not of the other.
+        Raises `ModelError` if the card or the model is missing or damaged, or they do not belong together.
         """
         card = _read_card(path)
         found = digest(path)
         if found != card["sha256"]:
             raise ModelError(f"{path} has SHA-256 {found}, but its {CARD} says {card['sha256']}; {_ADVICE}")
-        if not tensorflow().config.threading.get_intra_op_parallelism_threads():  # a training run has chosen its own
+        if not tensorflow().config.threading.get_intra_op_parallelism_threads():  # a training run sets its own
             configure_threads()
         try:
             return cls(tensorflow().saved_model.load(str(path)), card)
@@ -120,13 +121,13 @@ class Mlp:
             raise ModelError(f"{path}: TensorFlow cannot load the model ({error}); {_ADVICE}") from error
 
     def predict(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Images float32 [n, 28, 28] in [0, 1] -> probabilities of the digits float32 [n, 10]; see `read`."""
+        """Return the probabilities of the digits, float32 [n, 10]; see `read`."""
         return self.read(pixels).probabilities
 
     def read(self, pixels: NDArray[np.float32]) -> Reading:
-        """Images float32 [n, 28, 28] in [0, 1] -> their reading, in the same order; n may be 0.
+        """Run the model on images float32 [n, 28, 28] in [0, 1]; n may be 0. Results keep their order.
 
-        Raises ValueError for another shape, `ModelError` if the model does not answer with one row for each image.
+        Raises ValueError for another shape, and `ModelError` unless the model returns one row for each image.
         """
         if pixels.shape[1:] != (SIDE, SIDE):
             raise ValueError(f"expected pixels [n, {SIDE}, {SIDE}], found {list(pixels.shape)}")
@@ -136,12 +137,12 @@ class Mlp:
         return Reading(rows[:, :CLASSES], rows[:, CLASSES])
 
     def warm_up(self) -> None:
-        """Run every shape once: the first call of each is the slow one."""
+        """Run every batch size once: the first call of each is slow."""
         for shape in SHAPES:
             self.predict(np.zeros((shape, SIDE, SIDE), np.float32))
 
     def _read(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """At most the largest shape, padded with blank images to the next one -> float32 [n, 11]; see `__init__`."""
+        """Run the model on a batch of at most the largest size, padded with blank images; returns float32 [n, 11]."""
         n = len(pixels)
         shape = next(shape for shape in SHAPES if shape >= n)
         padded = np.zeros((shape, SIDE, SIDE), np.float32)
@@ -149,14 +150,15 @@ class Mlp:
         rows: NDArray[np.float32] = self._probabilities(tensorflow().constant(padded)).numpy()
         if rows.shape not in ((shape, CLASSES), (shape, CLASSES + 1)):
             raise ModelError(f"the model answered {list(rows.shape)} to {shape} images; {_ADVICE}")
-        if rows.shape[1] == CLASSES:  # made before models could tell: everything is a digit to it
+        if rows.shape[1] == CLASSES:  # a model without digitness takes everything for a digit
             rows = np.pad(rows, ((0, 0), (0, 1)), constant_values=1)
         return rows[:n]
 
 
 def digest(path: Path) -> str:
-    """SHA-256 over the files of the model in `path`, the card left out: for each, in the order of their names, the
-    relative name, a zero byte, and the SHA-256 of the content (32 bytes).
+    """Return the SHA-256, in hex, over all files of the model in `path` except its card.
+
+    Hashes for each file, sorted by relative name: the name, a zero byte, and the SHA-256 of the content (32 bytes).
     """
     files = {f.relative_to(path).as_posix(): f for f in path.rglob("*") if f.is_file() and f != path / CARD}
     total = hashlib.sha256()

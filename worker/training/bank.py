@@ -1,8 +1,8 @@
-"""The bank: distorted digits, and pictures as serving sees them, made once and kept on disk for every run.
+"""Keeps training data on disk: distorted digits, and pictures as serving sees them, made once for all runs.
 
-Preprocessing costs milliseconds a picture, and a teacher's answer more than a step of its pupil: so both are made
-before, in chunks. A chunk is a pure function of the data and its number, and a file that is either whole or absent:
-whoever is interrupted goes on with the next. A batch is rows of a few chunks, a pure function of the seed and the step.
+Preprocessing takes milliseconds a picture, and a teacher's answer longer than a training step of its student: both are
+made in advance, in chunks. A chunk is a pure function of the data and its number, and its file is whole or absent: an
+interrupted run continues with the next. A batch has rows of a few chunks, as a pure function of seed and step.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import SettingsError
-from worker.image.preprocess import PREPROCESSING_VERSION, normalise
+from worker.image.normalise import normalise
+from worker.image.preprocess import PREPROCESSING_VERSION
 from worker.training import camera, nondigits, strokes
 from worker.training.distort import distort
 from worker.training.idx import Images, Labels, pixels
@@ -28,29 +29,29 @@ from worker.training.recipes import Recipe
 
 Rows = NDArray[np.uint8]
 
-#: Raise it with every change of what is in the chunks.
+#: Raise it when the content of the chunks changes.
 REVISION = 1
-#: Rows of a chunk at most, by what they are.
+#: Most rows of a chunk, by kind.
 CHUNK = {"digits": 16_384, "pictures": 2_048}
-#: Chunks that a batch takes its rows from.
+#: How many chunks the rows of a batch come from.
 MIXED = 4
-#: Of the pictures, those of rare forms and those of no digit; the others are of MNIST's digits.
+#: The shares of pictures that show rare forms and no digit; the others show MNIST's digits.
 FORMS, NONDIGITS = 0.2, 0.3
-#: How often what is no digit is of a kind, by how much it looks like one; the other kinds once.
+#: Weights of the kinds of non-digits, by how much they look like digits; the other kinds have 1.
 OFTEN = {"letters": 4, "symbols": 2, "shapes": 2, "scribbles": 2, "several digits": 2}
-#: What serving refuses by itself: the network need not learn it, and of several digits it may see but one.
+#: Warnings with which serving rejects a picture: the network need not learn it, and it may see one of several digits.
 REFUSED = {"no_ink", "several_digits"}
-#: The label of what is no digit.
+#: The label of non-digits.
 NONDIGIT = 10
 #: Rare forms are drawn at this side.
 FORM_SIDE = 56
-#: Batches that are ready before they are asked for.
+#: How many batches are made in advance.
 AHEAD = 8
 
-#: Pixels float32 [n, 28, 28] in [0, 1], targets float32 [n, 11] that sum to 1, and the dice of `network.dropout`,
-#: uint8 [n, hidden units]; [n, 0] if nothing is left out.
+#: Pixels float32 [n, 28, 28] in [0, 1], targets float32 [n, 11] that sum to 1, and random numbers for
+#: `network.dropout`, uint8 [n, hidden units]; [n, 0] without dropout.
 Batch = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]
-#: Images uint8 [n, 28, 28] -> logits float32 [n, 11].
+#: Returns the logits float32 [n, 11] of images uint8 [n, 28, 28].
 Teach = Callable[[Images], NDArray[np.float32]]
 
 
@@ -58,7 +59,7 @@ class Bank:
     """The chunks in a directory. A row is uint8 [785]: the pixels and the label."""
 
     def __init__(self, directory: Path, counts: tuple[int, int], about: dict[str, str]) -> None:
-        """`counts` of digits and pictures are rounded up to whole chunks; `about` says what data they are made of.
+        """Open or create the bank. `counts` of digits and pictures are rounded up to whole chunks; `about` is the data.
 
         Raises `SettingsError` if the directory holds chunks of other data, another preprocessing or another revision.
         """
@@ -76,7 +77,7 @@ class Bank:
         }
 
     def make(self, images: Images, labels: Labels, done: Callable[[], object]) -> None:
-        """Makes the chunks that are missing, on every core; images are uint8 [n, 28, 28]. Calls `done` for each."""
+        """Make the missing chunks of images uint8 [n, 28, 28], on all cores. Calls `done` after each."""
         missing = [
             (path, kind, self._rows[kind], index)
             for kind, paths in self._chunks.items()
@@ -90,14 +91,14 @@ class Bank:
                 done()
 
     def teach(self, name: str, teach: Teach, done: Callable[[], object]) -> None:
-        """Writes the logits of the teacher `name` beside the chunks where they are missing."""
+        """Write the missing logits of the teacher `name` beside the chunks."""
         for path in (path for paths in self._chunks.values() for path in paths):
             if not (answers := _answers(path, name)).exists():
                 _write(answers, teach(_opened(path)[:, :-1].reshape(-1, 28, 28)).astype(np.float16))
                 done()
 
     def batch(self, recipe: Recipe, seed: int, step: int) -> Batch:
-        """The batch of step 0, 1, 2, …: so many pictures as the recipe says, and digits for the rest."""
+        """Return the batch of step 0, 1, 2, …: as many pictures as the recipe says, the rest digits."""
         rng = np.random.default_rng([seed, step])
         counts = {"digits": recipe.batch - recipe.pictures, "pictures": recipe.pictures}
         parts = [self._chosen(kind, count, recipe, rng) for kind, count in counts.items()]
@@ -107,7 +108,7 @@ class Bank:
         return pixels(images), targets, dice
 
     def batches(self, recipe: Recipe, seed: int, start: int, stop: int) -> Iterator[Batch]:
-        """The batches of the steps start..stop-1, made by one thread while earlier ones are used."""
+        """Yield the batches of the steps start..stop-1, made by a thread while earlier ones are used."""
         with ThreadPoolExecutor(1) as maker:
             waiting = [maker.submit(self.batch, recipe, seed, step) for step in range(start, min(start + AHEAD, stop))]
             for step in range(start, stop):
@@ -119,7 +120,7 @@ class Bank:
     def _chosen(
         self, kind: str, count: int, recipe: Recipe, rng: np.random.Generator
     ) -> tuple[Images, NDArray[np.float32]]:
-        """Images uint8 [count, 28, 28] and what they should be taken for, [count, 11]."""
+        """Return images uint8 [count, 28, 28] and their targets float32 [count, 11]."""
         images, targets = [], []
         shares = np.diff(np.linspace(0, count, MIXED + 1).astype(int))
         for chunk, share in zip(rng.integers(0, len(self._chunks[kind]), MIXED), shares, strict=True):
@@ -135,14 +136,14 @@ class Bank:
 
 
 def softened(logits: NDArray[np.float16], temperature: float) -> NDArray[np.float32]:
-    """Softmax of logits [n, classes] divided by the temperature."""
+    """Return the softmax of logits [n, classes] divided by the temperature."""
     scores = logits.astype(np.float32) / np.float32(temperature)
     odds = np.exp(scores - scores.max(axis=1, keepdims=True))
     return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
 
 def smoothed(labels: Labels, smoothing: float) -> NDArray[np.float32]:
-    """Labels [n] -> [n, 11]: all but the share `smoothing` of each on its class.
+    """Return targets [n, 11] of labels [n]: the share `smoothing` is spread over all classes.
 
     Source: C. Szegedy et al., "Rethinking the Inception Architecture", 2015, section 7.
     """
@@ -154,7 +155,7 @@ _data: tuple[Images, Labels]
 
 
 def _remember(images: Images, labels: Labels) -> None:
-    """In each process of the pool, once: its chunks are of these."""
+    """Initialise a process of the pool with the data of its chunks."""
     global _data
     _data = images, labels
     cv2.setNumThreads(1)
@@ -167,13 +168,13 @@ def _make(path: Path, kind: str, rows: int, index: int) -> None:
 
 
 def digits(images: Images, labels: Labels, count: int, rng: np.random.Generator) -> tuple[Images, Labels]:
-    """So many of the images, distorted: uint8 [count, 28, 28], and their labels uint8 [count]."""
+    """Distort `count` random images; return uint8 [count, 28, 28] and their labels uint8 [count]."""
     chosen = rng.integers(0, len(images), count)
     return distort(images[chosen], rng), labels[chosen]
 
 
 def pictures(images: Images, labels: Labels, count: int, rng: np.random.Generator) -> tuple[Images, Labels]:
-    """Pictures of distorted digits, of rare forms, and of what is no digit, as `digits` has them."""
+    """Make pictures of distorted digits, rare forms and non-digits; return them like `digits`."""
     forms, others = round(FORMS * count), round(NONDIGITS * count)
     plain, plain_labels = digits(images, labels, count - forms - others, rng)
     names = rng.choice(list(strokes.FORMS), forms)
@@ -184,7 +185,7 @@ def pictures(images: Images, labels: Labels, count: int, rng: np.random.Generato
 
 
 def nondigit(kinds: dict[str, nondigits.Kind], images: Images, rng: np.random.Generator) -> Images:
-    """What serving makes of something of these kinds that it does not refuse: uint8 [28, 28]."""
+    """Draw a non-digit of these kinds that serving does not reject; return the model's input, uint8 [28, 28]."""
     odds = np.array([OFTEN.get(kind, 1) for kind in kinds], np.float64)
     while True:
         draw = kinds[str(rng.choice(list(kinds), p=odds / odds.sum()))]

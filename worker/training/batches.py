@@ -1,4 +1,4 @@
-"""Which images make up a batch."""
+"""Chooses the images of each batch."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 
 def batch_indices(step: int, n: int, batch: int, seed: int) -> NDArray[np.int64]:
-    """Which of n images make up the batch of step 0, 1, 2, …: a pure function, so that a resumed run sees the same.
+    """Return which of n images are in the batch of step 0, 1, 2, …: always the same, so that a run can be resumed.
 
-    Each pass over the data is a new permutation; the images that do not fill a last batch are left out of that pass.
+    Each pass over the data is a new permutation; the images left over for a last batch are skipped in that pass.
     """
     epoch, position = divmod(step, n // batch)
     return _permutation(n, seed, epoch)[position * batch : (position + 1) * batch]

@@ -1,4 +1,4 @@
-"""What becomes of a digit on the way to us: pen, paper, light, lens, sensor, file; then the serving preprocessing."""
+"""Simulates pictures of digits: pen, paper, light, lens, sensor and file, then the preprocessing of serving."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.image.preprocess import normalise
+from worker.image.normalise import normalise
 from worker.training.idx import SIDE
 
 Picture = NDArray[np.uint8]
@@ -21,9 +21,9 @@ ROTATION, STRETCH = 27.0, 2.2
 
 
 def seen(ink: Picture, rng: np.random.Generator) -> Picture:
-    """uint8 [n, n], ink 255 on 0 -> what serving makes of a picture of it: uint8 [28, 28], in MNIST's place and size.
+    """Photograph a digit uint8 [n, n], ink 255 on 0, and normalise the picture as serving does: uint8 [28, 28].
 
-    If serving loses the digit in the picture, or part of it, then what it makes of the plain digit.
+    If serving loses the digit or a part of it, returns the plain digit normalised.
     """
     ink = _posed(ink, rng)
     plain = normalise(_placed(ink, max(ink.shape), rng)).pixels
@@ -33,7 +33,7 @@ def seen(ink: Picture, rng: np.random.Generator) -> Picture:
 
 
 def _posed(ink: Picture, rng: np.random.Generator) -> Picture:
-    """The digit with a margin, sometimes turned, narrow, wide, or fitted to a square as in some data sets."""
+    """Add a margin; sometimes turn the digit, narrow or widen it, or fit it to a square as some data sets do."""
     if rng.random() < 0.3:
         middle = ((len(ink) - 1) / 2,) * 2
         turn = cv2.getRotationMatrix2D(middle, rng.uniform(-ROTATION, ROTATION), 0.9)
@@ -51,13 +51,13 @@ def _posed(ink: Picture, rng: np.random.Generator) -> Picture:
 
 
 def _alike(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
-    """Whether the cosine of the pictures, blurred so that the width of strokes counts less, is at least 0.85."""
+    """Tell whether the cosine of the pictures is at least 0.85, after a blur, so that stroke width counts less."""
     a, b = cv2.GaussianBlur(one, (0, 0), 1.0).ravel(), cv2.GaussianBlur(other, (0, 0), 1.0).ravel()
     return bool(a @ b >= 0.85 * np.linalg.norm(a) * np.linalg.norm(b) and b.any())
 
 
 def penned(ink: Picture, rng: np.random.Generator) -> Picture:
-    """The digit on paper as drawn by a pen, a marker, a hairline or a mouse, or as a few pixels: uint8 [side, side]."""
+    """Draw the digit with a pen, a marker, a hairline or a mouse, or as a few pixels: uint8 [side, side]."""
     kind = rng.random()
     if kind < 0.3:
         return _small(ink, rng)
@@ -74,7 +74,7 @@ def penned(ink: Picture, rng: np.random.Generator) -> Picture:
 
 
 def _small(ink: Picture, rng: np.random.Generator) -> Picture:
-    """Drawn with a mouse on a canvas of 28 x 28, or scanned at 10 to 20: pixelated, often thick, sometimes soft."""
+    """Draw it with a mouse on a 28x28 canvas, or scan it at 10 to 20 pixels: pixelated, often thick, sometimes soft."""
     on_canvas = rng.random() < 0.6
     side = SIDE if on_canvas else int(rng.integers(10, 20))
     small = _scaled(ink, round(side * rng.uniform(0.7, 1.3)))
@@ -88,7 +88,7 @@ def _small(ink: Picture, rng: np.random.Generator) -> Picture:
 
 
 def _hairline(large: Picture, rng: np.random.Generator) -> Picture:
-    """The ridge of the strokes, where the paper is furthest, one pixel wide or two; gaps are closed by thickening."""
+    """Reduce the strokes to their ridge, furthest from the paper, one or two pixels wide; thicken it to close gaps."""
     distance = cv2.distanceTransform((large > 127).astype(np.uint8), cv2.DIST_L2, 5)
     ridge = (distance >= cv2.dilate(distance, np.ones((5, 5))) - 0.6) & (distance > 0.9)
     line = _thicker(np.where(ridge, 255, 0).astype(np.uint8), 1)
@@ -96,7 +96,7 @@ def _hairline(large: Picture, rng: np.random.Generator) -> Picture:
 
 
 def _placed(digit: Picture, side: int, rng: np.random.Generator) -> Picture:
-    """The digit anywhere in a square of paper with one pixel to spare, smaller if it has to be."""
+    """Put the digit anywhere in a square with a margin of one pixel; reduce it if needed."""
     rows, columns = np.flatnonzero(digit.max(axis=1) > 64), np.flatnonzero(digit.max(axis=0) > 64)
     paper = np.zeros((side, side), np.uint8)
     if not len(rows):

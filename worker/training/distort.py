@@ -1,8 +1,8 @@
-"""Distorted digits: what hands, pens, mice and cameras do to MNIST's. Pure functions of a NumPy generator.
+"""Distorts MNIST's digits as hands, pens, mice and cameras do. Pure functions of a NumPy generator.
 
 Elastic distortion as in P. Simard, D. Steinkraus, J. Platt, "Best Practices for Convolutional Neural Networks Applied
-to Visual Document Analysis", 2003: random displacements, smoothed by a Gaussian. Smoothing a field for each image is
-what costs, so fields are windows at random places of large ones; then a batch is one remapping, some 20 us an image.
+to Visual Document Analysis", 2003: random displacements, smoothed by a Gaussian. Smoothing a field for each image
+is slow, so fields are windows at random places of large ones; a batch is then one remapping, about 20 us an image.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ SMOOTHINGS = (3.5, 4.5, 5.5, 6.5)
 ELASTIC = 1.0
 #: The largest rotation in degrees, shear as dx/dy, change of scale, and translation in pixels.
 ROTATION, SHEAR, SCALE, SHIFT = 15.0, 0.24, 0.15, 1.2
-#: The share of images whose strokes become thicker or thinner, and by up to which part of a pixel on either side.
+#: The share of images whose strokes become thicker or thinner, and by up to how much of a pixel on either side.
 RESTROKED, THICKER, THINNER = 0.3, 0.6, 0.5
-#: Each image is remapped within so many pixels of paper, so that it never meets its neighbour in the stack.
+#: Width of the margin within which each image is remapped, so that it never meets its neighbour in the stack.
 MARGIN = 6
 
 _FIELD_SIDE = 512
@@ -34,7 +34,7 @@ _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
 
 def distort(images: Images, rng: np.random.Generator) -> Images:
-    """uint8 [n, 28, 28] -> the same digits, each bent, turned, sheared, scaled, moved, some thicker or thinner."""
+    """Bend, turn, shear, scale and move images uint8 [n, 28, 28]; make some thicker or thinner."""
     n = len(images)
     x, y = _affine(n, rng)
     bend = _windows(n, rng) * rng.uniform(0, ELASTIC, (n, 1, 1, 1)).astype(np.float32)
@@ -55,7 +55,7 @@ def distort(images: Images, rng: np.random.Generator) -> Images:
 
 
 def _affine(n: int, rng: np.random.Generator) -> tuple[Fields, Fields]:
-    """Where each pixel of n images comes from: x and y, float32 [n, 28, 28]."""
+    """Return the source x and y of each pixel of n images, float32 [n, 28, 28]."""
     angle, shear, width, height = (
         rng.uniform(low, high, (n, 1, 1)).astype(np.float32)
         for low, high in [

@@ -1,4 +1,4 @@
-"""How well a model reads: on the arrays as they are, and on pictures that take the whole way of an upload."""
+"""Counts the errors of a model, on arrays of images and on pictures processed like uploads."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from worker.training.idx import Images, Labels, pixels
 from worker.training.measures import wilson
 from worker.training.pictures import png
 
-#: Images in memory as pixels at a time.
+#: Images converted to pixels at a time.
 CHUNK = 256
 
 
 class Seen(Protocol):
-    """What preprocessing makes of a picture; see `worker.image.preprocess.Seen`."""
+    """The result of a preprocessing; see `worker.image.model_input.ModelInput`."""
 
     @property
     def pixels(self) -> NDArray[np.float32]:
-        """float32 [28, 28] in [0, 1]."""
+        """The input of the model, float32 [28, 28] in [0, 1]."""
 
 
 class Model(Protocol):
-    """See `worker.inference.mlp.Mlp`."""
+    """A model to evaluate; see `worker.inference.mlp.Mlp`."""
 
     def predict(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32 [n, 28, 28] -> probabilities float32 [n, 10]."""
+        """Return the probabilities float32 [n, 10] of images float32 [n, 28, 28]."""
 
 
-#: `worker.image.preprocess.preprocess`: bytes of a picture -> its 28 x 28 pixels.
+#: Makes the model's input from the bytes of a picture, as `worker.image.preprocess.preprocess` does.
 Preprocess = Callable[..., Seen]
 
 
@@ -42,22 +42,22 @@ class Report:
     """Counts of an evaluation: `confusion[label][digit]` images of the label were read as the digit."""
 
     confusion: list[list[int]]
-    #: Images besides those that could not be decoded: errors too.
+    #: Further images that could not be decoded; they count as errors.
     undecodable: int = 0
 
     @property
     def images(self) -> int:
-        """How many images there were."""
+        """The number of images."""
         return sum(map(sum, self.confusion)) + self.undecodable
 
     @property
     def errors(self) -> int:
-        """How many of them were read wrongly or not at all."""
+        """The number of images read wrongly or not at all."""
         return self.images - sum(self.confusion[digit][digit] for digit in range(CLASSES))
 
     @property
     def accuracy(self) -> float:
-        """The share, 0 to 1, that was read right; 0 without images."""
+        """The share of images read right, 0 to 1; 0 without images."""
         return (self.images - self.errors) / max(self.images, 1)
 
     @property

@@ -1,4 +1,4 @@
-"""A model examined on labelled pictures that take the whole way of an upload: figures, and the mistakes themselves."""
+"""Examines models on labelled pictures, processed like uploads: figures, and the mistakes themselves."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Answer = tuple[Picture, Outcome]
 
 @dataclass(frozen=True)
 class Examination:
-    """What one model made of the pictures. All shares are from 0 to 1."""
+    """The results of one model on the pictures. All shares are from 0 to 1."""
 
     model: str
     pictures: Sequence[Picture]
-    #: For each picture its outcome, or why there is none.
+    #: For each picture its outcome, or its error.
     results: Sequence[Outcome | Exception]
-    #: The same digits without the way of an upload, where there are arrays of them.
+    #: The results on the same digits as arrays, without decoding and preprocessing, if there are arrays.
     direct: Report | None = None
 
     @cached_property
@@ -46,7 +46,7 @@ class Examination:
 
     @cached_property
     def mistakes(self) -> list[Answer]:
-        """What was read wrongly, the surest first."""
+        """The pictures read wrongly, by falling confidence."""
         wrong = [(picture, outcome) for picture, outcome in self.answers if picture.label != outcome.digit]
         return sorted(wrong, key=lambda answer: -answer[1].confidence)
 
@@ -65,7 +65,7 @@ class Examination:
         return {name: _report(part, lost.count(name)) for name, part in parts.items()}
 
     def decisions(self) -> dict[str, dict[str, int]]:
-        """For each decision how many pictures there were, and how many of those were read wrongly."""
+        """Return for each decision the numbers of pictures and of those read wrongly."""
         of = {name: [a for a in self.answers if a[1].decision == name] for name in DECISIONS}
         return {
             name: {"images": len(part), "errors": sum(picture.label != outcome.digit for picture, outcome in part)}
@@ -73,7 +73,7 @@ class Examination:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, as JSON has it."""
+        """Return everything as a JSON object."""
         bins, curve = reliability(*self.calibration), risk_coverage(*self.calibration)
         return {
             "model": self.model,
@@ -95,35 +95,35 @@ class Examination:
 
 
 class Refusals(NamedTuple):
-    """How many pictures of a kind each model refused, that is, rejected."""
+    """The number of pictures of one kind that each model rejected."""
 
     name: str
     #: Grey levels uint8 [H, W] of one of them, to show.
     sample: NDArray[np.uint8]
     images: int
-    #: Whether they show digits, none of which should be refused.
+    #: Whether they show digits, which should not be rejected.
     digits: bool
-    #: Model -> how many were refused.
+    #: The number of rejected pictures by model.
     refused: dict[str, int]
 
     def to_json(self) -> dict[str, Any]:
-        """All but the sample, as JSON has it."""
+        """Return everything but the sample as a JSON object."""
         return {name: value for name, value in self._asdict().items() if name != "sample"}
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Models examined on the same pictures, and what the preprocessing is worth to them."""
+    """The results of several models on the same pictures, with and without the preprocessing."""
 
     title: str
     preprocessing: str
     examinations: list[Examination]
     conditions: list[Condition]
-    #: What is no digit first, then digits; nothing if neither was drawn.
+    #: Non-digits first, then digits; empty if none were drawn.
     refusals: list[Refusals] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, as JSON has it; `conditions` counts for each model and way the pictures that were read right."""
+        """Return everything as a JSON object; `conditions` counts the pictures read right by model and way."""
         conditions = [{"name": c.name, "images": c.images, "right": c.right} for c in self.conditions]
         models = [one.to_json() for one in self.examinations]
         return {
@@ -138,7 +138,7 @@ class Evaluation:
 def examine(name: str, pictures: Sequence[Picture], classifier: Classifier) -> Examination:
     """Read the pictures as a worker does, in batches."""
     results: list[Outcome | Exception] = []
-    while len(results) < len(pictures):  # a batch of large pictures is closed before its end
+    while len(results) < len(pictures):  # a batch of large pictures is closed early
         chunk = pictures[len(results) : len(results) + CHUNK]
         results += classifier([one.content() for one in chunk]).results
     return Examination(name, pictures, results)

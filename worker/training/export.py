@@ -1,4 +1,4 @@
-"""From a checkpoint to the directory that serving loads: a SavedModel and its card."""
+"""Exports a checkpoint as the directory that serving loads: a SavedModel and its card."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from worker.training.measures import at_coverages, operating_points
 from worker.training.network import Parameters, forward, tf
 from worker.training.train import Split, error_rate
 
-#: Where the card shows the risk: close together where nearly all is accepted, which is where errors begin.
+#: Coverages at which the card shows the risk: close together near 1, where errors begin.
 COVERAGES = (
     *(tenth / 10 for tenth in range(1, 9)),
     0.85,
@@ -42,7 +42,7 @@ COVERAGES = (
     0.995,
     1,
 )
-#: What the card says of its test error; a remark of whoever exports goes behind it.
+#: The card's text about its test error; an export may add a remark.
 TEST_SET = (
     "The test digits were read when the model was exported, after its training. Its temperatures and thresholds were "
     "chosen with held-out digits and pictures, not with them. How often they were read for other models, and what was "
@@ -51,10 +51,10 @@ TEST_SET = (
 
 
 class Perceptron(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
-    """What the SavedModel holds: the weights, and one function from pixels to probabilities.
+    """The content of the SavedModel: the weights, and a function from pixels to probabilities.
 
-    A network of ten logits answers with the probabilities of the digits, [n, 10]. One of eleven, the last for what is
-    no digit, answers [n, 11]: those of the digits given that it is one, and the digitness; each with its temperature.
+    With ten logits it returns the probabilities of the digits, [n, 10]. With an eleventh, for non-digits, it returns
+    [n, 11]: the probabilities given that it is a digit, and the digitness, each with its own temperature.
     """
 
     def __init__(self, parameters: Parameters, temperature: float, digit_temperature: float = 1.0) -> None:
@@ -66,7 +66,7 @@ class Perceptron(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
             digits = tf.nn.softmax(logits[:, :CLASSES] / temperature)
             if logits.shape[1] == CLASSES:
                 return digits
-            # As a sum and not as 1 minus the rest, which has no small values left.
+            # A sum, because 1 minus the rest loses small values.
             shares = tf.nn.softmax(logits / digit_temperature)[:, :CLASSES]
             return tf.concat([digits, tf.reduce_sum(shares, axis=1, keepdims=True)], axis=1)
 
@@ -78,11 +78,11 @@ def export(
     checkpoint: Checkpoint, mnist: Mnist, out: Path, *, preprocessing: str, held_out: HeldOut | None = None,
     remark: str = "",
 ) -> Path:  # fmt: skip
-    """Write the model of the checkpoint's averages and `card.json` into the directory `out`, and return it.
+    """Write the model of the checkpoint's averages, and `card.json`, into the directory `out`, and return it.
 
-    `mnist` is the data of the run, for the error rates; `preprocessing` the version of what serving does to a picture;
-    `held_out` what temperatures and thresholds are chosen with, `HeldOut.of` if None; `remark` goes into what the card
-    says of the test set. An earlier model in `out` is replaced; see `check_place`.
+    `mnist` is the data of the run, for the error rates; `preprocessing` the version of serving's preprocessing;
+    `held_out` the data to choose temperatures and thresholds with, `HeldOut.of` if None; `remark` is added to the
+    card's text about the test set. An earlier model in `out` is replaced; see `check_place`.
     """
     check_place(out)
     held_out = held_out or HeldOut.of(Split.of(mnist, checkpoint.recipe), checkpoint.recipe)
@@ -103,15 +103,15 @@ def export(
 
 
 def check_place(out: Path) -> None:
-    """Raises `ModelError` unless `out` is free for a model: absent, empty, or a model itself."""
+    """Raise `ModelError` unless `out` is free for a model: absent, empty, or a model itself."""
     if out.exists() and any(out.iterdir()) and not (out / CARD).exists():
         raise ModelError(f"{out} is not empty and holds no model: choose another directory")
 
 
 def put(part: Path, out: Path) -> Path:
-    """Moves the model in `part` to `out`, on the same disk, in the place of an earlier one. Returns `out`.
+    """Move the model in `part` to `out`, on the same disk, replacing an earlier one. Returns `out`.
 
-    The earlier one is moved aside before and deleted after: a worker that starts meets one or the other, whole.
+    The earlier one is moved aside first and deleted last: a worker that starts finds one or the other, complete.
     """
     aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     if out.exists():
@@ -122,10 +122,10 @@ def put(part: Path, out: Path) -> Path:
 
 
 def _temperatures(checkpoint: Checkpoint, held_out: HeldOut) -> dict[str, float]:
-    """What the logits are divided by, for the digits and, if there is an eleventh, for the digitness.
+    """Fit the temperatures of the digits and, if there is an eleventh logit, of the digitness, to held-out images.
 
-    Fitted to the held-out images where labels were smoothed or taught. The best for the seed is 1.05, which gains
-    nothing (a loss of 0.0601 both): its logits stay as they are.
+    Only for recipes with smoothed or taught labels. The best for the seed is 1.05, which gains nothing (both have a
+    loss of 0.0601): its logits stay unchanged.
     """
     recipe = checkpoint.recipe
     if recipe.adamw is None and not recipe.label_smoothing:
@@ -134,7 +134,7 @@ def _temperatures(checkpoint: Checkpoint, held_out: HeldOut) -> dict[str, float]
     digits = calibration.temperature(logits[:, :CLASSES], held_out.labels)
     if logits.shape[1] == CLASSES:
         return {"temperature": digits}
-    # Without examples of what is no digit nothing says how sure of that the model may be.
+    # Without non-digits there is nothing to calibrate the digitness with.
     if not len(held_out.nondigits):
         return {"temperature": digits, "digit_temperature": digits}
     both = np.concatenate([logits, _logits(checkpoint, held_out.nondigits)])
@@ -147,7 +147,7 @@ def _logits(checkpoint: Checkpoint, images: Images) -> Any:
 
 
 def chosen(model: Mlp, held_out: HeldOut) -> dict[str, Any]:
-    """The thresholds, and the curve that shows what others would give: triples of coverage, risk and threshold."""
+    """Choose the thresholds; return them and the curve of alternatives: triples of coverage, risk and threshold."""
     reading = model.read(pixels(held_out.digits))
     confidences = reading.probabilities.max(axis=1).astype(np.float64)
     right = reading.probabilities.argmax(axis=1) == held_out.labels
@@ -160,7 +160,7 @@ def chosen(model: Mlp, held_out: HeldOut) -> dict[str, Any]:
 
 
 def _card(checkpoint: Checkpoint, mnist: Mnist) -> dict[str, Any]:
-    """What the model is and how it came to be; error rates are shares from 0 to 1."""
+    """Return the card's fields about the model and its training; error rates are shares from 0 to 1."""
     split = Split.of(mnist, checkpoint.recipe)
     return {
         "architecture": "-".join(map(str, checkpoint.recipe.layers)),

@@ -1,4 +1,4 @@
-"""What choices are made with: digits, pictures and other things that no weight was fitted to."""
+"""Held-out data for choosing temperatures and thresholds: digits, pictures and non-digits not used in training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from worker.training.idx import Images, Labels
 from worker.training.recipes import Recipe
 from worker.training.train import Split
 
-#: Pictures of digits, and of what is no digit, that are drawn.
+#: The numbers of pictures of digits and of non-digits.
 DRAWN = 3_000
 
 
@@ -21,18 +21,18 @@ class HeldOut:
     #: MNIST's own, with their labels.
     digits: Images
     labels: Labels
-    #: Digits behind the camera and the preprocessing.
+    #: Photographed digits after the preprocessing.
     pictures: Images
-    #: What is no digit, likewise; [0, 28, 28] if there is nothing.
+    #: Non-digits, likewise; [0, 28, 28] if there are none.
     nondigits: Images
 
     @classmethod
     def of(cls, split: Split, recipe: Recipe) -> HeldOut:
-        """MNIST's digits, and for a recipe that trains on pictures some of those digits, and of kinds never drawn."""
+        """Return MNIST's held-out digits; for a recipe with pictures also those of digits and of unseen non-digits."""
         digits, labels = split.held_out_images, split.held_out_labels
         if not recipe.bank:
             return cls(digits, labels, digits, digits[:0])
-        # Here, because distortions want OpenCV, which the other recipe does without.
+        # Imported here, because distortions need OpenCV, and the other recipe does not.
         from worker.training import bank, nondigits
 
         rng = np.random.default_rng(0)

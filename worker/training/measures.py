@@ -1,4 +1,4 @@
-"""Figures about answers that were right or wrong, and how sure the model was of them. Pure NumPy."""
+"""Computes calibration and risk from confidences and whether the answers were right. Pure NumPy."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-#: 95 % of a normal distribution lie within so many standard deviations.
+#: 95 % of a normal distribution lie within this many standard deviations.
 Z = 1.959964
-#: As many as in Guo et al., see `reliability`.
+#: The number of bins in Guo et al.; see `reliability`.
 BINS = 15
-#: A curve keeps at most so many points: more than a plot shows.
+#: Most points of a curve: more than a plot shows.
 POINTS = 200
 
 
 class Bin(NamedTuple):
-    """The answers with a confidence in (low, high]: how many, their mean confidence, and the share that is right."""
+    """The answers with a confidence in (low, high]: their number, mean confidence, and the share that is right."""
 
     low: float
     high: float
@@ -30,7 +30,7 @@ class Bin(NamedTuple):
 
 
 class Point(NamedTuple):
-    """If answers are taken from the threshold on: what share of all that is, and what share of those is wrong."""
+    """The share of answers with at least this confidence (threshold), and the share of those that is wrong."""
 
     coverage: float
     risk: float
@@ -38,9 +38,9 @@ class Point(NamedTuple):
 
 
 def wilson(right: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share of which `right` in `n` were seen; (0, 1) of nothing.
+    """Return the 95 % confidence interval of the share `right` in `n`; (0, 1) if n is 0.
 
-    E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212: unlike the normal one it holds for a few errors, and for none.
+    E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212: unlike the normal interval it holds for few errors or none.
     """
     if n == 0:
         return 0.0, 1.0
@@ -52,7 +52,7 @@ def wilson(right: int, n: int) -> tuple[float, float]:
 
 
 def reliability(confidences: Floats, right: Bools, bins: int = BINS) -> list[Bin]:
-    """Confidences [n] in [0, 1] and whether each answer was right -> all bins of equal width, the empty ones too.
+    """Sort answers, given by confidences [n] in [0, 1] and whether they were right [n], into bins of equal width.
 
     C. Guo et al., On Calibration of Modern Neural Networks, 2017 (https://arxiv.org/abs/1706.04599).
     """
@@ -66,15 +66,15 @@ def reliability(confidences: Floats, right: Bools, bins: int = BINS) -> list[Bin
 
 
 def calibration_error(bins: list[Bin]) -> float:
-    """The expected calibration error (ECE): how far confidence and accuracy of a bin are apart, on average."""
+    """Return the expected calibration error (ECE): the mean distance of confidence and accuracy in the bins."""
     total = sum(one.answers for one in bins)
     return sum(one.answers * abs(one.confidence - one.accuracy) for one in bins) / max(total, 1)
 
 
 def risk_coverage(confidences: Floats, right: Bools) -> list[tuple[float, float]]:
-    """Pairs (coverage, risk), coverage rising to 1: of the surest answers, so large a share, so many are wrong.
+    """Return pairs (coverage, risk), coverage rising to 1: the share of the surest answers, and of errors among them.
 
-    R. El-Yaniv and Y. Wiener, J. Mach. Learn. Res. 11 (2010) 1605-1641. Answers of equal confidence come together.
+    R. El-Yaniv and Y. Wiener, J. Mach. Learn. Res. 11 (2010) 1605-1641. Answers of equal confidence share a point.
     """
     curve = operating_points(confidences, right)
     if len(curve) > POINTS:
@@ -83,7 +83,7 @@ def risk_coverage(confidences: Floats, right: Bools) -> list[tuple[float, float]
 
 
 def operating_points(confidences: Floats, right: Bools) -> list[Point]:
-    """All of the curve of `risk_coverage`: a point for each confidence that there is."""
+    """Return the whole curve of `risk_coverage`: a point for each distinct confidence."""
     n = len(confidences)
     order = np.argsort(-confidences, kind="stable")
     errors, ranked = np.cumsum(~right[order]), confidences[order]
@@ -92,12 +92,12 @@ def operating_points(confidences: Floats, right: Bools) -> list[Point]:
 
 
 def at_coverages(curve: Sequence[Point], coverages: Sequence[float]) -> list[Point]:
-    """Of a whole curve the first point that reaches each coverage, once where it is the same."""
+    """Return the first point of a curve that reaches each coverage, without duplicates."""
     reached = (next((point for point in curve if point.coverage >= coverage), None) for coverage in coverages)
     return list(dict.fromkeys(point for point in reached if point))
 
 
 def area(curve: list[tuple[float, float]]) -> float:
-    """The mean risk over all coverages (AURC): what is left to win by knowing better which answers are wrong."""
+    """Return the mean risk over all coverages (AURC): less if the confidences tell better which answers are wrong."""
     before = [0.0, *(coverage for coverage, _ in curve)]
     return sum((coverage - last) * risk for last, (coverage, risk) in zip(before, curve, strict=False))

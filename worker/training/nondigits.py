@@ -1,7 +1,7 @@
-"""What is no digit, drawn: to train a model to refuse it, and to measure whether it does.
+"""Draws non-digits, to train a model to reject them and to measure whether it does.
 
-All kinds are pictures as uploads, grey levels uint8 [h, w], preprocessed like every other (`worker.image.preprocess`).
-What may be a digit is never drawn: no ring, no lone upright line, none of `letters.LOOKALIKES`.
+All kinds are pictures like uploads, grey levels uint8 [h, w], preprocessed like all others (`worker.image.preprocess`).
+Nothing is drawn that may be a digit: no ring, no lone upright line, none of `letters.LOOKALIKES`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from worker.training.letters import DRAWN, LETTERS, LOOKALIKES, SIGNS, SIZE, WRI
 from worker.training.shapes import scribble, shape
 
 T = TypeVar("T")
-#: Some digits as in MNIST, uint8 [n, 28, 28], and where chance comes from -> grey levels or ink, uint8 [h, w].
+#: Draws grey levels or ink, uint8 [h, w], from a random generator and some digits uint8 [n, 28, 28] as in MNIST.
 Kind = Callable[[Images, np.random.Generator], Picture]
 
 #: Letters that words may have: those that look like digits too, between others.
@@ -28,7 +28,7 @@ _SPELLING = LETTERS + "".join(sorted(c for c in LOOKALIKES if c.isalpha()))
 
 
 def draw(kind: str, images: Images, rng: np.random.Generator) -> Picture:
-    """A picture of the kind, to train with; `images`, uint8 [n, 28, 28], are the digits of which several are taken."""
+    """Draw a training picture of the kind; `images`, uint8 [n, 28, 28], are the digits used for several digits."""
     return KINDS[kind](images, rng)
 
 
@@ -122,13 +122,13 @@ def _one_of(choices: Sequence[T], rng: np.random.Generator) -> T:
 
 
 def _photo(images: Images, rng: np.random.Generator, *, ink: Kind) -> Picture:
-    """The ink by some pen, as some camera or screen shows it, in one piece: serving drops what hangs on the border."""
+    """Photograph the ink, drawn by some pen, with a margin: serving drops components at the border."""
     drawn = penned(ink(images, rng), rng)
     return photographed(np.pad(drawn, int(len(drawn) * rng.uniform(0.06, 0.3)) + 1), rng)
 
 
 def _alone(_: Images, rng: np.random.Generator, *, of: Callable[[np.random.Generator], Picture]) -> Picture:
-    """What takes no digits to draw."""
+    """Draw a kind that needs no digits."""
     return of(rng)
 
 

@@ -1,4 +1,4 @@
-"""The gate in front of the model in service: no model takes the place of one that reads better, unless it is forced."""
+"""Promotes a model to service, unless the model in place reads better or the promotion is forced."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from worker.training.pictures import Picture
 
 
 class NotBetter(DigitqError):
-    """The model would take the place of a better one."""
+    """The model would replace a better one."""
 
     code, title = "not_better", "The model in place reads better"
 
 
 class Measure(NamedTuple):
-    """How two models read the same pictures: how many of them wrongly or not at all."""
+    """The errors of two models on the same pictures: read wrongly or not at all."""
 
     name: str
     pictures: int
@@ -31,18 +31,18 @@ class Measure(NamedTuple):
     candidate: int
 
 
-#: What the models are measured with -> its pictures.
+#: Pictures to compare the models on, by name.
 Trials = Mapping[str, Sequence[Picture]]
-#: Is told what is going on.
+#: Reports progress.
 Say = Callable[[str], None]
 
 
 def promote(candidate: Path, place: Path, trials: Trials, settings: Settings, say: Say, force: bool = False) -> Path:
-    """Copies the model in `candidate` to where serving takes it, `place`, and returns that.
+    """Copy the model in `candidate` to `place`, where serving loads it; return `place`.
 
-    A model that is there already reads the same pictures first, both on the way of an upload. Raises `NotBetter` if it
-    reads any of the trials with fewer errors, unless it is to be replaced by `force`; `ModelError` if `place` holds
-    something else. One that cannot be loaded is no better.
+    If there is a model already, both first read the trials, processed like uploads. Raises `NotBetter` if the model in
+    place has fewer errors in any trial, unless `force`; `ModelError` if `place` holds something else. A model that
+    cannot be loaded is replaced.
     """
     check_place(place)
     if (place / CARD).exists():
@@ -55,7 +55,7 @@ def promote(candidate: Path, place: Path, trials: Trials, settings: Settings, sa
 
 
 def compare(in_place: Classifier, candidate: Classifier, trials: Trials) -> list[Measure]:
-    """Both read all pictures as they would be read in service."""
+    """Read all pictures with both models, as serving would."""
     return [
         Measure(name, len(pictures), *(examine(name, pictures, one).report.errors for one in (in_place, candidate)))
         for name, pictures in trials.items()
@@ -63,7 +63,7 @@ def compare(in_place: Classifier, candidate: Classifier, trials: Trials) -> list
 
 
 def table(measures: Sequence[Measure], in_place: str, candidate: str) -> str:
-    """A row for each measure, a column for each model, which are named."""
+    """Return a text table with a row for each measure and a column for each model."""
     rows = [f"{'read wrongly':20}{'of':>8}{f'in place: {in_place}':>24}{f'candidate: {candidate}':>24}"]
     rows += [f"{one.name:20}{one.pictures:8}{_errors(one, 2)}{_errors(one, 3)}" for one in measures]
     return "\n".join(rows)
@@ -75,7 +75,7 @@ def _errors(one: Measure, column: int) -> str:
 
 
 def _compete(candidate: Path, place: Path, trials: Trials, settings: Settings, say: Say, force: bool) -> None:
-    """Raises `NotBetter` if the model in place has fewer errors anywhere, unless forced."""
+    """Raise `NotBetter` if the model in place has fewer errors in any trial, unless forced."""
     new = _classifier(candidate, settings)
     try:
         old = _classifier(place, settings)

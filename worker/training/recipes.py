@@ -1,4 +1,4 @@
-"""What a training run is made of, as values."""
+"""The recipes: all parameters of a training run."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything but data and seed that decides the weights. Rates are per step, sizes in images or units."""
+    """All parameters that determine the weights, but data and seed. Rates are per step, sizes in images or units."""
 
     name: str
-    #: Goes into the model's version: raise it with every change of the values.
+    #: Part of the model's version: raise it with every change of the values.
     revision: int
     #: Units of each fully connected layer, input first.
     layers: tuple[int, ...]
@@ -30,47 +30,47 @@ class Recipe:
     validation: int
     checkpoint_every: int
 
-    # Distorted digits want another way of training: what follows is set altogether or not at all.
+    # For training with distorted digits: either all of the following are set, or none.
 
-    #: How many distorted digits and how many pictures are made beforehand, see `worker.training.bank`; None if batches
-    #: are MNIST's images as they are.
+    #: The numbers of distorted digits and of pictures made in advance, see `worker.training.bank`; None to train on
+    #: MNIST's unchanged images.
     bank: tuple[int, int] | None = None
-    #: How many images of a batch are pictures.
+    #: The number of pictures in a batch.
     pictures: int = 0
-    #: Weight decay of AdamW, which takes the place of plain gradient descent, in parts of the learning rate.
+    #: Weight decay of AdamW, relative to the learning rate; None for plain gradient descent.
     #: Source: I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", 2019.
     adamw: float | None = None
-    #: The learning rate rises for so many steps, and falls to 0 along half a cosine: no staircase. It falls in so many
-    #: cycles, each from half as high as the one before.
+    #: The learning rate rises for `warm_up` steps, and falls to 0 along half a cosine, instead of a staircase, in each
+    #: of `cycles` cycles. Each starts half as high as the one before.
     #: Source: I. Loshchilov, F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017.
     warm_up: int = 0
     cycles: int = 1
-    #: The share of hidden units left out of a step.
+    #: The share of hidden units dropped in a step.
     dropout: float = 0.0
     #: The share of a label's probability that is spread over all classes.
     label_smoothing: float = 0.0
 
-    #: The recipe of the network whose answers are learnt in place of the labels, and what its logits and ours are
-    #: divided by first. Source: G. Hinton, O. Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network", 2015.
+    #: The recipe of the network whose outputs are learnt instead of the labels, and the temperature of both networks'
+    #: logits. Source: G. Hinton, O. Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network", 2015.
     teacher: str | None = None
     temperature: float = 1.0
-    #: Channels of convolutions in front of the layers, the first of 5x5, the others of 3x3; one to more channels halves
-    #: the sides. Teachers have them; what is served has none.
+    #: Channels of the convolutions before the layers, the first 5x5, the others 3x3; one to more channels halves the
+    #: sides. Teachers have them; served models have none.
     convolutions: tuple[int, ...] = ()
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Recipe:
-        """The recipe whose `dataclasses.asdict` went through JSON, where a tuple becomes a list."""
+        """Return the recipe of a JSON object made by `dataclasses.asdict`, in which tuples have become lists."""
         tuples: dict[str, Any] = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         return cls(**values | tuples)
 
     @property
     def version(self) -> str:
-        """The version of a model made by this recipe, such as "seed-1"."""
+        """The version of models made by this recipe, such as "seed-1"."""
         return f"{self.name}-{self.revision}"
 
     def learning_rate_at(self, step: int) -> float:
-        """The learning rate of step 0, 1, 2, …; 0 from the last on if it falls along a cosine."""
+        """Return the learning rate of step 0, 1, 2, …; along a cosine it is 0 after the last step."""
         if not self.warm_up:
             return self.learning_rate * self.decay ** (step // self.decay_steps)
         if step >= self.steps:
@@ -80,7 +80,7 @@ class Recipe:
         return self.learning_rate * 0.5**cycle * falling * min(1, (step + 1) / self.warm_up)
 
     def ema_decay_at(self, step: int) -> float:
-        """The decay of the moving average after step 0, 1, 2, …: young averages forget their random start sooner.
+        """Return the decay of the moving average after step 0, 1, 2, …: small at first, to forget the random start.
 
         Source: `num_updates` of `tf.train.ExponentialMovingAverage`.
         """
@@ -104,9 +104,9 @@ SEED = Recipe(
     checkpoint_every=1_000,  # the book
 )
 
-#: Who answers for the labels of distorted digits: a network that sees neighbourhoods, which one of fully connected
-#: layers has to learn. All convolutions, strides for pooling, as in J. Springenberg et al., "Striving for Simplicity",
-#: 2015. The eleventh class is what is no digit.
+#: The network whose outputs replace the labels of distorted digits: its convolutions see neighbourhoods, which fully
+#: connected layers would have to learn. All convolutions, strides for pooling, as in J. Springenberg et al., "Striving
+#: for Simplicity", 2015. The eleventh class is for non-digits.
 TEACHER = replace(
     SEED,
     name="teacher",

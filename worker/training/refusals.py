@@ -1,4 +1,4 @@
-"""Whether a model refuses what is no digit, and takes digits: shares of pictures that serving rejects."""
+"""Measures how many non-digits and digits serving rejects with a model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PICTURES = 200
 
 
 class Row(NamedTuple):
-    """A kind of pictures to draw."""
+    """A kind of picture to draw."""
 
     name: str
     draw: Kind
@@ -31,8 +31,8 @@ class Row(NamedTuple):
 def refusals(models: Mapping[str, Classifier], images: Images, n: int = PICTURES) -> Iterable[Refusals]:
     """Draw `n` pictures of each kind, always the same, and read them; `images`, uint8 [m, 28, 28], are test digits.
 
-    Chance is seeded with the name of the kind, fonts are those held out, and the digits of `several digits` are no
-    training digits: nothing of it was drawn in training.
+    The random generator is seeded with the name of the kind, fonts are held out, and the digits of `several digits`
+    are test digits: none of these pictures was drawn in training.
     """
     kinds = [Row(name, draw, False) for name, draw in UNSEEN.items()]
     for row in (*kinds, Row("digits, photographed", _photographed, True)):
@@ -44,7 +44,7 @@ def refusals(models: Mapping[str, Classifier], images: Images, n: int = PICTURES
 
 
 def of_digits(name: str, examinations: Sequence[Examination]) -> Refusals:
-    """The digits that were examined anyway."""
+    """Return the rejections of the digits that were examined anyway."""
     first = examinations[0]
     refused = {one.model: one.decisions()["reject"]["images"] for one in examinations}
     sample = first.pictures[0].source
@@ -53,12 +53,12 @@ def of_digits(name: str, examinations: Sequence[Examination]) -> Refusals:
 
 
 def _photographed(images: Images, rng: np.random.Generator) -> Picture:
-    """A digit by some pen, as some camera or screen shows it."""
+    """Draw a digit with some pen and photograph it with some camera or screen."""
     return photographed(penned(images[rng.integers(len(images))], rng), rng)
 
 
 def _refused(uploads: Sequence[bytes], classifier: Classifier) -> int:
     results: list[Outcome | Exception] = []
-    while len(results) < len(uploads):  # a batch that takes long is closed before its end
+    while len(results) < len(uploads):  # a batch that takes long is closed early
         results += classifier(uploads[len(results) : len(results) + CHUNK]).results
     return sum(isinstance(result, Outcome) and result.decision == "reject" for result in results)

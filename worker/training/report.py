@@ -47,14 +47,14 @@ def _risk(examinations: Sequence[Examination]) -> str:
     curves = {one.model: risk_coverage(*one.calibration) for one in examinations}
     areas = ", ".join(f"{name} {100 * area(curve):.3f} %" for name, curve in curves.items())
     return (
-        '<section><h3>Risk and coverage</h3><p class="hint">If only so many answers are taken, the surest first, '
-        f"this share of them is wrong; the mean over all coverages: {escape(areas)}.</p>"
+        '<section><h3>Risk and coverage</h3><p class="hint">The share of wrong answers among the surest ones, '
+        f"by the share of answers taken; the mean over all coverages: {escape(areas)}.</p>"
         f"{legend(curves)}{risk_coverage_plot(curves)}</section>"
     )
 
 
 def _kinds(evaluation: Evaluation) -> str:
-    """What the preprocessing is worth to each kind of picture."""
+    """Return the section on the effect of the preprocessing."""
     if not evaluation.conditions:
         return ""
     samples = {one.name: thumbnail(one.sample, 56, "sample crisp") for one in evaluation.conditions}
@@ -66,7 +66,7 @@ def _kinds(evaluation: Evaluation) -> str:
 
 
 def _refused(evaluation: Evaluation) -> str:
-    """Whether what is no digit is refused, and digits are not."""
+    """Return the section on the rejection of non-digits and digits."""
     if not evaluation.refusals:
         return ""
     samples = {}
@@ -75,8 +75,8 @@ def _refused(evaluation: Evaluation) -> str:
         small.thumbnail((56, 56))
         samples[one.name] = _inline(small, "sample crisp", one.name)
     return (
-        "<h2>What is no digit</h2><p>How many % of the pictures were refused: of drawings, texts, scenes and paper all "
-        f"should be, of digits none.</p>{refusals(evaluation, samples)}"
+        "<h2>Non-digits</h2><p>Share of rejected pictures in %: all of drawings, texts, scenes and paper should be "
+        f"rejected, and no digit.</p>{refusals(evaluation, samples)}"
     )
 
 

@@ -1,6 +1,6 @@
-"""What else a digit may look like: MNIST's digits moved, turned, redrawn and badly taken, all still 28 x 28.
+"""Changes MNIST's digits to measure robustness: moved, turned, redrawn, blurred, noisy and so on, all still 28x28.
 
-In the manner of MNIST-C (N. Mu and J. Gilmer, 2019, https://arxiv.org/abs/1906.02337), with milder and harder steps.
+As in MNIST-C (N. Mu and J. Gilmer, 2019, https://arxiv.org/abs/1906.02337), with milder and harder steps.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from PIL import Image, ImageFilter
 from worker.training.idx import SIDE, Images
 
 Grey = NDArray[np.uint8]
-#: Grey levels uint8 [28, 28], ink bright on 0, and where chance comes from -> the changed ones.
+#: Changes grey levels uint8 [28, 28], ink bright on 0.
 Change = Callable[[Grey, np.random.Generator], Grey]
 
-#: Strokes are made thinner and thicker at so many times the size, where a pixel is a fine step.
+#: Strokes are made thinner and thicker at this many times the size, so that a pixel is a fine step.
 FINE = 4
 #: Standard deviation of the noise, in grey levels.
 NOISE = 40
 #: Grey levels of paper and ink in a picture of low contrast.
 PALE = (110, 150)
-#: The brightest that shading makes the background, in grey levels.
+#: The brightest background that shading makes, in grey levels.
 SHADE = 120
 #: Standard deviation of the blur, in pixels.
 BLUR = 1.0
-#: Of 100; cameras use 90.
+#: From 1 to 100; cameras use 90.
 JPEG_QUALITY = 10
 
 
 def subset(n: int, of: int, seed: int = 0) -> NDArray[np.intp]:
-    """Which `n` of so many images to use (all, if there are no more): the same for the same seed, in rising order."""
+    """Choose `n` of `of` images, or all if there are fewer, by the seed; return their positions in rising order."""
     return np.sort(np.random.default_rng(seed).permutation(of)[:n])
 
 
 def changed(images: Images, change: Change, seed: int = 0) -> Images:
-    """Images uint8 [n, 28, 28] -> all of them changed, each with a chance of its own."""
+    """Change images uint8 [n, 28, 28], each with its own random generator."""
     chances = (np.random.default_rng((seed, i)) for i in range(len(images)))
     return np.stack([change(image, chance) for image, chance in zip(images, chances, strict=True)])
 

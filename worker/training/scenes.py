@@ -96,7 +96,7 @@ def scene(rng: np.random.Generator) -> Picture:
 
 
 def smooth(height: int, width: int, cells: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """A smooth random field float32 [height, width] about 0, mostly in [-1, 1], of so many cells on either side."""
+    """Return a smooth random field float32 [height, width] about 0, mostly in [-1, 1], with `cells` cells a side."""
     coarse = rng.normal(0, 0.5, (cells, cells)).astype(np.float32)
     return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
 

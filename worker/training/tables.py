@@ -1,4 +1,4 @@
-"""The tables of an evaluation: as HTML for the report, and as text for a terminal."""
+"""Makes the tables of an evaluation, as HTML for the report and as text for a terminal."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from worker.training.examine import DECISIONS, Evaluation, Examination, Refusals
 from worker.training.measures import calibration_error, reliability, wilson
 from worker.training.ways import WAYS
 
-#: Way -> the head of its column.
+#: Column heads by way of preprocessing.
 HEADS = {"mnist": "with", "seed": "seed", "plain": "none"}
 
 
 def models(examinations: Sequence[Examination]) -> str:
-    """What there is to compare, a column for each model."""
+    """Return the comparison of the models, one column each."""
     rows = {
         "read right": [f"<b>{_percent(one.report.accuracy)}</b>" for one in examinations],
         "95 % interval": [_interval(one.report) for one in examinations],
@@ -33,7 +33,7 @@ def models(examinations: Sequence[Examination]) -> str:
 
 
 def categories(one: Examination) -> str:
-    """How each category was read; nothing where there is only one."""
+    """Return the figures of each category; "" if there is only one."""
     reports = one.categories()
     if len(reports) < 2:
         return ""
@@ -54,18 +54,18 @@ def categories(one: Examination) -> str:
 
 
 def confusion(report: Report) -> str:
-    """Labels in rows, what they were read as in columns; the redder, the more often."""
+    """Return the confusion matrix: labels in rows, predictions in columns, redder if more often."""
     most = max((n for label, row in enumerate(report.confusion) for n in row[:label] + row[label + 1 :]), default=0)
     lines = []
     for label, row in enumerate(report.confusion):
         cells = (_count(n, label == digit, n / max(most, 1)) for digit, n in enumerate(row))
         lines.append(_row([_head(str(label)), *cells]))
     heads = _row(["<th></th>", *(_head(str(digit)) for digit in range(CLASSES))])
-    return _table(heads, lines, "confusion", "Rows: the label. Columns: what it was read as.")
+    return _table(heads, lines, "confusion", "Rows: the label. Columns: the prediction.")
 
 
 def preprocessing(evaluation: Evaluation, samples: Mapping[str, str]) -> str:
-    """A row for each condition with its sample (an element), and for each model a column for each way."""
+    """Return a row for each condition with its sample (an HTML element), and a column for each model and way."""
     names = [one.model for one in evaluation.examinations]
     over = "".join(f'<th class="first" colspan="{len(WAYS)}">{escape(name)}</th>' for name in names)
     heads = [_head(HEADS[way], "first" if way == "mnist" else "") for _ in names for way in WAYS]
@@ -80,7 +80,7 @@ def preprocessing(evaluation: Evaluation, samples: Mapping[str, str]) -> str:
 
 
 def refusals(evaluation: Evaluation, samples: Mapping[str, str]) -> str:
-    """A row for each kind of picture with its sample (an element): the share that each model refused."""
+    """Return a row for each kind of picture with its sample (an HTML element), and the share each model rejected."""
     names = [one.model for one in evaluation.examinations]
     lines = []
     for one in with_total(evaluation.refusals):
@@ -92,15 +92,15 @@ def refusals(evaluation: Evaluation, samples: Mapping[str, str]) -> str:
 
 
 def with_total(rows: Sequence[Refusals]) -> list[Refusals]:
-    """The rows, and one of all that is no digit behind those that it counts; there has to be one."""
+    """Insert the total of all non-digits, at least one row, after them."""
     none = [one for one in rows if not one.digits]
     refused = {name: sum(one.refused[name] for one in none) for name in none[0].refused}
-    every = Refusals("all that is no digit", none[0].sample, sum(one.images for one in none), False, refused)
+    every = Refusals("all non-digits", none[0].sample, sum(one.images for one in none), False, refused)
     return [*none, every, *(one for one in rows if one.digits)]
 
 
 def text(evaluation: Evaluation) -> str:
-    """The evaluation for a terminal."""
+    """Return the evaluation as text for a terminal."""
     blocks = []
     for one in evaluation.examinations:
         ece = f"ECE {100 * calibration_error(reliability(*one.calibration)):.2f} %"
@@ -119,7 +119,7 @@ _EXPLAINED = {"our preprocessing": "with", "the seed's": "seed", "only resized":
 
 
 def _line(evaluation: Evaluation, number: int) -> str:
-    """The heads (-1) or a row of the table of conditions, as text."""
+    """Return the heads (-1) or a row of the table of conditions as text."""
     names = [one.model for one in evaluation.examinations]
     if number < 0:
         return " " * 26 + "".join(f"{name:^24}" for name in names) + "\n" + " " * 26 + _heads() * len(names)
@@ -129,7 +129,7 @@ def _line(evaluation: Evaluation, number: int) -> str:
 
 
 def _refused(evaluation: Evaluation) -> list[str]:
-    """The table of refusals as lines of text."""
+    """Return the table of rejections as lines of text."""
     if not evaluation.refusals:
         return []
     names = [one.model for one in evaluation.examinations]
@@ -167,7 +167,7 @@ def _cell(content: str) -> str:
 
 
 def _heat(share: float, style: str = "", bad: float | None = None) -> str:
-    """A share from 0 to 1, the redder the worse, full at a half and above: bad is what it lacks, or what is said."""
+    """Return a cell with a share from 0 to 1, redder for larger `bad` (1 - share by default) up to a half."""
     bad = 1 - share if bad is None else bad
     return f'<td class="heat {style}" style="--w:{min(1.2 * bad, 0.6):.2f}">{100 * share:.2f}</td>'
 

@@ -110,7 +110,7 @@ def _start(recipe: Recipe, mnist: Mnist, path: Path, seed: int, steps: int) -> C
 def _batches(
     run: Checkpoint, split: Split, mnist: Mnist, run_dir: Path, steps: int, progress: bool
 ) -> Iterator[tuple[Any, ...]]:
-    """The batches that are left of a run of so many steps."""
+    """Yield the remaining batches of a run of `steps` steps."""
     if run.recipe.bank and run.step < steps:
         bank = _bank(run.recipe, split, mnist, run_dir.parent, progress)
         yield from bank.batches(run.recipe, run.seed, run.step, steps)

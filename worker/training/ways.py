@@ -1,4 +1,4 @@
-"""What the preprocessing is worth: the same pictures read with it, with the seed's, and with hardly any."""
+"""Measures the effect of the preprocessing: the same pictures with it, with the seed's, and only resized."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from PIL import Image
 
 from shared.errors import DigitqError
 from worker.decoding.decode import decode
-from worker.image.fit import SIDE
-from worker.image.preprocess import normalise, seed
+from worker.image.mnist_format import SIDE
+from worker.image.normalise import normalise
+from worker.image.preprocess import seed
 from worker.inference.classify import Classifier
 from worker.training.pictures import Picture
 
@@ -21,23 +22,23 @@ Pixels = NDArray[np.float32]
 
 
 class Condition(NamedTuple):
-    """How pictures of one kind were read."""
+    """The results on pictures of one kind."""
 
     name: str
     #: One of them, to show.
     sample: Picture
     images: int
-    #: Model -> way -> how many were read right.
+    #: The number of pictures read right, by model and way.
     right: dict[str, dict[str, int]]
 
 
 def plain(grey: Grey) -> Pixels:
-    """Grey levels uint8 [H, W] -> float32 [28, 28] in [0, 1]: resized and nothing else, bright taken for ink."""
+    """Only resize uint8 [H, W] to float32 [28, 28] in [0, 1], bright levels as ink."""
     small = Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     return np.asarray(small, np.float32) / np.float32(255)
 
 
-#: Name -> what makes of grey levels uint8 [H, W] what the model sees, float32 [28, 28]; ours comes first.
+#: Ways to make the model's input, float32 [28, 28], from grey levels uint8 [H, W], by name; ours is first.
 WAYS: dict[str, Callable[[Grey], Pixels]] = {
     "mnist": lambda grey: normalise(grey).pixels,
     "seed": lambda grey: seed(grey).pixels,
@@ -46,7 +47,7 @@ WAYS: dict[str, Callable[[Grey], Pixels]] = {
 
 
 def condition(name: str, pictures: Sequence[Picture], models: Mapping[str, Classifier]) -> Condition:
-    """Read the pictures with each model on each of the ways. One that cannot be decoded is not read right."""
+    """Read the pictures with each model in each way. One that cannot be decoded counts as wrong."""
     labels = np.array([picture.label for picture in pictures])
     max_pixels = max(one.max_pixels for one in models.values())
     greys = [_decoded(picture, max_pixels) for picture in pictures]

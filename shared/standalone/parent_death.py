@@ -21,26 +21,26 @@ for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
 
 
 def before_exec() -> Callable[[], None] | None:
-    """Returns a `preexec_fn` by which the kernel kills a child when this process ends (Linux), or None elsewhere.
+    """Return a `preexec_fn` that makes the kernel kill a child when this process ends; None except on Linux.
 
-    The kernel watches the thread that starts the child, so that has to be the main thread.
+    The kernel watches the thread that starts the child, so that must be the main thread.
     """
     if sys.platform != "linux":
         return None
     prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
 
-    def ask() -> None:
+    def request_kill() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # killed before the kernel was asked
+        if os.getppid() != parent:  # the parent ended before the call
             os._exit(1)
 
-    return ask
+    return request_kill
 
 
 class Guard:
-    """Runs a shell that kills the children's process groups when this process ends: for systems without PDEATHSIG.
+    """A shell that kills the children's process groups when this process ends, for systems without PDEATHSIG.
 
-    The shell reads a pipe whose only write end is here; the end of its input means that this process is gone.
+    It reads a pipe whose only write end is here: the end of input means that this process has ended.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Guard:
         self._groups: Sequence[int] = ()
 
     def watch(self, groups: Sequence[int]) -> None:
-        """Sets the process groups to kill. Starts another shell if the last one was killed."""
+        """Set the process groups to kill. Starts another shell if the last one was killed."""
         words = [str(group) for group in groups]
         if self._shell is None or self._shell.poll() is not None:
             command = ["sh", "-c", _GUARD, "guard", *words]
@@ -60,7 +60,7 @@ class Guard:
         self._groups = groups
 
     def close(self) -> None:
-        """Ends the shell without killing anything."""
+        """End the shell without killing anything."""
         self.watch(())
         if self._shell:
             self._shell.communicate()

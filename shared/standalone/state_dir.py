@@ -1,4 +1,4 @@
-"""The state directory of `digitq up`: its lock, and the socket by which clients in the same folder find its server."""
+"""Locks the state directory of `digitq up`, and finds the socket of its server for clients in the same folder."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from shared.errors import CannotStart
 
 #: Longest path of a Unix socket that every system takes (sun_path of macOS, less the final zero).
 MAX_SOCKET_PATH = 103
-#: What a socket's path may consist of: it is part of a URL, and of the answer to CLIENT INFO, which redis-py splits at
+#: Characters of a usable socket path: it is part of a URL, and of the reply to CLIENT INFO, which redis-py splits at
 #: spaces and "=" (a worker would not start).
 _PLAIN = re.compile(r"[A-Za-z0-9._/@+,~-]+")
-#: Seconds to wait for the lock while a server answers, and while none does: that of a `digitq up` that was just killed
-#: ends at once, but its child that rewrites the log notices that only when it next reports, once a second.
+#: Seconds to wait for the lock while a server replies, and while none does. After a `digitq up` was killed its server
+#: ends at once, but the server's child that rewrites the log notices that only at its next report, once a second.
 ANSWERED_SECONDS, LOCK_SECONDS = 0.5, 5.0
-#: Bytes that must fit on the disk at start.
+#: Bytes that must be free on the disk at start.
 ROOM_BYTES = 65_536
 
 
 def socket_path(state_dir: Path) -> Path:
-    """Returns the socket of the server whose data is under `state_dir`: there, unless the path has odd characters."""
+    """Return the path of the server's socket: in `state_dir`, unless that is too long or has odd characters."""
     folder = (state_dir / "redis").absolute()
     path = folder / "redis.sock"
     if len(str(path)) <= MAX_SOCKET_PATH and _PLAIN.fullmatch(str(path)):
@@ -37,9 +37,9 @@ def socket_path(state_dir: Path) -> Path:
 
 
 def running_server(state_dir: Path) -> str:
-    """Returns the URL of the server of a `digitq up` that runs with this `state_dir`, or "" if none does.
+    """Return the URL of the server of a `digitq up` that runs with this `state_dir`, or "" if none does.
 
-    A socket that belongs to another user is not trusted, and one where nobody listens any more counts as none.
+    The socket of another user is not trusted.
     """
     path = socket_path(state_dir)
     with suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
@@ -51,9 +51,9 @@ def running_server(state_dir: Path) -> str:
 
 @contextmanager
 def locked(state_dir: Path) -> Iterator[int]:
-    """Creates and locks the folder of the server's data; yields the lock's descriptor, for the server to inherit.
+    """Create and lock the folder of the server's data; yield the lock's descriptor, for the server to inherit.
 
-    The kernel releases the lock when the last process with the descriptor ends: no lock is stale, and none is free
+    The kernel releases the lock when the last process with the descriptor ends: no lock is ever stale, and none is free
     while a server still runs. Raises CannotStart if another `digitq up` holds it or the folder cannot be written.
     """
     folder = (state_dir / "redis").absolute()
@@ -79,7 +79,7 @@ def _open_lock(folder: Path) -> int:
 
 
 def _locks(lock: int, state_dir: Path) -> bool:
-    """Takes the lock; returns False if another process keeps holding it. Raises CannotStart where none can be had."""
+    """Take the lock; return False if another process keeps it. Raises CannotStart if the disk has no locks."""
     start = time.monotonic()
     while True:
         try:

@@ -1,23 +1,27 @@
-"""Deep grey, of 10 bits, 16, 32 or of floats, as the eight bits that the preprocessing works on."""
+"""Scales grey levels of 10, 12, 16 or 32 bits, or floats, to the 8 bits that the preprocessing works on."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-#: Rows of a deep picture that are scaled at once.
+from worker.image.arrays import Grey
+
+#: Rows scaled at a time: float64 copies of a whole picture would take a gigabyte.
 BAND_ROWS = 64
 
 
-def eight_bits(levels: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Deep grey -> uint8. White is 1 for floats in [0, 1], else the largest value of the fewest bits, 8 or more, that
-    hold the picture, since a TIFF may keep 10 or 12 bits in 16; what is negative or not finite is black.
+def to_8_bit(levels: NDArray[np.generic]) -> Grey:
+    """Scale `levels` [H, W] of any numeric dtype to uint8 [H, W], white to 255.
+
+    White is 1 for floats in [0, 1], else the largest value of the fewest bits (at least 8) that hold the picture: a
+    TIFF may keep 10 or 12 bits in 16. Negative and non-finite levels become black.
     """
     bands = [levels[at : at + BAND_ROWS] for at in range(0, len(levels), BAND_ROWS)]
     top = max(_finite(band).max() for band in bands)
     white = 1.0 if levels.dtype.kind == "f" and top <= 1 else 2.0 ** max(8, int(top).bit_length()) - 1
     grey = np.empty(levels.shape, np.uint8)
-    for at, band in enumerate(bands):  # doubles of a whole picture would take a gigabyte
+    for at, band in enumerate(bands):
         grey[at * BAND_ROWS : (at + 1) * BAND_ROWS] = np.rint(_finite(band) * (255 / white)).clip(0, 255)
     return grey
 

@@ -13,9 +13,10 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 from tests.pictures import seven
 from tests.test_classify import Sure
 from worker.decoding.decode import FEW_SCANS, decode
-from worker.image.ink import Grey
-from worker.image.near import near
-from worker.inference.classify import Classifier, decide
+from worker.image.arrays import Grey
+from worker.image.close_up import close_up
+from worker.inference.classify import Classifier
+from worker.inference.decision import decide
 
 WIDTH, HEIGHT = 1240, 1754  # A4 at 150 dpi: four pixels for one
 PLACE = (500, 900)
@@ -31,7 +32,7 @@ def page(*sizes: int, paper: int = 245, ink: int = 30, apart: int = 300) -> Imag
 
 
 def seen(image: Image.Image, whole: Image.Image | None = None) -> tuple[Grey, bool]:
-    return near(np.asarray(image), lambda: np.asarray(whole or image))
+    return close_up(np.asarray(image), lambda: np.asarray(whole or image))
 
 
 def is_part(image: Image.Image) -> bool:
@@ -152,7 +153,7 @@ def test_of_a_jpeg_that_was_decoded_smaller_all_pixels_are_asked_for() -> None:
     data = jpeg(page(50).resize((WIDTH * 2, HEIGHT * 2)))
     small, whole = decode(data, max_pixels=10**8), decode(data, max_pixels=10**8, whole=True)
     assert whole.shape == (HEIGHT * 2, WIDTH * 2) and small.shape == (-(-HEIGHT // 2), WIDTH // 2)
-    grey, too_small = near(small, lambda: whole)
+    grey, too_small = close_up(small, lambda: whole)
     assert 200 < max(grey.shape) < 600 and not too_small
 
 

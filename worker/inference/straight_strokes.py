@@ -1,28 +1,28 @@
-"""What makes an answer doubtful of which the model is sure."""
+"""Recognises single straight strokes, which the model takes for a 1 and which may be a slash or a line of a form."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from worker.image.fit import SIDE, Pixels
+from worker.image.arrays import Floats32, Mask
+from worker.image.mnist_format import SIDE
 
-#: Rows with less ink than this part of the row with the most are the ends of a stroke.
+#: Rows with less ink than this share of the fullest row are the ends of a stroke.
 ENDS = 0.4
-#: The middles of the rows of a printed bar are off a straight line by at most so many pixels, as the root of the mean
-#: square, and its widths vary by this part: of MNIST's 1s one in twenty is as straight and leans.
+#: The middles of a printed bar's rows are off a straight line by at most STRAIGHT pixels (root mean square), and its
+#: widths vary by at most the share EVEN: one in twenty of MNIST's 1s is as straight and leans.
 STRAIGHT, EVEN = 0.12, 0.15
-#: A slash leans by more columns than this for each row (8.5 degrees), a backslash by more than the second (5 degrees);
-#: people's 1s seldom lean backwards. A bar that is more upright may as well be a 1.
+#: A slash leans by more columns a row than LEANING (8.5 degrees), a backslash by more than BACKWARDS (5 degrees):
+#: people's 1s seldom lean backwards. A more upright bar may as well be a 1.
 LEANING, BACKWARDS = 0.15, 0.09
 
 _AT = np.arange(SIDE, dtype=np.float32)
 
 
-def ruled(pixels: Pixels, upright: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which of the images float32 [n, 28, 28] are a leaning stroke as straight and even as print: a slash, or a 1.
+def are_straight_strokes(pixels: Floats32, upright: Mask) -> Mask:
+    """Tell which of the images float32 [n, 28, 28] are a leaning stroke as straight and even as print.
 
-    Where `upright` [n] is set, one that does not lean counts too: it may be a line of a form.
+    Strokes that do not lean count too where `upright`, bool [n], is set. Returns bool [n].
     """
     ink = pixels.sum(axis=2)
     used = ink > ENDS * ink.max(axis=1, keepdims=True)
@@ -38,5 +38,5 @@ def ruled(pixels: Pixels, upright: NDArray[np.bool_]) -> NDArray[np.bool_]:
     straight = (off * off).sum(axis=1) <= STRAIGHT**2 * rows[:, 0]
     even = (uneven * uneven).sum(axis=1) <= (EVEN * mean[:, 0]) ** 2 * rows[:, 0]
     leaning = (slope[:, 0] < -LEANING) | (slope[:, 0] > BACKWARDS)
-    found: NDArray[np.bool_] = straight & even & (leaning | upright)
+    found: Mask = straight & even & (leaning | upright)
     return found

@@ -1,4 +1,4 @@
-"""How much memory this machine has for its processes: what is installed, or less where a container is limited."""
+"""Finds out how much memory this machine or container has for its processes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 
 def memory_bytes(root: Path = Path("/")) -> int:
-    """Returns the smallest of the installed memory and the limits of the control groups (v1 and v2) of this process.
+    """Return the installed memory, or the smallest limit of this process's control groups (v1, v2) if that is less.
 
-    Returns 0 where the system does not tell. `root` is where /proc and /sys are.
+    Returns 0 if the system does not say. `root` is the folder of /proc and /sys.
     """
     installed = 0
     with suppress(ValueError, OSError, AttributeError):
@@ -20,7 +20,7 @@ def memory_bytes(root: Path = Path("/")) -> int:
 
 
 def _group_limits(root: Path) -> Iterator[int]:
-    """The limits of the process's own control group and of all above it. In a container its own is the topmost."""
+    """Yield the limits of this process's control group and of its ancestors; in a container it is the topmost."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -35,7 +35,7 @@ def _group_limits(root: Path) -> Iterator[int]:
             continue
         group = mount / path.lstrip("/")
         for folder in (group, *group.parents):
-            with suppress(OSError, ValueError):  # there is none, or it says "max"
+            with suppress(OSError, ValueError):  # no such file, or "max"
                 yield int((folder / name).read_text())
             if folder == mount:
                 break

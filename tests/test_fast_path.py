@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from tests.conftest import shared_folder
 from tests.fakes import OnlyDigits
-from worker.image.fast import all_seen
-from worker.image.preprocess import normalise
+from worker.image.fast_path import normalise_mnist_like
+from worker.image.normalise import normalise
 from worker.inference.classify import Classifier
 
 
@@ -26,7 +26,7 @@ test_digits.__test__ = False  # type: ignore[attr-defined]
 
 def assert_same(greys: NDArray[np.uint8]) -> int:
     """Compares all that go the fast way; returns how many did."""
-    found = all_seen(greys)
+    found = normalise_mnist_like(greys)
     for at, fast in found.items():
         slow = normalise(greys[at])
         assert fast.warnings == slow.warnings, at
@@ -65,10 +65,10 @@ def test_what_was_done_to_a_digit_makes_no_difference_between_the_ways(way: str)
 
 
 def test_blank_and_odd_sizes_go_the_slow_way() -> None:
-    assert all_seen(np.zeros((3, 28, 28), np.uint8)) == {}
-    assert all_seen(np.full((3, 28, 28), 255, np.uint8)) == {}
-    assert all_seen(np.zeros((3, 20, 20), np.uint8)) == {}
-    assert all_seen(np.zeros((0, 28, 28), np.uint8)) == {}
+    assert normalise_mnist_like(np.zeros((3, 28, 28), np.uint8)) == {}
+    assert normalise_mnist_like(np.full((3, 28, 28), 255, np.uint8)) == {}
+    assert normalise_mnist_like(np.zeros((3, 20, 20), np.uint8)) == {}
+    assert normalise_mnist_like(np.zeros((0, 28, 28), np.uint8)) == {}
 
 
 class Mean(OnlyDigits):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gc
 
-from shared.runtime.collector import settle
+from shared.runtime.garbage_collector import tune
 
 
 def test_what_is_loaded_is_left_alone_and_what_comes_is_still_collected():
     before = gc.get_threshold()
     try:
-        settle()
+        tune()
         assert gc.get_freeze_count() > 10_000
         assert gc.isenabled()
         ring: list[object] = []
