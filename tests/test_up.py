@@ -27,7 +27,7 @@ from shared.standalone.embedded import locked, running_server, socket_path
 from shared.standalone.home import ROOT, embedded, http_ok, server_binary
 from shared.store import connect
 from tests.pictures import seven
-from tests.stack import TAG, Stack, client_of, up
+from tests.stack import LEAN, TAG, Stack, client_of, up
 from tests.web import free_port
 
 pytestmark = pytest.mark.timeout(1800)
@@ -163,7 +163,7 @@ def test_whatever_process_is_killed_either_all_goes_on_or_all_is_gone(folder: Pa
 
 
 def test_a_worker_that_is_told_to_stop_stays_away_and_the_rest_serves_on(folder: Path) -> None:
-    with up(folder, workers=2) as running:
+    with up(folder, workers=2, **LEAN) as running:
         assert until(lambda: len(running.pids("digitq worker")) == 2)
         assert until(lambda: said(folder).count("serves model") == 2, LONG)
         for left in (1, 0):
@@ -178,7 +178,7 @@ def test_a_worker_that_is_told_to_stop_stays_away_and_the_rest_serves_on(folder:
 
 
 def test_all_that_serves_being_stopped_is_the_end(folder: Path) -> None:
-    with up(folder, workers=1) as running:
+    with up(folder, workers=1, **LEAN) as running:
         for word in ("digitq worker", "digitq web"):
             parent = min(running.pids(word), key=lambda pid: int(Path(f"/proc/{pid}/stat").read_text().split()[21]))
             os.kill(parent, signal.SIGTERM)

@@ -15,8 +15,8 @@ import redis
 
 from shared import keys
 from shared.errors import RedisUnavailable, SettingsError
-from shared.settings import Settings, child_environment
-from shared.standalone.home import ROOT, http_ok, server_binary
+from shared.settings import Settings
+from shared.standalone.home import environment, http_ok, server_binary
 from shared.store import Store, connect
 from verify.children import Child, Children
 from verify.proxy import Proxy
@@ -47,10 +47,9 @@ class Stack:
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
         # What the killed leave behind is then in the folder too.
-        env = child_environment(
-            REDIS_URL=self.redis_url, DIGITQ_HOST="127.0.0.1", DIGITQ_PORT=str(port), PYTHONPATH=str(ROOT),
-            TMPDIR=str(folder), **env,
-        )  # fmt: skip
+        env = environment(
+            REDIS_URL=self.redis_url, DIGITQ_HOST="127.0.0.1", DIGITQ_PORT=str(port), TMPDIR=str(folder), **env
+        )
         self.settings = Settings.from_env(env)
         self.store = Store(self.client, self.settings)
 

@@ -60,7 +60,7 @@ def run(settings: Settings, host: str | None, port: int | None, workers: int, pa
             server, url = stack.enter_context(_server(supervisor, settings.state_dir, held, bytes_allowed))
             # Workers that were killed before the last stop still count as alive: nobody is ready because of them.
             Store(connect(url), settings).forget_workers()
-        env = _environment(REDIS_URL=url, DIGITQ_HOST=host, DIGITQ_PORT=str(port))
+        env = environment(REDIS_URL=url, DIGITQ_HOST=host, DIGITQ_PORT=str(port))
         digitq = [sys.executable, "-P", "-m", "digitq"]
         web = Process("web", [*digitq, "web"], env)
         fleet = [Process(f"worker.{number}", [*digitq, "worker"], env) for number in range(1, workers + 1)]
@@ -171,7 +171,7 @@ def _serve(
     return 0
 
 
-def _environment(**changes: str) -> dict[str, str]:
+def environment(**changes: str) -> dict[str, str]:
     """Returns the environment of web and workers, in which Python finds this digitq from any folder."""
     env = child_environment(**changes)
     return {**env, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), env.get("PYTHONPATH"))))}
