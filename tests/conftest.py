@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from producer.serving import waiting
 from shared.settings import Settings
 from shared.standalone.home import ROOT, server_binary
 from shared.store import Store, connect
@@ -26,6 +27,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Threads that outlive their test, and its capture of the log, would write to the terminal that Redis is gone.
 logging.getLogger("digitq").addHandler(logging.NullHandler())
+
+# Hundreds of tests end a web application, and each of them would wait so long for its listening thread.
+waiting.LISTEN_SECONDS = 0.05
 
 #: Files that take longest: begun first, so that none is left over when the other test processes are done.
 LONG = (
