@@ -140,7 +140,7 @@ def test_whatever_process_is_killed_either_all_goes_on_or_all_is_gone(folder: Pa
     chance.shuffle(plan)
     print(plan)
     while plan:
-        with started(folder, *MAKE, port=port) as running:
+        with started(folder, *MAKE, port=port, **LEAN) as running:
             running.wait_until_ready(LONG)
             while plan and running.process.poll() is None:
                 kind = plan.pop()
@@ -156,7 +156,7 @@ def test_whatever_process_is_killed_either_all_goes_on_or_all_is_gone(folder: Pa
                     assert until(lambda before=before, victim=victim: is_whole(running, before, victim), LONG)
                     running.wait_until_ready(LONG)
                     assert reads_a_seven(running)
-    with started(folder, *MAKE, port=port) as running:
+    with started(folder, *MAKE, port=port, **LEAN) as running:
         running.wait_until_ready(LONG)
         with client_of(running.url) as client:
             assert {client.get(id, wait=LONG).state for id in ids} == {State.SUCCEEDED}
@@ -198,7 +198,7 @@ def test_a_stop_while_it_starts_leaves_nothing(folder: Path, number: signal.Sign
 def test_a_model_that_is_refused_ends_it_with_the_status_that_says_so(folder: Path) -> None:
     model = shutil.copytree(ROOT / "worker" / "model", folder / "model")
     (model / "card.json").write_text("{}")
-    with started(folder, DIGITQ_MODEL_PATH=str(model)) as running:
+    with started(folder, DIGITQ_MODEL_PATH=str(model), **LEAN) as running:
         assert running.process.wait(LONG) == 78
         assert said(folder).count("worker.1 does not start, giving up (exit status 78)") == 1
         assert running.pids() == []
