@@ -4,7 +4,7 @@ PORT ?= 8000
 WORKERS ?= 2
 DATA ?= var/mnist
 # Test processes: they wait more than they compute. One that dies ends the run: xdist, starting another, may wait for ever.
-JOBS ?= 4
+JOBS ?= 6
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 REQUIREMENTS := requirements.txt $(wildcard */requirements.txt */*/requirements.txt) pyproject.toml
@@ -14,6 +14,8 @@ REQUIREMENTS := requirements.txt $(wildcard */requirements.txt */*/requirements.
 up: $(INSTALLED)
 	@exec $(BIN)/digitq up --port $(PORT) --workers $(WORKERS) --parent $$PPID
 
+# Hundreds of processes are started: without bytecode each would compile all of digitq again.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 

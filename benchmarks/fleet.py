@@ -61,7 +61,7 @@ class Fleet:
 
     def fill(self, backlog: int) -> None:
         """Submit pictures until this many are queued."""
-        missing = backlog - self.redis.llen("rq:queue:digitq")
+        missing = backlog - self.redis.llen(keys.queue("digitq"))
         if missing > 0:
             self.queue.submit_many(pngs(missing))
 

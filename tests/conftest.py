@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 import redis
 
+from producer.serving import waiting
 from shared import ROOT
 from shared.settings import Settings
 from shared.standalone.embedded_server import server_binary
 from shared.store import Store, connect
-from tests.stack import Stack, up
+from tests.stack import LEAN, Stack, up
 
 # Whoever runs the tests in the background may have them ignore Ctrl-C, and what they start would ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -28,8 +29,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Threads that outlive their test, and its capture of the log, would write to the terminal that Redis is gone.
 logging.getLogger("digitq").addHandler(logging.NullHandler())
 
-#: Files that take a minute: begun first, so that none is left over when the other test processes are done.
-LONG = ("test_verify", "test_end_to_end", "test_training", "test_bench")
+# Hundreds of tests end a web application, and each of them would wait so long for its listening thread.
+waiting.LISTEN_SECONDS = 0.05
+
+#: Files that take longest: begun first, so that none is left over when the other test processes are done.
+LONG = (
+    "test_verify", "test_verify_broken", "test_end_to_end", "test_up", "test_bench", "test_cli_submit",
+    "test_verify_clients", "test_page", "test_failover", "test_deaf", "test_hostile", "test_training", "test_webhooks",
+    "test_supervisor", "test_nginx", "test_cli", "test_bulk_end_to_end",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -113,11 +121,17 @@ def cli_env(redis_url: str) -> dict[str, str]:
     return {**keep, "REDIS_URL": redis_url, "PATH": path, "DIGITQ_LEASE_SECONDS": "2", "DIGITQ_ALLOW_EPHEMERAL": "1"}
 
 
+@pytest.fixture
+def lean_env(cli_env: dict[str, str]) -> dict[str, str]:
+    """The same, for processes that are workers or start some: without TensorFlow."""
+    return {**cli_env, **LEAN}
+
+
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """The whole stack with two workers, for all tests that take it as it is."""
     folder = tempfile.TemporaryDirectory(prefix="digitq-")
-    with folder as name, up(Path(name), workers=2, DIGITQ_LEASE_SECONDS="2") as running:
+    with folder as name, up(Path(name), workers=2, DIGITQ_LEASE_SECONDS="2", **LEAN) as running:
         yield running
 
 

@@ -182,8 +182,10 @@ def test_healthcheck_is_cheap(cli_env: dict[str, str]) -> None:
     assert done.stdout == "set()\n"
 
 
-def test_a_worker_with_a_damaged_model_never_starts_to_claim(url: str, cli_env: dict[str, str], tmp_path: Path) -> None:
-    done = digitq("worker", env={**cli_env, "DIGITQ_MODEL_PATH": str(tmp_path)})
+def test_a_worker_with_a_damaged_model_never_starts_to_claim(
+    url: str, lean_env: dict[str, str], tmp_path: Path
+) -> None:
+    done = digitq("worker", env={**lean_env, "DIGITQ_MODEL_PATH": str(tmp_path)})
     assert done.returncode == 78
     assert "never claims a job" in done.stderr
     with pytest.raises(HTTPError) as not_ready, urlopen(f"{url}/readyz"):

@@ -30,6 +30,7 @@ from shared.runtime.health import is_healthy
 from shared.settings import Settings
 from shared.store import Store
 from tests.pictures import seven
+from tests.stack import LEAN
 from tests.web import free_port, sevens
 from verify.deaf import told
 from verify.proxy import Proxy
@@ -263,9 +264,11 @@ def test_a_worker_whose_heartbeat_is_refused_is_healthy(store: Store) -> None:
 
 
 def test_packets_that_vanish_make_a_worker_unhealthy_and_everything_heals_when_they_pass_again(
-    cli_env: dict[str, str],
+    cli_env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole of it, with processes and the bounds as they are: half a minute until red."""
+    for name, value in LEAN.items():
+        monkeypatch.setenv(name, value)
     picture = next(one for one in pictures() if one.expected == 7)
     with tempfile.TemporaryDirectory(prefix="digitq-") as name, running(Path(name), 1) as stack:
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,14 @@ from tests.pictures import png, seven
 from tests.stack import Stack, client_of, up
 
 pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """Nothing in it is a stand-in: TensorFlow reads."""
+    folder = tempfile.TemporaryDirectory(prefix="digitq-")
+    with folder as name, up(Path(name), workers=2, DIGITQ_LEASE_SECONDS="2") as running:
+        yield running
 
 
 def submit_stubbornly(client: Client, picture: bytes) -> Prediction:

@@ -29,7 +29,7 @@ from shared.settings import Settings
 from shared.store import Store, connect
 from tests.conftest import start_server
 from tests.pictures import seven
-from tests.stack import up
+from tests.stack import LEAN, up
 from tests.test_api import answer_all, is_problem
 
 
@@ -244,7 +244,7 @@ def test_percentiles_are_of_the_nearest_rank() -> None:
 
 
 def test_a_server_with_listeners_and_waiting_requests_stops_at_once() -> None:
-    with tempfile.TemporaryDirectory(prefix="digitq-") as folder, up(Path(folder), workers=1) as stack:
+    with tempfile.TemporaryDirectory(prefix="digitq-") as folder, up(Path(folder), workers=1, **LEAN) as stack:
         first = threading.Event()
 
         def listen() -> None:

@@ -24,7 +24,7 @@ from shared.settings import Settings, without_password
 from shared.store import Store
 from tests.compose.engine import PATIENT, Load
 from tests.pictures import seven
-from tests.stack import up
+from tests.stack import LEAN, up
 from verify.sentinels import Sentinels, Server, followed, free_ports, sentinels, wait_until
 
 
@@ -62,7 +62,7 @@ def test_the_primary_dies_under_load_and_nothing_that_was_accepted_is_lost(
     watched: Sentinels, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (folder / "up").mkdir()
-    with up(folder / "up", REDIS_URL=watched.url, DIGITQ_REPLICAS_ACK="1") as stack:
+    with up(folder / "up", REDIS_URL=watched.url, DIGITQ_REPLICAS_ACK="1", **LEAN) as stack:
         with Load(stack.url, PATIENT) as load:
             load.goes_on()
             before = len(load.accepted)
@@ -81,7 +81,7 @@ def test_the_primary_dies_under_load_and_nothing_that_was_accepted_is_lost(
 
 def test_a_primary_that_is_demoted_under_load_takes_nothing_with_it(watched: Sentinels, folder: Path) -> None:
     (folder / "up").mkdir()
-    with up(folder / "up", REDIS_URL=watched.url, DIGITQ_REPLICAS_ACK="1") as stack:
+    with up(folder / "up", REDIS_URL=watched.url, DIGITQ_REPLICAS_ACK="1", **LEAN) as stack:
         with Load(stack.url, PATIENT) as load:
             load.goes_on()
             watched.failover()

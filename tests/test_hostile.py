@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from producer import Client
 from tests.hostile.run import memory_mb
 from tests.pictures import png_header, seven
 from tests.stack import Stack, client_of
@@ -87,7 +88,7 @@ def crafted() -> Iterator[bytes]:
     yield os.urandom(30 * 1024 * 1024)
 
 
-def upload(stack: Stack, data: bytes) -> tuple[int, str]:
+def upload(stack: Stack, client: Client, data: bytes) -> tuple[int, str]:
     """Status and, for what is accepted, how it ended; else the problem's code."""
     connection = http.client.HTTPConnection("127.0.0.1", int(stack.url.rpartition(":")[2]), timeout=60)
     try:
@@ -101,8 +102,7 @@ def upload(stack: Stack, data: bytes) -> tuple[int, str]:
     if response.status >= 400:
         assert response.getheader("Content-Type") == "application/problem+json"
         return response.status, body["code"]
-    with client_of(stack.url) as client:
-        ended = client.get(body["id"], wait=30)
+    ended = client.get(body["id"], wait=30)
     assert ended.state.terminal, data[:20]
     return response.status, ended.error["code"] if ended.error else ended.state.value
 
@@ -110,10 +110,10 @@ def upload(stack: Stack, data: bytes) -> tuple[int, str]:
 def test_hostile_uploads_end_in_4xx_or_a_named_failure(stack: Stack) -> None:
     uploads = [*truncated(), *mutated(), *crafted()]
     assert len(uploads) >= 500
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda data: upload(stack, data), crafted()))  # the first time, buffers grow
+    with client_of(stack.url) as client, ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda data: upload(stack, client, data), crafted()))  # the first time, buffers grow
         before = {pid: memory_mb(pid) for word in ("digitq web", "digitq worker") for pid in stack.pids(word)}
-        ends = list(pool.map(lambda data: upload(stack, data), uploads))
+        ends = list(pool.map(lambda data: upload(stack, client, data), uploads))
     after = {pid: memory_mb(pid) for pid in before}
 
     print(Counter(ends))
@@ -124,7 +124,8 @@ def test_hostile_uploads_end_in_4xx_or_a_named_failure(stack: Stack) -> None:
 
 
 def test_a_30_mb_body_is_refused_while_the_client_still_sends(stack: Stack) -> None:
-    assert upload(stack, bytes(30 * 1024 * 1024)) == (413, "too_large")
+    with client_of(stack.url) as client:
+        assert upload(stack, client, bytes(30 * 1024 * 1024)) == (413, "too_large")
 
 
 def test_nothing_that_the_description_allows_or_forbids_is_an_error_of_ours(stack: Stack, tmp_path: Path) -> None:

@@ -115,11 +115,11 @@ def change(store: Store, env: dict[str, str], load: Load) -> dict[str, float]:
 
 
 def test_a_rolling_change_of_the_model_drops_mixes_and_repeats_nothing(
-    answers: dict[str, np.ndarray], store: Store, cli_env: dict[str, str]
+    answers: dict[str, np.ndarray], store: Store, lean_env: dict[str, str]
 ) -> None:
-    queue = Queue(cli_env["REDIS_URL"])
+    queue = Queue(lean_env["REDIS_URL"])
     load = Load(queue)
-    times = change(store, cli_env, load)
+    times = change(store, lean_env, load)
     done = [queue.get(id) for id in load.ids]
     queue.close()
     assert len(done) > 100

@@ -167,7 +167,7 @@ def http_server(address: str, port: int, says: bytes) -> Iterator[None]:
             return
 
     server = ThreadingHTTPServer((address, port), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
         yield

@@ -168,7 +168,7 @@ def test_the_page_names_every_operation_and_loads_nothing_from_elsewhere(web: Fl
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (320, "dark")])
 def test_the_page_fits_and_does_not_complain_in_a_browser(web: FlaskClient, width: int, scheme: Any) -> None:
     server = make_server("127.0.0.1", 0, web.application, threaded=True, request_handler=Quiet)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     troubles = Troubles()
     with browser() as chrome:
         page = chrome.new_page(viewport={"width": width, "height": 700}, color_scheme=scheme)

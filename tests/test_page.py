@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from tests.browser import STROKES, Troubles, browser, draw
 from tests.pictures import seven
-from tests.stack import Stack, up
+from tests.stack import LEAN, Stack, up
 from tests.web import free_port, web_process
 
 PICTURES = [{"name": f"im{i}.png", "mimeType": "image/png", "buffer": seven(56 + 4 * i)} for i in range(3)]
@@ -32,7 +32,7 @@ PATIENCE = 20_000
 @pytest.fixture(scope="module")
 def served() -> Iterator[Stack]:
     """A stack of our own: its Redis is stopped and killed."""
-    with tempfile.TemporaryDirectory(prefix="digitq-") as folder, up(Path(folder), workers=1) as stack:
+    with tempfile.TemporaryDirectory(prefix="digitq-") as folder, up(Path(folder), workers=1, **LEAN) as stack:
         yield stack
 
 

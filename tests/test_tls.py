@@ -24,7 +24,7 @@ from shared.errors import RedisUnavailable
 from shared.settings import Settings
 from shared.store import Store, connect
 from tests.pictures import seven
-from tests.stack import client_of, up
+from tests.stack import LEAN, client_of, up
 from verify.proxy import Proxy
 
 
@@ -47,7 +47,7 @@ def address(folder: Path, redis_url: str) -> Iterator[str]:
 
 def test_web_worker_queue_and_command_line_speak_tls(address: str, folder: Path) -> None:
     url = f"{address}?ssl_ca_certs={folder / 'ca.pem'}"
-    with up(folder, REDIS_URL=url) as stack:
+    with up(folder, REDIS_URL=url, **LEAN) as stack:
         with client_of(stack.url) as client:
             assert client.submit(seven()).wait(20).digit == 7
             assert client.submit_batch([seven()] * 3).wait(20).succeeded == 3

@@ -142,7 +142,7 @@ def collector() -> Iterator[tuple[str, list[tuple[str, Any]]]]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}", came
@@ -152,10 +152,10 @@ def collector() -> Iterator[tuple[str, list[tuple[str, Any]]]]:
         server.server_close()
 
 
-def test_real_processes_export_to_where_the_environment_says(cli_env: dict[str, str], store: Store) -> None:
+def test_real_processes_export_to_where_the_environment_says(lean_env: dict[str, str], store: Store) -> None:
     port, digitq = free_port(), [sys.executable, "-m", "digitq"]
     with collector() as (url, came):
-        env = {**cli_env, "OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_BSP_SCHEDULE_DELAY": "60000",
+        env = {**lean_env, "OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_BSP_SCHEDULE_DELAY": "60000",
                "DIGITQ_PORT": f"{port}"}  # fmt: skip
         web = subprocess.Popen([*digitq, "web"], cwd=ROOT, env=env)
         try:

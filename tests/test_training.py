@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,12 +19,13 @@ from click.testing import CliRunner
 from shared.errors import DataError, ModelError, SettingsError
 from tests.conftest import ROOT
 from worker.inference.mlp import Mlp, configure_threads
-from worker.training import calibration, cli
+from worker.training import calibration, cli, evaluation
 from worker.training.checkpoint import Checkpoint
 from worker.training.evaluate import Report, evaluate
 from worker.training.export import export
 from worker.training.idx import FILES, Mnist, encode, pixels
 from worker.training.recipes import BEST, RECIPES, SEED, Recipe
+from worker.training.refusals import refusals
 
 TINY_BEST = replace(
     BEST,
@@ -385,6 +387,7 @@ def test_served_pictures_arrive_as_png_files(mnist):
 
 def test_train_and_evaluate_from_the_command_line(mnist, tmp_path, monkeypatch):
     monkeypatch.setitem(RECIPES, "seed", TINY)
+    monkeypatch.setattr(evaluation, "refusals", partial(refusals, n=5))
     for attribute, name in FILES.items():
         (tmp_path / f"{name}.gz").write_bytes(gzip.compress(encode(getattr(mnist, attribute))))
     data, run = ["--data", str(tmp_path)], tmp_path / "run"

@@ -29,7 +29,7 @@ from shared.standalone.state_dir import locked, running_server, socket_path
 from shared.standalone.up import STOP_SECONDS, http_ok
 from shared.store import connect
 from tests.pictures import seven
-from tests.stack import TAG, Stack, client_of, up
+from tests.stack import LEAN, TAG, Stack, client_of, up
 from tests.web import free_port
 
 pytestmark = pytest.mark.timeout(1800)
@@ -142,7 +142,7 @@ def test_whatever_process_is_killed_either_all_goes_on_or_all_is_gone(folder: Pa
     chance.shuffle(plan)
     print(plan)
     while plan:
-        with started(folder, *MAKE, port=port) as running:
+        with started(folder, *MAKE, port=port, **LEAN) as running:
             running.wait_until_ready(LONG)
             while plan and running.process.poll() is None:
                 kind = plan.pop()
@@ -158,14 +158,14 @@ def test_whatever_process_is_killed_either_all_goes_on_or_all_is_gone(folder: Pa
                     assert until(lambda before=before, victim=victim: is_whole(running, before, victim), LONG)
                     running.wait_until_ready(LONG)
                     assert reads_a_seven(running)
-    with started(folder, *MAKE, port=port) as running:
+    with started(folder, *MAKE, port=port, **LEAN) as running:
         running.wait_until_ready(LONG)
         with client_of(running.url) as client:
             assert {client.get(id, wait=LONG).state for id in ids} == {State.SUCCEEDED}
 
 
 def test_a_worker_that_is_told_to_stop_stays_away_and_the_rest_serves_on(folder: Path) -> None:
-    with up(folder, workers=2) as running:
+    with up(folder, workers=2, **LEAN) as running:
         assert until(lambda: len(running.pids("digitq worker")) == 2)
         assert until(lambda: said(folder).count("serves model") == 2, LONG)
         for left in (1, 0):
@@ -180,7 +180,7 @@ def test_a_worker_that_is_told_to_stop_stays_away_and_the_rest_serves_on(folder:
 
 
 def test_all_that_serves_being_stopped_is_the_end(folder: Path) -> None:
-    with up(folder, workers=1) as running:
+    with up(folder, workers=1, **LEAN) as running:
         for word in ("digitq worker", "digitq web"):
             parent = min(running.pids(word), key=lambda pid: int(Path(f"/proc/{pid}/stat").read_text().split()[21]))
             os.kill(parent, signal.SIGTERM)
@@ -200,7 +200,7 @@ def test_a_stop_while_it_starts_leaves_nothing(folder: Path, number: signal.Sign
 def test_a_model_that_is_refused_ends_it_with_the_status_that_says_so(folder: Path) -> None:
     model = shutil.copytree(ROOT / "worker" / "model", folder / "model")
     (model / "card.json").write_text("{}")
-    with started(folder, DIGITQ_MODEL_PATH=str(model)) as running:
+    with started(folder, DIGITQ_MODEL_PATH=str(model), **LEAN) as running:
         assert running.process.wait(LONG) == 78
         assert said(folder).count("worker.1 does not start, giving up (exit status 78)") == 1
         assert running.pids() == []

@@ -1,4 +1,4 @@
-"""`digitq verify` on real stacks: green on the real worker, red on those that are broken on purpose."""
+"""`digitq verify` on real stacks: green on what keeps its promises; see test_verify_broken for the rest."""
 
 from __future__ import annotations
 
@@ -44,62 +44,15 @@ def test_the_real_worker_keeps_every_promise(tmp_path: Path, cli_env: dict[str, 
     assert report["seen"]["refused"] > 0
 
 
-def test_a_worker_without_a_lease_is_caught(tmp_path: Path, cli_env: dict[str, str]) -> None:
-    words = ("--worker", "verify.broken.no_lease", "--faults", "kill", "--patience", "4", "--workers", "1")
-    code, report = verify(tmp_path, cli_env, *words)
-    assert code == 1
-    assert report["lost"] > 0
-
-
-def test_a_worker_that_writes_after_its_lease_is_caught(tmp_path: Path, cli_env: dict[str, str]) -> None:
-    # Not every picture can tell: one that its user took back or forgot meanwhile has no second end. So more than one.
-    words = ("--worker", "verify.broken.no_fence", "--faults", "pause", "--no-limits", "--seconds", "15")
-    code, report = verify(tmp_path, cli_env, *words)
-    assert len(report["injections"]) > 1
-    assert code == 1
-    assert report["doubled"] > 0
-    assert report["lost"] == 0
-
-
-def test_a_recovery_that_a_full_redis_refuses_is_caught(tmp_path: Path, cli_env: dict[str, str]) -> None:
-    words = ("--worker", "verify.broken.no_memory", "--faults", "kill+redis-full", "--patience", "12")
-    code, report = verify(tmp_path, cli_env, *words)
-    assert code == 1
-    assert report["lost"] == 0
-    assert report["faults"]["kill+redis-full"]["rest"]["max"] > 10
-
-
-def test_a_claim_that_writes_before_its_last_check_is_caught(tmp_path: Path, cli_env: dict[str, str]) -> None:
-    words = ("--worker", "verify.broken.half_claim", "--faults", "kill+redis-full", "--patience", "4")
-    code, report = verify(tmp_path, cli_env, *words)
-    assert code == 1
-    assert report["lost"] > 0
-
-
-def test_deaf_connections_and_an_evicting_policy_are_overcome(tmp_path: Path, cli_env: dict[str, str]) -> None:
+def test_deaf_connections_and_an_evicting_policy_are_overcome(tmp_path: Path, lean_env: dict[str, str]) -> None:
     faults = "deaf,evict,kill+deaf"
-    code, report = verify(tmp_path, cli_env, "--faults", faults, "--no-limits")
+    code, report = verify(tmp_path, lean_env, "--faults", faults, "--no-limits")
     assert (code, report["findings"]) == (0, [])
     assert set(report["faults"]) == set(faults.split(","))
 
 
-def test_a_web_process_that_does_not_notice_a_deaf_subscription_is_caught(
-    tmp_path: Path, cli_env: dict[str, str]
-) -> None:
-    code, report = verify(tmp_path, cli_env, "--web", "verify.broken.deaf_listener", "--faults", "deaf")
-    assert code == 1
-    assert ["still not told" in finding["detail"] for finding in report["findings"]] == [True]
-
-
-def test_acceptance_that_forgets_the_replicas_is_caught(tmp_path: Path, cli_env: dict[str, str]) -> None:
-    words = ("--web", "verify.broken.no_acks", "--faults", "demote", "--no-limits", "--workers", "1")
-    code, report = verify(tmp_path, cli_env, *words)
-    assert code == 1
-    assert report["lost"] > 0
-
-
-def test_another_primary_has_all_that_was_accepted(tmp_path: Path, cli_env: dict[str, str]) -> None:
-    code, report = verify(tmp_path, cli_env, "--faults", "failover,kill+demote", "--no-limits")
+def test_another_primary_has_all_that_was_accepted(tmp_path: Path, lean_env: dict[str, str]) -> None:
+    code, report = verify(tmp_path, lean_env, "--faults", "failover,kill+demote", "--no-limits")
     assert (code, report["findings"], set(report["faults"])) == (0, [], {"failover", "kill+demote"})
     assert report["succeeded"] > 20
 

@@ -43,7 +43,7 @@ class Naive(BaseHTTPRequestHandler):
 @contextmanager
 def naive_server() -> Iterator[HTTPServer]:
     with HTTPServer(("127.0.0.1", 0), Naive) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         yield server
         server.shutdown()

@@ -51,7 +51,7 @@ class Web:
 @contextmanager
 def web(store: Store) -> Iterator[Web]:
     one = Web(store)
-    thread = threading.Thread(target=one.server.serve_forever)
+    thread = threading.Thread(target=one.server.serve_forever, args=(0.02,))
     thread.start()
     yield one
     one.app.extensions["digitq_events"].stop()

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import redis
 
-from shared import ROOT, keys
+from shared import keys
 from shared.errors import RedisUnavailable, SettingsError
-from shared.settings import Settings, child_environment
+from shared.settings import Settings
 from shared.standalone.embedded_server import server_binary, server_options
-from shared.standalone.up import http_ok
+from shared.standalone.up import environment, http_ok
 from shared.store import Store, connect
 from verify.children import Child, Children
 from verify.proxy import Proxy
@@ -48,10 +48,9 @@ class Stack:
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
         # Temporary files of killed processes are then in the folder too.
-        env = child_environment(
-            REDIS_URL=self.redis_url, DIGITQ_HOST="127.0.0.1", DIGITQ_PORT=str(port), PYTHONPATH=str(ROOT),
-            TMPDIR=str(folder), **env,
-        )  # fmt: skip
+        env = environment(
+            REDIS_URL=self.redis_url, DIGITQ_HOST="127.0.0.1", DIGITQ_PORT=str(port), TMPDIR=str(folder), **env
+        )
         self.settings = Settings.from_env(env)
         self.store = Store(self.client, self.settings)
 

@@ -73,7 +73,7 @@ class Session:
 
 
 class Workload:
-    """Visits at `rate` a second until it is stopped; the plans depend on the random generator alone."""
+    """Sessions at `rate` a second until it is stopped; the plans depend on the random generator alone."""
 
     def __init__(self, client: Client, ledger: Ledger, pictures: Sequence[Picture], rate: float, dice: random.Random):
         self._client, self._ledger, self._rate, self._dice = client, ledger, rate, dice

@@ -30,6 +30,8 @@ LOOK_AGAIN_SECONDS = 2.0
 WATCH_SECONDS = 0.5
 #: Past its time a request waits on only for a picture that is still being handed in.
 SHORTEST_WAIT_SECONDS = 0.01
+#: Seconds after which the listening thread looks whether it is to end.
+LISTEN_SECONDS = 1.0
 
 
 class Feed(Protocol):
@@ -197,7 +199,7 @@ class Waiters:
                     pubsub.subscribe(keys.EVENTS)
                     liveness = Liveness()
                     while not self._closed.is_set():
-                        message = pubsub.get_message(timeout=1)
+                        message = pubsub.get_message(timeout=LISTEN_SECONDS)
                         if message:
                             liveness.heard()
                         elif liveness.ping_is_due():

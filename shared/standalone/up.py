@@ -91,12 +91,17 @@ def _serve(
 
 
 def _processes(redis_url: str, host: str, port: int, workers: int) -> tuple[Process, list[Process]]:
-    """Return the web process and the workers; Python imports this digitq in them, whatever the folder."""
-    env = child_environment(REDIS_URL=redis_url, DIGITQ_HOST=host, DIGITQ_PORT=str(port))
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), env.get("PYTHONPATH"))))
+    """Return the web process and the workers."""
+    env = environment(REDIS_URL=redis_url, DIGITQ_HOST=host, DIGITQ_PORT=str(port))
     digitq = [sys.executable, "-P", "-m", "digitq"]
     fleet = [Process(f"worker.{number}", [*digitq, "worker"], env) for number in range(1, workers + 1)]
     return Process("web", [*digitq, "web"], env), fleet
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Return the environment of web and workers, in which Python imports this digitq from any folder."""
+    env = child_environment(**changes)
+    return {**env, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), env.get("PYTHONPATH"))))}
 
 
 def _check_parts() -> None:
