@@ -65,10 +65,13 @@ class Batch:
 
     def wait(self, timeout: float = 60) -> Batch:
         """The batch once all its pictures have ended, in whatever way. Raises TimeoutError after `timeout` seconds."""
-        ended = self if self.state.terminal else self._source().get_batch(self.id, wait=timeout)
-        if not ended.state.terminal:
-            raise TimeoutError(f"batch {self.id} is {ended.state.value} after {timeout:g} s")
-        return ended
+        return (self if self.state.terminal else self._source().get_batch(self.id, wait=timeout)).ended(timeout)
+
+    def ended(self, timeout: float) -> Batch:
+        """Returns this batch if all its pictures have ended. Raises TimeoutError, after `timeout` seconds, if not."""
+        if not self.state.terminal:
+            raise TimeoutError(f"batch {self.id} is {self.state.value} after {timeout:g} s")
+        return self
 
     def refresh(self) -> Batch:
         """The batch as it stands now."""

@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 import redis
 
-from producer.cli.printing import COLUMNS, confusion
+from producer.cli.output import COLUMNS, confusion
 from shared import keys
 from shared.standalone.home import ROOT
 from shared.store import Store

@@ -12,8 +12,7 @@ import redis
 from flask.testing import FlaskClient
 from redis._parsers import BaseParser
 
-from producer import AsyncQueue, Queue
-from producer.client.retry import NEVER
+from producer import NEVER, AsyncQueue, Queue
 from producer.web.app import create_app
 from shared import keys, redis_scripts
 from shared.batches import Batches
