@@ -15,8 +15,8 @@ import pytest
 import redis
 
 import producer
-from producer import NEVER, AsyncClient, AsyncQueue, Client, Prediction, Queue, Retry
-from producer.client import async_clients, bulk, sync_clients
+from producer import NEVER, AsyncClient, AsyncQueue, Client, Prediction, Queue, Retry, State
+from producer.client import async_clients, bulk, retry, sync_clients
 from shared import keys
 from shared.batch import BatchState
 from shared.errors import (
@@ -35,7 +35,7 @@ from shared.errors import (
     UnexpectedAnswer,
 )
 from shared.settings import Settings
-from shared.store import Answer, Store
+from shared.store import Answer, Record, Store
 from shared.submission import Submission
 from tests.pictures import seven
 from tests.proxy import proxy
@@ -191,6 +191,37 @@ def test_a_queue_whose_redis_breaks_off_submits_nothing_twice(
     assert next(lost, None) is None  # twenty answers were lost
 
 
+def test_a_redis_that_fails_late_in_a_long_wait_is_asked_again(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch_all, began = Store.fetch_all, time.monotonic()
+    failures: list[float] = []
+
+    def fail_once(store: Store, ids: Sequence[str]) -> list[Record]:
+        if time.monotonic() - began > 1 and not failures:
+            failures.append(time.monotonic())
+            raise RedisUnavailable("for a moment")
+        return fetch_all(store, ids)
+
+    monkeypatch.setattr(Store, "fetch_all", fail_once)
+    monkeypatch.setattr(retry, "POLL_SECONDS", 0.2)
+    with Queue(redis_url, retry=Retry(first=0.01, longest=0.01, seconds=0.5)) as queue:
+        assert queue.get(queue.submit(seven()).id, wait=2).state is State.QUEUED
+    assert failures
+
+
+def test_queues_that_have_waited_close_at_once(redis_url: str) -> None:
+    async def wait_and_close() -> float:
+        async with AsyncQueue(redis_url) as queue:
+            await queue.get((await queue.submit(seven())).id, wait=0.2)
+            began = time.monotonic()
+        return time.monotonic() - began
+
+    with Queue(redis_url) as queue:
+        queue.get(queue.submit(seven()).id, wait=0.2)
+        began = time.monotonic()
+    assert time.monotonic() - began < 0.5
+    assert asyncio.run(wait_and_close()) < 0.5
+
+
 # ---------------------------------------------------------------------- retries
 
 
@@ -267,13 +298,13 @@ def test_a_server_that_restarts_is_given_time_to(trouble: httpx.RequestError | N
 
 def test_pauses_grow_with_full_jitter_and_have_bounds() -> None:
     random.seed(1)
-    retry = Retry(attempts=9, first=0.1, longest=1)
+    policy = Retry(attempts=9, first=0.1, longest=1)
     trouble = RedisUnavailable()
-    many_times = [[retry.pause(tried, trouble, 0) or 0 for _ in range(300)] for tried in range(1, 9)]
+    many_times = [[policy.pause(tried, trouble, 0) or 0 for _ in range(300)] for tried in range(1, 9)]
     for tried, found in enumerate(many_times, 1):
         bound = min(1, 0.1 * 2 ** (tried - 1))
         assert max(found) <= bound and max(found) > 0.9 * bound and min(found) < 0.1 * bound
-    assert retry.pause(9, trouble, 0) is None
+    assert policy.pause(9, trouble, 0) is None
     assert Retry(seconds=4).pause(1, RedisUnavailable(retry_after_seconds=5), 0) is None
 
 

@@ -86,6 +86,7 @@ BATCHES: dict[str, Callable[[Batches], Any]] = {
     "submit": lambda batches: batches.submit([Chunk(1, b"{}")]),
     "fetch": lambda batches: batches.fetch(ID),
     "wait": lambda batches: batches.wait(ID, 0),
+    "looks": lambda batches: next(batches.looks(ID)),
     "results": lambda batches: list(batches.results(ID)),
     "cancel": lambda batches: batches.cancel(ID),
     "start": lambda batches: batches.start(f"{ID}-0"),

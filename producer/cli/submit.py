@@ -1,4 +1,4 @@
-"""What `digitq submit` does: submits pictures or a batch, records them in the journal, and prints results."""
+"""Submits the pictures or the batch of `digitq submit`, records them in the journal, and prints results."""
 
 from __future__ import annotations
 

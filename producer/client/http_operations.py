@@ -34,7 +34,7 @@ class HttpOperations(ABC):
     async def submit(
         self, image: bytes, filename: str = "", *, priority: Priority | str = Priority.NORMAL, idempotency_key: str = ""
     ) -> Prediction:
-        """Submits one picture. Raises the error whose code the server answers, or ServerUnavailable."""
+        """Submits one picture. Raises the error whose code digitq answers (NoImage, QueueFull, …), RedisUnavailable."""
         request = picture_request(image, filename, Priority(priority), idempotency_key or new_key())
         return Prediction.from_json(await self._object(request, "id", "state"))
 
@@ -53,7 +53,10 @@ class HttpOperations(ABC):
     async def submit_batch(
         self, batch: Pictures, *, priority: Priority | str = Priority.LOW, idempotency_key: str = ""
     ) -> Batch:
-        """Submits many pictures, all or none: a zip or an IDX file, or pictures, each alone or as (name, bytes)."""
+        """Submits many pictures, all or none: a zip or an IDX file, or pictures, each alone or as (name, bytes).
+
+        Pictures that cannot be read fail alone. Raises the error whose code digitq answers, such as MalformedBatch.
+        """
         with gathered(batch) as body:
             request = batch_request(body, Priority(priority), idempotency_key or new_key())
             return _batch(await self._object(request, "id", "state"))
@@ -80,7 +83,7 @@ class HttpOperations(ABC):
         return map(json.loads, lines)
 
     async def cancel_batch(self, id: str) -> None:
-        """Cancels what waits of a batch or deletes one that has ended. Raises StillRunning, NotFound."""
+        """Cancels the waiting pictures of a batch or deletes one that has ended. Raises StillRunning, NotFound."""
         await self._delete(f"/v1/batches/{id}")
 
     async def status(self) -> Json:

@@ -43,7 +43,7 @@ class RedisOperations(ABC):
 
     @abstractmethod
     def _inbox(self) -> Inbox:
-        """Returns an inbox in which one caller is told that a prediction has ended."""
+        """Returns the means by which one caller waits: its thread, or its event loop."""
 
     @abstractmethod
     async def _sleep(self, seconds: float, /) -> None:
@@ -115,7 +115,7 @@ class RedisOperations(ABC):
         return self._batches.results(id)
 
     async def cancel_batch(self, id: str) -> None:
-        """Cancels what waits of a batch or deletes one that has ended. Raises StillRunning, NotFound."""
+        """Cancels the waiting pictures of a batch or deletes one that has ended. Raises StillRunning, NotFound."""
         await self._call(self._batches.cancel, id)
 
     async def _poll(self, look: Callable[[float], Awaitable[Waitable]], wait: float) -> Waitable:

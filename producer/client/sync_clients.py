@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from typing import Any, Self
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from producer.client.blocking import BlockingHttp, BlockingRedis, run
 from producer.client.bulk import PARALLEL, Picture, PollSchedule, map_in_order, name_and_data
+from producer.client.http_operations import HttpOperations
 from producer.client.http_requests import server_and_key
 from producer.client.retry import Retry
-from producer.uploads.received import Pictures
-from shared.batch import Batch
 from shared.keys import Priority
 from shared.prediction import Prediction
 from shared.settings import Settings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _blocking(
+    operation: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[_Blocking, P], T]:
+    """Makes a blocking method of an operation. A prediction or batch that it returns has a working `wait`."""
+
+    @wraps(operation)
+    def call(self: _Blocking, /, *args: P.args, **options: P.kwargs) -> T:
+        found: Any = run(getattr(self._operations, operation.__name__)(*args, **options))
+        return replace(found, source=self) if hasattr(found, "source") else found  # type: ignore[no-any-return]
+
+    return call
 
 
 class _Blocking:
@@ -23,54 +39,13 @@ class _Blocking:
 
     _operations: BlockingHttp | BlockingRedis
 
-    def submit(
-        self, image: bytes, filename: str = "", *, priority: Priority | str = Priority.NORMAL, idempotency_key: str = ""
-    ) -> Prediction:
-        """Submits one picture. Raises the error whose code digitq answers (NoImage, QueueFull, …) or RedisUnavailable.
-
-        >>> client.submit(image, priority="high").state.value
-        'queued'
-        """
-        call = self._operations.submit(image, filename, priority=priority, idempotency_key=idempotency_key)
-        return replace(run(call), source=self)
-
-    def get(self, id: str, wait: float = 0) -> Prediction:
-        """Returns a prediction, once it has ended or `wait` seconds are over. Raises NotFound, Expired, Lost.
-
-        >>> client.get(client.submit(image).id, wait=10).digit
-        7
-        """
-        return replace(run(self._operations.get(id, wait)), source=self)
-
-    def cancel(self, id: str) -> None:
-        """Cancels a waiting prediction or deletes one that has ended. Raises StillRunning, NotFound."""
-        run(self._operations.cancel(id))
-
-    def submit_batch(
-        self, batch: Pictures, *, priority: Priority | str = Priority.LOW, idempotency_key: str = ""
-    ) -> Batch:
-        """Submits many pictures, all or none: a zip or an IDX file, or pictures, each alone or as (name, bytes).
-
-        Pictures that cannot be read fail alone. Raises the error whose code digitq answers, such as MalformedBatch.
-
-        >>> batch = client.submit_batch([("one.png", image), b"no picture"]).wait(timeout=10)
-        >>> [(row["filename"], row["digit"]) for row in batch.results()]
-        [('one.png', 7), (None, None)]
-        """
-        call = self._operations.submit_batch(batch, priority=priority, idempotency_key=idempotency_key)
-        return replace(run(call), source=self)
-
-    def get_batch(self, id: str, wait: float = 0) -> Batch:
-        """Returns a batch, once it has ended or `wait` seconds are over. Raises NotFound, Expired, Lost."""
-        return replace(run(self._operations.get_batch(id, wait)), source=self)
-
-    def results(self, id: str) -> Iterator[dict[str, Any]]:
-        """Returns the results of a batch so far, in the order of its pictures; see `shared.batch.COLUMNS`."""
-        return run(self._operations.results(id))
-
-    def cancel_batch(self, id: str) -> None:
-        """Cancels what waits of a batch or deletes one that has ended. Raises StillRunning, NotFound."""
-        run(self._operations.cancel_batch(id))
+    submit = _blocking(HttpOperations.submit)
+    get = _blocking(HttpOperations.get)
+    cancel = _blocking(HttpOperations.cancel)
+    submit_batch = _blocking(HttpOperations.submit_batch)
+    get_batch = _blocking(HttpOperations.get_batch)
+    results = _blocking(HttpOperations.results)
+    cancel_batch = _blocking(HttpOperations.cancel_batch)
 
     def submit_many(
         self, images: Iterable[Picture], *, priority: Priority | str = Priority.NORMAL, parallel: int = PARALLEL
@@ -138,7 +113,12 @@ class Client(_Blocking):
     """digitq over HTTP. One object serves any number of threads and reuses its connections.
 
     >>> with Client(url) as client:
-    ...     client.submit(image, filename="im7.png").wait(timeout=10).digit
+    ...     print(client.submit(image, filename="im7.png").wait(timeout=10).digit)
+    ...     batch = client.submit_batch([("one.png", image), b"no picture"]).wait(timeout=10)
+    ...     print([(row["filename"], row["digit"]) for row in batch.results()])
+    ...     print(client.get(client.submit(image, priority="high").id, wait=10).digit)
+    7
+    [('one.png', 7), (None, None)]
     7
 
     Calls are repeated as `retry` says while the server is busy, unavailable or unreachable. Each submit carries an
@@ -155,9 +135,7 @@ class Client(_Blocking):
     ) -> None:  # fmt: skip
         self._operations = BlockingHttp(*server_and_key(url, api_key), timeout, retry)
 
-    def status(self) -> dict[str, Any]:
-        """Returns the load of the queue and the workers, and the workers needed, as `GET /v1/status` answers."""
-        return run(self._operations.status())
+    status = _blocking(HttpOperations.status)
 
 
 class Queue(_Blocking):
