@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx
 
@@ -15,11 +15,14 @@ from producer.client.http_operations import HttpOperations
 from producer.client.http_requests import Request, authorization, server_and_key
 from producer.client.redis_operations import RedisOperations
 from producer.client.retry import Retry
-from producer.serving.inbox import Carrier, Inbox, LoopInbox
+from producer.serving.inbox import Carrier, LoopInbox
 from shared.batch import Batch
 from shared.keys import Priority
 from shared.prediction import Prediction
 from shared.settings import Settings
+from shared.submission import Submission
+
+T = TypeVar("T")
 
 
 class _AsyncBulk(ABC):
@@ -156,7 +159,16 @@ class AsyncQueue(RedisOperations, _AsyncBulk):
         self._threads = ThreadPoolExecutor(thread_name_prefix="digitq")
         self._carrier: Carrier | None = None
 
-    def _inbox(self) -> Inbox:
+    async def _submit_once(self, submission: Submission) -> Prediction:
+        return await self._waiters.hand_in(submission, 0, self._inbox())
+
+    async def _read_once(self, id: str, seconds: float) -> Prediction:
+        return await self._waiters.read(id, seconds, None, self._inbox())
+
+    async def _call(self, function: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+
+    def _inbox(self) -> LoopInbox:
         loop = asyncio.get_running_loop()
         if self._carrier is None or self._carrier.loop is not loop:
             self._carrier = Carrier(loop, self._threads)

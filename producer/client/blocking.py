@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import httpx
@@ -12,7 +12,8 @@ from producer.client.http_operations import HttpOperations
 from producer.client.http_requests import Request, authorization
 from producer.client.redis_operations import RedisOperations
 from producer.client.retry import Retry
-from producer.serving.inbox import Inbox, ThreadInbox
+from shared.prediction import Prediction
+from shared.submission import Submission
 
 T = TypeVar("T")
 
@@ -54,8 +55,14 @@ class BlockingRedis(RedisOperations):
 
     _sleep = staticmethod(_sleep)
 
-    def _inbox(self) -> Inbox:
-        return ThreadInbox()
+    async def _submit_once(self, submission: Submission) -> Prediction:
+        return self._waiters.submit(submission)
+
+    async def _read_once(self, id: str, seconds: float) -> Prediction:
+        return self._waiters.wait(id, seconds)
+
+    async def _call(self, function: Callable[..., T], *args: Any) -> T:
+        return function(*args)
 
     def close(self) -> None:
         """Closes the connections."""

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 from producer.client.retry import Retry, Waitable, new_key, poll
-from producer.serving.inbox import Inbox
 from producer.serving.waiting import Waiters
 from producer.uploads.admission import admit, clean_filename
 from producer.uploads.received import Pictures, Received, gathered
@@ -42,8 +41,16 @@ class RedisOperations(ABC):
         self._waiters = Waiters(self._store, MAX_WAITING)
 
     @abstractmethod
-    def _inbox(self) -> Inbox:
-        """Returns the means by which one caller waits: its thread, or its event loop."""
+    async def _submit_once(self, submission: Submission) -> Prediction:
+        """Submits one picture, in one call with others that are submitted at the same time."""
+
+    @abstractmethod
+    async def _read_once(self, id: str, seconds: float) -> Prediction:
+        """Returns a prediction, once it has ended or `seconds` are over; a subscription tells of the end."""
+
+    @abstractmethod
+    async def _call(self, function: Callable[..., T], *args: Any) -> T:
+        """Calls a function that blocks on Redis."""
 
     @abstractmethod
     async def _sleep(self, seconds: float, /) -> None:
@@ -57,7 +64,7 @@ class RedisOperations(ABC):
         name, priority, key = clean_filename(filename), Priority(priority), idempotency_key or new_key()
 
         def attempt() -> Awaitable[Prediction]:
-            return self._waiters.hand_in(Submission(new_id(), image, name, priority, key), 0, self._inbox())
+            return self._submit_once(Submission(new_id(), image, name, priority, key))
 
         return await self._repeat(attempt)
 
@@ -66,9 +73,8 @@ class RedisOperations(ABC):
         return await self._poll(partial(self._read, id), wait)
 
     async def _read(self, id: str, end: float) -> Prediction:
-        if (left := end - time.monotonic()) > 0:
-            return await self._waiters.read(id, left, None, self._inbox())
-        return await self._call(self._store.fetch, id)
+        left = end - time.monotonic()
+        return await (self._read_once(id, left) if left > 0 else self._call(self._store.fetch, id))
 
     async def cancel(self, id: str) -> None:
         """Cancels a waiting prediction or deletes one that has ended. Raises StillRunning, NotFound."""
@@ -129,10 +135,6 @@ class RedisOperations(ABC):
     def _close(self) -> None:
         self._waiters.close()
         self._store.client.close()
-
-    async def _call(self, function: Callable[..., T], *args: Any) -> T:
-        """Calls a function that blocks on Redis."""
-        return await self._inbox().call(function, *args)
 
     async def _repeat(self, attempt: Callable[[], Awaitable[T]]) -> T:
         return await self._retry.run(attempt, self._sleep)
