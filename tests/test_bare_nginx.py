@@ -116,7 +116,7 @@ def test_a_cancel_that_a_proxy_could_not_pass_on_is_not_repeated(restarting: tup
 
 def test_a_web_process_that_stays_away_is_unavailable_and_said_to_be_so(away: str, picture: Path) -> None:
     done = invoked("submit", str(picture), "--url", away)
-    assert done.returncode == 3 and "a proxy does not reach it (HTTP 502 Bad Gateway)" in done.stderr
+    assert done.returncode == 3 and "a proxy cannot reach it (HTTP 502 Bad Gateway)" in done.stderr
     with Client(away, retry=QUICK) as sdk, pytest.raises(ServerUnavailable, match="proxy"):
         sdk.submit(seven())
 

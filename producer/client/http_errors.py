@@ -24,9 +24,9 @@ _PROXY: dict[int, tuple[type[DigitqError], str]] = {
     408: (BodyTooSlow, "a proxy gave up waiting for the body"),
     413: (TooLarge, "a proxy in front of digitq accepts no body of this size"),
     429: (RateLimited, "a proxy limits the rate of requests"),
-    502: (ServerUnavailable, "a proxy cannot reach digitq"),
-    503: (ServerUnavailable, "a proxy cannot reach digitq"),
-    504: (ServerUnavailable, "a proxy timed out waiting for digitq"),
+    502: (ServerUnavailable, "a proxy cannot reach it"),
+    503: (ServerUnavailable, "a proxy cannot reach it"),
+    504: (ServerUnavailable, "a proxy timed out waiting for it"),
 }
 #: Answers of proxies to a request line or headers that they reject.
 _PROXY_HEADERS = {
