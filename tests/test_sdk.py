@@ -95,7 +95,7 @@ def test_the_twins_have_the_same_verbs(pair: tuple[type, type]) -> None:
 # ---------------------------------------------------------------------- connections that break
 
 
-def test_lost_answers_are_asked_for_again_and_nothing_is_handed_in_twice(site: Web, client: redis.Redis) -> None:
+def test_requests_with_lost_answers_are_repeated_and_nothing_is_submitted_twice(site: Web, client: redis.Redis) -> None:
     with proxy(site.url, lambda n: n % 3 == 0) as broken, Client(broken.url, retry=EAGER) as sdk:
         found = sdk.submit_many(pictures(60))
     assert broken.cuts >= 20 and site.posts() >= 80
@@ -103,7 +103,7 @@ def test_lost_answers_are_asked_for_again_and_nothing_is_handed_in_twice(site: W
     assert (len({one.id for one in found}), accepted(client)) == (60, 60)
 
 
-def test_lost_answers_are_asked_for_again_from_asyncio(site: Web, client: redis.Redis) -> None:
+def test_requests_with_lost_answers_are_repeated_from_asyncio(site: Web, client: redis.Redis) -> None:
     async def main(url: str) -> list[Prediction]:
         async with AsyncClient(url, retry=EAGER) as sdk:
             return await sdk.submit_many(pictures(60))
@@ -115,7 +115,7 @@ def test_lost_answers_are_asked_for_again_from_asyncio(site: Web, client: redis.
     assert (len({one.id for one in found}), accepted(client)) == (60, 60)
 
 
-def test_a_batch_whose_answer_is_lost_is_handed_in_once(site: Web, client: redis.Redis) -> None:
+def test_a_batch_whose_answer_is_lost_is_submitted_once(site: Web, client: redis.Redis) -> None:
     async def main(url: str, images: list[bytes]) -> str:
         async with AsyncClient(url, retry=EAGER) as sdk:
             return (await sdk.submit_batch(images)).id
@@ -249,7 +249,7 @@ ACCEPTED = httpx.Response(202, json={"id": "x", "state": "queued"})
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What this thread was to sleep, without sleeping; other threads of the process sleep on."""
+    """Records the pauses of this thread instead of sleeping; other threads sleep as usual."""
     slept: list[float] = []
     sleep, me = time.sleep, threading.get_ident()
     monkeypatch.setattr(time, "sleep", lambda s: slept.append(s) if threading.get_ident() == me else sleep(s))
@@ -269,7 +269,7 @@ def test_the_servers_retry_after_is_honoured_and_the_key_stays_the_same(pauses: 
 
 
 @pytest.mark.parametrize(("status", "tries"), [(503, 5), (429, 5), (500, 1), (502, 1), (422, 1), (404, 1)])
-def test_only_what_passes_by_itself_is_tried_again(status: int, tries: int, pauses: list[float]) -> None:
+def test_only_temporary_errors_are_retried(status: int, tries: int, pauses: list[float]) -> None:
     sdk, asked = answers(problem(status, "something"))
     with pytest.raises(DigitqError):
         sdk.submit(seven())
@@ -330,7 +330,7 @@ def foreign(status: int, body: str = "<html>", type: str = "text/html", **header
     [foreign(200), foreign(201, "{", "application/json"), foreign(200, "[]", "application/json"),
      foreign(200, '{"id": "x"}', "application/json"), foreign(200, "", "text/plain")],
 )  # fmt: skip
-def test_what_is_no_answer_of_digitq_is_said_to_be_none(answer: httpx.Response) -> None:
+def test_an_answer_of_another_server_is_reported_as_such(answer: httpx.Response) -> None:
     sdk, _ = answers(answer)
     asked: list[Callable[[], Any]] = [
         lambda: sdk.submit(seven()), lambda: sdk.submit_batch([seven()]), lambda: sdk.get("x"),
@@ -387,7 +387,7 @@ def test_results_that_are_a_page_are_not_read_as_results() -> None:
         ),
     ],
 )
-def test_refusals_that_are_not_digitqs_are_told_in_words(
+def test_errors_of_proxies_are_explained(
     answer: httpx.Response, kind: type[DigitqError], said: str, tries: int, pauses: list[float]
 ) -> None:
     sdk, asked = answers(answer)
@@ -521,7 +521,7 @@ def test_many_are_read_only_as_far_as_they_are_sent() -> None:
     results.close()  # type: ignore[attr-defined]
 
 
-def test_what_cannot_be_sent_is_not_tried_again(pauses: list[float]) -> None:
+def test_a_request_that_cannot_be_sent_is_not_retried(pauses: list[float]) -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.LocalProtocolError("Illegal header value", request=request)
 

@@ -160,15 +160,15 @@ class AsyncQueue(RedisOperations, _AsyncBulk):
         self._carrier: Carrier | None = None
 
     async def _submit_once(self, submission: Submission) -> Prediction:
-        return await self._waiters.hand_in(submission, 0, self._inbox())
+        return await self._waiters.hand_in(submission, 0, self._waiter())
 
     async def _read_once(self, id: str, seconds: float) -> Prediction:
-        return await self._waiters.read(id, seconds, None, self._inbox())
+        return await self._waiters.read(id, seconds, None, self._waiter())
 
     async def _call(self, function: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
 
-    def _inbox(self) -> LoopInbox:
+    def _waiter(self) -> LoopInbox:
         loop = asyncio.get_running_loop()
         if self._carrier is None or self._carrier.loop is not loop:
             self._carrier = Carrier(loop, self._threads)
