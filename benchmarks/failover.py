@@ -24,8 +24,7 @@ import click
 import redis
 
 from benchmarks.picture import picture
-from producer.client.http import Client
-from producer.client.retry import NEVER, Retry
+from producer import NEVER, Client, Retry
 from shared import keys
 from shared.errors import DigitqError, Lost, RedisUnavailable, ServerUnavailable
 from verify.sentinels import Sentinels, Server, wait_until

@@ -1,13 +1,11 @@
-"""The side that hands pictures in: the web application, and the Python clients.
+"""The submitting side: the web application, the Python clients and the command line.
 
-`Client` (over HTTP) and `Queue` (straight to Redis) have twins for asyncio, `AsyncClient` and `AsyncQueue`.
+`Client` (over HTTP) and `Queue` (straight to Redis) have counterparts for asyncio, `AsyncClient` and `AsyncQueue`.
 """
 
-from producer.client.aio import AsyncClient
-from producer.client.aio_queue import AsyncQueue
-from producer.client.http import Client
-from producer.client.queue import Queue
+from producer.client.async_clients import AsyncClient, AsyncQueue
 from producer.client.retry import NEVER, Retry
+from producer.client.sync_clients import Client, Queue
 from shared.keys import Priority
 from shared.prediction import Prediction, State
 

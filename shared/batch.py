@@ -65,10 +65,13 @@ class Batch:
 
     def wait(self, timeout: float = 60) -> Batch:
         """Wait until all pictures have ended; return the batch. Raises TimeoutError after `timeout` seconds."""
-        ended = self if self.state.terminal else self._source().get_batch(self.id, wait=timeout)
-        if not ended.state.terminal:
-            raise TimeoutError(f"batch {self.id} is {ended.state.value} after {timeout:g} s")
-        return ended
+        return (self if self.state.terminal else self._source().get_batch(self.id, wait=timeout)).ended(timeout)
+
+    def ended(self, timeout: float) -> Batch:
+        """Return this batch if all its pictures have ended. Raises TimeoutError, after `timeout` seconds, if not."""
+        if not self.state.terminal:
+            raise TimeoutError(f"batch {self.id} is {self.state.value} after {timeout:g} s")
+        return self
 
     def refresh(self) -> Batch:
         """Read the batch again."""

@@ -183,17 +183,27 @@ class Batches:
     def wait(
         self, id: str, seconds: float, stopped: Callable[[], bool] = lambda: False, owner: str | None = None
     ) -> Batch:
-        """The batch once it has ended, or as it stands after `seconds` or when `stopped`. Raises what fetch raises."""
-        end, pause, looked = time.monotonic() + seconds, POLL_SECONDS, float("-inf")
+        """Returns the batch once it has ended, `seconds` are over or it is `stopped`. Raises what fetch raises."""
+        end, looks = time.monotonic() + seconds, self.looks(id, owner)
+        while True:
+            batch, pause = next(looks)
+            left = 0.0 if stopped() else end - time.monotonic()
+            if batch.state.terminal or left <= 0:
+                return batch if batch.state.terminal else self.fetch(id, owner)
+            time.sleep(min(pause, left))
+
+    def looks(self, id: str, owner: str | None = None) -> Iterator[tuple[Batch, float]]:
+        """Yields the batch again and again, each time with the seconds to wait before the next look.
+
+        Its counts may be REPAIR_SECONDS old until it has ended. Raises what fetch raises.
+        """
+        pause, looked = POLL_SECONDS, float("-inf")
         while True:
             if time.monotonic() - looked >= REPAIR_SECONDS:
                 looked, batch = time.monotonic(), self.fetch(id, owner)
             elif self._state(id) not in (b"queued", b"running"):
                 batch = self.fetch(id, owner)
-            left = 0.0 if stopped() else end - time.monotonic()
-            if batch.state.terminal or left <= 0:
-                return batch if batch.state.terminal else self.fetch(id, owner)
-            time.sleep(min(pause, left))
+            yield batch, pause
             pause = min(pause * 1.2, LONGEST_POLL_SECONDS)
 
     def _state(self, id: str) -> bytes | None:

@@ -10,9 +10,8 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from producer import AsyncClient, Client
-from producer.client.http import authorization
-from producer.client.retry import Retry
+from producer import AsyncClient, Client, Retry
+from producer.client.http_requests import authorization
 from shared.errors import DigitqError, ServerUnavailable, TooLarge
 from shared.store import Store
 from tests.browser import browser
@@ -117,7 +116,7 @@ def test_a_cancel_that_a_proxy_could_not_pass_on_is_not_repeated(restarting: tup
 
 def test_a_web_process_that_stays_away_is_unavailable_and_said_to_be_so(away: str, picture: Path) -> None:
     done = invoked("submit", str(picture), "--url", away)
-    assert done.returncode == 3 and "a proxy does not reach it (HTTP 502 Bad Gateway)" in done.stderr
+    assert done.returncode == 3 and "a proxy cannot reach it (HTTP 502 Bad Gateway)" in done.stderr
     with Client(away, retry=QUICK) as sdk, pytest.raises(ServerUnavailable, match="proxy"):
         sdk.submit(seven())
 
@@ -143,7 +142,7 @@ def test_a_head_that_it_does_not_take_is_told_in_words(bare: str, picture: Path)
     with Client(bare) as sdk:
         with pytest.raises(DigitqError, match=r"HTTP 414 .*address too long") as address:
             sdk.submit(seven(), "x" * 40_000)
-        sdk._http.headers.update(authorization("k" * 40_000))
+        sdk._operations._http.headers.update(authorization("k" * 40_000))
         with pytest.raises(DigitqError, match=r"HTTP 400 .*does not understand"):
             sdk.get("x")
     assert address.value.code == "http_414"

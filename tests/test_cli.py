@@ -105,7 +105,7 @@ def here(*words: str, **env: str) -> tuple[int, str, str]:
 
 
 def test_no_server_exits_3_and_names_the_server(picture: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("producer.client.wire.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("producer.client.blocking.time.sleep", lambda seconds: None)
     nowhere = f"http://127.0.0.1:{unused_port()}"
     said = f"digitq does not answer at {nowhere}. Is it running? (`make up`)\n"
     assert here("submit", picture, "--url", nowhere) == (3, "", f"{picture}: server_unavailable: {said}")

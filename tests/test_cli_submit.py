@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 import redis
 
-from producer.cli.printing import COLUMNS, confusion
+from producer.cli.output import COLUMNS, confusion
 from shared import ROOT, keys
 from shared.store import Store
 from tests.invoked import invoked
@@ -336,7 +336,7 @@ def test_a_command_that_has_ended_says_the_same_again_and_sends_nothing(site: We
     assert len([call for call in site.calls[asked:] if call.startswith("POST")]) == 1
 
 
-def test_what_was_handed_in_without_waiting_is_waited_for_later(site: Web, store: Store, scans: Path) -> None:
+def test_pictures_submitted_without_waiting_are_waited_for_later(site: Web, store: Store, scans: Path) -> None:
     words = ("submit", str(scans), "--journal", str(scans / "j"), "--url", site.url)
     assert digitq(*words).stdout.count("queued") == 3
     with sevens(store):
@@ -401,7 +401,7 @@ def test_a_batch_is_resumed(stack: Stack, tmp_path: Path) -> None:
     assert f"batch {first['id']}: finished  20 succeeded" in waited.stderr and len(waited.stdout.splitlines()) == 20
 
 
-def test_a_batch_whose_labels_did_not_fit_is_handed_in_again(stack: Stack, tmp_path: Path) -> None:
+def test_a_batch_whose_labels_did_not_fit_is_submitted_again(stack: Stack, tmp_path: Path) -> None:
     images, labels = tmp_path / "images", tmp_path / "labels"
     images.write_bytes(idx(3))
     words = ("submit", str(images), "--labels", str(labels), "--wait", "--journal", str(tmp_path / "j"))

@@ -18,7 +18,8 @@ from collections.abc import Iterator
 import pytest
 
 from producer import Client
-from producer.cli.watch import Event, one_line, parsed, screen
+from producer.cli.screen import screen, status_line
+from producer.cli.watch import Event, parse_events
 from shared import ROOT
 from shared.prediction import Prediction, State
 from shared.store import Store
@@ -137,16 +138,16 @@ def test_the_stream_is_read_as_the_standard_says() -> None:
     text = (
         ": hello\nretry: 2000\n\nid: 1\nevent: status\ndata: {\ndata: }\n\nevent: reset\ndata:{}\n\nevent: cut\ndata: {"
     )
-    assert list(parsed(text.split("\n"))) == [Event("status", {}, "1"), Event("reset", {})]
+    assert list(parse_events(text.split("\n"))) == [Event("status", {}, "1"), Event("reset", {})]
 
 
 def test_lines_and_screens() -> None:
-    assert one_line(STATUS, 0).endswith(
+    assert status_line(STATUS, 0).endswith(
         "queued=12 running=3 alive=2 busy=1 needed=4 arrivals=90.2 per_second=80.5 eta_ms=150 p50_ms=5.0 p95_ms=-"
     )
     older = {name: value for name, value in STATUS.items() if name not in ("arrivals_per_second", "eta_ms")}
-    assert "arrivals=- per_second=80.5 eta_ms=- " in one_line(older, 0)
-    assert one_line({"redis": False}, 0).endswith("redis=down")
+    assert "arrivals=- per_second=80.5 eta_ms=- " in status_line(older, 0)
+    assert status_line({"redis": False}, 0).endswith("redis=down")
     last = [Prediction(str(n), State.SUCCEEDED, f"{n}.png", n, 0.9, decision="accept") for n in range(3)]
     found = screen("http://x", STATUS, last, 0, "connecting again")
     assert "connecting again" in found[0] and "12 waiting" in found[2] and "p95 -" in found[5]

@@ -19,7 +19,6 @@ import pytest
 import redis
 
 from producer import AsyncQueue
-from producer.client import aio_queue
 from producer.serving import waiting
 from producer.serving.waiting import Waiters
 from shared import ROOT, keys
@@ -126,7 +125,7 @@ def test_a_quiet_subscription_that_answers_is_left_alone(
 def test_an_async_queue_is_told_again_after_its_subscription_went_deaf(
     proxy: Proxy, behind: Store, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(aio_queue, "LOOK_AGAIN_SECONDS", 3600.0)
+    monkeypatch.setattr(waiting, "LOOK_AGAIN_SECONDS", 3600.0)
 
     async def run() -> float:
         async with AsyncQueue(behind.settings.redis_url) as queue:

@@ -9,8 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from producer import Client, Queue
-from producer.client.retry import NEVER
+from producer import NEVER, Client, Queue
 from shared.errors import Lost
 from shared.store import Store
 from tests.pictures import seven

@@ -19,8 +19,7 @@ import redis
 from flask.testing import FlaskClient
 
 from digitq import told
-from producer import Client, Queue
-from producer.client.retry import NEVER
+from producer import NEVER, Client, Queue
 from producer.web.app import create_app
 from shared.batches import Batches
 from shared.chunks import Item, packed

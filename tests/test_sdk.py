@@ -7,7 +7,7 @@ import doctest
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -15,10 +15,8 @@ import pytest
 import redis
 
 import producer
-from producer import NEVER, AsyncClient, AsyncQueue, Client, Prediction, Queue, Retry
-from producer.client import aio, aio_queue, many
-from producer.client import http as client_module
-from producer.client import queue as queue_module
+from producer import NEVER, AsyncClient, AsyncQueue, Client, Prediction, Queue, Retry, State
+from producer.client import async_clients, bulk, retry, sync_clients
 from shared import keys
 from shared.batch import BatchState
 from shared.errors import (
@@ -37,7 +35,8 @@ from shared.errors import (
     UnexpectedAnswer,
 )
 from shared.settings import Settings
-from shared.store import Store
+from shared.store import Answer, Record, Store
+from shared.submission import Submission
 from tests.pictures import seven
 from tests.proxy import proxy
 from tests.stack import Stack
@@ -66,7 +65,7 @@ def accepted(redis: redis.Redis) -> int:
 
 EXAMPLES = [
     test
-    for module in (client_module, queue_module, many, aio, aio_queue)
+    for module in (sync_clients, async_clients)
     for test in doctest.DocTestFinder(exclude_empty=True).find(module)
     if test.examples
 ]
@@ -96,7 +95,7 @@ def test_the_twins_have_the_same_verbs(pair: tuple[type, type]) -> None:
 # ---------------------------------------------------------------------- connections that break
 
 
-def test_lost_answers_are_asked_for_again_and_nothing_is_handed_in_twice(site: Web, client: redis.Redis) -> None:
+def test_requests_with_lost_answers_are_repeated_and_nothing_is_submitted_twice(site: Web, client: redis.Redis) -> None:
     with proxy(site.url, lambda n: n % 3 == 0) as broken, Client(broken.url, retry=EAGER) as sdk:
         found = sdk.submit_many(pictures(60))
     assert broken.cuts >= 20 and site.posts() >= 80
@@ -104,7 +103,7 @@ def test_lost_answers_are_asked_for_again_and_nothing_is_handed_in_twice(site: W
     assert (len({one.id for one in found}), accepted(client)) == (60, 60)
 
 
-def test_lost_answers_are_asked_for_again_from_asyncio(site: Web, client: redis.Redis) -> None:
+def test_requests_with_lost_answers_are_repeated_from_asyncio(site: Web, client: redis.Redis) -> None:
     async def main(url: str) -> list[Prediction]:
         async with AsyncClient(url, retry=EAGER) as sdk:
             return await sdk.submit_many(pictures(60))
@@ -116,7 +115,7 @@ def test_lost_answers_are_asked_for_again_from_asyncio(site: Web, client: redis.
     assert (len({one.id for one in found}), accepted(client)) == (60, 60)
 
 
-def test_a_batch_whose_answer_is_lost_is_handed_in_once(site: Web, client: redis.Redis) -> None:
+def test_a_batch_whose_answer_is_lost_is_submitted_once(site: Web, client: redis.Redis) -> None:
     async def main(url: str, images: list[bytes]) -> str:
         async with AsyncClient(url, retry=EAGER) as sdk:
             return (await sdk.submit_batch(images)).id
@@ -159,8 +158,8 @@ def test_clients_without_a_url_go_where_the_settings_say(site: Web, monkeypatch:
     monkeypatch.setenv("DIGITQ_API_KEY", "secret")
     with Client() as sdk, Client("http://127.0.0.1:1") as elsewhere:
         assert sdk.submit(seven()).state.value == asyncio.run(main()) == "queued"
-        assert sdk._http.headers["Authorization"] == "Bearer secret"
-        assert "Authorization" not in elsewhere._http.headers
+        assert sdk._operations._http.headers["Authorization"] == "Bearer secret"
+        assert "Authorization" not in elsewhere._operations._http.headers
     monkeypatch.setenv("DIGITQ_URL", "http://127.0.0.1:1")
     with Client(retry=NEVER) as sdk, pytest.raises(ServerUnavailable, match=r"127\.0\.0\.1:1\. Is it running"):
         sdk.submit(seven())
@@ -174,19 +173,53 @@ def test_connections_are_kept_and_not_more_than_the_bound_are_opened(stack: Stac
         assert {one.digit for one in sdk.wait(found, timeout=60)} == {7}
 
 
-def test_a_queue_whose_redis_breaks_off_hands_in_nothing_twice(client: redis.Redis, redis_url: str) -> None:
+def test_a_queue_whose_redis_breaks_off_submits_nothing_twice(
+    client: redis.Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit_all, lost = Store.submit_all, iter([True, True, False] * 10)
+
+    def unlucky(store: Store, pictures: Sequence[Submission]) -> list[Answer]:
+        answers = submit_all(store, pictures)
+        if next(lost):
+            raise RedisUnavailable("the answer was lost")
+        return answers
+
+    monkeypatch.setattr(Store, "submit_all", unlucky)
     with Queue(redis_url, Settings(redis_url=redis_url), retry=EAGER) as queue:
-        submit, lost = queue._store.submit, iter([True, True, False] * 30)
-
-        def unlucky(*args: Any, **options: Any) -> Prediction:
-            prediction = submit(*args, **options)
-            if next(lost):
-                raise RedisUnavailable("the answer was lost")
-            return prediction
-
-        queue._store.submit = unlucky  # type: ignore[method-assign]
         found = queue.submit_many(pictures(10), parallel=1)
     assert (len({one.id for one in found}), accepted(client)) == (10, 10)
+    assert next(lost, None) is None  # twenty answers were lost
+
+
+def test_a_redis_that_fails_late_in_a_long_wait_is_asked_again(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch_all, began = Store.fetch_all, time.monotonic()
+    failures: list[float] = []
+
+    def fail_once(store: Store, ids: Sequence[str]) -> list[Record]:
+        if time.monotonic() - began > 1 and not failures:
+            failures.append(time.monotonic())
+            raise RedisUnavailable("for a moment")
+        return fetch_all(store, ids)
+
+    monkeypatch.setattr(Store, "fetch_all", fail_once)
+    monkeypatch.setattr(retry, "POLL_SECONDS", 0.2)
+    with Queue(redis_url, retry=Retry(first=0.01, longest=0.01, seconds=0.5)) as queue:
+        assert queue.get(queue.submit(seven()).id, wait=2).state is State.QUEUED
+    assert failures
+
+
+def test_queues_that_have_waited_close_at_once(redis_url: str) -> None:
+    async def wait_and_close() -> float:
+        async with AsyncQueue(redis_url) as queue:
+            await queue.get((await queue.submit(seven())).id, wait=0.2)
+            began = time.monotonic()
+        return time.monotonic() - began
+
+    with Queue(redis_url) as queue:
+        queue.get(queue.submit(seven()).id, wait=0.2)
+        began = time.monotonic()
+    assert time.monotonic() - began < 0.5
+    assert asyncio.run(wait_and_close()) < 0.5
 
 
 # ---------------------------------------------------------------------- retries
@@ -202,7 +235,7 @@ def answers(*responses: httpx.Response) -> tuple[Client, list[httpx.Request]]:
 
     sdk = Client("http://nowhere")
     sdk.close()
-    sdk._http = httpx.Client(base_url="http://nowhere", transport=httpx.MockTransport(handle))
+    sdk._operations._http = httpx.Client(base_url="http://nowhere", transport=httpx.MockTransport(handle))
     return sdk, asked
 
 
@@ -216,7 +249,7 @@ ACCEPTED = httpx.Response(202, json={"id": "x", "state": "queued"})
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What this thread was to sleep, without sleeping; other threads of the process sleep on."""
+    """Records the pauses of this thread instead of sleeping; other threads sleep as usual."""
     slept: list[float] = []
     sleep, me = time.sleep, threading.get_ident()
     monkeypatch.setattr(time, "sleep", lambda s: slept.append(s) if threading.get_ident() == me else sleep(s))
@@ -236,7 +269,7 @@ def test_the_servers_retry_after_is_honoured_and_the_key_stays_the_same(pauses: 
 
 
 @pytest.mark.parametrize(("status", "tries"), [(503, 5), (429, 5), (500, 1), (502, 1), (422, 1), (404, 1)])
-def test_only_what_passes_by_itself_is_tried_again(status: int, tries: int, pauses: list[float]) -> None:
+def test_only_temporary_errors_are_retried(status: int, tries: int, pauses: list[float]) -> None:
     sdk, asked = answers(problem(status, "something"))
     with pytest.raises(DigitqError):
         sdk.submit(seven())
@@ -257,7 +290,7 @@ def test_a_server_that_restarts_is_given_time_to(trouble: httpx.RequestError | N
         raise trouble
 
     sdk, _ = answers(ACCEPTED)
-    sdk._http = httpx.Client(base_url="http://nowhere", transport=httpx.MockTransport(handle))
+    sdk._operations._http = httpx.Client(base_url="http://nowhere", transport=httpx.MockTransport(handle))
     with sdk:
         assert sdk.submit(seven()).id == "x"
     assert len(pauses) == 4 and all(0.5 <= pause <= 1.3 for pause in pauses)
@@ -265,13 +298,13 @@ def test_a_server_that_restarts_is_given_time_to(trouble: httpx.RequestError | N
 
 def test_pauses_grow_with_full_jitter_and_have_bounds() -> None:
     random.seed(1)
-    retry = Retry(attempts=9, first=0.1, longest=1)
+    policy = Retry(attempts=9, first=0.1, longest=1)
     trouble = RedisUnavailable()
-    many_times = [[retry.pause(tried, trouble, 0) or 0 for _ in range(300)] for tried in range(1, 9)]
+    many_times = [[policy.pause(tried, trouble, 0) or 0 for _ in range(300)] for tried in range(1, 9)]
     for tried, found in enumerate(many_times, 1):
         bound = min(1, 0.1 * 2 ** (tried - 1))
         assert max(found) <= bound and max(found) > 0.9 * bound and min(found) < 0.1 * bound
-    assert retry.pause(9, trouble, 0) is None
+    assert policy.pause(9, trouble, 0) is None
     assert Retry(seconds=4).pause(1, RedisUnavailable(retry_after_seconds=5), 0) is None
 
 
@@ -297,7 +330,7 @@ def foreign(status: int, body: str = "<html>", type: str = "text/html", **header
     [foreign(200), foreign(201, "{", "application/json"), foreign(200, "[]", "application/json"),
      foreign(200, '{"id": "x"}', "application/json"), foreign(200, "", "text/plain")],
 )  # fmt: skip
-def test_what_is_no_answer_of_digitq_is_said_to_be_none(answer: httpx.Response) -> None:
+def test_an_answer_of_another_server_is_reported_as_such(answer: httpx.Response) -> None:
     sdk, _ = answers(answer)
     asked: list[Callable[[], Any]] = [
         lambda: sdk.submit(seven()), lambda: sdk.submit_batch([seven()]), lambda: sdk.get("x"),
@@ -314,7 +347,7 @@ def test_no_error_tells_the_password_in_a_url() -> None:
 
     sdk = Client("http://me:secret@nowhere")
     sdk.close()
-    sdk._http = httpx.Client(base_url="http://me:secret@nowhere", transport=httpx.MockTransport(page))
+    sdk._operations._http = httpx.Client(base_url="http://me:secret@nowhere", transport=httpx.MockTransport(page))
     with pytest.raises(UnexpectedAnswer, match=r"at http://nowhere/v1/status\.") as caught:
         sdk.status()
     assert "secret" not in str(caught.value)
@@ -341,7 +374,7 @@ def test_results_that_are_a_page_are_not_read_as_results() -> None:
         (foreign(431), DigitqError, "proxy .* headers too large", 1),
         (foreign(429, "", **{"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"}), RateLimited, "proxy", 5),
         (foreign(502), ServerUnavailable, "HTTP 502 Bad Gateway", 5),
-        (foreign(504), ServerUnavailable, "waited for it too long", 5),
+        (foreign(504), ServerUnavailable, "proxy timed out waiting", 5),
         (foreign(302, Location="https://login.example/"), DigitqError, "to https://login.example/. .*URL", 1),
         (foreign(404, '{"code": 404, "message": "x"}', "application/json"), DigitqError, "URL of digitq", 1),
         (foreign(400, '{"code": {"a": 1}}', "application/problem+json"), DigitqError, "HTTP 400", 1),
@@ -354,7 +387,7 @@ def test_results_that_are_a_page_are_not_read_as_results() -> None:
         ),
     ],
 )
-def test_refusals_that_are_not_digitqs_are_told_in_words(
+def test_errors_of_proxies_are_explained(
     answer: httpx.Response, kind: type[DigitqError], said: str, tries: int, pauses: list[float]
 ) -> None:
     sdk, asked = answers(answer)
@@ -482,18 +515,18 @@ def test_many_are_read_only_as_far_as_they_are_sent() -> None:
             read.append(n)
             yield n
 
-    results = many.in_order(lambda n: n, items(), parallel=2)
+    results = bulk.map_in_order(lambda n: n, items(), parallel=2)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
-    assert len(read) <= 3 + many.AHEAD * 2
+    assert len(read) <= 3 + bulk.AHEAD * 2
     results.close()  # type: ignore[attr-defined]
 
 
-def test_what_cannot_be_sent_is_not_tried_again(pauses: list[float]) -> None:
+def test_a_request_that_cannot_be_sent_is_not_retried(pauses: list[float]) -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.LocalProtocolError("Illegal header value", request=request)
 
     sdk, _ = answers(problem(500, "x"))
-    sdk._http = httpx.Client(base_url="http://nowhere", transport=httpx.MockTransport(refuse))
+    sdk._operations._http = httpx.Client(base_url="http://nowhere", transport=httpx.MockTransport(refuse))
     with sdk, pytest.raises(DigitqError, match="Illegal header"):
         sdk.get("x")
     assert pauses == []

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from producer import AsyncClient, Client
-from producer.client.retry import NEVER
+from producer import NEVER, AsyncClient, Client
 from producer.serving.server import CONNECTIONS, connections_of
 from producer.web.app import create_app
 from shared import ROOT, keys
@@ -128,8 +127,8 @@ def test_the_clients_raise_for_fewer_results_than_were_announced() -> None:
             await client.results("id")
 
     with Client(retry=NEVER) as client:
-        client._http.close()
-        client._http = httpx.Client(base_url="http://x", transport=transport)
+        client._operations._http.close()
+        client._operations._http = httpx.Client(base_url="http://x", transport=transport)
         with pytest.raises(Incomplete, match="2 of 3"):
             client.results("id")
     with pytest.raises(Incomplete, match="2 of 3"):

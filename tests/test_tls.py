@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from producer import AsyncQueue, Queue
-from producer.client.retry import NEVER
+from producer import NEVER, AsyncQueue, Queue
 from producer.web.app import create_app
 from shared import ROOT
 from shared.errors import RedisUnavailable

@@ -12,8 +12,7 @@ import redis
 from flask.testing import FlaskClient
 from redis._parsers import BaseParser
 
-from producer import AsyncQueue, Queue
-from producer.client.retry import NEVER
+from producer import NEVER, AsyncQueue, Queue
 from producer.web.app import create_app
 from shared import keys, redis_scripts
 from shared.batches import Batches
@@ -87,6 +86,7 @@ BATCHES: dict[str, Callable[[Batches], Any]] = {
     "submit": lambda batches: batches.submit([Chunk(1, b"{}")]),
     "fetch": lambda batches: batches.fetch(ID),
     "wait": lambda batches: batches.wait(ID, 0),
+    "looks": lambda batches: next(batches.looks(ID)),
     "results": lambda batches: list(batches.results(ID)),
     "cancel": lambda batches: batches.cancel(ID),
     "start": lambda batches: batches.start(f"{ID}-0"),

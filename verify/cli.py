@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 import click
 import redis
 
-from producer.client.http import Client
-from producer.client.retry import NEVER
+from producer import NEVER, Client
 from shared.errors import ServerUnavailable
 from shared.runtime.extras import require
 from shared.settings import without_password

@@ -10,7 +10,7 @@ from contextlib import closing
 
 import redis
 
-from producer.client.http import Client
+from producer import Client
 from verify import audit
 from verify.kinds import KINDS
 from verify.ledger import Entry, Ledger

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TypeVar
 
-from producer.client.http import Client
+from producer import Client
 from shared.errors import DigitqError, Expired, Lost, NotFound, SettingsError, StillRunning
 from shared.prediction import Prediction
 from verify.ledger import Entry, Ledger

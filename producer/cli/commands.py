@@ -1,41 +1,41 @@
-"""The commands that hand pictures in and look after them: submit, status, cancel, watch."""
+"""The commands submit, status, cancel and watch."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from producer.cli.bulk import Bulk
-from producer.cli.printing import Format, batch_code, batch_line, code_of, head, line, show, show_rows
-from producer.cli.sending import Sender
-from producer.cli.sources import Source, expanded
-from producer.cli.watch import Watch, load_lines
-from producer.client import journal
-from producer.client.http import Client, authorization
-from producer.client.many import in_order
-from producer.client.wire import target
+from producer.cli import journal
+from producer.cli.output import Format, batch_code, batch_line, exit_code, print_rows, text_line
+from producer.cli.screen import load_lines
+from producer.cli.sources import expand
+from producer.cli.submit import Submit
+from producer.cli.watch import Watch
+from producer.client.http_requests import authorization, server_and_key
+from producer.client.sync_clients import Client
 from shared.batch import Batch
 from shared.errors import Expired, Lost, NotFound
 from shared.prediction import Prediction
 from shared.settings import Settings
 
-#: What a shell makes of Ctrl-C.
+#: The exit code by which a shell reports Ctrl-C.
 INTERRUPTED = 130
 
-url_option = click.option("--url", help="Where digitq runs  [default: DIGITQ_URL, or http://127.0.0.1:8000]")
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object per line")
-csv_option = click.option("--csv", "as_csv", is_flag=True, help="CSV with a header row; a file begins with a BOM")
+url_option = click.option("--url", help="URL of the server  [default: DIGITQ_URL, or http://127.0.0.1:8000]")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line")
+csv_option = click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a header row; a file begins with a BOM")
 strict_option = click.option("--strict", is_flag=True, help="Exit 1 if a digit is not accepted (review, reject)")
 
 
 def _client(url: str | None) -> Client:
-    return Client(*target(url, Settings.from_env().api_key))
+    return Client(*server_and_key(url, Settings.from_env().api_key))
 
 
 def _format(as_json: bool, as_csv: bool) -> Format:
@@ -50,32 +50,31 @@ def _format(as_json: bool, as_csv: bool) -> Format:
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait for each picture, or for the batch")
 @click.option("--priority", type=click.Choice(["high", "normal", "low"]), help="[default: normal; low for a batch]")
 @click.option("--labels", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="IDX file of labels")
-@click.option("--journal", "kept", type=click.Path(dir_okay=False, path_type=Path), help="File to resume from")
+@click.option("--journal", "journal_path", type=click.Path(dir_okay=False, path_type=Path), help="File to resume from")
 @strict_option
 @url_option
 @json_option
 @csv_option
 def submit(
-    files: tuple[str, ...], wait: bool, timeout: float, priority: str | None, labels: Path | None, kept: Path | None,
-    strict: bool, url: str | None, as_json: bool, as_csv: bool,
+    files: tuple[str, ...], wait: bool, timeout: float, priority: str | None, labels: Path | None,
+    journal_path: Path | None, strict: bool, url: str | None, as_json: bool, as_csv: bool,
 ) -> None:  # fmt: skip
     """Submit pictures, and print their digits.
 
     The results are in the order of the files. FILES are pictures, folders (searched for pictures), patterns, or - for
-    the standard input. An IDX file or a zip is a batch, and goes alone.
+    the standard input. An IDX file or a zip is a batch, and must be the only file.
 
-    With --journal, the same command goes on after any crash where it was: nothing is handed in twice, and what has
-    ended is not sent again.
+    With --journal, the same command resumes after a crash: it submits nothing twice, and nothing that has ended.
 
     \b
     With --wait it prints for each picture
               a line: name and digit, or ? if rejected
-    --json    an object, as the API answers it
+    --json    an object, as in the API
     --csv     a row
 
-    In --json and --csv `digit` is the best guess whatever the `decision`: look at both, or use --strict. A batch ends
-    with a line of its id and totals, on stderr with --json, --csv and --labels. With --labels, text and --json have one
-    summary in place of the pictures: total, succeeded, failed, accuracy, images_per_second.
+    In --json and --csv `digit` is the best guess whatever the `decision`: check both, or use --strict. A batch ends
+    with a line of its id and totals, on stderr with --json, --csv and --labels. With --labels, text and --json print a
+    summary instead of the pictures: total, succeeded, failed, accuracy, images_per_second.
 
     \b
     digitq submit photo.jpg --wait
@@ -85,53 +84,37 @@ def submit(
     digitq submit scans/ --wait --journal scans.jsonl --csv > digits.csv
     digitq submit t10k-images-idx3-ubyte.gz --labels t10k-labels-idx1-ubyte.gz --wait
     """
-    format, sources, patience = _format(as_json, as_csv), expanded(files), timeout if wait else None
-    alone = len(sources) == 1 and sources[0].is_batch()
-    if labels and not alone:
+    format, sources = _format(as_json, as_csv), expand(files)
+    is_batch = len(sources) == 1 and sources[0].is_batch()
+    if labels and not is_batch:
         raise click.UsageError("--labels belongs to one IDX file")
     if strict and not wait:
         raise click.UsageError("--strict needs --wait")
-    with journal.opened(kept) as book, _client(url) as client, interrupted_at_once():
-        if alone:
-            sys.exit(Bulk(client, book, priority or "low", patience, format, strict).send(sources[0], labels))
-        sys.exit(send(Sender(client, book, priority or "normal", patience), sources, format, strict))
+    with journal.opened(journal_path) as book, _client(url) as client, exit_on_interrupt():
+        command = Submit(client, book, format, priority, timeout if wait else None, strict)
+        sys.exit(command.batch(sources[0], labels) if is_batch else command.pictures(sources))
 
 
-class interrupted_at_once:  # noqa: N801  # used like a function
-    """Ctrl-C ends the process, and does not wait for what its threads wait for. What was noted is on the disk."""
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is KeyboardInterrupt:
-            click.echo("digitq: interrupted", err=True)
-            sys.stdout.flush()
-            os._exit(INTERRUPTED)
+@contextmanager
+def exit_on_interrupt() -> Iterator[None]:
+    """Ends the process on Ctrl-C without waiting for its threads. The journal is already on the disk."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("digitq: interrupted", err=True)
+        sys.stdout.flush()
+        os._exit(INTERRUPTED)
 
 
-def send(sender: Sender, sources: list[Source], format: Format, strict: bool) -> int:
-    """Hands in pictures and prints what became of each; returns the worst exit code."""
-    worst, wait = 0, sender.patience is not None
-    hidden = len(sources) < 2 or not sys.stderr.isatty() or sys.stdout.isatty()
-    head(format)
-    results = in_order(sender.send, sources)
-    with click.progressbar(results, length=len(sources), label="pictures", file=sys.stderr, hidden=hidden) as bar:
-        for source, result in zip(sources, bar, strict=True):
-            show(source.label, result, format)
-            worst = max(worst, code_of(result, wait, strict))
-    return worst
-
-
-def _either(id: str, prediction: Callable[[str], Any], batch: Callable[[str], Any]) -> Any:
-    """What the first makes of the id, or the second if it is a batch's. Raises NotFound, Lost, Expired."""
+def _prediction_or_batch(id: str, prediction: Callable[[str], Any], batch: Callable[[str], Any]) -> Any:
+    """Returns `prediction(id)`, or `batch(id)` if there is no such prediction. Raises NotFound, Lost, Expired."""
     try:
         return prediction(id)
     except (NotFound, Lost, Expired) as error:
         try:
             return batch(id)
         except (NotFound, Lost, Expired) as other:
-            # Only the side that it belonged to knows that it was forgotten.
+            # After a deletion only the side that the id belonged to answers NotFound.
             raise (other if isinstance(other, NotFound) and not isinstance(error, NotFound) else error) from None
 
 
@@ -142,9 +125,9 @@ def _either(id: str, prediction: Callable[[str], Any], batch: Callable[[str], An
 @url_option
 @json_option
 def status(id: str | None, wait: float, results: bool, url: str | None, as_json: bool) -> None:
-    """Show a prediction, a batch, or how busy the service is.
+    """Show a prediction, a batch, or the load of the service.
 
-    Without ID: the queue, the workers, and how many workers it takes.
+    Without ID: the queue, the workers, and how many workers are needed.
 
     \b
     digitq status
@@ -157,20 +140,20 @@ def status(id: str | None, wait: float, results: bool, url: str | None, as_json:
             load = client.status()
             click.echo(json.dumps(load) if as_json else "\n".join(load_lines(load)))
             return
-        found: Prediction | Batch = _either(id, lambda id: client.get(id, wait), lambda id: client.get_batch(id, wait))
+        found: Prediction | Batch = _prediction_or_batch(
+            id, lambda id: client.get(id, wait), lambda id: client.get_batch(id, wait)
+        )
+        if results and not isinstance(found, Batch):
+            raise click.UsageError("--results belongs to a batch")
         if results:
-            if not isinstance(found, Batch):
-                raise click.UsageError("--results belongs to a batch")
-            show_rows(list(client.results(id)), _format(as_json, False))
-            click.echo(batch_line(found), err=as_json)
-            sys.exit(batch_code(found, wait > 0))
-    if as_json:
-        click.echo(json.dumps(found.to_json()))
-    elif isinstance(found, Batch):
-        click.echo(batch_line(found))
-    else:
-        click.echo(line(found, found.filename or id))
-    sys.exit(batch_code(found, wait > 0) if isinstance(found, Batch) else code_of(found, wait > 0))
+            print_rows(list(client.results(id)), _format(as_json, False))
+    if isinstance(found, Batch):
+        text = json.dumps(found.to_json()) if as_json and not results else batch_line(found)
+        click.echo(text, err=as_json and results)
+        sys.exit(batch_code(found, wait > 0))
+    body = found.to_json()
+    click.echo(json.dumps(body) if as_json else text_line(body, found.filename or id))
+    sys.exit(exit_code(found, wait > 0))
 
 
 @click.command()
@@ -183,11 +166,11 @@ def cancel(id: str, url: str | None) -> None:
     digitq cancel ID
     """
     with _client(url) as client:
-        _either(id, client.cancel, client.cancel_batch)
+        _prediction_or_batch(id, client.cancel, client.cancel_batch)
 
 
 @click.command()
-@click.option("--seconds", type=float, help="Stop after so many seconds  [default: on Ctrl-C]")
+@click.option("--seconds", type=float, help="Stop after this many seconds  [default: on Ctrl-C]")
 @url_option
 @json_option
 def watch(seconds: float | None, url: str | None, as_json: bool) -> None:
@@ -200,7 +183,7 @@ def watch(seconds: float | None, url: str | None, as_json: bool) -> None:
     digitq watch --json | jq .queued
     """
     try:
-        address, api_key = target(url, Settings.from_env().api_key)
+        address, api_key = server_and_key(url, Settings.from_env().api_key)
         Watch(address, as_json, authorization(api_key)).run(seconds)
     except KeyboardInterrupt:
         sys.exit(0)

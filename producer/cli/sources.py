@@ -1,4 +1,4 @@
-"""What the words after `digitq submit` mean: files, folders, patterns, and `-` for the standard input."""
+"""Expands the arguments of `digitq submit`: files, folders, patterns, and `-` for the standard input."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import glob
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 import click
 
@@ -15,88 +18,81 @@ from producer.uploads import kinds
 from producer.uploads.files import is_batch
 from shared.errors import DataError
 
-#: Taken from a folder; a file that is named may be called anything. JPEG XL is not read, and the server says so: a
-#: picture that is left out silently would be missed late.
+#: Suffixes of the files that are taken from a folder. The server rejects JPEG XL and says so; skipping would hide it.
 SUFFIXES = kinds.SUFFIXES | {".jxl"}
 STDIN = "-"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Something to hand in."""
+    """A file or the standard input, to be submitted."""
 
-    #: As it is shown.
+    #: The name in the output.
     label: str
-    #: None for what has come from the standard input.
+    #: None for the standard input.
     path: Path | None
-    #: What has come from the standard input.
+    #: The bytes of the standard input.
     data: bytes = b""
 
     @property
     def name(self) -> str:
-        """The file's name; the standard input has none."""
+        """The file's name; empty for the standard input."""
         return self.path.name if self.path else ""
 
     @property
     def place(self) -> str:
-        """Where it is, from wherever one looks."""
+        """The absolute path, by which the journal identifies the file."""
         return str(self.path.resolve()) if self.path else STDIN
 
-    def read(self) -> bytes:
-        """All of it. Raises DataError."""
-        try:
-            return self.path.read_bytes() if self.path else self.data
-        except OSError as error:
-            raise DataError(f"{self.label} cannot be read: {error.strerror}") from error
-
     def content(self) -> bytes | Path:
-        """What `submit_batch` takes."""
+        """Returns what `submit_batch` accepts."""
         return self.path or self.data
 
+    def read(self) -> bytes:
+        """Returns all bytes. Raises DataError."""
+        with self._opened() as file:
+            return file.read()
+
     def sha256(self) -> str:
-        """Of all of it, piece by piece. Raises DataError."""
-        try:
-            if self.path is None:
-                return hashlib.sha256(self.data).hexdigest()
-            with self.path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise DataError(f"{self.label} cannot be read: {error.strerror}") from error
+        """Returns the SHA-256 of all bytes, read block by block. Raises DataError."""
+        with self._opened() as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
     def is_batch(self) -> bool:
-        """Whether it holds many pictures, by how it begins. Raises DataError."""
+        """Tells by the first bytes whether it holds many pictures. Raises DataError."""
+        with self._opened() as file:
+            return is_batch(file.read(4))
+
+    @contextmanager
+    def _opened(self) -> Iterator[IO[bytes]]:
         try:
-            if self.path is None:
-                head = self.data[:4]
-            else:
-                with self.path.open("rb") as file:
-                    head = file.read(4)
-            return is_batch(head)
+            with self.path.open("rb") if self.path else BytesIO(self.data) as file:
+                yield file
         except OSError as error:
             raise DataError(f"{self.label} cannot be read: {error.strerror}") from error
 
 
-def expanded(words: Iterable[str]) -> list[Source]:
-    """What the words name, in their order; folders and patterns sorted. Raises click.UsageError for what is nowhere."""
-    return [source for word in words for source in _sources(word)]
+def expand(arguments: Iterable[str]) -> list[Source]:
+    """Returns the sources in the order of the arguments; folders and patterns are sorted. Raises click.UsageError."""
+    return [source for argument in arguments for source in _sources(argument)]
 
 
-def _sources(word: str) -> Iterator[Source]:
-    path = Path(word)
-    if word == STDIN:
-        yield Source(STDIN, None, sys.stdin.buffer.read())
-    elif path.is_dir():
-        found = [one for one in sorted(path.rglob("*")) if _is_picture(one, path)]
-        if not found:
-            raise click.UsageError(f"There is no picture in the folder '{word}'")
-        yield from (Source(str(one), one) for one in found)
+def _sources(argument: str) -> list[Source]:
+    path = Path(argument)
+    if argument == STDIN:
+        return [Source(STDIN, None, sys.stdin.buffer.read())]
+    if path.is_dir():
+        missing = f"There is no picture in the folder '{argument}'"
+        found = [file for file in sorted(path.rglob("*")) if _is_picture(file, path)]
     elif path.exists():
-        yield Source(word, path)
+        return [Source(argument, path)]
     else:
-        found = [Path(one) for one in sorted(glob.glob(word, recursive=True)) if not Path(one).is_dir()]  # noqa: PTH207
-        if not found:
-            raise click.UsageError(f"'{word}' does not exist, and no file matches it")
-        yield from (Source(str(one), one) for one in found)
+        missing = f"'{argument}' does not exist, and no file matches it"
+        matches = map(Path, sorted(glob.glob(argument, recursive=True)))  # noqa: PTH207
+        found = [match for match in matches if not match.is_dir()]
+    if not found:
+        raise click.UsageError(missing)
+    return [Source(str(file), file) for file in found]
 
 
 def _is_picture(path: Path, folder: Path) -> bool:

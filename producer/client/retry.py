@@ -1,63 +1,97 @@
-"""When to try again, for those who call digitq: exponential back-off with full jitter that honours Retry-After."""
+"""When calls are repeated: retries of failed ones, and polls until a prediction or a batch has ended."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from shared.batch import Batch
 from shared.errors import DigitqError, ServerUnavailable
+from shared.prediction import Prediction
 
 T = TypeVar("T")
+Waitable = TypeVar("Waitable", Prediction, Batch)
+Sleep = Callable[[float], Awaitable[None]]
 
-#: Too many requests, and out of service: nothing else gets better by itself.
-PASSING = (429, 503)
-#: Seconds to wait at least where digitq is away, and so cannot say how long: a restart takes a second or two.
-AWAY_SECONDS = 0.5
+#: HTTP statuses of temporary errors: too many requests, and service unavailable.
+TEMPORARY = (429, 503)
+#: Shortest pause in seconds while digitq is unreachable and cannot send Retry-After: a restart takes a second or two.
+UNREACHABLE_SECONDS = 0.5
+#: Longest single poll in seconds. A longer wait is several polls, each with its own retries.
+POLL_SECONDS = 10.0
+#: Pause after a poll that was answered early: a server with too many waiting requests does not hold another one.
+PAUSE_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A policy. All that is repeated carries an idempotency key or only reads, so that nothing is done twice."""
+    """A retry policy: exponential back-off with full jitter, never sooner than Retry-After.
 
-    #: Tries in all, the first included.
+    Only calls that read or carry an idempotency key are repeated, so nothing is done twice.
+    """
+
+    #: Attempts in all, the first included.
     attempts: int = 5
-    #: The first pause is up to this many seconds, each further one up to twice as many.
+    #: Upper bound of the first pause in seconds; it doubles with each further pause.
     first: float = 0.1
-    #: No pause is longer than this many seconds, unless the server asks for it.
+    #: No pause exceeds this many seconds, unless the server asks for more.
     longest: float = 5.0
-    #: No try begins later than this many seconds after the first.
+    #: No attempt starts later than this many seconds after the first.
     seconds: float = 30.0
 
     def pause(self, tried: int, error: DigitqError, elapsed: float) -> float | None:
-        """Seconds to wait after `tried` tries and `elapsed` seconds, never fewer than the server asks for; or give up.
+        """Returns the seconds to wait after `tried` attempts and `elapsed` seconds; None to give up.
 
-        Full jitter: evenly between nothing and the bound, so that those who failed together do not come back together.
+        Full jitter: a random share of the bound, so that clients that failed together do not return together.
         """
-        if error.status not in PASSING or tried >= self.attempts:
+        if error.status not in TEMPORARY or tried >= self.attempts:
             return None
         bound = min(self.longest, self.first * 2 ** (tried - 1))
         least = error.extensions.get("retry_after_seconds") or 0
         if not least and isinstance(error, ServerUnavailable):
-            least = min(AWAY_SECONDS, self.longest)
+            least = min(UNREACHABLE_SECONDS, self.longest)
         pause = float(least) + random.uniform(0, bound)
         return pause if elapsed + pause <= self.seconds else None
 
-    def run(self, function: Callable[[], T]) -> T:
-        """What the function returns, sooner or later; raises its last error."""
+    async def run(
+        self, call: Callable[[], Awaitable[T]], sleep: Sleep,
+        repeatable: Callable[[DigitqError], bool] = lambda error: True,
+    ) -> T:  # fmt: skip
+        """Awaits `call()` until it succeeds. Raises its last error, at once where that is not `repeatable`."""
         began, tried = time.monotonic(), 0
         while True:
             try:
-                return function()
+                return await call()
             except DigitqError as error:
                 tried += 1
-                pause = self.pause(tried, error, time.monotonic() - began)
+                pause = self.pause(tried, error, time.monotonic() - began) if repeatable(error) else None
                 if pause is None:
                     raise
-            time.sleep(pause)
+            await sleep(pause)
 
 
-#: One try and no more.
+#: A single attempt.
 NEVER = Retry(attempts=1)
+
+
+async def poll(look: Callable[[float], Awaitable[Waitable]], wait: float, sleep: Sleep) -> Waitable:
+    """Awaits `look(seconds)` until what it returns has ended or `wait` seconds are over; returns the last."""
+    end = time.monotonic() + wait
+    while True:
+        began = time.monotonic()
+        seconds = max(0.0, min(POLL_SECONDS, end - began))
+        found = await look(seconds)
+        now = time.monotonic()
+        if found.state.terminal or now >= end:
+            return found
+        if (early := began + seconds - now) > 0:
+            await sleep(min(PAUSE_SECONDS, early))
+
+
+def new_key() -> str:
+    """Returns a unique idempotency key."""
+    return str(uuid.uuid4())

@@ -11,8 +11,11 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
+
+import redis
+from redis.client import PubSub
 
 from producer.serving.inbox import Client, Inbox, ThreadInbox, run
 from producer.serving.together import Errand, Together
@@ -59,6 +62,7 @@ class Waiters:
         self._count = 0
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
+        self._pubsub: PubSub | None = None
 
     def submit(self, picture: Submission, seconds: float = 0, client: Client | None = None) -> Prediction:
         """Hands in a picture and waits for its end as `wait` does. Raises what Store.submit raises."""
@@ -189,6 +193,9 @@ class Waiters:
         self.stop()
         self.uploads.close()
         self.looks.close()
+        if (pubsub := self._pubsub) is not None:
+            with suppress(redis.RedisError):
+                pubsub.unsubscribe()  # its answer wakes the thread
         if self._thread is not None:
             self._thread.join()
 
@@ -197,7 +204,7 @@ class Waiters:
             try:
                 with self._store.client.pubsub() as pubsub:
                     pubsub.subscribe(keys.EVENTS)
-                    liveness = Liveness()
+                    liveness, self._pubsub = Liveness(), pubsub
                     while not self._closed.is_set():
                         message = pubsub.get_message(timeout=LISTEN_SECONDS)
                         if message:
@@ -206,6 +213,7 @@ class Waiters:
                             pubsub.ping()
                         self._hear(message)
             except Exception as error:  # whatever it is, those who wait must end and the next one must be heard
+                self._pubsub = None
                 log.warning("redis: %s, listening again in 0.5 s", error)
                 self._tell_all_to_look()  # they find out for themselves, and answer 503
                 self._closed.wait(0.5)

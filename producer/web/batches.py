@@ -11,7 +11,7 @@ from threading import BoundedSemaphore
 
 from flask import Blueprint, Response, current_app, g, request
 
-from producer.cli.table import BOM, csv_lines
+from producer.cli.csv_rows import BOM, csv_lines
 from producer.middleware.access import caller
 from producer.middleware.answers import answer, conditional, preferred_type
 from producer.middleware.metrics import SUBMITTED

@@ -1,1 +1,1 @@
-"""Calls back when a prediction has ended."""
+"""Notifies callback URLs of ended predictions."""

@@ -1,8 +1,8 @@
-"""Webhooks: tells a callback URL that its prediction has ended, signed as Standard Webhooks says.
+"""Delivers webhooks: posts each ended prediction to its callback URL, signed as Standard Webhooks specifies.
 
-Off the worker's path: the script that ends a record adds its id to a sorted set, by when it is due. Threads here take
-what is due under a lease, so that what a process that was killed had in hand comes due again: each message is delivered
-at least once, and carries an id by which its receiver knows a repetition.
+The script that ends a prediction adds its id to a sorted set, scored by the time it is due. Threads of the web process
+claim due ids under a lease; if the process dies, the lease expires and another one delivers. So each message arrives at
+least once, with an id by which its receiver recognises a repetition.
 """
 
 from __future__ import annotations
@@ -28,44 +28,44 @@ from shared.store import DueWebhook, Store
 
 log = logging.getLogger("digitq.webhooks")
 
-#: Seconds between two tries; after the last of them it is given up.
+#: Seconds between attempts; delivery is given up after the last.
 DELAYS = (5, 30, 120, 600, 3600, 7200, 14400)
-#: Seconds for which a try is in one thread's hands: longer than a call may take.
+#: Lease of one attempt in seconds: longer than a call may take.
 LEASE_SECONDS = 60
-#: Seconds between two looks for what is due.
-LOOK_SECONDS = 0.5
-#: Calls at once from one process, and those of one party: one whose receivers are dead leaves the others to the rest.
+#: Seconds between two searches for due deliveries.
+POLL_SECONDS = 0.5
+#: Concurrent calls of one process, and of one party, so that a party with dead receivers cannot block the others.
 THREADS = 32
 PER_PARTY = 4
-#: The receiver's word for "never again".
+#: The status by which a receiver unsubscribes.
 GONE = 410
 
 
 class Deliverer:
-    """Sends the due webhooks, each call in a thread of its own. Any number of processes may run one."""
+    """Delivers due webhooks, each from a thread of its own. Any number of processes may run one."""
 
     def __init__(self, store: Store, *, delays: Sequence[float] = DELAYS, lease_seconds: float = LEASE_SECONDS) -> None:
         self._store, self._delays, self._lease = store, delays, lease_seconds
-        self._closed, self._look = threading.Event(), threading.Event()
+        self._closed, self._wake = threading.Event(), threading.Event()
         self._free = threading.BoundedSemaphore(THREADS)
         self._lock = threading.Lock()
         self._calls: Counter[str] = Counter()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begins to send, where there is a secret to sign with."""
+        """Starts delivering, if a secret to sign with is set."""
         if not self._store.settings.webhook_secret:
             return
         self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """No further message is begun."""
+        """Starts no further delivery."""
         self._closed.set()
-        self._look.set()
+        self._wake.set()
 
     def close(self) -> None:
-        """Returns once all that has begun has been sent."""
+        """Stops, and returns once all deliveries under way have ended."""
         self.stop()
         if self._thread:
             self._thread.join()
@@ -74,19 +74,19 @@ class Deliverer:
 
     def _run(self) -> None:
         while not self._closed.is_set():
-            with _kept_going():
-                while not self._closed.is_set() and self._begin_one():
+            with _errors_logged():
+                while not self._closed.is_set() and self._start_one():
                     pass
-            self._look.wait(LOOK_SECONDS * random.uniform(0.5, 1.5))
-            self._look.clear()
+            self._wake.wait(POLL_SECONDS * random.uniform(0.5, 1.5))
+            self._wake.clear()
 
-    def _begin_one(self) -> bool:
-        """Begins one call in a thread of its own; False if nothing is due, or there is no room for it."""
+    def _start_one(self) -> bool:
+        """Starts one delivery in a thread; returns False if none is due, or too many are under way."""
         if not self._free.acquire(blocking=False):
             return False
         due = None
         try:
-            due = self._take()
+            due = self._claim()
         finally:
             if due is None:
                 self._free.release()
@@ -95,19 +95,19 @@ class Deliverer:
         return due is not None
 
     def _call(self, due: DueWebhook) -> None:
-        with _kept_going():
+        with _errors_logged():
             self._deliver(due)
         self._free.release()
-        self._look.set()
+        self._wake.set()
 
     def deliver_one(self) -> bool:
-        """Makes one try and notes what comes of it; False if nothing is due."""
-        due = self._take()
+        """Makes one attempt and records its outcome; returns False if none is due."""
+        due = self._claim()
         if due is not None:
             self._deliver(due)
         return due is not None
 
-    def _take(self) -> DueWebhook | None:
+    def _claim(self) -> DueWebhook | None:
         with self._lock:
             busy = [party for party, calls in self._calls.items() if calls >= PER_PARTY]
             due = self._store.due_webhook(self._lease, len(self._delays) + 1, busy)
@@ -116,18 +116,18 @@ class Deliverer:
 
     def _deliver(self, due: DueWebhook) -> None:
         try:
-            self._try(due)
+            self._attempt(due)
         finally:
             with self._lock:
                 self._calls -= Counter([due.party])
 
-    def _try(self, due: DueWebhook) -> None:
+    def _attempt(self, due: DueWebhook) -> None:
         try:
             status = send(due, self._store.settings)
             why = f"status {status}"
         except Unreachable as error:
             status, why = 0, str(error)
-        about = {"prediction_id": due.id, "request_id": asked(due).get("request_id"), "tries": due.tries}
+        about = {"prediction_id": due.id, "request_id": upload_notes(due).get("request_id"), "tries": due.tries}
         if 200 <= status < 300:
             self._store.end_webhook(due, "delivered")
         elif status == GONE or due.tries > len(self._delays):
@@ -140,21 +140,21 @@ class Deliverer:
 
 
 @contextmanager
-def _kept_going() -> Iterator[None]:
-    """Logs what is raised. Neither an absent Redis nor a bug ends the sending: the lease brings the message back."""
+def _errors_logged() -> Iterator[None]:
+    """Logs errors instead of raising them, so that no error ends the thread: the lease makes a delivery due again."""
     try:
         yield
     except DigitqError as error:
-        log.debug("looking again: %s", error)
+        log.debug("trying again: %s", error)
     except Exception:
-        log.exception("unexpected")
+        log.exception("unexpected error")
 
 
 def send(due: DueWebhook, settings: Settings) -> int:
-    """The receiver's status. Raises Unreachable."""
+    """Posts one message; returns the receiver's status. Raises Unreachable."""
     body = message(Prediction.from_record(due.id, due.record), settings.root_path)
-    trace = asked(due).get("traceparent")
-    # By this its receiver knows a repetition; a picture that was put back ends again, and that is another message.
+    trace = upload_notes(due).get("traceparent")
+    # The receiver recognises a repetition by the id. A job that an operator requeues ends again, with another id.
     id = due.id if due.end == 1 else f"{due.id}.{due.end}"
     headers = {
         "Content-Type": "application/json",
@@ -165,19 +165,19 @@ def send(due: DueWebhook, settings: Settings) -> int:
     return post(due.url, body, headers, settings)
 
 
-def asked(due: DueWebhook) -> dict[str, str]:
-    """What came with the upload."""
+def upload_notes(due: DueWebhook) -> dict[str, str]:
+    """Returns the request id and the trace of the upload."""
     return said(due.record.get("digitq_about"))
 
 
 def message(prediction: Prediction, root: str) -> bytes:
-    """What a receiver is told; its links start with `root`."""
+    """Returns the body of a webhook; its links start with `root`."""
     kind, at = f"prediction.{prediction.state.value}", rfc3339(prediction.finished_at)
     return json.dumps({"type": kind, "timestamp": at, "data": prediction.to_json(root)}).encode()
 
 
 def signed(id: str, at: int, body: bytes, secrets: str) -> Mapping[str, str]:
-    """The headers of Standard Webhooks; one signature for each secret, so that secrets can be changed."""
+    """Returns the headers of Standard Webhooks. Each secret adds a signature, so that secrets can be rotated."""
     keys = [base64.b64decode(secret.removeprefix("whsec_")) for secret in secrets.split()]
     signatures = [hmac.digest(key, f"{id}.{at}.".encode() + body, hashlib.sha256) for key in keys]
     return {

@@ -1,7 +1,7 @@
-"""Calls to addresses that clients name: public ones only, by https, to exactly the address that was looked at.
+"""Posts to URLs that clients choose, guarded against server-side request forgery: https to public addresses only.
 
-A name is resolved once and the connection goes to what it resolved to, so that it cannot point elsewhere in between
-(DNS rebinding). Redirects are not followed: they would lead where nobody has looked.
+A name is resolved once, and the connection goes to the address that was checked, so that DNS rebinding cannot change it
+in between. Redirects are not followed: their target would be unchecked.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 from shared.errors import CallbackRefused, WebhooksDisabled
 from shared.settings import Settings
 
-#: Seconds for one call, from the name's resolution to the head of the answer, whatever number of addresses it has.
+#: Seconds for one call, from resolving the name to the head of the response, whatever number of addresses it has.
 TIMEOUT_SECONDS = 5
 _URL = re.compile(r"[\x21-\x7e]{1,2048}")
-#: Where public IPv6 addresses are given out (RFC 4291, 2.4); what maps IPv4 lies elsewhere, tunnels are named below.
+#: The range of public IPv6 addresses (RFC 4291, 2.4). IPv4-mapped ones lie outside; `is_public` excludes tunnels.
 GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 
 
 class Unreachable(Exception):
-    """Nobody answers there, or nobody that we may ask."""
+    """The receiver does not answer, or its address is not allowed."""
 
 
 def check_callback(url: str, settings: Settings) -> str:
-    """The URL if it may be called, as far as it can be seen without resolving it.
+    """Returns the URL if it is allowed, as far as that shows without resolving it. Raises CallbackRefused.
 
-    Raises WebhooksDisabled, CallbackRefused.
+    Raises WebhooksDisabled if the server has no secret to sign with.
     """
     if not settings.webhook_secret:
         raise WebhooksDisabled("callback_url needs DIGITQ_WEBHOOK_SECRET to be set on the server")
@@ -47,7 +47,7 @@ def check_callback(url: str, settings: Settings) -> str:
 
 
 def post(url: str, body: bytes, headers: dict[str, str], settings: Settings) -> int:
-    """Status of the answer; its body is not read. Raises Unreachable."""
+    """Posts the body; returns the status of the response, whose body is not read. Raises Unreachable."""
     try:
         parts = _split(url)
         host, port = str(parts.hostname), parts.port or (443 if parts.scheme == "https" else 80)
@@ -61,7 +61,7 @@ def post(url: str, body: bytes, headers: dict[str, str], settings: Settings) -> 
 
 
 def _left(end: float) -> float:
-    """Seconds until `end`. Raises TimeoutError if it is over."""
+    """Returns the seconds until the monotonic time `end`. Raises TimeoutError once it is past."""
     left = end - time.monotonic()
     if left <= 0:
         raise TimeoutError(f"No answer within {TIMEOUT_SECONDS:g} s")
@@ -71,7 +71,7 @@ def _left(end: float) -> float:
 def _exchange(
     connection: HTTPConnection, raw: socket.socket, path: str, body: bytes, headers: dict[str, str], end: float
 ) -> int:
-    """One request on a socket that is connected already, cut off when its time is over, however it drips."""
+    """Sends one request on a connected socket; returns the status. A timer cuts off slow receivers."""
     sock, left = raw, _left(end)
     sock.settimeout(left)
     if isinstance(connection, HTTPSConnection):
@@ -92,7 +92,7 @@ def _exchange(
 
 
 def _resolved(host: str, port: int, end: float) -> list[str]:
-    """The addresses of a name. A resolver that takes too long is left to itself, in a thread. Raises OSError."""
+    """Returns the addresses of a name. A resolver that takes too long is abandoned in its thread. Raises OSError."""
     found: SimpleQueue[list[str] | Exception] = SimpleQueue()
 
     def resolve() -> None:
@@ -112,7 +112,7 @@ def _resolved(host: str, port: int, end: float) -> list[str]:
 
 
 def _connected(host: str, port: int, scheme: str, settings: Settings, end: float) -> socket.socket:
-    """A socket to one of the host's addresses. Raises CallbackRefused if any of them is off limits, OSError."""
+    """Connects to one of the host's addresses. Raises CallbackRefused if any of them is forbidden, OSError."""
     addresses = _resolved(host, port, end)
     if not all(_allowed(address, scheme, settings) for address in addresses):
         raise CallbackRefused("The name resolves to an address that is not public")
@@ -125,7 +125,7 @@ def _connected(host: str, port: int, scheme: str, settings: Settings, end: float
 
 
 def _split(url: str) -> SplitResult:
-    """The parts of a URL that names a host by http or https and nothing odd. Raises CallbackRefused."""
+    """Returns the parts of an http or https URL without user and fragment. Raises CallbackRefused."""
     try:
         parts = urlsplit(url)
         usable = _URL.fullmatch(url) and parts.hostname and parts.port != 0 and parts.username is None
@@ -137,7 +137,7 @@ def _split(url: str) -> SplitResult:
 
 
 def _literal(host: str) -> str | None:
-    """The address that a host names without any DNS: 127.0.0.1, and ::1, but also 127.1, 2130706433 and localhost."""
+    """Returns the address that a host stands for without DNS: 127.0.0.1 and ::1, also 127.1, 2130706433, localhost."""
     host = host.rstrip(".").lower()
     if host == "localhost" or host.endswith(".localhost"):
         return "127.0.0.1"
@@ -159,7 +159,7 @@ def _allowed(address: str, scheme: str, settings: Settings) -> bool:
 
 
 def is_public(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Whether it is an ordinary address of the internet: not private, local, shared, multicast or a tunnel to one."""
+    """Tells whether an address is public: not private, local, shared or multicast, nor a tunnel to one that is."""
     if isinstance(ip, ipaddress.IPv6Address) and (ip not in GLOBAL_UNICAST or ip.sixtofour or ip.teredo):
         return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved

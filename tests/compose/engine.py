@@ -14,8 +14,7 @@ from contextlib import suppress
 from typing import Self
 from urllib.request import urlopen
 
-from producer.client.http import Client
-from producer.client.retry import NEVER, Retry
+from producer import NEVER, Client, Retry
 from shared import ROOT
 from shared.errors import DigitqError, Lost
 from tests.pictures import seven

@@ -13,7 +13,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from producer.client.http import Client
+from producer import Client
 from shared import ROOT
 from tests.compose.engine import PATIENT, URL, Load, compose, containers, free_port, run, wait_until_ready
 from tests.pictures import seven

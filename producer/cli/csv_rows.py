@@ -1,4 +1,4 @@
-"""Rows as CSV."""
+"""Writes results as CSV that spreadsheets open safely."""
 
 from __future__ import annotations
 
@@ -11,26 +11,25 @@ from typing import Any, TextIO
 
 from shared.batch import COLUMNS
 
-#: A cell that begins like this is a formula to a spreadsheet.
+#: A spreadsheet takes a cell that starts like this for a formula.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-#: A byte order mark, by which spreadsheets know that a file is UTF-8.
+#: Byte order mark, by which spreadsheets recognise UTF-8.
 BOM = "\ufeff"
 
 
 def mark(file: TextIO) -> str:
-    """Returns BOM where CSV is about to be written into an empty file, as UTF-8; empty for a pipe or a terminal."""
+    """Returns BOM if `file` is an empty UTF-8 file; an empty string for anything else, such as a pipe."""
     if file.encoding.lower() != "utf-8":
         return ""
     try:
-        about = os.fstat(file.fileno())
-    except (OSError, ValueError):  # no file at all
+        status = os.fstat(file.fileno())
+    except (OSError, ValueError):  # it has no file descriptor
         return ""
-    return BOM if stat.S_ISREG(about.st_mode) and not about.st_size else ""
+    return BOM if stat.S_ISREG(status.st_mode) and not status.st_size else ""
 
 
 def csv_lines(rows: Iterable[dict[str, Any]], columns: Iterable[str] = COLUMNS) -> Iterator[str]:
-    """A head and a line for each result; warnings are separated by blanks, an error is its code and its message."""
+    """Yields a header and a line for each result. Warnings are separated by spaces; an error has two columns."""
     yield csv_line([*columns, "error_message"])
     for row in rows:
         error = row["error"] or {"code": None, "message": None}
@@ -39,7 +38,7 @@ def csv_lines(rows: Iterable[dict[str, Any]], columns: Iterable[str] = COLUMNS) 
 
 
 def csv_line(cells: Iterable[Any]) -> str:
-    """RFC 4180. A text that a spreadsheet would take for a formula gets a quote in front, as OWASP advises."""
+    """Returns one line of RFC 4180. Text that looks like a formula gets a leading quote, as OWASP advises."""
     out = StringIO()
     safe = (f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell for cell in cells)
     csv.writer(out).writerow(safe)

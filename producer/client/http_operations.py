@@ -1,0 +1,123 @@
+"""digitq's operations over HTTP, as coroutines: `AsyncClient` is made of them, and `Client` runs them."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import httpx
+
+from producer.client.http_errors import Json, error_of, expect_object, unexpected, unreachable
+from producer.client.http_requests import BATCH_SECONDS, Request, batch_request, picture_request
+from producer.client.retry import Retry, new_key, poll
+from producer.uploads.received import Pictures, gathered
+from shared.batch import Batch
+from shared.errors import Incomplete
+from shared.keys import Priority
+from shared.prediction import Prediction
+
+
+class HttpOperations(ABC):
+    """The operations. A subclass sends requests and sleeps, either on the calling thread or on an event loop."""
+
+    _retry: Retry
+
+    @abstractmethod
+    async def _send(self, request: Request) -> httpx.Response:
+        """Sends a request once. Raises httpx.RequestError."""
+
+    @abstractmethod
+    async def _sleep(self, seconds: float, /) -> None:
+        """Waits."""
+
+    async def submit(
+        self, image: bytes, filename: str = "", *, priority: Priority | str = Priority.NORMAL, idempotency_key: str = ""
+    ) -> Prediction:
+        """Submits one picture. Raises the error whose code digitq answers (NoImage, QueueFull, …), RedisUnavailable."""
+        request = picture_request(image, filename, Priority(priority), idempotency_key or new_key())
+        return Prediction.from_json(await self._object(request, "id", "state"))
+
+    async def get(self, id: str, wait: float = 0) -> Prediction:
+        """Returns a prediction, once it has ended or `wait` seconds are over. Raises NotFound, Expired, Lost."""
+
+        async def look(seconds: float) -> Prediction:
+            return Prediction.from_json(await self._long_poll(f"/v1/predictions/{id}", seconds))
+
+        return await poll(look, wait, self._sleep)
+
+    async def cancel(self, id: str) -> None:
+        """Cancels a waiting prediction or deletes one that has ended. Raises StillRunning, NotFound."""
+        await self._delete(f"/v1/predictions/{id}")
+
+    async def submit_batch(
+        self, batch: Pictures, *, priority: Priority | str = Priority.LOW, idempotency_key: str = ""
+    ) -> Batch:
+        """Submits many pictures, all or none: a zip or an IDX file, or pictures, each alone or as (name, bytes).
+
+        Pictures that cannot be read fail alone. Raises the error whose code digitq answers, such as MalformedBatch.
+        """
+        with gathered(batch) as body:
+            request = batch_request(body, Priority(priority), idempotency_key or new_key())
+            return _batch(await self._object(request, "id", "state"))
+
+    async def get_batch(self, id: str, wait: float = 0) -> Batch:
+        """Returns a batch, once it has ended or `wait` seconds are over. Raises NotFound, Expired, Lost."""
+
+        async def look(seconds: float) -> Batch:
+            return _batch(await self._long_poll(f"/v1/batches/{id}", seconds))
+
+        return await poll(look, wait, self._sleep)
+
+    async def results(self, id: str) -> Iterator[Json]:
+        """Returns the results of a batch so far, in the order of its pictures; see `shared.batch.COLUMNS`.
+
+        Raises Incomplete, and ServerUnavailable where the answer breaks off.
+        """
+        response = await self._response(Request("GET", f"/v1/batches/{id}/results", extra_seconds=BATCH_SECONDS))
+        lines, total = response.text.splitlines(), response.headers.get("X-Total-Count")  # older servers omit it
+        if total is not None and len(lines) != int(total):
+            raise Incomplete(f"{len(lines)} of {total} results have arrived")
+        if total is None and not all(line.startswith("{") for line in lines):
+            raise unexpected(response)
+        return map(json.loads, lines)
+
+    async def cancel_batch(self, id: str) -> None:
+        """Cancels the waiting pictures of a batch or deletes one that has ended. Raises StillRunning, NotFound."""
+        await self._delete(f"/v1/batches/{id}")
+
+    async def status(self) -> Json:
+        """Returns the load of the queue and the workers, and the workers needed, as `GET /v1/status` answers."""
+        return await self._object(Request("GET", "/v1/status"), "queued")
+
+    async def _long_poll(self, path: str, seconds: float) -> Json:
+        return await self._object(
+            Request("GET", path, {"wait": f"{seconds:.3f}"}, extra_seconds=seconds), "id", "state"
+        )
+
+    async def _delete(self, path: str) -> None:
+        # Not repeatable: a second DELETE would delete what the first one has cancelled.
+        response = await self._response(Request("DELETE", path, repeatable=False))
+        if response.status_code != 204:
+            raise unexpected(response)
+
+    async def _object(self, request: Request, *members: str) -> Json:
+        return expect_object(await self._response(request), *members)
+
+    async def _response(self, request: Request) -> httpx.Response:
+        """Returns the successful response. Raises the error whose code the server answers, or ServerUnavailable."""
+
+        async def attempt() -> httpx.Response:
+            try:
+                response = await self._send(request)
+            except httpx.RequestError as error:
+                raise unreachable(error) from error
+            if not response.is_success:
+                raise error_of(response)
+            return response
+
+        return await self._retry.run(attempt, self._sleep, request.may_repeat)
+
+
+def _batch(fields: Json) -> Batch:
+    return Batch.from_fields(fields["id"], fields)
