@@ -9,7 +9,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 REQUIREMENTS := requirements.txt $(wildcard */requirements.txt */*/requirements.txt) pyproject.toml
 
-.PHONY: up test lint train bench compose-test hostile hostile-clients clean
+.PHONY: up test test-unit lint train bench compose-test hostile hostile-clients clean
 
 up: $(INSTALLED)
 	@exec $(BIN)/digitq up --port $(PORT) --workers $(WORKERS) --parent $$PPID
@@ -18,6 +18,10 @@ up: $(INSTALLED)
 test: export PYTHONDONTWRITEBYTECODE =
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
+
+# Without a server: store, API and worker on a Redis inside the test process. `make test` runs the same tests on a real one.
+test-unit: $(INSTALLED)
+	FAKE_REDIS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 tests/unit $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
