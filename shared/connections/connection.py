@@ -6,7 +6,7 @@ import logging
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -20,7 +20,7 @@ from shared.connections.pools import FollowedPool, Pool, follower_of
 from shared.connections.redis_failures import unavailable
 from shared.connections.sentinel import Follower
 from shared.errors import SettingsError
-from shared.redis_server.sentinel_report import Address, Report, look
+from shared.redis_server.sentinel_report import Address, Report, look, sentinel_client
 from shared.runtime.repeats import repeats
 
 log = logging.getLogger("digitq.redis")
@@ -63,20 +63,19 @@ class Service:
 
     def leader(self) -> Address:
         """Returns the primary by the sentinel with the latest configuration. Raises redis-py's ConnectionError."""
-        reports: list[Report] = []
-        for client in self.each_sentinel():
-            with suppress(redis.RedisError, OSError):
-                reports.append(look(client, self.name))
+        reports = [said for _, said in self.reports(SENTINEL_SECONDS) if isinstance(said, Report)]
         if not reports:
             raise MasterNotFoundError(f"no sentinel knows the primary of {self.name}")
         return max(reports, key=lambda report: report.epoch).primary
 
-    def each_sentinel(self, seconds: float = SENTINEL_SECONDS) -> Iterator[redis.Redis]:
-        """Yields a client of each sentinel in turn and closes it; `seconds` is its timeout."""
-        options: dict[str, Any] = {"socket_timeout": seconds, "socket_connect_timeout": seconds}
-        for host, port in self.sentinels:
-            with redis.Redis(host, port, protocol=2, retry=Retry(NoBackoff(), 0), **options) as client:
-                yield client
+    def reports(self, seconds: float) -> Iterator[tuple[Address, Report | Exception]]:
+        """Yields each sentinel with its report, or with what went wrong within so many seconds."""
+        for where in self.sentinels:
+            try:
+                with sentinel_client(where, seconds) as client:
+                    yield where, look(client, self.name)
+            except (redis.RedisError, OSError, KeyError) as error:
+                yield where, error
 
 
 def connect(url: str, *, timeout: float | None = 0.7, connections: int = 100) -> redis.Redis:

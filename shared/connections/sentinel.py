@@ -118,10 +118,7 @@ class Follower:
             return Snapshot(self.turn, frozenset(required), frozenset(listed - eligible), count)
 
     def confirm(self, before: Snapshot, replicas: set[Address]) -> bool:
-        """Records the replicas that the primary lists as online and that are required.
-
-        Returns False if there was a failover since the snapshot.
-        """
+        """Records the required replicas that the primary lists as online. Returns False after a failover since."""
         with self._changed:
             if self.turn != before.turn:
                 return False

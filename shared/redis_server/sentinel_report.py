@@ -75,11 +75,9 @@ def listen(where: Address, name: str, over: threading.Event) -> Iterator[Report 
 
     Connects again after any error; ends once `over` is set.
     """
-    options: dict[str, Any] = {"socket_timeout": ANSWER_SECONDS, "socket_connect_timeout": ANSWER_SECONDS}
     while not over.is_set():
-        client = redis.Redis(*where, protocol=2, retry=Retry(NoBackoff(), 0), **options)
         try:
-            with client, client.pubsub() as events:  # type: ignore[no-untyped-call]
+            with sentinel_client(where, ANSWER_SECONDS) as client, client.pubsub() as events:
                 events.subscribe(*FAILOVERS, *CHANGES)
                 while not over.is_set():
                     yield look(client, name)
@@ -90,6 +88,12 @@ def listen(where: Address, name: str, over: threading.Event) -> Iterator[Report 
             log.debug("sentinel %s:%d: %s", *where, error)
             yield None
             over.wait(LOOK_SECONDS)
+
+
+def sentinel_client(where: Address, seconds: float) -> redis.Redis:
+    """Returns a client of a sentinel with a timeout and without retries."""
+    options: dict[str, Any] = {"socket_timeout": seconds, "socket_connect_timeout": seconds}
+    return redis.Redis(*where, protocol=2, retry=Retry(NoBackoff(), 0), **options)
 
 
 def look(client: redis.Redis, name: str) -> Report:

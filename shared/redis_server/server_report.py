@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import redis
 
-from shared.connections.connection import SENTINEL, Service, connect, redis_errors
-from shared.errors import RedisUnavailable
+from shared.connections.connection import SENTINEL, Service, connect
 from shared.redis_server.rights import NEEDED, missing
-from shared.redis_server.sentinel_report import look
+from shared.redis_server.sentinel_report import Report
 from shared.redis_server.server_check import read_server
 from shared.redis_server.server_findings import ERROR, NOTE, WARNING, Finding, worst_first
 from shared.settings import Settings
@@ -52,14 +51,11 @@ def _rights(client: redis.Redis) -> list[Finding]:
 def _sentinels(url: str) -> list[Finding]:
     """Checks that the sentinels answer and name the same primary."""
     service, found, named = Service.parse(url), [], {}
-    for (host, port), client in zip(service.sentinels, service.each_sentinel(PATIENT_SECONDS), strict=True):
-        try:
-            with redis_errors():
-                primary = look(client, service.name).primary
-            named[f"{host}:{port}"] = f"{primary[0]}:{primary[1]}"
-        except (RedisUnavailable, redis.RedisError, KeyError) as error:
-            why = error.__cause__ or error
-            what = f"the sentinel {host}:{port} does not name a primary of {service.name!r} ({why})"
+    for (host, port), said in service.reports(PATIENT_SECONDS):
+        if isinstance(said, Report):
+            named[f"{host}:{port}"] = f"{said.primary[0]}:{said.primary[1]}"
+        else:
+            what = f"the sentinel {host}:{port} does not name a primary of {service.name!r} ({said})"
             found.append(Finding(WARNING, "sentinel_unreachable", what, "start it, or correct REDIS_URL"))
     if len(set(named.values())) > 1:
         says = ", ".join(f"{one} says {primary}" for one, primary in named.items())
