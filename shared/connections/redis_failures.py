@@ -51,17 +51,15 @@ CLASSES: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.NoPermissionError, "NOPERM"),
 )
 #: By class, the first that fits, where no server has answered or it does not accept us.
-OTHERS: tuple[tuple[type[Exception], str], ...] = (
+OTHERS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
     (MasterNotFoundError, "No sentinel knows a primary of Redis"),
     (PrimaryUnseen, "The sentinels do not see the primary of Redis"),
     (FailoverUnderWay, "Another Redis takes over: a failover is under way"),
     (exceptions.MaxConnectionsError, "All connections to Redis are in use"),
     (exceptions.AuthenticationError, "Redis does not accept the user or the password"),
     (exceptions.NoScriptError, "Redis has just been replaced by another server"),  # a retry loads the script
-    (exceptions.TimeoutError, "Redis does not answer in time"),
-    (TimeoutError, "Redis does not answer in time"),
-    (exceptions.ConnectionError, "Redis cannot be reached"),
-    (OSError, "Redis cannot be reached"),
+    ((exceptions.TimeoutError, TimeoutError), "Redis does not answer in time"),
+    ((exceptions.ConnectionError, OSError), "Redis cannot be reached"),
 )
 #: Any other error from Redis, and arguments that redis-py cannot send, are bugs of ours.
 OURS = (redis.ResponseError, exceptions.DataError)

@@ -28,15 +28,10 @@ FIRST_SECONDS = 1.0
 def read_config(client: redis.Redis) -> dict[str, str] | None:
     """Returns the settings that INFO does not contain; None if the user may not read them."""
     try:
-        pairs: Any = client.config_get("save", "appendfsync")
+        config: Any = client.config_get("save", "appendfsync")
     except redis.ResponseError:
         return None
-    text = {str(_text(name)): str(_text(value)) for name, value in pairs.items()}
-    return {name: text[name] for name in ("save", "appendfsync") if name in text}
-
-
-def _text(value: Any) -> Any:
-    return value.decode() if isinstance(value, bytes) else value
+    return dict(config)
 
 
 def read_server(

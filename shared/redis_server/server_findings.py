@@ -93,9 +93,8 @@ def _persistence(info: Mapping[str, Any], settings: Settings, config: Mapping[st
     if settings.allow_ephemeral == "1":
         level, accepted, or_accept = NOTE, " (accepted by DIGITQ_ALLOW_EPHEMERAL)", ""
     if info.get("aof_enabled") == 0:
-        snapshots = config.get("save")
-        kept = " since its last snapshot, if it makes any," if snapshots is None else " since its last snapshot"
-        kept = "" if snapshots == "" else kept
+        known = {None: " since its last snapshot, if it makes any,", "": ""}  # else there are snapshots
+        kept = known.get(config.get("save"), " since its last snapshot")
         what = f"appendonly is no: what was accepted{kept} is lost when the server dies{accepted}"
         yield Finding(level, "no_log", what, f"set appendonly yes{or_accept}")
     elif config.get("appendfsync") == "no":
