@@ -26,7 +26,7 @@ from shared.errors import (
     Unauthorized,
 )
 from shared.runtime import extras, logs
-from shared.settings import Settings
+from shared.settings import Settings, without_password
 
 FAILED, USAGE, UNAVAILABLE, TIMEOUT, BAD_MODEL = 1, 2, 3, 4, 78
 
@@ -177,16 +177,16 @@ def config(as_json: bool, check: bool) -> None:
 
 
 def _check(settings: Settings, as_json: bool) -> int:
-    from shared.redis_server.server_report import address, loses, report
+    from shared.redis_server.server_report import loses, report
 
     logging.getLogger("digitq").setLevel(logging.CRITICAL)  # what it would log is what it prints
-    found = report(settings)
+    found, address = report(settings), without_password(settings.redis_url)
     if as_json:
-        click.echo(json.dumps({"redis": address(settings), "findings": [one.to_json() for one in found]}, indent=2))
+        click.echo(json.dumps({"redis": address, "findings": [one.to_json() for one in found]}, indent=2))
     else:
         for one in found:
             click.echo(f"{one.level} {one.code}: {one}")
-        click.echo(f"digitq: {address(settings)}: {len(found)} findings", err=True)
+        click.echo(f"digitq: {address}: {len(found)} findings", err=True)
     return USAGE if loses(found) else 0
 
 

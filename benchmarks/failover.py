@@ -1,10 +1,11 @@
-"""Measures changes of the primary: accepted and lost pictures, the longest time without answers, who follows when.
+"""Measures what a change of the primary costs: accepted, lost, the longest outage, and how soon processes follow.
 
     python -m benchmarks.failover --times 10
 
-A stack with three sentinels (`down-after-milliseconds` 1,000) under four clients that never repeat a request. The
-primary is killed, demoted (`SENTINEL FAILOVER`), or asked to hand over (`SENTINEL FAILOVER … COORDINATED`), `--times`
-times under load and once without any. A row for each of these, number of replicas, and `DIGITQ_REPLICAS_ACK`.
+A stack with three sentinels (`down-after-milliseconds` 1,000) serves four clients that never retry. The primary is
+killed, demoted (`SENTINEL FAILOVER`), demoted and sent `REPLICAOF` at once (`repoint`), or asked to hand over
+(`SENTINEL FAILOVER … COORDINATED`), `--times` times under load and once without. A row for each of these, number of
+replicas, and `DIGITQ_REPLICAS_ACK`.
 """
 
 from __future__ import annotations
@@ -107,11 +108,15 @@ class Clients:
 
 
 def change(watched: Sentinels, kind: str) -> tuple[float, list[Server]]:
-    """Changes the primary. Returns the seconds until all sentinels agree, and the server to restart."""
+    """Has another server lead. Returns the seconds until all sentinels agree, and the servers to start again."""
     if kind == "kill":
         dead, seconds = watched.kill()
         return seconds, [dead]
-    return watched.failover(*(["COORDINATED"] if kind == "handover" else [])), []
+    old = watched.leading()
+    seconds = watched.failover(*(["COORDINATED"] if kind == "handover" else []))
+    if kind == "repoint":  # as Sentinel itself does, ten seconds later
+        old.client.replicaof("127.0.0.1", str(watched.leader()))
+    return seconds, []
 
 
 def measure(stack: Stack, row: Row, times: int) -> None:
@@ -123,8 +128,8 @@ def measure(stack: Stack, row: Row, times: int) -> None:
         with Clients(stack.url) as clients:
             clients.goes_on(100)
             seconds, dead = change(watched, row.kind)
-            if row.replicas == 1 and row.acks:
-                start(dead)  # no replica can acknowledge before it is back
+            if row.acks >= row.replicas:
+                start(dead)  # too few replicas are left to acknowledge anything before it is back
                 dead = []
             clients.goes_on(100)
             time.sleep(LOAD_SECONDS)
@@ -194,7 +199,7 @@ def plan(kinds: Sequence[str], replicas: Sequence[str], acks: Sequence[str]) -> 
 
 @click.command()
 @click.option("--times", default=3, show_default=True, help="Changes under load, each.")
-@click.option("--kinds", default="kill,demote,handover", show_default=True)
+@click.option("--kinds", default="kill,demote,repoint,handover", show_default=True)
 @click.option("--replicas", default="1,2", show_default=True)
 @click.option("--acks", default="0,1,2", show_default=True, help="DIGITQ_REPLICAS_ACK.")
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path))

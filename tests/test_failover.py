@@ -97,7 +97,7 @@ def test_who_hears_nothing_of_a_demotion_accepts_nothing_that_it_would_lose(
     wait_until(watched.whole, 20)
     store = Store(connect(watched.url), Settings(replicas_ack=1))
     accepted = [store.submit(seven()).id]
-    for name in ("told", "heard"):
+    for name in ("update", "hold"):
         monkeypatch.setattr(Follower, name, lambda *_: None)
     accepted.append(store.submit(seven()).id)
     old = watched.leading()

@@ -21,7 +21,7 @@ from shared.connections.connection import redis_errors
 from shared.connections.sentinel import HOLD_SECONDS, Follower
 from shared.errors import RedisUnavailable
 from shared.redis_server import sentinel_report
-from shared.redis_server.sentinel_report import Replica, Report, address, look
+from shared.redis_server.sentinel_report import Replica, Report, address, failover_of, look
 
 A, B, C = ("10.0.0.1", 1), ("10.0.0.2", 1), ("10.0.0.3", 1)
 GOOD = Replica(follows=True, eligible=True)
@@ -39,16 +39,18 @@ def follower() -> Follower:
     follower = Follower([], "digits")
     follower._over = threading.Event()
     for number in range(3):
-        follower.told(number, BEFORE, follower._over)
+        follower.update(number, BEFORE, follower._over)
     return follower
 
 
 def tell(follower: Follower, number: int, report: Report | None) -> None:
-    follower.told(number, report, follower._over)
+    follower.update(number, report, follower._over)
 
 
 def hear(follower: Follower, event: str, text: str = "slave x 10.0.0.2 1 @ digits 10.0.0.1 1") -> None:
-    follower.heard({"type": "message", "channel": event.encode(), "data": text.encode()})
+    message = {"type": "message", "channel": event.encode(), "data": text.encode()}
+    if failover := failover_of(message, "digits"):
+        follower.hold(failover)
 
 
 class Line:

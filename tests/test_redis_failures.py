@@ -64,7 +64,7 @@ def site_of(store: Store) -> Iterator[FlaskClient]:
     app.extensions["digitq_waiters"].close()
 
 
-def until(met: Callable[[], bool], seconds: float = 30) -> None:
+def until(met: Callable[[], bool], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not met():
         assert time.monotonic() < end

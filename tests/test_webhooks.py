@@ -76,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def until(done: Callable[[], object], seconds: float = 20) -> None:
+def until(done: Callable[[], object], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < end, "it did not come"

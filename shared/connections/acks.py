@@ -1,18 +1,17 @@
-"""Acceptance that survives the primary: a write counts when the replicas that could replace it have it.
+"""Waits until replicas have acknowledged a write, so that what is accepted survives the loss of the primary.
 
-Which promise holds, with `DIGITQ_REPLICAS_ACK` of at least 1:
+With `DIGITQ_REPLICAS_ACK` of at least 1 a write counts:
 
-- Without sentinels, so many replicas have acknowledged the write (`WAIT`); which of them leads next is not known here.
-- With sentinels *every* replica that Sentinel could promote has it, and at least so many. A number alone is not enough:
-  Sentinel chooses by offsets that may be ten seconds old; and once a replica leads, the others still acknowledge what
-  the old primary is told, until they follow the new one and lose that. The promoted replica never acknowledges it, so
-  the old primary accepts nothing from the promotion on, whether this process knows of it yet or not.
-- A replica that all sentinels see down, or have no connection to, does not count: it is away. One with priority 0 never
-  does.
+- Without sentinels, once that many replicas have acknowledged it (`WAIT`). Which replica leads next is not known.
+- With sentinels, once that many have, and among them *every* replica that Sentinel could promote. A number alone is not
+  enough: Sentinel chooses by offsets that may be ten seconds old, and after a promotion the other replicas acknowledge
+  writes of the old primary until they follow the new one and drop those writes. The promoted replica never acknowledges
+  them, so nothing is accepted by the old primary after the promotion, even if this process has not heard of it yet.
+- A replica that all sentinels see down or disconnected is not required, nor is one with priority 0.
 
-Which windows are left: a replica that was away, is back, and is promoted by hand before it has caught up; a process
-that began during a failover and does not reach the sentinel that leads it; a second failover, within the ten seconds
-that the old primary takes to follow, to that old primary, because no other replica is left.
+Three gaps remain: a replica that was down, is back, and is promoted by hand before it has caught up; a process that
+starts during a failover and cannot reach the sentinel that leads it; a second failover back to the old primary, within
+the ten seconds before it follows, because no other replica is left.
 """
 
 from __future__ import annotations
@@ -25,29 +24,30 @@ import redis
 
 from shared import keys
 from shared.connections.connection import redis_errors
+from shared.connections.pools import follower_of
 from shared.connections.sentinel import Follower, Snapshot
 from shared.errors import RedisUnavailable
 from shared.redis_server.sentinel_report import Address, address
 
 log = logging.getLogger("digitq.redis")
 
-#: How long replicas have to confirm what is accepted; shorter than `connect` waits for an answer.
+#: Milliseconds for replicas to acknowledge; shorter than the timeout of `connect`.
 REPLICAS_MS = 500
 
 
 def acknowledged(client: redis.Redis, write: Callable[[Any], Any], wanted: int) -> Any:
-    """What `write` answers, which puts one command into the pipeline that it is given, once replicas have all of it.
+    """Returns the reply to the one command that `write` adds to a pipeline, once replicas have acknowledged it.
 
-    Raises RedisUnavailable if they have not in time: it may have been done, but nobody has our word for it.
+    Raises RedisUnavailable if they do not in time: the write may have been done, but must not be reported as accepted.
     """
-    follower: Follower | None = getattr(client.connection_pool, "follower", None)
+    follower = follower_of(client)
     with redis_errors(), client.pipeline(transaction=False) as pipeline:
         before = follower.snapshot() if follower else None
         write(pipeline)
         if follower:
             pipeline.info("replication")
-        # WAIT is for what this connection has written, and for all before it: where the script only finds what
-        # another has written, this has to be written.
+        # WAIT covers what this connection has written, and all before it: a script that only finds what another
+        # connection has written needs this write.
         pipeline.set(keys.READY, 1, ex=10)
         pipeline.wait(max(wanted, before.count if before else 0), REPLICAS_MS)
         if follower:
@@ -64,17 +64,16 @@ def acknowledged(client: redis.Redis, write: Callable[[Any], Any], wanted: int) 
 
 
 def missed(follower: Follower, before: Snapshot, written: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Why a write does not count; empty if it does. `written` and `after` are INFO behind the write and behind WAIT."""
+    """Returns why a write does not count, "" if it does. `written` and `after`: INFO after the write and after WAIT."""
     online = _replicas(after)
-    matter = {*online} - before.exempt
-    if not follower.stands(before) or (written["role"], after["role"]) != ("master", "master"):
+    required = {*online} - before.exempt
+    if (written["role"], after["role"]) != ("master", "master") or not follower.confirm(before, required):
         return ", and the primary was replaced"
-    follower.online(matter)
-    late = [one for one in before.required | matter if online.get(one, -1) < written["master_repl_offset"]]
+    late = [one for one in before.required | required if online.get(one, -1) < written["master_repl_offset"]]
     return "".join(f", and {host}:{port} has not" for host, port in sorted(late))
 
 
 def _replicas(info: Mapping[str, Any]) -> dict[Address, int]:
-    """How far each replica that is online has confirmed what the primary has written, in bytes of its log."""
+    """Returns the offset in the replication stream that each online replica has acknowledged."""
     said = [info.get(f"slave{number}") for number in range(int(info["connected_slaves"]))]
     return {address(one["ip"], one["port"]): int(one["offset"]) for one in said if one and one["state"] == "online"}

@@ -1,4 +1,4 @@
-"""From a `REDIS_URL` to a client: redis://, rediss://, unix://, and redis+sentinel:// for a primary that may move."""
+"""Makes clients from a `REDIS_URL`: redis://, rediss://, unix://, and redis+sentinel:// for a primary that may move."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -16,20 +16,19 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError
 
-from shared.connections.followed import FollowedPool
-from shared.connections.pools import Pool
+from shared.connections.pools import FollowedPool, Pool, follower_of
 from shared.connections.redis_failures import unavailable
 from shared.connections.sentinel import Follower
 from shared.errors import SettingsError
-from shared.redis_server.sentinel_report import Address, Report, look
+from shared.redis_server.sentinel_report import Address, Report, look, sentinel_client
 from shared.runtime.repeats import repeats
 
 log = logging.getLogger("digitq.redis")
 
 SENTINEL = "redis+sentinel"
-#: Seconds for a sentinel to answer in: two of three may be gone, and an upload is to be refused within a second.
+#: Timeout of a sentinel in seconds: two of three may be down, and an upload must be refused within a second.
 SENTINEL_SECONDS = 0.15
-#: Who only listens notices after some eleven seconds that the other machine is gone without a word.
+#: A subscriber notices after eleven seconds that the other machine is gone.
 KEEPALIVE = {
     getattr(socket, name): value
     for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3))
@@ -39,7 +38,7 @@ KEEPALIVE = {
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What `redis+sentinel://[user:password@]host:port,host:port/service[/db]` says; the user is Redis's."""
+    """A parsed `redis+sentinel://[user:password@]host:port,host:port/service[/db]`; the user is Redis's."""
 
     sentinels: list[tuple[str, int]]
     name: str
@@ -47,7 +46,7 @@ class Service:
 
     @classmethod
     def parse(cls, url: str) -> Service:
-        """Raises SettingsError where the form is another."""
+        """Parses the URL. Raises SettingsError."""
         parts = urlsplit(url)
         hosts = re.findall(r"(?:^|,)(\[[^\],]+\]|[^:,\[\]]+):(\d{1,5})(?=,|$)", parts.netloc.rpartition("@")[2])
         path = re.fullmatch(r"/([^/]+)(?:/(\d+))?/?", parts.path)
@@ -58,32 +57,32 @@ class Service:
         return cls([(host.strip("[]"), int(port)) for host, port in hosts], path[1], options)
 
     def primary(self, **options: Any) -> redis.Redis:
-        """A client that follows the primary, and lets go of one that is replaced."""
+        """Returns a client that follows the primary."""
         pool = FollowedPool(Follower(self.sentinels, self.name), **self.options, **options)
         return redis.Redis.from_pool(pool)
 
     def leader(self) -> Address:
-        """The primary, as the sentinel with the latest configuration has it. Raises redis-py's ConnectionError."""
-        reports: list[Report] = []
-        for client in self.each_sentinel():
-            with suppress(redis.RedisError, OSError):
-                reports.append(look(client, self.name))
+        """Returns the primary by the sentinel with the latest configuration. Raises redis-py's ConnectionError."""
+        reports = [said for _, said in self.reports(SENTINEL_SECONDS) if isinstance(said, Report)]
         if not reports:
             raise MasterNotFoundError(f"no sentinel knows the primary of {self.name}")
         return max(reports, key=lambda report: report.epoch).primary
 
-    def each_sentinel(self, seconds: float = SENTINEL_SECONDS) -> Iterator[redis.Redis]:
-        """A client of each, in order, closed when the next is asked for; an answer may take so long."""
-        options: dict[str, Any] = {"socket_timeout": seconds, "socket_connect_timeout": seconds}
-        for host, port in self.sentinels:
-            with redis.Redis(host, port, protocol=2, retry=Retry(NoBackoff(), 0), **options) as client:
-                yield client
+    def reports(self, seconds: float) -> Iterator[tuple[Address, Report | Exception]]:
+        """Yields each sentinel with its report, or with what went wrong within so many seconds."""
+        for where in self.sentinels:
+            try:
+                with sentinel_client(where, seconds) as client:
+                    yield where, look(client, self.name)
+            except (redis.RedisError, OSError, KeyError) as error:
+                yield where, error
 
 
 def connect(url: str, *, timeout: float | None = 0.7, connections: int = 100) -> redis.Redis:
-    """A client whose calls end within `timeout` seconds (None: a call may block), on up to so many connections at once.
+    """Returns a client whose calls time out after `timeout` seconds (None: never), with a pool of `connections`.
 
-    One repetition at once, on a fresh connection: what a restarted server leaves behind in the pool is no outage.
+    A call that fails is retried once, at once, on a fresh connection: those left over from before a restart of the
+    server must not look like an outage.
     """
     options: dict[str, Any] = {
         "socket_timeout": timeout, "socket_connect_timeout": 0.7, "health_check_interval": 0,
@@ -98,7 +97,7 @@ def connect(url: str, *, timeout: float | None = 0.7, connections: int = 100) ->
 
 
 def direct(url: str) -> str:
-    """The URL of the server that serves now, for clients that know no sentinels. Raises redis-py's errors."""
+    """Returns the URL of the current primary, for clients that know no sentinels. Raises redis-py's errors."""
     if not url.startswith(f"{SENTINEL}:"):
         return url
     service = Service.parse(url)
@@ -108,32 +107,32 @@ def direct(url: str) -> str:
 
 
 def turn(client: redis.Redis) -> int | None:
-    """Changes when the client's primary is replaced: who listens to it by another connection has to leave it then.
+    """Returns a number that changes when the client's primary is replaced, so that subscribers elsewhere reconnect.
 
     None without sentinels.
     """
-    follower: Follower | None = getattr(client.connection_pool, "follower", None)
+    follower = follower_of(client)
     return follower.turn if follower else None
 
 
 @contextmanager
 def redis_errors() -> Iterator[None]:
-    """Turns whatever redis-py raises into a RedisUnavailable that names the cause."""
+    """Raises a RedisUnavailable that names the cause for whatever redis-py raises inside."""
     try:
         yield
         repeats.answered()
     except (redis.RedisError, OSError) as error:
         failure = unavailable(error)
         if failure is None:
-            raise  # our own mistake, not Redis's state
-        # The cause names addresses: it is for the log, not for clients.
+            raise  # a bug of ours, not Redis's state
+        # The original error contains addresses: it is for the log, not for clients.
         log.warning("redis: %s", error)
         raise failure from error
 
 
 def is_unanswered(error: BaseException) -> bool:
-    """Whether Redis, or the way to it, is deaf: neither an answer nor a refusal came within the timeout.
+    """Returns whether Redis timed out, with neither an answer nor a refusal.
 
-    `error` is redis-py's own, or the RedisUnavailable that it has caused.
+    `error` is redis-py's, or the RedisUnavailable that was raised from it.
     """
     return isinstance(error.__cause__ or error, (redis.TimeoutError, TimeoutError))

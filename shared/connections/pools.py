@@ -1,21 +1,74 @@
-"""A connection pool that drops what is idle when one of its connections turns out to be dead."""
+"""Connection pools: one that drops dead neighbours, and one that follows the primary of a Sentinel service."""
 
 from __future__ import annotations
 
 from typing import Any
+from weakref import finalize
 
 import redis
 
+from shared.connections.redis_failures import FailoverUnderWay
+from shared.connections.sentinel import Follower
+
 
 class Pool(redis.ConnectionPool):
-    """Drops what is idle when one of its connections comes back closed.
+    """Drops all idle connections when one is released closed.
 
-    What takes a connection down silently, such as a proxy that has lost the other side, takes its neighbours too.
-    Without this each of them would be found out by a call of its own that waits for an answer until it times out.
+    What kills one connection silently, such as a proxy that has lost its other end, kills its neighbours too. Without
+    this, a call would wait for the timeout on each of them.
     """
 
     def release(self, connection: Any) -> None:
-        """As in redis-py; a connection that comes back closed closes all that are idle."""
+        """As in redis-py, but a closed connection closes the idle ones."""
         if not connection.is_connected:
             self.disconnect(inuse_connections=False)
         super().release(connection)
+
+
+class FollowedConnection(redis.Connection):
+    """A connection to the current primary, which a Follower names."""
+
+    def __init__(self, *, follower: Follower, **options: Any) -> None:
+        super().__init__(**options)  # type: ignore[no-untyped-call]
+        self._follower = follower
+
+    def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
+        """Connects to the current primary; redis-py calls this for every connection attempt, retries included.
+
+        Raises redis-py's ConnectionError if there is no primary, or if it was replaced meanwhile.
+        """
+        if getattr(self, "_sock", None):
+            return
+        self.host, self.port = self._follower.primary()
+        super().connect_check_health(check_health, retry_socket_connect)
+        if not self._follower.admit(self):
+            self.disconnect()  # type: ignore[no-untyped-call]
+            raise FailoverUnderWay("the primary was just replaced")
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        """Disconnects from a server that has become a replica, so that a retry finds the primary."""
+        try:
+            return super().read_response(*args, **options)
+        except redis.exceptions.ReadOnlyError as error:
+            self.disconnect()  # type: ignore[no-untyped-call]
+            raise FailoverUnderWay("the primary has become a replica") from error
+
+
+class FollowedPool(Pool):
+    """Connections to the primary of a Sentinel service."""
+
+    def __init__(self, follower: Follower, **options: Any) -> None:
+        self.follower = follower
+        super().__init__(connection_class=FollowedConnection, follower=follower, **options)
+        finalize(self, follower.stop)
+
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        """As in redis-py; stops the follower's threads when all connections are closed."""
+        super().disconnect(inuse_connections)
+        if inuse_connections:
+            self.follower.stop()
+
+
+def follower_of(client: redis.Redis) -> Follower | None:
+    """Returns the Follower of a client that knows sentinels, None for others."""
+    return getattr(client.connection_pool, "follower", None)

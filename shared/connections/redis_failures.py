@@ -1,6 +1,6 @@
-"""What Redis or redis-py says when Redis cannot serve, as an error of ours that names the cause in words.
+"""Maps what redis-py raises while Redis cannot serve to a RedisUnavailable that names the cause.
 
-The words are for clients and operators: they hold no address, no user and nothing that was sent. The log has the rest.
+The texts are for clients and operators: they hold no address, no user and nothing that was sent. The log has the rest.
 """
 
 from __future__ import annotations
@@ -9,15 +9,24 @@ import redis
 from redis import exceptions
 from redis.sentinel import MasterNotFoundError
 
-from shared.connections.sentinel import FailoverUnderWay, PrimaryUnseen
 from shared.errors import MemoryFull, RedisUnavailable, WritesRefused
 
-#: Seconds after which to try again what a full memory has refused: room is made as soon as something has ended.
-MEMORY_FULL_SECONDS = 2
-#: redis-py puts this, and the whole command, in front of what was answered to a command of a pipeline.
-_IN_A_PIPELINE = "caused error: "
 
-#: By the first words of an answer: for what redis-py has no class for, and for what a script has caught.
+class PrimaryUnseen(redis.ConnectionError):
+    """No sentinel can reach the primary."""
+
+
+class FailoverUnderWay(redis.ConnectionError):
+    """The primary was replaced, or is about to be."""
+
+
+#: `Retry-After` in seconds when memory is full: room is made as soon as predictions end.
+MEMORY_FULL_SECONDS = 2
+#: redis-py puts this, and the whole command, in front of an error inside a pipeline.
+_IN_A_PIPELINE = "caused error: "
+_NO_RIGHT = "Redis's user lacks a right that digitq needs"
+
+#: By the beginning of the error message, for errors without a redis-py class and those that a script returns.
 ANSWERS: dict[str, tuple[type[RedisUnavailable], str]] = {
     "OOM": (MemoryFull, ""),
     "MISCONF Errors writing to the AOF": (WritesRefused, "Redis cannot write its log: its disk is full or failing"),
@@ -28,12 +37,12 @@ ANSWERS: dict[str, tuple[type[RedisUnavailable], str]] = {
     "MASTERDOWN": (RedisUnavailable, "Redis is a replica that has lost its primary"),
     "LOADING": (RedisUnavailable, "Redis has started and is still loading its data"),
     "BUSY ": (RedisUnavailable, "Redis is busy with a long script"),
-    "NOPERM": (RedisUnavailable, "Redis's user lacks a right that digitq needs"),
-    "ACL failure": (RedisUnavailable, "Redis's user lacks a right that digitq needs"),
-    "The user executing the script": (RedisUnavailable, "Redis's user lacks a right that digitq needs"),
+    "NOPERM": (RedisUnavailable, _NO_RIGHT),
+    "ACL failure": (RedisUnavailable, _NO_RIGHT),
+    "The user executing the script": (RedisUnavailable, _NO_RIGHT),
     "max number of clients": (RedisUnavailable, "Redis accepts no more connections"),
 }
-#: By class, the first that fits.
+#: redis-py cuts the first word off the messages of these classes.
 CLASSES: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.OutOfMemoryError, "OOM"),
     (exceptions.ReadOnlyError, "READONLY"),
@@ -41,29 +50,24 @@ CLASSES: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.BusyLoadingError, "LOADING"),
     (exceptions.NoPermissionError, "NOPERM"),
 )
-#: The same where no server has answered, or one that does not know us.
-OTHERS: tuple[tuple[type[Exception], str], ...] = (
+#: By class, the first that fits, where no server has answered or it does not accept us.
+OTHERS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
     (MasterNotFoundError, "No sentinel knows a primary of Redis"),
     (PrimaryUnseen, "The sentinels do not see the primary of Redis"),
     (FailoverUnderWay, "Another Redis takes over: a failover is under way"),
     (exceptions.MaxConnectionsError, "All connections to Redis are in use"),
     (exceptions.AuthenticationError, "Redis does not accept the user or the password"),
-    (exceptions.NoScriptError, "Redis has just been replaced by another server"),  # which has yet to learn the script
-    (exceptions.TimeoutError, "Redis does not answer in time"),
-    (TimeoutError, "Redis does not answer in time"),
-    (exceptions.ConnectionError, "Redis cannot be reached"),
-    (OSError, "Redis cannot be reached"),
+    (exceptions.NoScriptError, "Redis has just been replaced by another server"),  # a retry loads the script
+    ((exceptions.TimeoutError, TimeoutError), "Redis does not answer in time"),
+    ((exceptions.ConnectionError, OSError), "Redis cannot be reached"),
 )
-#: Any other answer, and what redis-py cannot send, is a mistake of ours.
+#: Any other error from Redis, and arguments that redis-py cannot send, are bugs of ours.
 OURS = (redis.ResponseError, exceptions.DataError)
 
 
 def unavailable(error: Exception) -> RedisUnavailable | None:
-    """The error as one of ours, with its cause in words; None for an answer that is our own mistake."""
-    for kind, answer in CLASSES:
-        if isinstance(error, kind):
-            return answered(answer)
-    text = str(error).rpartition(_IN_A_PIPELINE)[2]
+    """Returns the error to raise instead; None for a bug of ours."""
+    text = next((start for kind, start in CLASSES if isinstance(error, kind)), str(error).rpartition(_IN_A_PIPELINE)[2])
     if found := answered(text):
         return found
     for kind, words in OTHERS:
@@ -73,9 +77,8 @@ def unavailable(error: Exception) -> RedisUnavailable | None:
 
 
 def answered(text: str) -> RedisUnavailable | None:
-    """The same for what a server has answered, such as a script's own error; None where that names no such cause."""
+    """Returns the error for the text of a Redis error; None if that does not say that Redis cannot serve."""
     for start, (kind, words) in ANSWERS.items():
         if text.startswith(start):
-            seconds = MEMORY_FULL_SECONDS if kind is MemoryFull else 1
-            return kind(words, retry_after_seconds=seconds)
+            return kind(words, retry_after_seconds=MEMORY_FULL_SECONDS if kind is MemoryFull else 1)
     return None

@@ -1,7 +1,7 @@
-"""What a user of Redis has to be allowed, tried out without changing anything.
+"""Tries which commands and keys a user of Redis may use, without changing anything.
 
-Redis looks at a user's rights when it queues a command of a transaction, and says NOPERM then: each command is sent
-between MULTI and DISCARD. The few that may not stand in a transaction do nothing by themselves.
+Redis checks a user's rights when it queues a command in a transaction: each command is sent between MULTI and DISCARD.
+The few that are not allowed in a transaction have no effect here.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import redis
 from shared import keys
 from shared.connections.connection import redis_errors
 
-#: A name that nothing has.
+#: Part of the names of keys that do not exist.
 _X = "digitq-check"
 _SHA = "0" * 40
 
 Command = tuple[str, ...]
 
-#: What both sides send on no key, or outside of transactions.
+#: What both sides send outside of transactions or without a key.
 DIRECT: tuple[Command, ...] = (("PING",), ("INFO", "server"), ("TIME",), ("WAIT", "0", "1"))
 COMMON: tuple[Command, ...] = (
     ("EVALSHA", _SHA, "0"), ("SCRIPT", "LOAD", "return 1"), ("SCRIPT", "EXISTS", _SHA),
@@ -28,7 +28,7 @@ COMMON: tuple[Command, ...] = (
 
 
 def _on(prefix: str) -> str:
-    """A key that begins with this, and is nobody's."""
+    """Returns a key with this prefix that does not exist."""
     return prefix.replace("*", _X)
 
 
@@ -72,7 +72,7 @@ _WORKER: tuple[Command, ...] = (
     ("ZRANGE", _Z, "0", "0"), ("ZREVRANGE", _Z, "0", "0"),
 )  # fmt: skip
 
-#: Who needs what: the web process with `Queue` and the command line, and a worker.
+#: By part: the web process, which stands for `Queue` and the command line too, and a worker.
 NEEDED: dict[str, tuple[Command, ...]] = {
     "web process": COMMON + _SHARED + _PRODUCER,
     "worker": COMMON + _SHARED + _WORKER,
@@ -80,7 +80,7 @@ NEEDED: dict[str, tuple[Command, ...]] = {
 
 
 def missing(client: redis.Redis, part: str) -> list[str]:
-    """What the client's user may not, each as `COMMAND key`, of what this part needs. Raises RedisUnavailable."""
+    """Returns what this part needs and the client's user may not do, as `COMMAND key`. Raises RedisUnavailable."""
     direct = [*DIRECT, ("WATCH", _Z), ("UNWATCH",)] if part == "worker" else DIRECT
     with redis_errors():
         connection: Any = client.connection_pool.get_connection()
@@ -101,11 +101,11 @@ def missing(client: redis.Redis, part: str) -> list[str]:
 def _is_denied(connection: Any, command: Command) -> bool:
     connection.send_command(*command)
     try:
-        connection.read_response(push_request=command[0] == "SUBSCRIBE")  # its answer is no reply, but a push
+        connection.read_response(push_request=command[0] == "SUBSCRIBE")  # RESP3 answers it with a push
     except redis.exceptions.NoPermissionError:
         return True
     except redis.ResponseError:
-        pass  # unknown, or refused for another reason: not for want of a right
+        pass  # unknown, or refused for another reason than a missing right
     return False
 
 

@@ -1,8 +1,7 @@
-"""Memory of a Redis with a limit: intake that leaves room for what waits to end, and deletion of what has ended.
+"""Keeps a Redis with `maxmemory` from filling up: limits intake and deletes ended predictions early.
 
-What waits needs more memory once it has ended, and what has ended is kept for a moment whatever the memory. So intake
-stops short of the limit by what everything that waits will still need. From then on as much is accepted as is deleted,
-and neither a burst nor its end fills the memory with what may not be deleted yet.
+A prediction needs more memory once it has ended, and then is kept for some seconds in any case. So intake stops short
+of the limit by what all open predictions will still need; from then on as much is accepted as is deleted.
 """
 
 from __future__ import annotations
@@ -19,32 +18,32 @@ from shared.errors import MemoryFull, RedisUnavailable
 
 log = logging.getLogger("digitq.redis")
 
-#: Shares of Redis's memory at which to begin to delete, and down to which; what waits counts with what it will need.
+#: Shares of `maxmemory` at which deletion begins and stops; open predictions count with what they will need.
 FULL_SHARE, ROOM_SHARE = 0.90, 0.85
-#: Share up to which intake fills the memory. The rest is for workers, webhooks and RQ.
+#: Share of `maxmemory` that intake may fill. The rest is for workers, webhooks and RQ.
 INTAKE_SHARE = 0.95
-#: Bytes that an accepted picture takes beside its own, and how many more once it has ended (measured: 1.2 and 2.3 kB
-#: with Valkey 9.1 and `stream-node-max-bytes 512`, more with older servers).
+#: Bytes of an accepted prediction without its picture, and how many more it needs once it has ended (measured: 1.2 and
+#: 2.3 kB with Valkey 9.1 and `stream-node-max-bytes 512`, more with older servers).
 ACCEPTED_BYTES, GROWTH_BYTES = 2048, 3072
-#: Seconds for which an ended prediction is kept: while there is room for what is handed in, and in any case.
+#: Seconds for which an ended prediction is kept: while there is room for new ones, and in any case.
 FRESH_SECONDS, URGENT_SECONDS = 10.0, 2.0
-#: Predictions that one step deletes, and seconds that a call may go on with such steps.
+#: Predictions that one step deletes, and seconds after which a call takes no further step.
 AT_ONCE, CALL_SECONDS = 64, 0.25
-#: Seconds for which a callback that has not been made keeps its prediction.
+#: Seconds for which a webhook that was not delivered keeps its prediction.
 UNCALLED_SECONDS = 30.0
-#: Seconds that intake waits for room before it is refused, and between two tries.
+#: Seconds that a request waits for room before it is refused, and between two attempts.
 WAIT_SECONDS, PAUSE_SECONDS = 1.0, 0.05
-#: Seconds between two looks at the memory: where less than a quarter is free, where more is, and without a limit.
+#: Seconds between two looks at the memory: with less than a quarter free, with more, and without a limit.
 LOOK_SECONDS, RARE_LOOK_SECONDS, UNLIMITED_LOOK_SECONDS = 0.05, 0.5, 2.0
-#: Seconds between two lines of the log about what was deleted.
+#: Seconds between two log lines about what was deleted.
 TELL_SECONDS = 10.0
-#: What takes more than this share of the memory is left to Redis to refuse: it must not clear all the rest.
+#: A request for more than this share of the memory is left to Redis to refuse: it must not evict everything else.
 LARGE_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What Redis says: bytes in use, bytes that it may use (0: no limit), and how many jobs have not ended."""
+    """What Redis reports: bytes in use, `maxmemory` (0: no limit), and the number of open predictions."""
 
     used: int
     limit: int
@@ -52,19 +51,20 @@ class Memory:
 
     @property
     def reserved(self) -> float:
-        """Share of the limit that what has not ended will need when it has."""
+        """Share of the limit that open predictions will need when they end."""
         return self.open * GROWTH_BYTES / self.limit if self.limit else 0.0
 
     @property
     def free(self) -> float:
-        """Bytes that intake may still fill."""
+        """Bytes that intake may still use."""
         return (INTAKE_SHARE - self.reserved) * self.limit - self.used
 
 
 class Room:
-    """The memory of one Redis as one process sees it.
+    """Limits the intake of one process and evicts for it.
 
-    `look` asks Redis for its Memory, `step` calls evict.lua with its arguments.
+    `look` asks Redis for its Memory; `step` calls evict.lua with its arguments and returns how many were deleted and
+    whether to go on.
     """
 
     def __init__(self, look: Callable[[], Memory], step: Callable[..., Any], ttl_seconds: int) -> None:
@@ -73,13 +73,13 @@ class Room:
         self._free, self._look_at = 0.0, float("-inf")
         self._untold, self._tell_at = 0, float("-inf")
         self._looked = False
-        #: Nobody talks to Redis under the first.
+        #: The first is never held during a call to Redis.
         self._lock, self._looking, self._evicting = threading.Lock(), threading.Lock(), threading.Lock()
 
     def reserve(self, size: int, pictures: int = 0) -> None:
-        """Waits until there is room for so many pictures of `size` bytes together, and counts them as accepted.
+        """Waits until `size` bytes and `pictures` records fit, deleting ended predictions, and counts them as used.
 
-        Deletes what has ended for it. Raises MemoryFull where there is no room in time.
+        Raises MemoryFull if they do not fit within `WAIT_SECONDS`.
         """
         size += pictures * (ACCEPTED_BYTES + GROWTH_BYTES)
         end = time.monotonic() + WAIT_SECONDS
@@ -102,14 +102,14 @@ class Room:
             return True
 
     def _look_if_due(self) -> None:
-        """One thread looks. The others go by what was known before, once something is: Redis may answer late."""
+        """Asks Redis if the last answer is too old. One thread asks; others use the last answer, if there is one."""
         if time.monotonic() < self._look_at or not self._looking.acquire(blocking=not self._looked):
             return
         try:
             if time.monotonic() < self._look_at:
                 return
             memory = None
-            with suppress(RedisUnavailable):  # whoever asked for room will hear of it, too
+            with suppress(RedisUnavailable):  # the caller's own call will raise it too
                 memory = self._look()
             with self._lock:
                 self._memory, self._looked, self._look_at = memory, True, time.monotonic() + _pause(memory)
@@ -118,12 +118,12 @@ class Room:
             self._looking.release()
 
     def _evict_for(self, size: int) -> int:
-        """Deletes what has ended until so many bytes more fit. One thread at a time does."""
+        """Deletes ended predictions until `size` bytes fit, in one thread at a time. Returns how many were deleted."""
         memory = self._memory
         if memory is None or not self._evicting.acquire(blocking=False):
             return 0
         try:
-            # Well below what is needed: Redis's own figures differ by some kB from one question to the next.
+            # Further than needed: Redis's own figures differ by some kB from one call to the next.
             share = INTAKE_SHARE - (FULL_SHARE - ROOM_SHARE) - memory.reserved - size / memory.limit
             deleted = self._evict(share, share, URGENT_SECONDS)
         finally:
@@ -134,17 +134,16 @@ class Room:
         return deleted
 
     def make(self, refused_bytes: int | None = None) -> int:
-        """Deletes step by step until there is room. Returns how many predictions and batches were deleted.
+        """Deletes ended predictions while memory is nearly full. Returns how many predictions and batches were deleted.
 
-        With `refused_bytes` there is to be room for so many more, which Redis has refused, unless they are a quarter of
-        its memory. Does nothing where there is room, or no limit of memory. Raises RedisUnavailable.
+        `refused_bytes`: makes room for a write of this size that Redis has refused. Raises RedisUnavailable.
         """
         memory = self._look()
         if not memory.limit:
             return 0
         if refused_bytes is None:
             return self._evict(FULL_SHARE - memory.reserved, ROOM_SHARE - memory.reserved, FRESH_SECONDS)
-        more = 2 * refused_bytes  # Redis reads it, and then keeps it
+        more = 2 * refused_bytes  # Redis holds it in its input buffer, too
         return self._evict(ROOM_SHARE, ROOM_SHARE, URGENT_SECONDS, more)
 
     def _evict(self, begin: float, stop: float, kept_seconds: float, more: int = 0) -> int:
@@ -158,7 +157,7 @@ class Room:
         return deleted
 
     def _tell(self, deleted: int) -> None:
-        """Writes to the log what was deleted, at once and then every few seconds."""
+        """Logs how many were deleted, at once and then every `TELL_SECONDS`."""
         self._untold += deleted
         if self._untold and time.monotonic() >= self._tell_at:
             log.warning("redis: memory is nearly full, %d ended predictions deleted before their time", self._untold)
@@ -166,7 +165,7 @@ class Room:
 
 
 def _pause(memory: Memory | None) -> float:
-    """Seconds until the next look."""
+    """Returns the seconds until the next look."""
     if memory is None:
         return RARE_LOOK_SECONDS
     if not memory.limit:

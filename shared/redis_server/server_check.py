@@ -1,4 +1,4 @@
-"""Looks at the server behind a client for as long as it is used, and refuses one that would lose accepted pictures."""
+"""Checks the server behind a client as long as it is used, and refuses one that would lose accepted predictions."""
 
 from __future__ import annotations
 
@@ -19,24 +19,19 @@ from shared.settings import Settings
 
 log = logging.getLogger("digitq.redis")
 
-#: How old what is known of a server may be, in seconds; and while something is wrong with it.
+#: Seconds for which findings are valid; the second while one of them is an error.
 KNOWN_SECONDS, WRONG_SECONDS = 5.0, 0.5
-#: Seconds to wait for the first look of another thread.
+#: Seconds to wait for the first check, which another thread makes.
 FIRST_SECONDS = 1.0
 
 
 def read_config(client: redis.Redis) -> dict[str, str] | None:
-    """What INFO does not say (CONFIG GET); None where the user may not read it."""
+    """Returns the settings that INFO does not contain; None if the user may not read them."""
     try:
-        pairs: Any = client.config_get("save", "appendfsync")
+        config: Any = client.config_get("save", "appendfsync")
     except redis.ResponseError:
         return None
-    text = {str(_text(name)): str(_text(value)) for name, value in pairs.items()}
-    return {name: text[name] for name in ("save", "appendfsync") if name in text}
-
-
-def _text(value: Any) -> Any:
-    return value.decode() if isinstance(value, bytes) else value
+    return dict(config)
 
 
 def read_server(
@@ -44,7 +39,7 @@ def read_server(
     settings: Settings,
     read_config: Callable[[redis.Redis], dict[str, str] | None] = read_config,
 ) -> list[Finding]:
-    """The findings about the server that a client reaches now, none of which names an address or a user.
+    """Returns findings about the server that the client reaches; they name no address and no user.
 
     Raises RedisUnavailable.
     """
@@ -59,21 +54,21 @@ def read_server(
 
 
 class ServerCheck:
-    """What is wrong with the server behind a client, never older than a few seconds: it may be another one by now.
+    """Findings about the server behind a client, at most `KNOWN_SECONDS` old, since another server may take over.
 
-    What is found is logged when it appears. Any number of threads may ask; one of them looks.
+    Logs findings when they appear and when they are gone. Thread-safe; one thread at a time asks the server.
     """
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self._client, self._settings = client, settings
-        # A server notes each attempt in its ACL LOG. Users with a name are those of deploy/users.acl, who may not.
+        # The server notes each refusal in its ACL LOG; the users of deploy/users.acl may not read the configuration.
         self._may_configure = not client.connection_pool.connection_kwargs.get("username")
         self._lock = threading.Lock()
         self._found: tuple[Finding, ...] | None = None
         self._until = float("-inf")
 
     def findings(self) -> tuple[Finding, ...]:
-        """Errors and warnings, the worst first. Raises RedisUnavailable where the server does not answer."""
+        """Returns errors and warnings, the worst first. Raises RedisUnavailable if the server does not answer."""
         if time.monotonic() < self._until:
             return self._found or ()
         if self._lock.acquire(timeout=FIRST_SECONDS if self._found is None else 0):
@@ -82,14 +77,14 @@ class ServerCheck:
                     self._look()
             finally:
                 self._lock.release()
-        elif self._found is None:  # whoever looks gets no answer either
+        elif self._found is None:  # the thread that asks gets no answer either
             raise RedisUnavailable("Redis does not answer in time", retry_after_seconds=1)
         return self._found or ()
 
     def _look(self) -> None:
         found = self._read()
         if any(one.code == "replica" for one in found):
-            # A primary that was demoted keeps its connections; a new one goes where the name or the sentinels say.
+            # A demoted primary keeps its connections; a new one goes where the name or the sentinels point.
             self._client.connection_pool.disconnect(inuse_connections=False)
             found = self._read()
         known, codes = {one.code for one in self._found or ()}, {one.code for one in found}
@@ -111,19 +106,19 @@ class ServerCheck:
         return config
 
     def require(self) -> None:
-        """Raises RedisMisconfigured where what would be accepted now would be lost, and RedisUnavailable."""
+        """Raises RedisMisconfigured if accepted predictions could be lost, RedisUnavailable if Redis cannot serve."""
         for one in self.findings():
-            if one.code == "replica":  # as Redis itself says it: who was the primary is one while another takes over
+            if one.code == "replica":  # as for a refused write: a primary is one while another takes over
                 raise answered("READONLY") or RedisUnavailable()
             if one.level == ERROR:
                 raise RedisMisconfigured(str(one), retry_after_seconds=5)
 
     def watch(self) -> None:
-        """Looks for ever, so that the log says what is wrong although nobody asks."""
+        """Checks for ever, so that the log has the findings although no request asks for them."""
         while True:
             try:
                 with suppress(RedisUnavailable):
                     self.findings()
-            except Exception:  # whatever it is, what is wrong with the next server is to be said too
+            except Exception:  # whatever it is, the next server must be checked too
                 log.exception("unexpected")
             time.sleep(KNOWN_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,7 @@ pytestmark = [
     pytest.mark.timeout(1800),
 ]
 SWARM = f"{PROJECT}-swarm"
+VOLUME = f"{SWARM}_redis-data"
 
 
 @pytest.fixture
@@ -25,6 +27,12 @@ def swarm(images: None) -> Iterator[None]:
     run("docker", "stack", "rm", SWARM)
     if not joined:
         run("docker", "swarm", "leave", "--force")
+    # Removing a stack returns before its containers are gone, and never removes its volume.
+    end = time.monotonic() + 60
+    while run("docker", "ps", "-aq", "--filter", f"volume={VOLUME}"):
+        assert time.monotonic() < end, "the containers of the stack are still there"
+        time.sleep(0.3)
+    run("docker", "volume", "rm", VOLUME)
 
 
 def test_the_same_file_deploys_on_swarm_and_its_workers_are_changed_under_load(swarm: None) -> None:
