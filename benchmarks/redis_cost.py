@@ -99,7 +99,9 @@ def _measured(client: Any, load: dict[str, Any], seconds: float) -> dict[str, An
 
 def apart(folder: Path, seconds: float) -> dict[str, Any]:
     """A round of the checkout in a folder, with its own code."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--alone", "--seconds", str(seconds)]
+    own = folder / ".venv" / "bin" / "python"
+    python = str(own) if own.exists() else sys.executable
+    command = [python, str(Path(__file__).resolve()), "--alone", "--seconds", str(seconds)]
     env = {**os.environ, "PYTHONPATH": str(folder)}
     done = subprocess.run(command, cwd=folder, env=env, check=True, stdout=subprocess.PIPE, text=True)
     return dict(json.loads(done.stdout))

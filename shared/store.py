@@ -127,7 +127,7 @@ class Store:
         with redis_errors():
             return self._scripts[name](keys=keys, args=args)
 
-    def tell(self, name: str, rows: Sequence[Mapping[str, Any]] | None = None, /, **named: Any) -> Any:
+    def tell(self, name: str, rows: Sequence[Mapping[str, Any]] = (), /, **named: Any) -> Any:
         """`run` for a script without keys, with its arguments by name."""
         return self.run(name, [], redis_scripts.arguments(rows, **named))
 
@@ -322,7 +322,8 @@ class Store:
 
     def model_input(self, id: str) -> bytes | None:
         """The 784 bytes that the model saw; None before it saw them."""
-        pixels = self.get(keys.model_input(id))
+        with redis_errors():
+            pixels = cast("bytes | None", self.client.hget(keys.job(id), "digitq_input"))
         return zlib.decompress(pixels) if pixels else None
 
     def model_card(self) -> dict[str, Any] | None:
@@ -484,4 +485,4 @@ def as_record(values: Sequence[bytes | None]) -> dict[str, str]:
 
 
 def _held(claims: Sequence[Claim]) -> list[dict[str, str]]:
-    return [{"queue": claim.queue, "id": claim.id, "execution": claim.execution} for claim in claims]
+    return [{"id": claim.id, "execution": claim.execution, "queue": claim.queue} for claim in claims]

@@ -2,7 +2,6 @@
 -- Makes room where memory is nearly full: deletes pictures and batches that have ended, the oldest ends first, with
 -- everything that is kept of them; their ids are then answered as expired. One bounded step; nothing where there is no
 -- limit of memory. What has not ended, what has just ended, and what an operator has put back is never deleted.
--- WITH: jobs
 -- KEYS: none
 -- ARG: begin and stop (shares of maxmemory), fresh (s for which an end is kept in any case), batch_fresh (the same for a batch),
 --   ttl (s), most (pictures at once), uncalled (s for which a callback that has not been made keeps its picture), more (bytes for
@@ -58,7 +57,7 @@ end
 local function drop_picture(id)
   local job, callback = fields(JOB .. id, 'status', 'origin', 'ended_at', 'digitq_key'), fields(CALLBACK .. id, 'url', 'tries')
   local size = redis.pcall('STRLEN', IMAGE .. id)
-  local found = {IMAGE .. id, INPUT .. id, CALLBACK .. id, GONE .. id, jobs = {}}
+  local found = {IMAGE .. id, CALLBACK .. id, GONE .. id, jobs = {}}
   -- Whoever asked for a callback is to be called first, once; but one whose receivers are dead must not fill Redis.
   if (callback[1] and not callback[2] and (job[3] or '') > uncalled_since) or not drop_job(id, job, found) then
     again[#again + 1] = id

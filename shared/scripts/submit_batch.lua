@@ -1,7 +1,6 @@
 #!lua
 -- Accepts a batch whole or not at all: its chunks, staged before, become ordinary RQ jobs. Safe to repeat with the same id.
 -- Without the flag allow-oom, Redis refuses the whole script when its memory is full: nothing half-written.
--- WITH: jobs, door
 -- KEYS: the queue to join, then the other queues, to count what waits
 -- ARG: id, queue (name), total (pictures), chunks (0 only asks), limit (most in the queues), max_bytes (most that wait), ttl (s),
 --   func, timeout (s), attempts (most), key and fingerprint of idempotency or '', owner or '', client whose rate is limited or '',

@@ -3,7 +3,6 @@
 -- or a recovery have ended a picture, its end is told, so that whoever waits, listens or is to be called hears of it when
 -- nobody polls. A job that is started without a lease, or waits in no queue, goes back to its queue.
 -- The cost is that of those it looks at, whatever has ended or waits. An error costs one its turn and no other.
--- WITH: jobs, chunks
 -- KEYS: none
 -- ARG: ttl (s), queues (all names), and ids, or most (how many to look at) and age (s since they were looked at last)
 -- Answer: {how many it has looked at, how many of them have ended or gone back}
@@ -42,21 +41,17 @@ local function look_after_batch(id)
   return open
 end
 
--- The job was deleted, or has waited for so long that nothing is left of it: what is told of it stays.
+-- The job was deleted, or has waited for so long that nothing is left of it. What is told of it stays.
 local function tell_lost(id, known)
-  local lost = lost_record(known.bytes[id])
+  local lost, fields = lost_record(known.bytes[id]), {}
   if redis.call('EXISTS', IMAGE .. id) == 0 then
     lost.digitq_found = '{"error":["expired","The picture has expired"]}'
   end
   lost.ended_at = ISO
-  local flat, values = {}, {}
-  for i, name in ipairs(RECORD) do
-    values[i] = lost[name]
-    if lost[name] then append(flat, name, lost[name]) end
-  end
-  set_hash(GONE .. id, ttl, unpack(flat))
+  for name, value in pairs(lost) do append(fields, name, value) end
+  set_hash(GONE .. id, ttl, unpack(fields))
   redis.call('EXPIRE', IMAGE .. id, ttl)
-  announce({{id, as_news(id, values)}}, known, ttl)
+  announce({id}, {as_news(id, {}, lost)}, known, ttl)
   changed = changed + 1
 end
 
@@ -65,11 +60,9 @@ local function tell(id, known, status, record, key)
   redis.call('EXPIRE', IMAGE .. id, ttl)
   expire_key(key, ttl)
   if status == 'canceled' and redis.call('TTL', JOB .. id) < 0 then redis.call('EXPIRE', JOB .. id, ttl) end
-  if (record[4] or '') == '' then
-    record[4] = ISO
-    redis.call('HSET', JOB .. id, 'ended_at', ISO)
-  end
-  announce({{id, as_news(id, record)}}, known, ttl)
+  local now = (record[4] or '') == '' and {ended_at = ISO} or {}
+  if now.ended_at then redis.call('HSET', JOB .. id, 'ended_at', ISO) end
+  announce({id}, {as_news(id, record, now)}, known, ttl)
   changed = changed + 1
 end
 

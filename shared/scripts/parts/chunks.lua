@@ -1,4 +1,4 @@
--- The one place where a chunk and its batch move. For scripts that say `WITH: chunks`.
+-- The one place where a chunk and its batch move.
 
 -- What start_chunk() has to know; nil where the chunk's key is of another type.
 local function read_chunk(id)
