@@ -9,13 +9,20 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 REQUIREMENTS := requirements.txt $(wildcard */requirements.txt */*/requirements.txt) pyproject.toml
 
-.PHONY: up test lint train bench compose-test hostile hostile-clients clean
+.PHONY: up test test-rq lint train bench compose-test hostile hostile-clients clean
 
 up: $(INSTALLED)
 	@exec $(BIN)/digitq up --port $(PORT) --workers $(WORKERS) --parent $$PPID
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
+
+# Our worker against RQ's own, with another version of RQ: make test-rq RQ=3.0.1
+RQ ?= 3.0.0
+test-rq: $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target var/rq/$(RQ) rq==$(RQ)
+	PYTHONPATH=var/rq/$(RQ) $(BIN)/python -m pytest \
+		tests/test_rq_equivalence.py tests/test_rq_tools.py tests/test_batch_worker.py $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -25,10 +25,10 @@ local found, in_hand, leaving, skipped, many_skipped = {}, {}, {}, {}, 0
 
 local function read_job(id)
   local job = try('HMGET', JOB .. id, 'data', 'status', 'description', 'started_at', 'timeout', 'result_ttl', 'failure_ttl',
-    'created_at', 'digitq_run', 'digitq_found', 'digitq_about', 'digitq_owner', 'digitq_key')
+    'created_at', 'digitq_run', 'digitq_about', 'digitq_owner', 'digitq_key')
   if not job or not job[1] then return nil end
   job = {data = job[1], status = job[2], description = job[3], started_at = job[4], timeout = job[5], result_ttl = job[6],
-    failure_ttl = job[7], created_at = job[8], run = job[9], found = job[10], about = job[11], owner = job[12], key = job[13]}
+    failure_ttl = job[7], created_at = job[8], run = job[9], about = job[10], owner = job[11], key = job[12]}
   if job.about then return job end
   -- Not from us: each of these makes it RQ's own business.
   local own = redis.call('HMGET', JOB .. id, 'success_callback_name', 'failure_callback_name', 'stopped_callback_name',
@@ -142,7 +142,7 @@ local function start(one)
   end
   if one.record then one.attempt, one.about, one.submitted = start_chunk(one.id, ttl, one.record) end
   -- What an earlier end has left is no part of this run.
-  if job.found then redis.call('HDEL', key, 'digitq_found', 'digitq_input') end
+  if job.run then redis.call('HDEL', key, 'digitq_found', 'digitq_input') end
   -- RQ keeps what fails without a ttl of its own for a year, and its result for ever.
   if not job.failure_ttl then redis.call('HSET', key, 'failure_ttl', whole(ttl)) end
   redis.call('HSET', key, 'status', 'started', 'started_at', ISO, 'last_heartbeat', ISO, 'worker_name', worker, 'digitq_run',

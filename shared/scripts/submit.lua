@@ -80,7 +80,7 @@ for _, i in ipairs(entering) do
   if ok then
     answers[i] = {'accepted', id, STAMP}
     accepted[#accepted + 1] = id
-    append(noted, id, slot .. ':' .. #picture.image .. ':' .. picture.owner)
+    noted[#noted + 1], noted[#noted + 2] = id, slot .. ':' .. #picture.image .. ':' .. picture.owner
     note(histories, picture.owner == '' and RECENT or RECENT .. ':' .. picture.owner, history_score(#accepted), id)
   else
     -- It is refused alone: those that came at the same time are other clients'.
@@ -92,11 +92,9 @@ end
 
 -- They are accepted: no error from here on counts.
 count_bytes(slot, bytes - before, stale, ttl)
--- Both keys are there while anything is open: their expiry moves with every first picture, and now and then.
-local first = length == #entering or time[2] % 16 == 0
 -- What nobody looks after must not look so: claim.lua adds what is not in ACCEPTED.
-if watch(accepted, first and ttl) then in_slices(noted, function(...) redis.pcall('HSET', ACCEPTED, ...) end) end
-if first then redis.pcall('EXPIRE', ACCEPTED, twice) end
+if watch(accepted, ttl) then in_slices(noted, function(...) redis.pcall('HSET', ACCEPTED, ...) end) end
+extend(ACCEPTED, 2 * ttl)
 remember_history(histories, ttl)
 tally('arrived', #accepted)
 return answers

@@ -86,7 +86,7 @@ end
 
 local ids = ARG.ids or redis.call('ZRANGEBYSCORE', OPEN, '-inf', NOW - ARG.age, 'LIMIT', 0, ARG.most)
 -- What is open is known for as long as it may take to end.
-for _, key in ipairs(#ids > 0 and {OPEN, ACCEPTED} or {}) do redis.call('EXPIRE', key, 2 * ttl) end
+for _, key in ipairs(#ids > 0 and {OPEN, ACCEPTED} or {}) do extend(key, 2 * ttl) end
 for _, id in ipairs(ids) do
   redis.call('ZADD', OPEN, NOW, id)
   local ok, open = pcall(look_after, id)

@@ -11,11 +11,6 @@ local function party_of(owner, url)
   return owner and 'key:' .. owner or 'host:' .. string.lower(string.match(url, '^%a+://([^/?#]*)') or '')
 end
 
--- Has a key that is shared live for as long as this callback, and no shorter than the others in it need.
-local function extend(key, ttl)
-  if redis.call('TTL', key) < ttl then redis.call('EXPIRE', key, ttl) end
-end
-
 -- What is due of a busy party goes to a list of its own, so that nobody has to look past it again. It leaves the other
 -- last: in both it is called, twice at worst.
 local function park(id, party, ttl)

@@ -7,7 +7,7 @@ local function history_score(n) return string.format('%d', time[1] * 1e6 + time[
 local function remember_history(histories, ttl)
   for key, entries in pairs(histories) do
     redis.pcall('ZADD', key, unpack(entries))
-    redis.pcall('EXPIRE', key, ttl)
+    extend(key, ttl)
     if time[2] % 16 == 0 then redis.pcall('ZREMRANGEBYRANK', key, 0, -10001) end
   end
 end

@@ -70,6 +70,15 @@ local function complain(id, what, why)
   redis.log(redis.LOG_WARNING, 'digitq: ' .. id .. ' ' .. what .. ': ' .. reason(why))
 end
 
+-- How much longer (s) than its time to live a key may stay, so that its expiry need not be moved with every change.
+local function slack(ttl) return math.floor(math.min(30, ttl / 10)) end
+
+-- Has a key live for `ttl` seconds from now at least, and hardly longer unless it does already. A failure is no error.
+local function extend(key, ttl)
+  local left = redis.pcall('TTL', key)
+  if type(left) == 'number' and left <= ttl then redis.pcall('EXPIRE', key, whole(ttl + slack(ttl))) end
+end
+
 -- Writes a hash that expires after `ttl` seconds. Deletes it where the expiry cannot be set: it would stay for ever.
 local function set_hash(key, ttl, ...)
   redis.call('HSET', key, ...)

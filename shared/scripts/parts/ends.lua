@@ -1,8 +1,5 @@
 -- How the end of a picture is told, and what is counted until then.
 
--- How much longer (s) than its time to live an image is kept, so that it need not be extended when its picture ends soon.
-local function slack(ttl) return math.floor(math.min(30, ttl / 10)) end
-
 -- Adds to the count of pictures that arrived or ended in this slot of five seconds, which load.lua reads. A failure to
 -- count is no error.
 local function tally(field, pictures)
@@ -28,7 +25,7 @@ end
 -- whole time to live, so a failure is no error.
 local function index_ended(field, ids, ttl)
   redis.pcall('XADD', ENDED, 'MINID', '~', math.max(0, tonumber(time[1]) - ttl) * 1000, '*', field, ids)
-  redis.pcall('EXPIRE', ENDED, ttl)
+  extend(ENDED, ttl)
 end
 
 -- The fields of a job that are read and told; RECORD of prediction.py.
@@ -49,12 +46,11 @@ local function lost_record(accepted)
 end
 
 -- Has sweep.lua look after pictures, foreign jobs and batches until their end has been told. Returns whether it will.
--- Without a `ttl` the expiry of those that are there already has to do.
 local function watch(ids, ttl)
   local members, watched = {}, true
   for i, id in ipairs(ids) do members[2 * i - 1], members[2 * i] = STAMP, id end
   in_slices(members, function(...) watched = watched and type(redis.pcall('ZADD', OPEN, ...)) == 'number' end)
-  if ttl then redis.pcall('EXPIRE', OPEN, 2 * ttl) end
+  extend(OPEN, 2 * ttl)
   return watched
 end
 
@@ -72,7 +68,7 @@ local function call_back(id, ttl)
   redis.call('HDEL', CALLBACK .. id, 'tries', 'outcome')
   redis.call('EXPIRE', CALLBACK .. id, ttl)
   redis.call('ZADD', WEBHOOKS, NOW, id)
-  redis.call('EXPIRE', WEBHOOKS, ttl)
+  extend(WEBHOOKS, ttl)
 end
 
 -- Tells that pictures have ended: `news` has the record of each as JSON. Their callbacks are due, subscribers are told, and
