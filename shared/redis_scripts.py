@@ -23,7 +23,7 @@ _COMMENT = re.compile(r"(?:^|(?<=\s))--.*$", re.MULTILINE)
 
 @cache
 def source(name: str) -> str:
-    """Returns the script as Redis gets it: its `#!lua` line, the definitions of `scripts/parts/` that it uses, its text.
+    """Returns the script as Redis gets it: behind its `#!lua` line, the definitions of `scripts/parts/` that it uses.
 
     A call creates each function anew, so a script gets no more of them than it needs.
     """

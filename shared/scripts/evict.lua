@@ -10,10 +10,7 @@
 local ttl, most, more = ARG.ttl, ARG.most, ARG.more
 local uncalled_since = iso(math.floor(tonumber(time[1]) - ARG.uncalled), 0)
 local info = redis.call('INFO', 'memory')
-
-local function number(name)
-  return tonumber(string.match(info, '\n' .. name .. ':(%d+)') or 0)
-end
+local function number(name) return tonumber(string.match(info, '\n' .. name .. ':(%d+)') or 0) end
 
 local limit = number('maxmemory')
 -- Buffers for replicas and the log do not count, as they do not when Redis refuses to write.
@@ -27,14 +24,10 @@ local gone, registries, entries = {}, {}, {}
 -- What stays for now, to be looked at again: `again` pictures, and batches.
 local again, batches_again = {}, {}
 
--- What a hash holds; nothing where somebody has put something else in its place: it is deleted all the same.
-local function fields(key, ...)
-  local values = redis.pcall('HMGET', key, ...)
-  if not values.err then return values end
-  return string.find(values.err, 'WRONGTYPE', 1, true) and {} or error(values)
-end
+-- Returns values of a hash; none where the key has another type: it is deleted all the same.
+local function fields(key, ...) return try('HMGET', key, ...) or {} end
 
--- Adds the keys of an RQ job that has ended, and by queue in `jobs` its id. False while RQ still has to run it, because
+-- Adds the keys of an RQ job that has ended, and its id to `jobs` by queue. Returns false while RQ has to run it, because
 -- somebody has put it back.
 local function drop_job(id, job, found)
   if job[1] and not has_ended(job[1]) then return false end
