@@ -109,9 +109,9 @@ class Finish:
                 "digitq_found": found.decode()}  # fmt: skip
         return {
             "id": claim.id, "execution": claim.execution, "queue": claim.queue, "result_ttl": claim.result_ttl,
-            "failure_ttl": claim.failure_ttl, "claimed_at": claim.claimed_at, "key": claim.key,
-            "since": claim.submitted_at if claim.about else "", "value": self.value, "exception": self.exception,
-            "found": found,
+            "failure_ttl": claim.failure_ttl, "claimed_at": claim.claimed_at, "attempt": str(claim.attempt),
+            "key": claim.key, "since": claim.submitted_at if claim.about else "", "value": self.value,
+            "exception": self.exception, "found": found,
             "input": compressed(self.outcome.input) if self.outcome else b"",
             "news": orjson.dumps(told) if claim.batchable else b"",
         }  # fmt: skip

@@ -27,7 +27,7 @@ set_hash(GONE .. id, ttl, 'status', 'forgotten', 'digitq_owner', record[6] or ''
 forget_job(id)
 redis.call('DEL', IMAGE .. id, CALLBACK .. id)
 if key then redis.call('DEL', key) end
--- Where RQ had ended it and nobody has been told, nobody will be.
+-- If RQ had ended it and the end was not told, it is not told now.
 redis.pcall('ZREM', OPEN, id)
 if redis.pcall('HDEL', ACCEPTED, id) == 1 then
   local slots = {}

@@ -21,6 +21,6 @@ end
 if not worker then return noted and 1 or 0 end
 local dependents = finish_jobs(worker, {
   {id = id, execution = ARG.execution, queue = ARG.queue, result_ttl = ARG.result_ttl, failure_ttl = ARG.failure_ttl,
-    value = ARG.value, exception = '', key = '', claimed_at = ARG.claimed_at}}, ttl)
+    value = ARG.value, exception = '', key = '', attempt = ARG.attempt, claimed_at = ARG.claimed_at}}, ttl)
 count_jobs(worker, 1, 0, ARG.seconds)
 return #dependents > 0 and 2 or 1

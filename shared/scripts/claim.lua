@@ -12,7 +12,7 @@
 --   kind: 'batch' for a picture of ours, 'chunk' for one of a batch, 'single' for a job on RQ's own path
 local max, ttl, worker = ARG.max, ARG.ttl, ARG.worker
 local lease_ends = as_text(NOW + ARG.lease)
--- A reply that takes longer than a lease to arrive would be lost before it is known: so many bytes close a batch.
+-- A batch is closed at this size: a reply that takes longer than a lease to arrive would be lost.
 local MAX_BYTES = 16 * 1024 * 1024
 -- Entries that one step skips: a long row of cancelled jobs must not hold up Redis.
 local MAX_SKIPPED = 10000

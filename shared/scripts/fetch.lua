@@ -1,6 +1,5 @@
 #!lua flags=no-writes
--- Reads records. A picture whose job was deleted with RQ's tools is there until its end has been told, and from then on
--- what was told of it.
+-- Reads records. Of a picture whose job was deleted with RQ's tools it returns that it is lost, or what was told of its end.
 -- KEYS: none
 -- ARG: ids, depth (how far to look for the position in the queue), fields
 -- Answer: for each id the values of `fields` and the position in the queue or ''; empty where there is no such picture

@@ -3,9 +3,9 @@
 -- with Redis's clock and keeps a margin, because RQ's recovery compares with a worker's clock.
 -- KEYS: none
 -- ARG: worker, margin (s), ttl (s), seconds (working time); columns: id, execution, queue, result_ttl, failure_ttl, claimed_at
---   (Unix s), key (of idempotency) or '', since (when it was submitted, RFC 3339; '' where not by us), value (base64 JSON) or
---   '', exception (base64 zlib) or '', found (JSON), input (zlib) or '', news (JSON of the record, except when it ended) or ''
---   for what is no picture
+--   (Unix s), attempt, key (of idempotency) or '', since (when it was submitted, RFC 3339; '' where not by us), value (base64
+--   JSON) or '', exception (base64 zlib) or '', found (JSON), input (zlib) or '', news (JSON of the record, except when it
+--   ended) or '' for what is no picture
 -- Answer: {ids that were fenced off, ids whose dependents RQ has to enqueue now}
 local ttl, claims, jobs, ids, fenced, leases, at = ARG.ttl, rows(), {}, {}, {}, {}, {}
 for _, one in ipairs(claims) do note(leases, one.queue, one.id .. ':' .. one.execution) end

@@ -69,7 +69,7 @@ local function write(picture)
   end
   remember(picture.key, id, picture.fingerprint, ttl)
   write_job(id, picture.queue, ARG.func, timeout, kept, more)
-  -- It outlives its image while it waits, so that a picture that nobody claimed in time can say so.
+  -- While it waits the job outlives its image, so that a picture that was not claimed in time ends as expired.
   redis.call('EXPIRE', JOB .. id, twice)
 end
 
@@ -92,7 +92,7 @@ end
 
 -- They are accepted: no error from here on counts.
 count_bytes(slot, bytes - before, stale, ttl)
--- What nobody looks after must not look so: claim.lua adds what is not in ACCEPTED.
+-- Only what sweep.lua looks after is put into ACCEPTED: claim.lua adds the rest to both.
 if watch(accepted, ttl) then in_slices(noted, function(...) redis.pcall('HSET', ACCEPTED, ...) end) end
 extend(ACCEPTED, 2 * ttl)
 remember_history(histories, ttl)

@@ -50,7 +50,7 @@ local function fill_buckets(buckets)
   end
 end
 
--- Returns after how many seconds so many pictures will have ended, at the rate of the last 10 to 15 seconds.
+-- Returns the seconds until this number of pictures has ended, at the rate of the last 10 to 15 seconds.
 local function wait_for_room(pictures)
   local slot, ended = math.floor(NOW / SLOT_SECONDS), 0
   for i = slot - 2, slot do ended = ended + (tonumber(redis.call('HGET', FLOW .. i, 'ended')) or 0) end
@@ -90,8 +90,8 @@ local function count_bytes(slot, bytes, stale, ttl)
   if bytes > 0 and redis.pcall('HINCRBY', BYTES, slot, bytes) == bytes then redis.pcall('EXPIRE', BYTES, 3 * ttl) end
 end
 
--- Returns the answer where so many bytes more do not fit, else nil. What finds nothing before it is always accepted: how
--- large one upload may be is limited elsewhere.
+-- Returns the answer where `more` bytes do not fit, else nil. They always fit where nothing waits: how large one upload may
+-- be is limited elsewhere.
 local function too_heavy(bytes, more, limit, waiting)
   if bytes == 0 or bytes + more <= limit then return nil end
   local each = bytes / math.max(1, waiting)

@@ -81,7 +81,7 @@ local function end_chunk(id, ttl, state, code, message)
   local counts = try('HMGET', batch, 'open', 'failed', 'cancelled')
   if redis.call('DECRBY', BULK, chunk[3] - 1) <= 0 then redis.call('DEL', BULK) end
   redis.call('HSET', key, 'state', 'ended', 'rest', state, 'error_code', code, 'error_message', message)
-  -- What nobody will run again need not be kept.
+  -- A failed chunk may be put back by an operator; others are not run again.
   if rest == 0 or state ~= 'failed' then redis.call('DEL', CHUNK .. id) end
   add_bytes(slots, chunk[5])
   release_bytes(slots)

@@ -72,7 +72,7 @@ local function call_back(id, ttl)
 end
 
 -- Tells that pictures have ended: `news` has the record of each as JSON. Their callbacks are due, subscribers are told, and
--- nobody looks after them any longer. The script that ended them does this last, and no error of it counts: sweep.lua tells
+-- they are no longer looked after. The script that ended them does this last, and no error of it counts: sweep.lua tells
 -- what is still open then.
 local function announce(ids, news, known, ttl)
   if #ids == 0 then return end

@@ -8,7 +8,7 @@ local function write_job(id, queue, func, timeout, ttl, more)
     'timeout', timeout, 'result_ttl', ttl, 'failure_ttl', ttl, unpack(more))
 end
 
--- Returns the fields with which RQ puts an abandoned job back at once, so many times.
+-- Returns the fields with which RQ puts an abandoned job back at once, this many times.
 local function retried(times)
   return times > 0 and {'retries_left', whole(times), 'enqueue_at_front_on_retry', '1'} or {}
 end
@@ -70,7 +70,7 @@ end
 local RESULT_TTL = 500
 
 -- Ends claimed jobs as RQ's worker does; one that was deleted meanwhile stays deleted. Each has id, execution, queue,
--- result_ttl, failure_ttl, value, exception ('': it succeeded), claimed_at (Unix s), key (of idempotency or ''). Without a
+-- result_ttl, failure_ttl, value, exception ('': it succeeded), claimed_at (Unix s), attempt, key (of idempotency or ''). Without a
 -- ttl a job lives for `default` seconds at most. `more` writes what else is to be written, and returns further fields of
 -- the job's hash. Sets `ok` and `ended` of each; returns the ids that have dependents. The leases go last: a job that has
 -- ended under a lease is not run again (leases.lua).
@@ -100,9 +100,10 @@ local function finish_jobs(worker, jobs, default, more)
       local key, results, fields = JOB .. job.id, 'rq:results:' .. job.id, more and more(job) or {}
       -- A failure with a code is the picture's own: to run it again would end the same.
       if job.retries then append(fields, 'retries_left', '0') end
-      try('XADD', results, 'MAXLEN', '~', '10', '*', 'type', job.ok and '1' or '2', 'worker_name', worker,
+      try('XADD', results, '*', 'type', job.ok and '1' or '2', 'worker_name', worker,
         job.ok and 'return_value' or 'exc_string', job.ok and job.value or job.exception, 'execution_id', job.execution,
         'execution_started_at', job.claimed_at, 'execution_ended_at', STAMP)
+      if job.attempt ~= '1' then try('XTRIM', results, 'MAXLEN', '~', '10') end
       redis.call('EXPIRE', results, job.ttl)
       redis.call('EXPIRE', key, job.ttl)
       expire_key(job.idempotency, job.ttl)
