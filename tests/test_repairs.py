@@ -327,6 +327,26 @@ def test_an_idempotency_key_lives_no_longer_than_its_prediction(
     assert [client.ttl(f"digitq:idempotency:{key}") for key in "kb"] == [pytest.approx(lives, abs=2)] * 2
 
 
+def test_an_idempotency_key_ends_with_its_prediction(store: Store, client: redis.Redis) -> None:
+    short = Store(client, replace(store.settings, result_ttl_seconds=600))
+    short.submit(b"7", idempotency_key="k")
+    burst(short)
+    assert client.ttl("digitq:idempotency:k") == pytest.approx(600, abs=2)
+
+
+def test_a_picture_that_is_put_back_has_neither_its_last_end_nor_ever_more_results(
+    store: Store, client: redis.Redis
+) -> None:
+    id = store.submit(b"7").id
+    for _ in range(30):
+        burst(store)
+        client.hset(keys.job(id), "status", "queued")
+        client.rpush("rq:queue:digitq", id)
+    assert store.claim("w", keys.QUEUES, 1, "n")
+    assert store.model_input(id) is None and not client.hexists(keys.job(id), "digitq_found")
+    assert int(client.xlen(f"rq:results:{id}")) < 20
+
+
 def test_what_was_forgotten_does_not_come_back(store: Store) -> None:
     id = store.submit(b"7").id
     burst(store)
