@@ -239,17 +239,6 @@ class Store:
         """The records as they stand, in one round trip; `found` tells what each says."""
         return cast("list[Record]", self.tell("fetch", ids=ids, depth=POSITION_DEPTH, fields=RECORD))
 
-    def read_hashes(self, ids: Sequence[str], key: Callable[[str], str]) -> list[list[bytes]]:
-        """What the hashes of these ids hold, as [field, value, ...]; empty where there is none."""
-        with redis_errors(), self.client.pipeline(transaction=False) as pipeline:
-            for id in ids:
-                pipeline.hgetall(key(id))
-            replies = pipeline.execute(raise_on_error=False)
-            for reply in replies:
-                if isinstance(reply, Exception) and "WRONGTYPE" not in str(reply):
-                    raise reply
-        return [[text for pair in one.items() for text in pair] if isinstance(one, dict) else [] for one in replies]
-
     def found(self, id: str, reply: Record, owner: str | None = None) -> Prediction:
         """The prediction in a record. Raises as `fetch` does, and asks Redis only where there is none."""
         if not reply:

@@ -33,8 +33,9 @@ SUBMIT_PICTURE = 3
 #: For all that come together: the script, the clock; are the three queues full (3 llen), how many bytes wait (hgetall,
 #: hincrby), were they accepted before (exists); the queue and its name (rpush, sadd), the history (zadd, ttl), the
 #: count of arrivals (hincrby), without which nobody knows how many workers are needed; and that they are looked after
-#: until they have ended (hset, zadd, 2 ttl, 2 expire). Sometimes the history is trimmed and a new count gets its end.
-SUBMIT_GROUP = 20
+#: until they have ended (hset, zadd, 2 ttl, 2 expire). A new count gets its end (2 expire), and sometimes the history is
+#: trimmed.
+SUBMIT_GROUP = 22
 #: The script, the job (hmget), the place in the queue (lpos).
 POLL_COMMANDS = 3
 #: Claim and finish. For each picture the job (hmget, hset) and the image; then the job with what the model saw (hset,

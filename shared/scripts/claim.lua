@@ -88,13 +88,14 @@ end
 local function drain(key, queue)
   leaving[key] = 0
   while #found < max and many_skipped < MAX_SKIPPED do
-    local ids = redis.call('LRANGE', key, leaving[key], leaving[key] + max - #found - 1)
-    if #ids == 0 then return true end
+    local wanted = max - #found
+    local ids = redis.call('LRANGE', key, leaving[key], leaving[key] + wanted - 1)
     for _, id in ipairs(those_with(JOB, ids, ':dependents')) do watched[id] = true end
     for _, id in ipairs(ids) do
       if alone or bytes >= MAX_BYTES or not look(id, queue) then return false end
       leaving[key] = leaving[key] + 1
     end
+    if #ids < wanted then return true end
   end
   return false
 end
