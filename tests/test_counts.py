@@ -33,8 +33,7 @@ SUBMIT_PICTURE = 3
 #: For all that come together: the script, the clock; are the three queues full (3 llen), how many bytes wait (hgetall,
 #: hincrby), were they accepted before (exists); the queue and its name (rpush, sadd), the history (zadd, ttl), the
 #: count of arrivals (hincrby), without which nobody knows how many workers are needed; and that they are looked after
-#: until they have ended (hset, zadd, 2 ttl, 2 expire). A new count gets its end (2 expire), and sometimes the history is
-#: trimmed.
+#: until they have ended (hset, zadd, 2 ttl, 2 expire). New counts get their end (2 expire), old histories are trimmed.
 SUBMIT_GROUP = 22
 #: The script, the job (hmget), the place in the queue (lpos).
 POLL_COMMANDS = 3
