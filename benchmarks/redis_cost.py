@@ -101,8 +101,10 @@ def _measured(client: Any, load: dict[str, Any], seconds: float) -> dict[str, An
 
 
 def apart(folder: Path, seconds: float) -> dict[str, Any]:
-    """Runs a round of the checkout in a folder."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--alone", "--seconds", str(seconds)]
+    """Runs a round of the checkout in a folder, with its own code."""
+    own = folder / ".venv" / "bin" / "python"
+    python = str(own) if own.exists() else sys.executable
+    command = [python, str(Path(__file__).resolve()), "--alone", "--seconds", str(seconds)]
     env = {**os.environ, "PYTHONPATH": str(folder)}
     done = subprocess.run(command, cwd=folder, env=env, check=True, stdout=subprocess.PIPE, text=True)
     return dict(json.loads(done.stdout))

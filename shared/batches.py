@@ -171,9 +171,9 @@ class Batches:
         """
         try:
             reply = self._store.tell("fetch_batch", id=id, ttl=self._settings.result_ttl_seconds)
+            record = redis_scripts.pairs(reply)
         except WritesRefused:
-            [reply] = self._store.read_hashes([id], keys.batch)
-        record = redis_scripts.pairs(reply)
+            record = {name: value.decode("utf-8", "replace") for name, value in self._hash(keys.batch(id)).items()}
         if not record:
             raise self._store.missing(id, "batch")
         if record["state"] == "forgotten" or not theirs(record, owner, "owner"):
@@ -236,7 +236,7 @@ class Batches:
             yield result(index, None, "failed", (Expired.code, "The picture has expired"))
 
     def _rows(self, id: str) -> list[dict[str, Any]]:
-        record = self._record(id)
+        record = self._hash(keys.results(id))
         if not record:
             return []
         count, first, rows = int(record["count"]), int(record["first"]), _noted(record)
@@ -250,10 +250,10 @@ class Batches:
             for at, name in enumerate(names)
         ]
 
-    def _record(self, id: str) -> dict[str, bytes]:
+    def _hash(self, key: str) -> dict[str, bytes]:
         try:
             with redis_errors():
-                record: Any = self._client.hgetall(keys.results(id))
+                record: Any = self._client.hgetall(key)
         except redis.ResponseError:
             return {}  # of another type: as good as gone
         return {name.decode(): value for name, value in record.items()}
@@ -284,7 +284,7 @@ class Batches:
 
     def progress(self, id: str, attempt: str) -> Progress:
         """Where a chunk stands that was started as this attempt."""
-        record = self._record(id)
+        record = self._hash(keys.results(id))
         deaths = {int(name[7:]): int(n) for name, n in record.items() if name.startswith("deaths:")}
         count, stalls = int(record.get("count", 0)), int(record.get("stalls", 0))
         return Progress(attempt, count, set(_noted(record)), deaths, stalls)

@@ -28,6 +28,8 @@ class Claim:
     timeout: str
     result_ttl: str
     failure_ttl: str
+    #: Its idempotency key; empty where there is none.
+    key: str = ""
     #: True for a chunk of a batch: `image` then is the pack.
     chunk: bool = False
     #: What was noted when it was submitted, JSON; empty where nothing was.
@@ -62,11 +64,11 @@ class Claim:
 
     @classmethod
     def _from_row(cls, row: Sequence[bytes], started_at: str, claimed_at: str) -> Claim:
-        id, execution, queue, kind, data, image, attempt, timeout, result_ttl, failure_ttl, *asked, error = row
-        about, owner, submitted_at = (text.decode("utf-8", "replace") for text in asked)
+        id, execution, queue, kind, data, image, attempt, timeout, result_ttl, failure_ttl, *texts = row
+        key, about, owner, submitted_at, error = (text.decode("utf-8", "replace") for text in texts)
         return cls(id.decode(), execution.decode(), queue.decode(), kind == b"batch", data, image, int(attempt),
-                   timeout.decode(), result_ttl.decode(), failure_ttl.decode(), kind == b"chunk", about, owner,
-                   submitted_at, started_at, claimed_at, error.decode("utf-8", "replace"))  # fmt: skip
+                   timeout.decode(), result_ttl.decode(), failure_ttl.decode(), key, kind == b"chunk", about, owner,
+                   submitted_at, started_at, claimed_at, error)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,8 @@ class Finish:
                 "digitq_found": found.decode()}  # fmt: skip
         return {
             "id": claim.id, "execution": claim.execution, "queue": claim.queue, "result_ttl": claim.result_ttl,
-            "failure_ttl": claim.failure_ttl, "claimed_at": claim.claimed_at, "value": self.value,
+            "failure_ttl": claim.failure_ttl, "claimed_at": claim.claimed_at, "attempt": str(claim.attempt),
+            "key": claim.key, "since": claim.submitted_at if claim.about else "", "value": self.value,
             "exception": self.exception, "found": found,
             "input": compressed(self.outcome.input) if self.outcome else b"",
             "news": orjson.dumps(told) if claim.batchable else b"",

@@ -127,7 +127,7 @@ class Store:
         with redis_errors():
             return self._scripts[name](keys=keys, args=args)
 
-    def tell(self, name: str, rows: Sequence[Mapping[str, Any]] | None = None, /, **named: Any) -> Any:
+    def tell(self, name: str, rows: Sequence[Mapping[str, Any]] = (), /, **named: Any) -> Any:
         """`run` for a script without keys, with its arguments by name."""
         return self.run(name, [], redis_scripts.arguments(rows, **named))
 
@@ -239,17 +239,6 @@ class Store:
         """The records as they stand, in one round trip; `found` tells what each says."""
         return cast("list[Record]", self.tell("fetch", ids=ids, depth=POSITION_DEPTH, fields=RECORD))
 
-    def read_hashes(self, ids: Sequence[str], key: Callable[[str], str]) -> list[list[bytes]]:
-        """What the hashes of these ids hold, as [field, value, ...]; empty where there is none."""
-        with redis_errors(), self.client.pipeline(transaction=False) as pipeline:
-            for id in ids:
-                pipeline.hgetall(key(id))
-            replies = pipeline.execute(raise_on_error=False)
-            for reply in replies:
-                if isinstance(reply, Exception) and "WRONGTYPE" not in str(reply):
-                    raise reply
-        return [[text for pair in one.items() for text in pair] if isinstance(one, dict) else [] for one in replies]
-
     def found(self, id: str, reply: Record, owner: str | None = None) -> Prediction:
         """The prediction in a record. Raises as `fetch` does, and asks Redis only where there is none."""
         if not reply:
@@ -322,7 +311,8 @@ class Store:
 
     def model_input(self, id: str) -> bytes | None:
         """The 784 bytes that the model saw; None before it saw them."""
-        pixels = self.get(keys.model_input(id))
+        with redis_errors():
+            pixels = cast("bytes | None", self.client.hget(keys.job(id), "digitq_input"))
         return zlib.decompress(pixels) if pixels else None
 
     def model_card(self) -> dict[str, Any] | None:
@@ -484,4 +474,4 @@ def as_record(values: Sequence[bytes | None]) -> dict[str, str]:
 
 
 def _held(claims: Sequence[Claim]) -> list[dict[str, str]]:
-    return [{"queue": claim.queue, "id": claim.id, "execution": claim.execution} for claim in claims]
+    return [{"id": claim.id, "execution": claim.execution, "queue": claim.queue} for claim in claims]

@@ -31,20 +31,20 @@ PICTURE = seven()
 #: For each picture the image (set) and the job (hset, expire).
 SUBMIT_PICTURE = 3
 #: For all that come together: the script, the clock; are the three queues full (3 llen), how many bytes wait (hgetall,
-#: hincrby), were they accepted before (exists); the queue and its name (rpush, sadd), the history (zadd, expire), the
+#: hincrby), were they accepted before (exists); the queue and its name (rpush, sadd), the history (zadd, ttl), the
 #: count of arrivals (hincrby), without which nobody knows how many workers are needed; and that they are looked after
-#: until they have ended (hset, zadd, 2 expire). Sometimes the history is trimmed and a new count gets its end.
-SUBMIT_GROUP = 19
-#: The script, the clock, the job (hmget), the place in the queue (lpos).
-POLL_COMMANDS = 4
-#: Claim and finish. For each picture the job (hmget, hset) and the image; then the job (hmget, hset, expire), its
-#: result (xadd, expire), what the model saw (set), and that the image lives on (expire).
-RUN_PICTURE = 10
+#: until they have ended (hset, zadd, 2 ttl, 2 expire). New counts get their end (2 expire), old histories are trimmed.
+SUBMIT_GROUP = 22
+#: The script, the job (hmget), the place in the queue (lpos).
+POLL_COMMANDS = 3
+#: Claim and finish. For each picture the job (hmget, hset) and the image; then the job with what the model saw (hset,
+#: expire) and its result (xadd, expire).
+RUN_PICTURE = 7
 #: For each batch: two scripts, two clocks, the queues; the leases, what is open and accepted, the registry, dependents
 #: and callbacks, the event, the worker's state and totals, the count of what ended, the index of the ends.
-RUN_GROUP = 42
+RUN_GROUP = 32
 #: What a finished picture costs over HTTP, where eight come together and 24 are run together.
-COMMANDS = 18
+COMMANDS = 14
 #: What a finished picture of 300 bytes keeps, its own bytes included, and what one that waits keeps beside its own.
 FINISHED_BYTES, WAITING_BYTES = 3400, 965
 #: Of its record more, when it came over HTTP: the ids of its request. 112 today, by what the allocator hands out.

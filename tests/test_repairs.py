@@ -65,7 +65,6 @@ def expire_leases(client: redis.Redis) -> None:
         ("digitq:image:{}", "unreadable_job"),
         ("rq:job:{}", "lost"),
         ("rq:results:{}", None),
-        ("digitq:input:{}", None),
     ],
 )
 def test_a_key_of_another_type_fails_its_picture_alone(
@@ -328,6 +327,26 @@ def test_an_idempotency_key_lives_no_longer_than_its_prediction(
     assert [client.ttl(f"digitq:idempotency:{key}") for key in "kb"] == [pytest.approx(lives, abs=2)] * 2
 
 
+def test_an_idempotency_key_ends_with_its_prediction(store: Store, client: redis.Redis) -> None:
+    short = Store(client, replace(store.settings, result_ttl_seconds=600))
+    short.submit(b"7", idempotency_key="k")
+    burst(short)
+    assert client.ttl("digitq:idempotency:k") == pytest.approx(600, abs=2)
+
+
+def test_a_picture_that_is_put_back_has_neither_its_last_end_nor_ever_more_results(
+    store: Store, client: redis.Redis
+) -> None:
+    id = store.submit(b"7").id
+    for _ in range(30):
+        burst(store)
+        client.hset(keys.job(id), "status", "queued")
+        client.rpush("rq:queue:digitq", id)
+    assert store.claim("w", keys.QUEUES, 1, "n")
+    assert store.model_input(id) is None and not client.hexists(keys.job(id), "digitq_found")
+    assert int(client.xlen(f"rq:results:{id}")) < 20
+
+
 def test_what_was_forgotten_does_not_come_back(store: Store) -> None:
     id = store.submit(b"7").id
     burst(store)
@@ -338,10 +357,12 @@ def test_what_was_forgotten_does_not_come_back(store: Store) -> None:
 
 
 def test_a_picture_lives_as_long_as_what_was_found_in_it(store: Store, client: redis.Redis) -> None:
-    id = store.submit(b"7").id
-    client.expire(keys.image(id), 60)  # it has waited for so long
+    late, soon = store.submit(b"7").id, store.submit(b"7").id
+    client.expire(keys.image(late), 60)
+    client.hset(keys.job(late), "created_at", "2026-01-01T00:00:00.000000Z")
     burst(store)
-    assert client.ttl(keys.image(id)) == pytest.approx(client.ttl(keys.job(id)), abs=2)
+    assert client.ttl(keys.image(late)) == pytest.approx(client.ttl(keys.job(late)), abs=2)
+    assert 0 <= client.ttl(keys.image(soon)) - client.ttl(keys.job(soon)) <= 31
 
 
 def test_a_batch_whose_chunks_have_expired_ends(store: Store, client: redis.Redis) -> None:

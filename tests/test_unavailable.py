@@ -78,7 +78,6 @@ STORE: dict[str, Callable[[Store], Any]] = {
     "sweep": lambda store: store.sweep(1),
     "look_after": lambda store: store.look_after([ID]),
     "recovery_turn": lambda store: store.recovery_turn("worker"),
-    "read_hashes": lambda store: store.read_hashes([ID], keys.batch),
     "trim_registries": lambda store: store.trim_registries(keys.QUEUES),
     "end_recovery_turn": lambda store: store.end_recovery_turn("worker"),
 }

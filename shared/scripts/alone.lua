@@ -1,10 +1,9 @@
 #!lua flags=allow-oom
--- A picture that RQ runs on its own path (a stock worker, callbacks, dependents): what we note of it in its job.
--- WITH: jobs
+-- A picture that RQ runs on its own path (a stock worker, callbacks, dependents): what we note in its job.
 -- KEYS: none
 -- ARG: step 'start', id, ttl (s)                         -> the attempt, 0 where the job is gone
---      step 'end', id, ttl (s), status as which RQ ends the job, found (JSON); then input (compressed) or ''  -> 1, or 0 where
---        the job is gone or has ended otherwise
+--      step 'end', id, ttl (s), status with which RQ ends the job, found (JSON); then input (zlib) or ''  -> 1, or 0 where the
+--        job is gone or has ended otherwise
 local id, ttl = ARG.id, ARG.ttl
 local key = JOB .. id
 local job = try('HMGET', key, 'status', 'origin', 'digitq_run', 'digitq_found', unpack(RECORD)) or {}
@@ -22,18 +21,15 @@ if ARG.step == 'start' then
     remember_history({[RECENT] = {history_score(1), id}}, ttl)
     tally('arrived', 1)
   end
-  if job[4] then redis.call('HDEL', key, 'digitq_found') end
+  if job[4] then redis.call('HDEL', key, 'digitq_found', 'digitq_input') end
   redis.call('HSET', key, 'digitq_run', (attempt + 1) .. ':')
   return attempt + 1
 end
 
 if status ~= 'started' and status ~= ARG.status then return 0 end
-local record, known, input = {unpack(job, 5, 4 + #RECORD)}, before_the_end({id}), ARGV[2]
-for i, name in ipairs(RECORD) do
-  record[i] = ({status = ARG.status, ended_at = ISO, digitq_found = ARG.found})[name] or record[i]
-end
-if input ~= '' then redis.call('SET', INPUT .. id, input, 'EX', ttl) end
+local known, input = before_the_end({id}), ARGV[2]
 redis.pcall('EXPIRE', IMAGE .. id, ttl)
-redis.call('HSET', key, 'digitq_found', ARG.found)
-announce({{id, as_news(id, record)}}, known, ttl)
+redis.call('HSET', key, 'digitq_found', ARG.found, unpack(input ~= '' and {'digitq_input', input} or {}))
+local changed = {status = ARG.status, ended_at = ISO, digitq_found = ARG.found}
+announce({id}, {as_news(id, {unpack(job, 5, 4 + #RECORD)}, changed)}, known, ttl)
 return 1

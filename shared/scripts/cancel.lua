@@ -1,6 +1,5 @@
 #!lua flags=allow-oom
--- Takes a waiting picture back, or forgets one that has ended. What is running is left alone.
--- WITH: jobs
+-- Cancels a waiting picture, or deletes one that has ended. What is running is left alone.
 -- KEYS: none
 -- ARG: id, ttl (s) of what remains
 -- Answer: 'cancelled' | 'forgotten' | 'running' | 'missing'
@@ -15,8 +14,7 @@ if status and not has_ended(status) then
   if not origin or not cancel_job(id, origin, status, ttl) then return 'running' end
   redis.pcall('DEL', IMAGE .. id)
   expire_key(key, ttl)
-  for i, name in ipairs(RECORD) do record[i] = ({status = 'canceled', ended_at = ISO})[name] or record[i] end
-  announce({{id, as_news(id, record)}}, known, ttl)
+  announce({id}, {as_news(id, record, {status = 'canceled', ended_at = ISO})}, known, ttl)
   return 'cancelled'
 end
 
@@ -24,12 +22,12 @@ if not status then
   local gone = try('HGET', GONE .. id, 'status')
   if gone == 'forgotten' or not (gone or known.bytes[id]) then return 'missing' end
 end
--- That it was forgotten stays, so that its id is answered with "not found" and not with "lost".
+-- That it was deleted is remembered, so that its id is answered with "not found" and not with "lost".
 set_hash(GONE .. id, ttl, 'status', 'forgotten', 'digitq_owner', record[6] or '')
 forget_job(id)
-redis.call('DEL', IMAGE .. id, INPUT .. id, CALLBACK .. id)
+redis.call('DEL', IMAGE .. id, CALLBACK .. id)
 if key then redis.call('DEL', key) end
--- RQ had ended it, and nobody knew.
+-- If RQ had ended it and the end was not told, it is not told now.
 redis.pcall('ZREM', OPEN, id)
 if redis.pcall('HDEL', ACCEPTED, id) == 1 then
   local slots = {}

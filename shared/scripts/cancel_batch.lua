@@ -1,6 +1,5 @@
 #!lua flags=allow-oom
 -- Takes back those of some chunks that wait; or forgets them, once the batch has ended.
--- WITH: jobs, chunks
 -- KEYS: none
 -- ARG: id (of the batch), ttl (s) of what remains, state that the caller has seen, first, last (chunk)
 -- Answer: how many chunks were taken back or forgotten

@@ -2,7 +2,6 @@
 -- A chunk in a worker's hands: what it has found so far, and the end. For a BatchWorker the lease is the fence, and RQ's
 -- job ends in the same step; on RQ's own path (a stock worker) there is no lease of ours, and RQ ends its job itself.
 -- The fence compares with Redis's clock and keeps a margin, because RQ's recovery compares with a worker's clock.
--- WITH: jobs, chunks
 -- KEYS: none
 -- ARG: step 'start', id, ttl (s)                                                          -> the attempt
 --      step 'note' | 'finish', id, ttl (s), attempt, start (first picture), succeeded, failed, suspect (next) or '', margin (s),
@@ -22,6 +21,6 @@ end
 if not worker then return noted and 1 or 0 end
 local dependents = finish_jobs(worker, {
   {id = id, execution = ARG.execution, queue = ARG.queue, result_ttl = ARG.result_ttl, failure_ttl = ARG.failure_ttl,
-    value = ARG.value, exception = '', claimed_at = ARG.claimed_at}}, ttl)
+    value = ARG.value, exception = '', key = '', attempt = ARG.attempt, claimed_at = ARG.claimed_at}}, ttl)
 count_jobs(worker, 1, 0, ARG.seconds)
 return #dependents > 0 and 2 or 1

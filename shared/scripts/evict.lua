@@ -1,8 +1,7 @@
 #!lua flags=allow-oom
--- Makes room where memory is nearly full: deletes pictures and batches that have ended, the oldest ends first, with
--- everything that is kept of them; their ids are then answered as expired. One bounded step; nothing where there is no
--- limit of memory. What has not ended, what has just ended, and what an operator has put back is never deleted.
--- WITH: jobs
+-- Makes room where memory is nearly full: deletes pictures and batches that have ended, the oldest ends first, with all their
+-- keys; their ids are then answered as expired. One bounded step; it does nothing without `maxmemory`. What has not ended, has
+-- just ended, or was put back by an operator is never deleted.
 -- KEYS: none
 -- ARG: begin and stop (shares of maxmemory), fresh (s for which an end is kept in any case), batch_fresh (the same for a batch),
 --   ttl (s), most (pictures at once), uncalled (s for which a callback that has not been made keeps its picture), more (bytes for
@@ -11,31 +10,24 @@
 local ttl, most, more = ARG.ttl, ARG.most, ARG.more
 local uncalled_since = iso(math.floor(tonumber(time[1]) - ARG.uncalled), 0)
 local info = redis.call('INFO', 'memory')
-
-local function number(name)
-  return tonumber(string.match(info, '\n' .. name .. ':(%d+)') or 0)
-end
+local function number(name) return tonumber(string.match(info, '\n' .. name .. ':(%d+)') or 0) end
 
 local limit = number('maxmemory')
 -- Buffers for replicas and the log do not count, as they do not when Redis refuses to write.
 local used = number('used_memory') - number('mem_not_counted_for_evict')
--- What hardly fits must not clear all the rest.
+-- One large upload must not cost all the rest.
 if more > limit / 2 then return {0, 0} end
 used = used + more
 if limit == 0 or used < ARG.begin * limit then return {0, 0} end
 local wanted, count = used - ARG.stop * limit, 0
 local gone, registries, entries = {}, {}, {}
--- What stays for now, to be looked at again: `again` pictures, and batches.
+-- Pictures and batches that stay for now and go back to the stream of ends.
 local again, batches_again = {}, {}
 
--- What a hash holds; nothing where somebody has put something else in its place: it is deleted all the same.
-local function fields(key, ...)
-  local values = redis.pcall('HMGET', key, ...)
-  if not values.err then return values end
-  return string.find(values.err, 'WRONGTYPE', 1, true) and {} or error(values)
-end
+-- Returns values of a hash; none where the key has another type: it is deleted all the same.
+local function fields(key, ...) return try('HMGET', key, ...) or {} end
 
--- Adds the keys of an RQ job that has ended, and by queue in `jobs` its id. False while RQ still has to run it, because
+-- Adds the keys of an RQ job that has ended, and its id to `jobs` by queue. Returns false while RQ has to run it, because
 -- somebody has put it back.
 local function drop_job(id, job, found)
   if job[1] and not has_ended(job[1]) then return false end
@@ -58,8 +50,8 @@ end
 local function drop_picture(id)
   local job, callback = fields(JOB .. id, 'status', 'origin', 'ended_at', 'digitq_key'), fields(CALLBACK .. id, 'url', 'tries')
   local size = redis.pcall('STRLEN', IMAGE .. id)
-  local found = {IMAGE .. id, INPUT .. id, CALLBACK .. id, GONE .. id, jobs = {}}
-  -- Whoever asked for a callback is to be called first, once; but one whose receivers are dead must not fill Redis.
+  local found = {IMAGE .. id, CALLBACK .. id, GONE .. id, jobs = {}}
+  -- A callback is made first, once; but one whose receiver is dead must not fill Redis.
   if (callback[1] and not callback[2] and (job[3] or '') > uncalled_since) or not drop_job(id, job, found) then
     again[#again + 1] = id
     return
@@ -98,7 +90,7 @@ while wanted > 0 and count < most and #entries < most and looked < 4 * most do
   local stays = of_batch and tonumber(string.match(entry[1], '^%d+')) > newest_batch
   if not stays then entries[#entries + 1] = entry[1] end
   if stays then
-    -- It is looked at again when its time has come.
+    -- It is too new for a batch.
   elseif of_batch then
     drop_batch(entry[2][2])
   else
@@ -114,7 +106,7 @@ if count > 0 then
 end
 in_slices(gone, function(...) redis.call('DEL', ...) end)
 for_each('ZREM', registries)
--- An entry goes whole, so those that stay for now are noted a few at a time.
+-- An entry of the stream is deleted as a whole, so what stays is put back a few at a time.
 for _, id in ipairs(batches_again) do index_ended('batch', id, ttl) end
 for i = 1, #again, 16 do index_ended('pictures', table.concat(again, ' ', i, math.min(i + 15, #again)), ttl) end
 in_slices(entries, function(...) redis.call('XDEL', ENDED, ...) end)

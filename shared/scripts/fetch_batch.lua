@@ -1,6 +1,5 @@
 #!lua flags=allow-oom
 -- Reads a batch, and repairs it where RQ alone has moved its jobs, for a batch has counts of its own.
--- WITH: chunks
 -- KEYS: none
 -- ARG: id, ttl (s)
 -- Answer: {field, value, ...} of the batch, empty where there is none

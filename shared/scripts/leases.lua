@@ -1,7 +1,6 @@
 #!lua flags=allow-oom
--- Sorts out leases that have run out, before RQ's recovery looks at them. RQ takes each for a worker that has died; here
--- go those of jobs that never started (the claim ended with an error), that have ended, or that another worker has.
--- WITH: jobs
+-- Removes expired leases before RQ's recovery takes each for a worker that has died: those of jobs that never started (the
+-- claim ended with an error), that have ended, or that another worker holds.
 -- KEYS: none
 -- ARG: queues
 -- Answer: how many jobs went back to their queue

@@ -1,7 +1,6 @@
 #!lua flags=allow-oom
--- Gives claims back that were never started on, or a chunk between two pictures: to the front of their queue, in their order, as if not claimed.
--- The lease goes last: what an error leaves queued under it is put back by leases.lua.
--- WITH: jobs
+-- Puts claims back that were never started on, or a chunk between two slices: to the front of their queue, in their order, as
+-- if not claimed. The lease goes last: what an error leaves queued under it is put back by leases.lua.
 -- KEYS: none
 -- ARG: columns queue, id, execution
 -- Answer: how many were still held and are waiting again

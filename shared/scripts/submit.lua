@@ -1,8 +1,7 @@
 #!lua
 -- Accepts pictures, each whole (image, RQ job with what we note in it) or not at all. Safe to repeat with the same ids.
--- Without the flag allow-oom, Redis refuses the whole script when its memory is full: nothing half-written. Its job is the
+-- Without the flag allow-oom, Redis refuses the whole script when its memory is full: nothing half-written. The job is the
 -- last of what a picture needs, and an error before it takes the rest back.
--- WITH: jobs, door
 -- KEYS: all queues, to count what waits
 -- ARG: limit (most in the queues), max_bytes (most that wait), ttl (s), func, timeout (s), retries, rate (pictures of one client) in
 --   period (s); columns: id, queue, image, about (JSON), key and fingerprint of idempotency or '', owner or '', client whose
@@ -26,7 +25,7 @@ for i, picture in ipairs(pictures) do ids[i] = picture.id end
 local repeated, firsts, buckets = {}, {}, {}
 for _, id in ipairs(those_with(JOB, ids, '')) do repeated[id] = true end
 
--- Why a picture may not enter; nil where it may, and then it counts.
+-- Returns why a picture is not accepted; nil where it is, and then it counts.
 local function refusal(picture)
   local id, key, client = picture.id, picture.key, picture.client
   local first = firsts[key] or first_under(key, picture.fingerprint)
@@ -57,47 +56,45 @@ for key in pairs(queued) do
   if waiting[key] == 0 then redis.call('SADD', 'rq:queues', key) end
 end
 for_each('RPUSH', queued)
-local kept, twice, timeout, retry = whole(ttl), whole(2 * ttl), whole(ARG.timeout), retried(ARG.retries)
+local twice, timeout, retry = whole(2 * ttl), whole(ARG.timeout), retried(ARG.retries)
+local kept, with_slack = whole(ttl), whole(ttl + slack(ttl))
 
 local function write(picture)
-  local id, more = picture.id, {'digitq_about', picture.about, unpack(retry)}
-  if picture.owner ~= '' then append(more, 'digitq_owner', picture.owner) end
+  local id, owner, more = picture.id, picture.owner, {'digitq_about', picture.about, unpack(retry)}
+  if owner ~= '' then append(more, 'digitq_owner', owner) end
   if picture.key ~= '' then append(more, 'digitq_key', picture.key) end
-  redis.call('SET', IMAGE .. id, picture.image, 'EX', kept)
+  redis.call('SET', IMAGE .. id, picture.image, 'EX', with_slack)
   if picture.callback ~= '' then
-    set_hash(CALLBACK .. id, twice, 'url', picture.callback, unpack(picture.owner ~= '' and {'owner', picture.owner} or {}))
+    set_hash(CALLBACK .. id, twice, 'url', picture.callback, unpack(owner ~= '' and {'owner', owner} or {}))
   end
   remember(picture.key, id, picture.fingerprint, ttl)
   write_job(id, picture.queue, ARG.func, timeout, kept, more)
-  -- It outlives its image while it waits, so that a picture that nobody claimed in time can say so.
+  -- While it waits the job outlives its image, so that a picture that was not claimed in time ends as expired.
   redis.call('EXPIRE', JOB .. id, twice)
 end
 
-local accepted, open, histories = {}, {}, {}
+local accepted, noted, histories = {}, {}, {}
 for _, i in ipairs(entering) do
   local picture = pictures[i]
   local id, ok, why = picture.id, pcall(write, picture)
   if ok then
     answers[i] = {'accepted', id, STAMP}
     accepted[#accepted + 1] = id
-    open[#open + 1] = id
-    open[#open + 1] = slot .. ':' .. #picture.image .. ':' .. picture.owner
+    noted[#noted + 1], noted[#noted + 2] = id, slot .. ':' .. #picture.image .. ':' .. picture.owner
     note(histories, picture.owner == '' and RECENT or RECENT .. ':' .. picture.owner, history_score(#accepted), id)
   else
     -- It is refused alone: those that came at the same time are other clients'.
     redis.pcall('DEL', IMAGE .. id, CALLBACK .. id, JOB .. id)
     bytes = bytes - #picture.image
-    answers[i] = {'failed', type(why) == 'table' and why.err or tostring(why)}
+    answers[i] = {'failed', reason(why)}
   end
 end
 
--- They are accepted: nothing from here on is worth an error.
+-- They are accepted: no error from here on counts.
 count_bytes(slot, bytes - before, stale, ttl)
-in_slices(open, function(...) redis.pcall('HSET', ACCEPTED, ...) end)
--- Both keys are there while anything is open: they live on with every first one, and now and then.
-local first = length == #entering or time[2] % 16 == 0
-if first then redis.pcall('EXPIRE', ACCEPTED, twice) end
-watch(accepted, first and ttl)
+-- Only what sweep.lua looks after is put into ACCEPTED: claim.lua adds the rest to both.
+if watch(accepted, ttl) then in_slices(noted, function(...) redis.pcall('HSET', ACCEPTED, ...) end) end
+extend(ACCEPTED, 2 * ttl)
 remember_history(histories, ttl)
 tally('arrived', #accepted)
 return answers

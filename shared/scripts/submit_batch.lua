@@ -1,7 +1,6 @@
 #!lua
--- Accepts a batch whole or not at all: its chunks, staged before, become ordinary RQ jobs. Safe to repeat with the same id.
+-- Accepts a batch whole or not at all: its staged chunks become ordinary RQ jobs. Safe to repeat with the same id.
 -- Without the flag allow-oom, Redis refuses the whole script when its memory is full: nothing half-written.
--- WITH: jobs, door
 -- KEYS: the queue to join, then the other queues, to count what waits
 -- ARG: id, queue (name), total (pictures), chunks (0 only asks), limit (most in the queues), max_bytes (most that wait), ttl (s),
 --   func, timeout (s), attempts (most), key and fingerprint of idempotency or '', owner or '', client whose rate is limited or '',
@@ -16,7 +15,7 @@ local first = first_under(ARG.key, ARG.fingerprint)
 if first then return first end
 local jobs = 0
 for _, name in ipairs(KEYS) do jobs = jobs + queue_length(string.sub(name, #QUEUE + 1)) end
--- A count that drifted (a chunk deleted by hand that nobody asked for again) starts afresh whenever nothing waits.
+-- A count that drifted (a chunk was deleted by hand) starts from zero whenever nothing waits.
 local before = jobs + (jobs > 0 and tonumber(redis.call('GET', BULK) or 0) or 0)
 if before + total > limit then return {'full', before, wait_for_room(before + total - limit)} end
 local sizes, more = {}, 0
@@ -48,7 +47,7 @@ end
 redis.call('SADD', 'rq:queues', QUEUE .. queue)
 remember(ARG.key, id, ARG.fingerprint, ttl)
 for i = 0, chunks - 1 do
-  -- As many deaths as its pictures would be allowed one by one; the worker stops earlier where none goes ahead.
+  -- A chunk may be retried as often as its pictures could one by one; the worker gives up earlier without progress.
   redis.call('RPUSH', QUEUE .. queue, id .. '-' .. i)
   write_job(id .. '-' .. i, queue, ARG.func, whole(ARG.timeout), whole(ttl), retried(counts[i] * ARG.attempts))
 end

@@ -1,15 +1,14 @@
 #!lua flags=allow-oom
--- Looks after what is open and that nobody has looked at for a while, the longest first: where RQ's tools, a stock worker
--- or a recovery have ended a picture, its end is told, so that whoever waits, listens or is to be called hears of it when
--- nobody polls. A job that is started without a lease, or waits in no queue, goes back to its queue.
--- The cost is that of those it looks at, whatever has ended or waits. An error costs one its turn and no other.
--- WITH: jobs, chunks
+-- Looks after open pictures and batches, the longest unseen first. Where RQ's tools, a stock worker or a recovery have ended
+-- one, its end is told, so that long polls, subscribers and callbacks hear of it although no client polls. A job that is
+-- started without a lease, or waits in no queue, goes back to its queue. The cost depends only on how many are looked at. An
+-- error with one of them does not affect the others.
 -- KEYS: none
 -- ARG: ttl (s), queues (all names), and ids, or most (how many to look at) and age (s since they were looked at last)
--- Answer: {how many it has looked at, how many of them have ended or gone back}
+-- Answer: {how many were looked at, how many of them have ended or gone back}
 local ttl, changed = ARG.ttl, 0
 
--- Whether the job is where its status says. What waits deep in a long queue is believed.
+-- Whether the job is where its status says. In a long queue that is taken for granted.
 local function in_place(id, status, queue, run)
   if status == 'started' then return has_lease(id, queue, run, true) end
   if status == 'scheduled' then return redis.call('ZSCORE', 'rq:scheduled:' .. queue, id) end
@@ -35,28 +34,24 @@ local function look_after_batch(id)
     if is_open(try('HGET', RESULTS .. chunk, 'state')) then
       local job = try('HMGET', JOB .. chunk, 'status', 'origin', 'digitq_run') or {}
       return_job(chunk, unpack(job))
-      redis.call('EXPIRE', RESULTS .. chunk, 2 * ttl) -- a batch that moves keeps what waits of it
+      redis.call('EXPIRE', RESULTS .. chunk, 2 * ttl) -- as long as the batch moves, all of it stays
     end
   end
   if open then redis.call('EXPIRE', BATCH .. id, 2 * ttl) end
   return open
 end
 
--- The job was deleted, or has waited for so long that nothing is left of it: what is told of it stays.
+-- The job was deleted, or has waited for so long that nothing is left of it. What is told of it stays.
 local function tell_lost(id, known)
-  local lost = lost_record(known.bytes[id])
+  local lost, fields = lost_record(known.bytes[id]), {}
   if redis.call('EXISTS', IMAGE .. id) == 0 then
     lost.digitq_found = '{"error":["expired","The picture has expired"]}'
   end
   lost.ended_at = ISO
-  local flat, values = {}, {}
-  for i, name in ipairs(RECORD) do
-    values[i] = lost[name]
-    if lost[name] then append(flat, name, lost[name]) end
-  end
-  set_hash(GONE .. id, ttl, unpack(flat))
+  for name, value in pairs(lost) do append(fields, name, value) end
+  set_hash(GONE .. id, ttl, unpack(fields))
   redis.call('EXPIRE', IMAGE .. id, ttl)
-  announce({{id, as_news(id, values)}}, known, ttl)
+  announce({id}, {as_news(id, {}, lost)}, known, ttl)
   changed = changed + 1
 end
 
@@ -65,15 +60,13 @@ local function tell(id, known, status, record, key)
   redis.call('EXPIRE', IMAGE .. id, ttl)
   expire_key(key, ttl)
   if status == 'canceled' and redis.call('TTL', JOB .. id) < 0 then redis.call('EXPIRE', JOB .. id, ttl) end
-  if (record[4] or '') == '' then
-    record[4] = ISO
-    redis.call('HSET', JOB .. id, 'ended_at', ISO)
-  end
-  announce({{id, as_news(id, record)}}, known, ttl)
+  local now = (record[4] or '') == '' and {ended_at = ISO} or {}
+  if now.ended_at then redis.call('HSET', JOB .. id, 'ended_at', ISO) end
+  announce({id}, {as_news(id, record, now)}, known, ttl)
   changed = changed + 1
 end
 
--- A picture, or a job that is none of ours.
+-- Looks after a picture or a foreign job. Returns whether it is still open.
 local function look_after(id)
   local job = try('HMGET', JOB .. id, 'status', 'origin', 'digitq_run', 'description', 'digitq_key', unpack(RECORD)) or {}
   local status = job[1]
@@ -92,8 +85,8 @@ local function look_after(id)
 end
 
 local ids = ARG.ids or redis.call('ZRANGEBYSCORE', OPEN, '-inf', NOW - ARG.age, 'LIMIT', 0, ARG.most)
--- What is open is known for as long as it may take to end.
-for _, key in ipairs(#ids > 0 and {OPEN, ACCEPTED} or {}) do redis.call('EXPIRE', key, 2 * ttl) end
+-- What is open is remembered until it has ended.
+for _, key in ipairs(#ids > 0 and {OPEN, ACCEPTED} or {}) do extend(key, 2 * ttl) end
 for _, id in ipairs(ids) do
   redis.call('ZADD', OPEN, NOW, id)
   local ok, open = pcall(look_after, id)
@@ -105,7 +98,7 @@ for _, id in ipairs(ids) do
 end
 if ARG.ids then return {#ids, changed} end
 
--- Counts that drifted (RQ's tools have emptied a queue, or deleted a chunk) start afresh when nothing waits.
+-- Counts that drifted (RQ's tools have emptied a queue, or deleted a chunk) start from zero when nothing waits.
 local busy = false
 for _, queue in ipairs(ARG.queues) do
   if redis.call('LLEN', QUEUE .. queue) > 0 then busy = true else redis.call('DEL', SKIPPED .. queue) end

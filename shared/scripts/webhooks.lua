@@ -1,23 +1,18 @@
 #!lua flags=allow-oom
--- Who is to be told that a picture has ended. A message that is taken comes due again when its lease ends.
+-- Takes a callback that is due, under a lease after which it comes due again; and notes the outcome of a try.
 -- KEYS: none
--- ARG: step 'take', lease (s), most (tries), busy (parties), fields -> {id, which try, which end of it this is, URL, party, then the
---        values of `fields`}; empty if nothing is due but what belongs to a busy party
+-- ARG: step 'take', lease (s), most (tries), busy (parties), fields -> {id, number of the try, number of the end of this picture,
+--        URL, party, then the values of `fields`}; empty if nothing is due except for busy parties
 --      step 'end', id, try, outcome, delay (s) or nil     -> 1, or 0 where another try has begun since
 local PARKED, PARTIES = 'digitq:parked:', 'digitq:parties'
 
--- The key that a picture came with, or its receiver where nobody has a key: a party's callbacks wait for each other only.
+-- Returns whose calls count together: those of the picture's API key, or of the receiver where there are no keys.
 local function party_of(owner, url)
   return owner and 'key:' .. owner or 'host:' .. string.lower(string.match(url, '^%a+://([^/?#]*)') or '')
 end
 
--- Has a key that is shared live for as long as this callback, and no shorter than the others in it need.
-local function extend(key, ttl)
-  if redis.call('TTL', key) < ttl then redis.call('EXPIRE', key, ttl) end
-end
-
--- What is due of a busy party goes to a list of its own, so that nobody has to look past it again. It leaves the other
--- last: in both it is called, twice at worst.
+-- Moves a callback of a busy party to a list of its own, so that the others are found at once. It leaves the common list
+-- last: while it is in both it may be called twice.
 local function park(id, party, ttl)
   redis.call('ZADD', PARTIES, 'NX', 0, party)
   extend(PARTIES, ttl)
@@ -26,7 +21,7 @@ local function park(id, party, ttl)
   redis.call('ZREM', WEBHOOKS, id)
 end
 
--- The id that has been parked longest, of the party that was served longest ago; nil if all of them are busy.
+-- Returns the id parked longest, of the party that was served longest ago; nil if all parties are busy.
 local function unparked(busy)
   for _, party in ipairs(redis.call('ZRANGEBYSCORE', PARTIES, '-inf', '+inf', 'LIMIT', 0, 100)) do
     if not busy[party] then
@@ -42,7 +37,7 @@ local function unparked(busy)
   end
 end
 
--- The record, or what stays where its job was deleted.
+-- Returns the record, or what is left where its job was deleted.
 local function record_of(id)
   for _, key in ipairs({JOB .. id, GONE .. id}) do
     local record = try('HMGET', key, unpack(ARG.fields))
@@ -60,7 +55,7 @@ local function take(busy)
     local party = callback[1] and party_of(callback[2], callback[1])
     local ttl = math.max(1, redis.call('TTL', key))
     if not party or not record[1] then
-      -- Forgotten or expired meanwhile: nobody wants to know any more.
+      -- Deleted or expired meanwhile.
       redis.call('ZREM', WEBHOOKS, id)
     elseif not has_ended(record[1]) then
       -- A stock worker says so before RQ ends the job; or somebody has put it back, and it will be due again.

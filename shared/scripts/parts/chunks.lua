@@ -1,6 +1,6 @@
--- The one place where a chunk and its batch move. For scripts that say `WITH: chunks`.
+-- How a chunk and its batch move.
 
--- What start_chunk() has to know; nil where the chunk's key is of another type.
+-- Reads what start_chunk() needs; nil where the chunk's key has another type.
 local function read_chunk(id)
   local chunk = try('HMGET', RESULTS .. id, 'state', 'batch', 'suspect', 'about', 'attempt', 'stalls')
   if not chunk or not chunk[2] then return chunk end
@@ -10,14 +10,12 @@ local function read_chunk(id)
 end
 
 -- Starts a chunk and, with its first, the batch. Returns the attempt ("0": there is nothing to run), what is known of the
--- request (JSON), and when it was submitted. The attempt is the fence for its results: only the last who started it may
--- write. Whoever had it before and did not let go of it has died: in the middle of the picture that is marked as its
--- suspect, or somewhere.
+-- request (JSON), and when it was submitted. The attempt fences results: only the worker that started the chunk last may
+-- write. A worker that had it before and did not release it has died: in the picture that is marked as suspect, or somewhere.
 local function start_chunk(id, ttl, chunk)
   local key = RESULTS .. id
   if not chunk or not is_open(chunk[1]) or not chunk.of[1] then return '0', '', '' end
-  local batch, attempt = BATCH .. chunk[2], tostring((tonumber(chunk[5]) or 0) + 1)
-  local blame = {}
+  local batch, attempt, blame = BATCH .. chunk[2], tostring((tonumber(chunk[5]) or 0) + 1), {}
   if chunk[3] then
     redis.call('HDEL', key, 'suspect')
     blame = {'deaths:' .. chunk[3], (tonumber(chunk.deaths) or 0) + 1}
@@ -30,8 +28,8 @@ local function start_chunk(id, ttl, chunk)
   return attempt, chunk[4] or '', chunk.of[2] or ''
 end
 
--- Notes the results of pictures `start` and following, and which picture is tried next ('' for none in particular).
--- False, and nothing, for a chunk that has ended or that somebody else has started since.
+-- Writes the results of pictures `start` and following, and which picture is tried next ('' for none in particular).
+-- Returns false, and writes nothing, for a chunk that has ended or was started by another worker since.
 local function note_rows(id, attempt, start, rows, succeeded, failed, suspect)
   local key = RESULTS .. id
   local chunk = try('HMGET', key, 'state', 'batch', 'attempt', 'done', 'succeeded', 'failed', 'rows:' .. start)
@@ -50,33 +48,25 @@ local function note_rows(id, attempt, start, rows, succeeded, failed, suspect)
   return true
 end
 
--- How many pictures of a batch have succeeded, failed and were cancelled, by its chunks: what a chunk that is gone had
--- has failed.
-local function recount(id, total, chunks)
-  local succeeded, cancelled = 0, 0
-  for i = 0, chunks - 1 do
+-- Ends a batch, with its last chunk: all of it lives for `ttl` from now. Its pictures are counted by chunk, and those of a
+-- chunk that is gone have failed.
+local function end_batch(id, ttl)
+  local key, succeeded, cancelled = BATCH .. id, 0, 0
+  local batch = redis.call('HMGET', key, 'chunks', 'total', 'idempotency_key')
+  for i = 0, batch[1] - 1 do
     local chunk = try('HMGET', RESULTS .. id .. '-' .. i, 'done', 'succeeded', 'count', 'rest')
     if chunk and chunk[3] then
-      local done = tonumber(chunk[1]) or 0
       succeeded = succeeded + (tonumber(chunk[2]) or 0)
-      if chunk[4] == 'cancelled' then cancelled = cancelled + chunk[3] - done end
+      if chunk[4] == 'cancelled' then cancelled = cancelled + chunk[3] - (tonumber(chunk[1]) or 0) end
     end
   end
-  return succeeded, total - succeeded - cancelled, cancelled
-end
-
--- A batch ends with its last chunk; what it holds lives for `ttl` from then.
-local function end_batch(id, ttl)
-  local key = BATCH .. id
-  local batch = redis.call('HMGET', key, 'chunks', 'total', 'idempotency_key')
-  local succeeded, failed, cancelled = recount(id, batch[2], batch[1])
   expire_key(idempotency_of(id, batch[3]), ttl)
-  for i = 0, tonumber(batch[1]) - 1 do
+  for i = 0, batch[1] - 1 do
     redis.call('EXPIRE', RESULTS .. id .. '-' .. i, ttl)
     redis.call('EXPIRE', CHUNK .. id .. '-' .. i, ttl)
   end
   redis.call('HSET', key, 'state', cancelled > 0 and 'cancelled' or 'finished', 'finished_at', ISO, 'open', 0,
-    'succeeded', succeeded, 'failed', failed, 'cancelled', cancelled)
+    'succeeded', succeeded, 'failed', batch[2] - succeeded - cancelled, 'cancelled', cancelled)
   redis.call('EXPIRE', key, ttl)
   index_ended('batch', id, ttl)
   redis.pcall('ZREM', OPEN, id)
@@ -87,12 +77,11 @@ local function end_chunk(id, ttl, state, code, message)
   local key = RESULTS .. id
   local chunk, slots = try('HMGET', key, 'state', 'batch', 'count', 'done', 'bytes'), {}
   if not chunk or not is_open(chunk[1]) then return false end
-  local rest = tonumber(chunk[3]) - tonumber(chunk[4])
-  local batch = BATCH .. chunk[2]
+  local rest, batch = chunk[3] - chunk[4], BATCH .. chunk[2]
   local counts = try('HMGET', batch, 'open', 'failed', 'cancelled')
   if redis.call('DECRBY', BULK, chunk[3] - 1) <= 0 then redis.call('DEL', BULK) end
   redis.call('HSET', key, 'state', 'ended', 'rest', state, 'error_code', code, 'error_message', message)
-  -- What nobody will run again need not be kept.
+  -- A failed chunk may be put back by an operator; others are not run again.
   if rest == 0 or state ~= 'failed' then redis.call('DEL', CHUNK .. id) end
   add_bytes(slots, chunk[5])
   release_bytes(slots)
@@ -103,25 +92,25 @@ local function end_chunk(id, ttl, state, code, message)
   return true
 end
 
--- Repairs a batch that has not ended: chunks follow what RQ alone has done to their jobs, and the batch ends with the
--- last of them. A chunk whose record is gone has waited for too long.
+-- How a chunk ends whose job RQ alone has ended: state, code and message of the error, by the job's status.
+local DIED = {'failed', 'poison', 'Every worker that took this picture died or lost it.'}
+local BY_STATUS = {failed = DIED, stopped = DIED, canceled = {'cancelled', '', ''},
+  finished = {'failed', 'lost', 'The job ended without an answer.'},
+  deleted = {'failed', 'lost', 'The job was deleted from the queue.'}}
+
+-- Repairs a batch that has not ended: chunks follow what RQ alone has done to their jobs, and the batch ends with the last
+-- of them. A chunk whose record is gone has waited for too long.
 local function repair_batch(id, ttl)
-  local chunks, open = redis.call('HGET', BATCH .. id, 'chunks'), 0
-  for i = 0, chunks - 1 do
+  local open = 0
+  for i = 0, redis.call('HGET', BATCH .. id, 'chunks') - 1 do
     local chunk = id .. '-' .. i
     local state = try('HGET', RESULTS .. chunk, 'state')
     if is_open(state) then
-      local job = try('HMGET', JOB .. chunk, 'status', 'origin') or {}
-      local status = job[1]
-      if not status then
-        end_chunk(chunk, ttl, 'failed', 'lost', 'The job was deleted from the queue.')
-      elseif status == 'failed' or status == 'stopped' then
-        end_chunk(chunk, ttl, 'failed', 'poison', 'Every worker that took this picture died or lost it.')
-      elseif status == 'finished' then
-        end_chunk(chunk, ttl, 'failed', 'lost', 'The job ended without an answer.')
-      elseif status == 'canceled' then
-        redis.call('EXPIRE', JOB .. chunk, ttl) -- RQ's own cancel leaves it without a time to live
-        end_chunk(chunk, ttl, 'cancelled', '', '')
+      local status = try('HGET', JOB .. chunk, 'status') or 'deleted'
+      -- RQ's own cancel leaves a job without a time to live.
+      if status == 'canceled' then redis.call('EXPIRE', JOB .. chunk, ttl) end
+      if BY_STATUS[status] then
+        end_chunk(chunk, ttl, unpack(BY_STATUS[status]))
       else
         if status ~= 'started' and state == 'running' then redis.call('HSET', RESULTS .. chunk, 'state', 'queued') end
         open = open + 1
