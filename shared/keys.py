@@ -4,6 +4,7 @@
 |--------------------------|---------|-----------------------------------------------------------|--------------------|
 | rq:job:{id}              | hash    | RQ's job, and in `digitq_*` what else is known of it      | 2 x, then 1 x TTL  |
 | digitq:image:{id}        | string  | the picture's bytes as uploaded                           | TTL, then 1 x TTL  |
+| digitq:input:{id}        | string  | the 28x28 bytes that the model saw, zlib                  | TTL from the end   |
 | digitq:callback:{id}     | hash    | URL and owner, and what came of the calls                 | as the job         |
 | digitq:gone:{id}         | hash    | of a job that was deleted: forgotten, or lost             | TTL                |
 | digitq:batch:{id}        | hash    | a batch: state, total, how many succeeded, failed, times  | 2 x, then 1 x TTL  |
@@ -105,6 +106,11 @@ def recent(owner: str) -> str:
 def rate(client: str) -> str:
     """The bucket of a client that may hand in so many pictures in so much time."""
     return f"digitq:rate:{client}"
+
+
+def model_input(id: str) -> str:
+    """What the model saw, compressed."""
+    return f"digitq:input:{id}"
 
 
 def batch(id: str) -> str:

@@ -312,7 +312,7 @@ class Store:
     def model_input(self, id: str) -> bytes | None:
         """The 784 bytes that the model saw; None before it saw them."""
         with redis_errors():
-            pixels = cast("bytes | None", self.client.hget(keys.job(id), "digitq_input"))
+            pixels = cast("bytes | None", self.client.get(keys.model_input(id)))
         return zlib.decompress(pixels) if pixels else None
 
     def model_card(self) -> dict[str, Any] | None:

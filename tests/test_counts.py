@@ -37,14 +37,14 @@ SUBMIT_PICTURE = 3
 SUBMIT_GROUP = 22
 #: The script, the job (hmget), the place in the queue (lpos).
 POLL_COMMANDS = 3
-#: Claim and finish. For each picture the job (hmget, hset) and the image; then the job with what the model saw (hset,
-#: expire) and its result (xadd, expire).
-RUN_PICTURE = 7
+#: Claim and finish. For each picture the job (hmget, hset) and the image; then the job (hset,
+#: expire), what the model saw (set) and its result (xadd, expire).
+RUN_PICTURE = 8
 #: For each batch: two scripts, two clocks, the queues; the leases, what is open and accepted, the registry, dependents
 #: and callbacks, the event, the worker's state and totals, the count of what ended, the index of the ends.
 RUN_GROUP = 32
 #: What a finished picture costs over HTTP, where eight come together and 24 are run together.
-COMMANDS = 14
+COMMANDS = 15
 #: What a finished picture of 300 bytes keeps, its own bytes included, and what one that waits keeps beside its own.
 FINISHED_BYTES, WAITING_BYTES = 3400, 965
 #: Of its record more, when it came over HTTP: the ids of its request. 112 today, by what the allocator hands out.

@@ -65,6 +65,7 @@ def expire_leases(client: redis.Redis) -> None:
         ("digitq:image:{}", "unreadable_job"),
         ("rq:job:{}", "lost"),
         ("rq:results:{}", None),
+        ("digitq:input:{}", None),
     ],
 )
 def test_a_key_of_another_type_fails_its_picture_alone(

@@ -144,7 +144,7 @@ def test_what_the_model_saw_is_kept_compressed(store: Store, client: redis.Redis
     id = store.submit(b"7").id
     finish(store)
     assert store.model_input(id) == bytes(784)
-    assert client.hstrlen(keys.job(id), "digitq_input") < 100
+    assert client.strlen(keys.model_input(id)) < 100
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def _each(command: str, prefixes: str) -> tuple[Command, ...]:
     return tuple((command, _on(prefix)) for prefix in prefixes.split())
 
 
-_RECORDS = "digitq:gone:* digitq:callback:* digitq:batch:* digitq:chunk:* digitq:results:*"
+_RECORDS = "digitq:gone:* digitq:callback:* digitq:input:* digitq:batch:* digitq:chunk:* digitq:results:*"
 _P, _Z, _L, _STREAM = _on("digitq:gone:*"), "digitq:recovery", _on("rq:queue:digitq*"), _on("rq:results:*")
 _SHARED: tuple[Command, ...] = (
     *_each("DEL", f"{_RECORDS} digitq:bulk digitq:open digitq:skipped:* digitq:recent digitq:webhooks digitq:flow:*"),

@@ -21,7 +21,10 @@ if ARG.step == 'start' then
     remember_history({[RECENT] = {history_score(1), id}}, ttl)
     tally('arrived', 1)
   end
-  if job[4] then redis.call('HDEL', key, 'digitq_found', 'digitq_input') end
+  if job[4] then
+    redis.call('HDEL', key, 'digitq_found')
+    redis.call('DEL', INPUT .. id)
+  end
   redis.call('HSET', key, 'digitq_run', (attempt + 1) .. ':')
   return attempt + 1
 end
@@ -29,7 +32,8 @@ end
 if status ~= 'started' and status ~= ARG.status then return 0 end
 local known, input = before_the_end({id}), ARGV[2]
 redis.pcall('EXPIRE', IMAGE .. id, ttl)
-redis.call('HSET', key, 'digitq_found', ARG.found, unpack(input ~= '' and {'digitq_input', input} or {}))
+if input ~= '' then redis.call('SET', INPUT .. id, input, 'EX', ttl) end
+redis.call('HSET', key, 'digitq_found', ARG.found)
 local changed = {status = ARG.status, ended_at = ISO, digitq_found = ARG.found}
 announce({id}, {as_news(id, {unpack(job, 5, 4 + #RECORD)}, changed)}, known, ttl)
 return 1

@@ -143,7 +143,10 @@ local function start(one)
   end
   if one.record then one.attempt, one.about, one.submitted = start_chunk(one.id, ttl, one.record) end
   -- What an earlier end has left is no part of this run.
-  if job.run then redis.call('HDEL', key, 'digitq_found', 'digitq_input') end
+  if job.run then
+    redis.call('HDEL', key, 'digitq_found')
+    redis.call('DEL', INPUT .. one.id)
+  end
   -- RQ keeps what fails without a ttl of its own for a year, and its result for ever.
   if not job.failure_ttl then redis.call('HSET', key, 'failure_ttl', whole(ttl)) end
   redis.call('HSET', key, 'status', 'started', 'started_at', ISO, 'last_heartbeat', ISO, 'worker_name', worker, 'digitq_run',

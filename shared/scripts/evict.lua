@@ -50,7 +50,7 @@ end
 local function drop_picture(id)
   local job, callback = fields(JOB .. id, 'status', 'origin', 'ended_at', 'digitq_key'), fields(CALLBACK .. id, 'url', 'tries')
   local size = redis.pcall('STRLEN', IMAGE .. id)
-  local found = {IMAGE .. id, CALLBACK .. id, GONE .. id, jobs = {}}
+  local found = {IMAGE .. id, INPUT .. id, CALLBACK .. id, GONE .. id, jobs = {}}
   -- A callback is made first, once; but one whose receiver is dead must not fill Redis.
   if (callback[1] and not callback[2] and (job[3] or '') > uncalled_since) or not drop_job(id, job, found) then
     again[#again + 1] = id

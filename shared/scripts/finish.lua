@@ -25,8 +25,8 @@ local known = before_the_end(ids)
 local kept, soon = whole(ttl), iso(tonumber(time[1]) - slack(ttl), 0)
 local dependents = finish_jobs(ARG.worker, jobs, ttl, function(one)
   if one.since < soon then redis.pcall('EXPIRE', IMAGE .. one.id, kept) end
-  if one.input == '' then return {'digitq_found', one.found} end
-  return {'digitq_found', one.found, 'digitq_input', one.input}
+  if one.input ~= '' then redis.call('SET', INPUT .. one.id, one.input, 'EX', kept) end
+  return {'digitq_found', one.found}
 end)
 local ended, news, succeeded = {}, {}, 0
 for _, one in ipairs(jobs) do

@@ -1,5 +1,5 @@
 -- Names of keys, arguments, the clock, and small helpers. A script gets only those definitions of `parts/` that it uses.
-local IMAGE, GONE, CALLBACK = 'digitq:image:', 'digitq:gone:', 'digitq:callback:'
+local IMAGE, INPUT, GONE, CALLBACK = 'digitq:image:', 'digitq:input:', 'digitq:gone:', 'digitq:callback:'
 local BATCH, CHUNK, RESULTS, BULK = 'digitq:batch:', 'digitq:chunk:', 'digitq:results:', 'digitq:bulk'
 local EVENTS, RECENT, WEBHOOKS = 'digitq:events', 'digitq:recent', 'digitq:webhooks'
 local OPEN, ACCEPTED, SKIPPED = 'digitq:open', 'digitq:accepted', 'digitq:skipped:'
