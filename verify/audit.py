@@ -28,6 +28,18 @@ def results(client: redis.Redis, entries: Iterable[Entry]) -> list[Finding]:
     return found
 
 
+def record(client: redis.Redis, id: str) -> str:
+    """Describe what Redis holds of a prediction that has not ended: RQ's status, place in the queue, lease."""
+    fields = client.hmget(keys.job(id), ["status", "origin", "digitq_run"])
+    status, queue, run = (value.decode() if isinstance(value, bytes) else "" for value in fields)
+    found = {
+        "status": status, "run": run, "place": client.lpos(keys.queue(queue), id),
+        "lease": client.zscore(keys.running(queue), f"{id}:{run.partition(':')[2]}"),
+        "open": client.zscore(keys.OPEN, id), "now": client.time()[0],
+    }  # fmt: skip
+    return ", ".join(f"{name} {value}" for name, value in found.items())
+
+
 def leftovers(client: redis.Redis) -> list[Finding]:
     """Find what an idle stack should not hold: queued or claimed jobs, and keys without a time to live."""
     found = []

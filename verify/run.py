@@ -52,6 +52,11 @@ def verify(
         one.measure(ledger)  # again: now all ends are known, also those of pictures without a waiting client
     findings = ledger.findings()
     if direct:
+        findings = [
+            one._replace(detail=f"{one.detail} ({audit.record(direct, one.subject)})") if one.what == "lost" else one
+            for one in findings
+        ]
+    if direct:
         findings += audit.results(direct, ledger.entries.values())
     if stack:
         findings += audit.leftovers(stack.client)
