@@ -11,7 +11,7 @@ from typing import Any
 from producer.client.many import Many
 from producer.client.retry import Retry
 from producer.client.wire import new_key
-from producer.serving.waiting import Waiters
+from producer.serving.blocking import BlockingWaiting
 from producer.uploads.admission import admit, clean_filename
 from producer.uploads.received import Pictures, gathered
 from shared.batch import Batch
@@ -24,8 +24,8 @@ from shared.settings import Settings
 from shared.store import Store, connect
 from shared.submission import Submission
 
-#: Threads of one process that may wait for predictions at the same time.
-MAX_WAITING = 1000
+#: Connections to Redis of one process, at most.
+CONNECTIONS = 1032
 
 
 class Queue(Many):
@@ -49,9 +49,9 @@ class Queue(Many):
         settings = settings or Settings.from_env()
         self.settings = replace(settings, redis_url=url) if url else settings
         self._retry = retry
-        self._store = Store(connect(self.settings.redis_url, connections=MAX_WAITING + 32), self.settings)
+        self._store = Store(connect(self.settings.redis_url, connections=CONNECTIONS), self.settings)
         self._batches = Batches(self._store)
-        self._waiters = Waiters(self._store, MAX_WAITING)
+        self._waiting = BlockingWaiting(self._store)
 
     def submit(
         self, image: bytes, filename: str = "", *, priority: Priority | str = Priority.NORMAL, idempotency_key: str = ""
@@ -62,7 +62,7 @@ class Queue(Many):
         name, priority = clean_filename(filename), Priority(priority)
 
         def submit() -> Prediction:
-            return self._waiters.submit(Submission(new_id(), image, name, priority, key))
+            return self._waiting.submit(Submission(new_id(), image, name, priority, key))
 
         return replace(self._retry.run(submit), source=self)
 
@@ -108,7 +108,7 @@ class Queue(Many):
 
         def look() -> Prediction:
             left = end - time.monotonic()
-            return self._waiters.wait(id, left) if left > 0 else self._store.fetch(id)
+            return self._waiting.fetch(id, left) if left > 0 else self._store.fetch(id)
 
         return replace(self._retry.run(look), source=self)
 
@@ -122,7 +122,7 @@ class Queue(Many):
 
     def close(self) -> None:
         """Closes the connections."""
-        self._waiters.close()
+        self._waiting.close()
         self._store.client.close()
 
     def __enter__(self) -> Queue:
