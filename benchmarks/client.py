@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 from benchmarks.http1 import Connection, Reply, request
 from benchmarks.tally import Tally
 
-#: Of the open loop; digitq lets 124 requests wait in one web process.
+#: Of the open loop.
 MAX_CONNECTIONS = 100
 #: Seconds to wait for responses after the last arrival; a missing one is an error of at least that latency.
 DRAIN_SECONDS = 5.0

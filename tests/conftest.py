@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 import redis
 
-from producer.serving import waiting
 from shared import ROOT
 from shared.settings import Settings
 from shared.standalone.embedded_server import server_binary
@@ -28,9 +27,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Threads that outlive their test, and its capture of the log, would write to the terminal that Redis is gone.
 logging.getLogger("digitq").addHandler(logging.NullHandler())
-
-# Hundreds of tests end a web application, and each of them would wait so long for its listening thread.
-waiting.LISTEN_SECONDS = 0.05
 
 #: Files that take longest: begun first, so that none is left over when the other test processes are done.
 LONG = (

@@ -137,6 +137,14 @@ class Served:
             await asyncio.to_thread(one.reader.join)
         return one
 
+    def begin_answer(self, scope: Scope, proto: Proto) -> Future[None]:
+        """Lets the application answer a request, and does not wait."""
+
+        async def answer() -> None:
+            await self._answer(scope, proto)
+
+        return asyncio.run_coroutine_threadsafe(answer(), self.loop)
+
     def begin(self, *args: Any, **named: Any) -> Future[Proto]:
         """Asks, and does not wait."""
         return asyncio.run_coroutine_threadsafe(self.asked(*args, **named), self.loop)
@@ -155,6 +163,16 @@ def served(made: Callable[[AbstractEventLoop], Answer]) -> Iterator[Served]:
     try:
         yield one
     finally:
+        asyncio.run_coroutine_threadsafe(ended(), one.loop).result(30)
         one.loop.call_soon_threadsafe(one.loop.stop)
         thread.join()
         one.loop.close()
+
+
+async def ended() -> None:
+    """Cancels what still runs on the loop, and waits for its end."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for one in others:
+        one.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()

@@ -14,12 +14,10 @@ from typing import Any
 
 import pytest
 import redis
-from flask import Request
-from flask.testing import FlaskClient
 
 from producer.middleware.access import Access, client_block, cookie_for, is_local, read_keys
-from producer.serving.wsgi import environ
-from producer.web.app import create_app
+from producer.middleware.request import Request
+from producer.serving.adapter import environ_of
 from shared import ROOT
 from shared.batches import Batches
 from shared.errors import CrossSite, QueueFull, RateLimited, SettingsError
@@ -28,7 +26,8 @@ from shared.store import Store
 from shared.submission import Caller
 from tests.pictures import seven
 from tests.rsgi import Headers, Scope
-from tests.test_api import answer_all, application, is_problem
+from tests.served import WebClient, site
+from tests.test_api import answer_all, is_problem
 
 ALICE, BOB, BARE = "correct-horse-battery", "staple-of-all-staples", "a-key-without-a-name"
 KEYS = f"alice:{ALICE},bob:{BOB},{BARE}"
@@ -36,8 +35,8 @@ PICTURE = {"data": seven(), "content_type": "image/png"}
 
 
 @pytest.fixture
-def web(store: Store) -> Iterator[FlaskClient]:
-    with application(store, api_keys=KEYS) as client:
+def web(store: Store) -> Iterator[WebClient]:
+    with site(store, api_keys=KEYS) as client:
         yield client
 
 
@@ -45,7 +44,7 @@ def shown(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def submitted(web: FlaskClient, key: str, **headers: str) -> str:
+def submitted(web: WebClient, key: str, **headers: str) -> str:
     answer = web.post("/v1/predictions", headers={**shown(key), **headers}, **PICTURE)
     assert answer.status_code == 202, answer.text
     return str(answer.get_json()["id"])
@@ -55,7 +54,7 @@ def submitted(web: FlaskClient, key: str, **headers: str) -> str:
 
 
 @pytest.mark.parametrize("headers", [shown(ALICE), {"Authorization": f"bearer {BARE}"}, {"X-API-Key": BOB}])
-def test_a_known_key_enters(web: FlaskClient, headers: dict[str, str]) -> None:
+def test_a_known_key_enters(web: WebClient, headers: dict[str, str]) -> None:
     assert web.post("/v1/predictions", headers=headers, **PICTURE).status_code == 202
 
 
@@ -65,14 +64,14 @@ def test_a_known_key_enters(web: FlaskClient, headers: dict[str, str]) -> None:
      shown(cookie_for(ALICE)), {"Authorization": "Basic YTpi"}, {"X-API-Key": "\xe9"},
      {"Cookie": f"digitq_key={ALICE}"}],
 )  # fmt: skip
-def test_anything_else_does_not_and_is_told_how(web: FlaskClient, headers: dict[str, str]) -> None:
+def test_anything_else_does_not_and_is_told_how(web: WebClient, headers: dict[str, str]) -> None:
     answer = web.post("/v1/predictions", headers=headers, **PICTURE)
     is_problem(answer, 401, "unauthorized")
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="digitq"'
     assert web.get("/nowhere", headers=headers).status_code == 401  # and not even what there is
 
 
-def test_without_a_key_one_learns_that_it_lives_and_how_to_speak_with_it(web: FlaskClient) -> None:
+def test_without_a_key_one_learns_that_it_lives_and_how_to_speak_with_it(web: WebClient) -> None:
     for path in ("/healthz", "/openapi.json", "/docs", "/static/style.css"):
         with web.get(path) as answer:
             assert answer.status_code == 200
@@ -81,7 +80,7 @@ def test_without_a_key_one_learns_that_it_lives_and_how_to_speak_with_it(web: Fl
 def test_keys_come_from_a_file_too_and_those_of_one_name_share_what_they_see(store: Store, tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("# since 2026\nalice:her-second-secret-key\n\n")
-    with application(store, api_keys=f"alice:{ALICE}", api_keys_file=str(file)) as web:
+    with site(store, api_keys=f"alice:{ALICE}", api_keys_file=str(file)) as web:
         id = submitted(web, ALICE)
         assert web.get(f"/v1/predictions/{id}", headers=shown("her-second-secret-key")).status_code == 200
 
@@ -106,12 +105,12 @@ def test_a_short_key_is_warned_of_and_not_printed(caplog: pytest.LogCaptureFixtu
 # ---------------------------------------------------------------------- what each sees
 
 
-def test_what_is_anothers_is_not_there(web: FlaskClient, store: Store) -> None:
+def test_what_is_anothers_is_not_there(web: WebClient, store: Store) -> None:
     id = submitted(web, ALICE)
     form = {"file": [(BytesIO(seven()), "a.png")]}
     batch = web.post("/v1/batches", data=form, headers=shown(ALICE)).get_json()["id"]
     answer_all(store)
-    rules = [rule for rule in web.application.url_map.iter_rules() if "id" in rule.arguments]
+    rules = [rule for rule in web.url_map.iter_rules() if "id" in rule.arguments]
     assert len(rules) >= 7
     for method in ("GET", "DELETE"):  # the owner deletes last
         for key, strange in ((BOB, True), (BARE, True), (ALICE, False)):
@@ -125,7 +124,7 @@ def test_what_is_anothers_is_not_there(web: FlaskClient, store: Store) -> None:
                     assert answer.get_json() == unknown.get_json()
 
 
-def test_each_has_a_history_and_idempotency_keys_of_their_own(web: FlaskClient) -> None:
+def test_each_has_a_history_and_idempotency_keys_of_their_own(web: WebClient) -> None:
     mine, yours = (submitted(web, key, **{"Idempotency-Key": "same"}) for key in (ALICE, BOB))
     assert submitted(web, ALICE, **{"Idempotency-Key": "same"}) == mine != yours
     for key, id in ((ALICE, mine), (BOB, yours)):
@@ -134,9 +133,9 @@ def test_each_has_a_history_and_idempotency_keys_of_their_own(web: FlaskClient) 
     assert web.get("/v1/predictions", headers=shown(BARE)).get_json()["predictions"] == []
 
 
-def test_events_tell_each_of_their_own(web: FlaskClient, store: Store) -> None:
+def test_events_tell_each_of_their_own(web: WebClient, store: Store) -> None:
     with web.get("/v1/events", headers=shown(ALICE)):
-        while not web.application.extensions["digitq_events"]._resets:  # until then what ends is a reset
+        while not web.services.events._now.resets:  # until then what ends is a reset
             time.sleep(0.01)
     streams = {key: web.get("/v1/events", headers=shown(key)) for key in (ALICE, BOB)}
     parts = {key: iter(stream.response) for key, stream in streams.items()}
@@ -150,7 +149,7 @@ def test_events_tell_each_of_their_own(web: FlaskClient, store: Store) -> None:
     with web.get("/v1/events", headers={**shown(BOB), "Last-Event-ID": token}) as stream:
         again = str(next(iter(stream.response)))  # the first part has what was missed
     assert ids[ALICE] not in heard[BOB] + again and ids[BOB] not in heard[ALICE] and len(heads) == 2
-    web.application.extensions["digitq_events"].stop()
+    web.call(web.services.events.stop)
 
 
 def told_until(word: str, parts: Iterator[Any]) -> str:
@@ -163,7 +162,7 @@ def told_until(word: str, parts: Iterator[Any]) -> str:
 # ---------------------------------------------------------------------- browsers
 
 
-def test_a_browser_is_asked_for_the_key_and_remembers_it_where_no_script_can_read_it(web: FlaskClient) -> None:
+def test_a_browser_is_asked_for_the_key_and_remembers_it_where_no_script_can_read_it(web: WebClient) -> None:
     html = {"Accept": "text/html"}
     asked = web.get("/", headers=html)
     assert asked.status_code == 401 and 'type="password"' in asked.text
@@ -178,12 +177,12 @@ def test_a_browser_is_asked_for_the_key_and_remembers_it_where_no_script_can_rea
     is_problem(web.get("/v1/predictions", headers=html), 401, "unauthorized")
 
 
-def test_a_form_of_the_key_that_is_far_too_long_is_a_wrong_key(web: FlaskClient) -> None:
+def test_a_form_of_the_key_that_is_far_too_long_is_a_wrong_key(web: WebClient) -> None:
     answer = web.post("/key", data=b"key=&" * 100_000, content_type="application/x-www-form-urlencoded")
     assert answer.status_code == 401 and "not known" in answer.text
 
 
-def test_the_plain_form_works_with_the_cookie(web: FlaskClient) -> None:
+def test_the_plain_form_works_with_the_cookie(web: WebClient) -> None:
     web.post("/key", data={"key": ALICE})
     sent = web.post("/", data={"file": (BytesIO(seven()), "a.png")})
     assert sent.status_code == 303
@@ -211,7 +210,7 @@ def test_the_plain_form_works_with_the_cookie(web: FlaskClient) -> None:
     ],
 )
 def test_a_page_of_another_site_hands_nothing_in(store: Store, headers: dict[str, str], enters: bool) -> None:
-    with application(store) as web:
+    with site(store) as web:
         for path in ("/", "/v1/predictions", "/v1/batches"):
             answer = web.post(path, data={"file": (BytesIO(seven()), "a.png")}, headers=headers)
             assert (answer.status_code in (202, 303)) == enters
@@ -220,18 +219,18 @@ def test_a_page_of_another_site_hands_nothing_in(store: Store, headers: dict[str
 
 
 def test_who_is_refused_behind_a_proxy_is_told_what_the_proxy_has_to_do(store: Store) -> None:
-    with application(store) as web:
+    with site(store) as web:
         headers = {"Origin": "http://lan:8080", "Host": "localhost:8000"}
         told = is_problem(web.post("/v1/predictions", data=seven(), headers=headers), 403, "cross_site")["detail"]
     assert "http://lan:8080" in told and "localhost:8000" in told and "proxy_set_header Host $http_host" in told
 
 
 def test_a_name_that_is_pointed_at_this_machine_opens_nothing(store: Store) -> None:
-    with application(store) as web:
+    with site(store) as web:
         is_problem(web.get("/v1/predictions", headers={"Host": "evil.example:8000"}), 403, "cross_site")
         assert all(map(is_local, ("localhost:8000", "127.0.0.1:8000", "127.1.2.3", "[::1]:8000", "a.localhost")))
     for changes in ({"allow_anonymous": "1"}, {"host": "0.0.0.0"}):
-        with application(store, **changes) as web:
+        with site(store, **changes) as web:
             assert web.get("/v1/predictions", headers={"Host": "digits.example"}).status_code == 200
 
 
@@ -244,7 +243,7 @@ def test_a_name_that_is_pointed_at_this_machine_opens_nothing(store: Store) -> N
      "[2001:db8::1]", "0.0.0.0", "\xe9vil.example", "x" * 60_000],
 )  # fmt: skip
 def test_a_host_that_is_no_name_of_this_machine_is_refused_however_it_is_written(store: Store, host: str) -> None:
-    with application(store) as web:
+    with site(store) as web:
         is_problem(web.get("/v1/predictions", environ_overrides={"HTTP_HOST": host}), 403, "cross_site")
         picture = web.post("/v1/predictions", environ_overrides={"HTTP_HOST": host}, **PICTURE)
         is_problem(picture, 403, "cross_site")
@@ -255,7 +254,7 @@ def test_a_host_that_is_no_name_of_this_machine_is_refused_however_it_is_written
     ["localhost", "LOCALHOST:8000", "localhost.", "a.localhost:1", "127.0.0.1:", "127.9.9.9", "[::1]", "[::1]:1"],
 )
 def test_a_name_of_this_machine_enters_and_so_does_who_sends_no_host(store: Store, host: str) -> None:
-    with application(store) as web:
+    with site(store) as web:
         assert web.get("/v1/predictions", environ_overrides={"HTTP_HOST": host}).status_code == 200
         forwarded = {"X-Forwarded-Host": "evil.example", "Forwarded": "host=evil.example"}  # nobody believes them
         assert web.get("/v1/predictions", headers=forwarded).status_code == 200
@@ -265,13 +264,13 @@ def test_a_name_of_this_machine_enters_and_so_does_who_sends_no_host(store: Stor
 
 def test_the_host_in_the_target_of_a_request_is_the_one_that_counts() -> None:
     headers = Headers([("Host", "127.0.0.1:8000")])
-    sent = environ(Scope("GET", "/v1/predictions", "", headers, authority="evil.example"), None)
+    sent = environ_of(Scope("GET", "/v1/predictions", "", headers, authority="evil.example"))
     with pytest.raises(CrossSite):
         Access(Settings()).check(Request(sent))
 
 
 def test_a_server_whose_name_has_an_underscore_is_one_site_like_any_other(store: Store) -> None:
-    with application(store, allow_anonymous="1") as web:
+    with site(store, allow_anonymous="1") as web:
         for origin, enters in [("http://my_host:8000", True), ("http://MY_host:8000", True), ("null", False),
                                ("http://other_host:8000", False), ("http://", False), ("x", False)]:  # fmt: skip
             sent = {"environ_overrides": {"HTTP_HOST": "my_host:8000"}, "headers": {"Origin": origin}}
@@ -279,7 +278,7 @@ def test_a_server_whose_name_has_an_underscore_is_one_site_like_any_other(store:
 
 
 def test_headers_that_tell_a_browser_to_be_careful(store: Store) -> None:
-    with application(store) as web:
+    with site(store) as web:
         id = web.post("/v1/predictions", **PICTURE).get_json()["id"]
         answer_all(store)
         for path in ("/", "/docs", f"/predictions/{id}", f"/v1/predictions/{id}/image", "/static/icon.svg", "/nowhere"):
@@ -316,7 +315,7 @@ def test_otherwise_it_refuses_to_start_and_says_why(command: str, cli_env: dict[
 
 
 def test_a_client_hands_in_so_many_and_is_told_when_it_may_again(store: Store) -> None:
-    with application(store, api_keys=KEYS, rate_limit="2/10 seconds") as web:
+    with site(store, api_keys=KEYS, rate_limit="2/10 seconds") as web:
         submitted(web, ALICE, **{"Idempotency-Key": "k"})
         submitted(web, ALICE)
         submitted(web, ALICE, **{"Idempotency-Key": "k"})  # the same again is not another one
@@ -340,7 +339,7 @@ def test_an_address_is_counted_as_the_block_that_one_client_has(address: str, co
 
 
 def test_without_keys_the_addresses_of_one_ipv6_network_have_one_rate(store: Store) -> None:
-    with application(store, rate_limit="2/hour") as web:
+    with site(store, rate_limit="2/hour") as web:
 
         def status(address: str) -> int:
             return web.post("/v1/predictions", environ_base={"REMOTE_ADDR": address}, **PICTURE).status_code
@@ -351,7 +350,7 @@ def test_without_keys_the_addresses_of_one_ipv6_network_have_one_rate(store: Sto
 
 
 def test_it_may_again_when_it_was_told(store: Store) -> None:
-    with application(store, rate_limit="2/second") as web:
+    with site(store, rate_limit="2/second") as web:
         answers = [web.post("/v1/predictions", **PICTURE).status_code for _ in range(3)]
         assert answers == [202, 202, 429]
         time.sleep(0.6)
@@ -410,8 +409,8 @@ def answer_all_at_once(store: Store, count: int) -> None:
 def test_no_secret_is_printed(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     secret = "whsec_" + "A" * 32
     settings = Settings(redis_url="redis://me:pass-word@h:1/0", api_keys=KEYS, webhook_secret=secret)
-    with caplog.at_level(logging.DEBUG):
-        create_app(Store(store.client, settings)).test_client().get("/v1/model", headers=shown("guessed-key"))
+    with caplog.at_level(logging.DEBUG), site(Store(store.client, settings)) as web:
+        web.get("/v1/model", headers=shown("guessed-key"))
     for text in (repr(settings), str(settings.table()), caplog.text):
         assert not [word for word in (ALICE, BOB, BARE, "pass-word", secret, "guessed-key") if word in text]
     assert settings.table()["DIGITQ_API_KEYS"] == "***" and Settings().table()["DIGITQ_API_KEYS"] == ""

@@ -18,11 +18,9 @@ from typing import Any, NamedTuple
 import pytest
 import redis
 import yaml
-from flask.testing import FlaskClient
 from rq import Queue as RQQueue
 from rq import Retry
 
-from producer.web.app import create_app
 from producer.web.load import Gauge
 from shared import ROOT, keys
 from shared.batches import Batches
@@ -32,6 +30,7 @@ from shared.standalone.embedded_server import server_binary
 from shared.store import Store, connect
 from tests import fakes
 from tests.pictures import png, seven
+from tests.served import WebClient, site
 from worker.inference.classify import Classified, Pictures
 from worker.queue.batch_worker import BatchWorker
 
@@ -102,11 +101,9 @@ def nothing_is_denied(sides: Sides) -> Iterator[None]:
 
 
 @pytest.fixture
-def web(sides: Sides) -> Iterator[FlaskClient]:
-    app = create_app(sides.producer)
-    yield app.test_client()
-    app.extensions["digitq_events"].stop()
-    app.extensions["digitq_waiters"].close()
+def web(sides: Sides) -> Iterator[WebClient]:
+    with site(sides.producer) as web:
+        yield web
 
 
 def classify(pictures: Pictures) -> Classified:
@@ -123,18 +120,18 @@ def serve(store: Store) -> None:
     busy.work(burst=True)
 
 
-def post(web: FlaskClient, path: str = "/v1/predictions", **words: Any) -> dict[str, Any]:
+def post(web: WebClient, path: str = "/v1/predictions", **words: Any) -> dict[str, Any]:
     response = web.post(path, data=seven(), content_type="image/png", **words)
     assert response.status_code in (200, 202), response.text
     return dict(response.json or {})
 
 
-def post_batch(web: FlaskClient, *pictures: bytes) -> str:
+def post_batch(web: WebClient, *pictures: bytes) -> str:
     response = web.post("/v1/batches", data={"file": [(BytesIO(one), "a.png") for one in pictures]})
     return str((response.json or {})["links"]["self"])
 
 
-def test_a_picture_goes_all_the_way(sides: Sides, web: FlaskClient) -> None:
+def test_a_picture_goes_all_the_way(sides: Sides, web: WebClient) -> None:
     first = post(web, headers={"Idempotency-Key": '"k"'})
     assert post(web, headers={"Idempotency-Key": '"k"'})["id"] == first["id"]
     assert web.get(first["links"]["self"]).json["queue_position"] == 0  # type: ignore[index]
@@ -146,12 +143,12 @@ def test_a_picture_goes_all_the_way(sides: Sides, web: FlaskClient) -> None:
     assert web.delete(first["links"]["self"]).status_code == 204
 
 
-def test_what_waits_is_taken_back(sides: Sides, web: FlaskClient) -> None:
+def test_what_waits_is_taken_back(sides: Sides, web: WebClient) -> None:
     assert web.delete(post(web)["links"]["self"]).status_code == 204
     assert web.delete(post_batch(web, seven())).status_code == 204
 
 
-def test_a_batch_is_read_kept_and_forgotten(sides: Sides, web: FlaskClient) -> None:
+def test_a_batch_is_read_kept_and_forgotten(sides: Sides, web: WebClient) -> None:
     at = post_batch(web, png(bytes(784)), seven())
     serve(sides.worker)
     assert web.get(f"{at}?wait=5").json["state"] == "finished"  # type: ignore[index]
@@ -159,7 +156,7 @@ def test_a_batch_is_read_kept_and_forgotten(sides: Sides, web: FlaskClient) -> N
     assert web.delete(at).status_code == 204
 
 
-def test_those_who_watch_hear_of_it(sides: Sides, web: FlaskClient) -> None:
+def test_those_who_watch_hear_of_it(sides: Sides, web: WebClient) -> None:
     stream = web.get("/v1/events")
     assert Gauge(sides.producer).read()["redis"] is True
     stream.close()

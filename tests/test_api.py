@@ -9,18 +9,15 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flask.testing import FlaskClient
 from PIL import Image
 from werkzeug.test import TestResponse
 
-from producer.web.app import create_app
 from shared import keys
 from shared.claims import Finish, Ran
 from shared.ids import new_id
@@ -29,20 +26,14 @@ from shared.store import Store, connect
 from tests.conftest import start_server
 from tests.fakes import outcome
 from tests.pictures import png_header, seven
+from tests.served import WebClient, site
 
 PICTURE = {"content_type": "image/png"}
 
 
-@contextmanager
-def application(store: Store, **changes: Any) -> Iterator[FlaskClient]:
-    app = create_app(Store(store.client, replace(store.settings, **changes)))
-    yield app.test_client()
-    app.extensions["digitq_waiters"].close()
-
-
 @pytest.fixture
-def web(store: Store) -> Iterator[FlaskClient]:
-    with application(store) as client:
+def web(store: Store) -> Iterator[WebClient]:
+    with site(store) as client:
         yield client
 
 
@@ -81,7 +72,7 @@ def is_problem(response: TestResponse, status: int, code: str) -> dict[str, Any]
     return body
 
 
-def test_a_raw_upload_is_accepted_at_once(web: FlaskClient) -> None:
+def test_a_raw_upload_is_accepted_at_once(web: WebClient) -> None:
     response = web.post("/v1/predictions?filename=../../im3.png", data=seven(), **PICTURE)
     body = response.get_json()
     assert (response.status_code, body["state"], body["filename"]) == (202, "queued", "im3.png")
@@ -90,12 +81,12 @@ def test_a_raw_upload_is_accepted_at_once(web: FlaskClient) -> None:
     assert body["submitted_at"].endswith("Z") and body["digit"] is None
 
 
-def test_a_multipart_upload_is_accepted_with_its_name(web: FlaskClient) -> None:
+def test_a_multipart_upload_is_accepted_with_its_name(web: WebClient) -> None:
     body = web.post("/v1/predictions", data={"file": (BytesIO(seven()), "/etc/im3.png")}).get_json()
     assert (body["state"], body["filename"]) == ("queued", "im3.png")
 
 
-def test_the_declared_type_and_the_name_play_no_part(web: FlaskClient) -> None:
+def test_the_declared_type_and_the_name_play_no_part(web: WebClient) -> None:
     curl = web.post("/v1/predictions", data=seven(), content_type="application/x-www-form-urlencoded")
     assert curl.status_code == 202
     jpeg_as_text = web.post("/v1/predictions?filename=a.txt", data=seven(format="JPEG"), content_type="text/plain")
@@ -103,14 +94,14 @@ def test_the_declared_type_and_the_name_play_no_part(web: FlaskClient) -> None:
     is_problem(web.post("/v1/predictions", data=b"hello", **PICTURE), 415, "unsupported_type")
 
 
-def test_a_poll_tells_the_place_in_the_queue(web: FlaskClient) -> None:
+def test_a_poll_tells_the_place_in_the_queue(web: WebClient) -> None:
     ids = [web.post("/v1/predictions", data=seven(), **PICTURE).get_json()["id"] for _ in range(3)]
     response = web.get(f"/v1/predictions/{ids[2]}")
     assert (response.status_code, response.get_json()["queue_position"]) == (200, 2)
     assert response.headers["Retry-After"] == "1"
 
 
-def test_prefer_wait_answers_with_the_finished_prediction(web: FlaskClient, worker: None) -> None:
+def test_prefer_wait_answers_with_the_finished_prediction(web: WebClient, worker: None) -> None:
     response = web.post("/v1/predictions", data=seven(), headers={"Prefer": "wait=5"}, **PICTURE)
     body = response.get_json()
     assert (response.status_code, body["state"], body["digit"]) == (200, "succeeded", 7)
@@ -120,14 +111,14 @@ def test_prefer_wait_answers_with_the_finished_prediction(web: FlaskClient, work
     assert set(body["timings_ms"]) == {"queue", "preprocess", "inference", "store", "total"}
 
 
-def test_prefer_wait_that_is_not_met_answers_202(web: FlaskClient) -> None:
+def test_prefer_wait_that_is_not_met_answers_202(web: WebClient) -> None:
     start = time.monotonic()
     response = web.post("/v1/predictions", data=seven(), headers={"Prefer": "wait=1"}, **PICTURE)
     assert (response.status_code, response.get_json()["state"]) == (202, "queued")
     assert 0.9 < time.monotonic() - start < 3
 
 
-def test_a_long_poll_ends_with_the_prediction(web: FlaskClient, store: Store) -> None:
+def test_a_long_poll_ends_with_the_prediction(web: WebClient, store: Store) -> None:
     id = web.post("/v1/predictions", data=seven(), **PICTURE).get_json()["id"]
     threading.Timer(0.3, answer_all, [store]).start()
     start = time.monotonic()
@@ -135,19 +126,7 @@ def test_a_long_poll_ends_with_the_prediction(web: FlaskClient, store: Store) ->
     assert time.monotonic() - start < 2
 
 
-def test_past_the_bound_on_waiting_requests_a_long_poll_answers_at_once(store: Store) -> None:
-    with application(store, web_threads=4) as web:
-        id = web.post("/v1/predictions", data=seven(), **PICTURE).get_json()["id"]
-        thread = threading.Thread(target=web.application.test_client().get, args=[f"/v1/predictions/{id}?wait=3"])
-        thread.start()
-        time.sleep(0.3)
-        start = time.monotonic()
-        assert web.get(f"/v1/predictions/{id}?wait=3").get_json()["state"] == "queued"
-        assert time.monotonic() - start < 1
-        thread.join()
-
-
-def test_both_stages_of_the_picture_can_be_seen(web: FlaskClient, store: Store) -> None:
+def test_both_stages_of_the_picture_can_be_seen(web: WebClient, store: Store) -> None:
     upload = seven(format="JPEG")
     id = web.post("/v1/predictions", data=upload, **PICTURE).get_json()["id"]
     is_problem(web.get(f"/v1/predictions/{id}/image?stage=input"), 404, "not_found")
@@ -163,7 +142,7 @@ def test_both_stages_of_the_picture_can_be_seen(web: FlaskClient, store: Store) 
     is_problem(web.get(f"/v1/predictions/{id}/image?stage=other"), 400, "bad_request")
 
 
-def test_delete_cancels_what_waits_and_forgets_what_has_ended(web: FlaskClient, store: Store) -> None:
+def test_delete_cancels_what_waits_and_forgets_what_has_ended(web: WebClient, store: Store) -> None:
     waiting, ended = (web.post("/v1/predictions", data=seven(), **PICTURE).get_json()["id"] for _ in range(2))
     deleted = web.delete(f"/v1/predictions/{waiting}")
     assert (deleted.status_code, deleted.data, "Content-Type" in deleted.headers) == (204, b"", False)
@@ -175,7 +154,7 @@ def test_delete_cancels_what_waits_and_forgets_what_has_ended(web: FlaskClient, 
     is_problem(web.get(f"/v1/predictions/{ended}"), 404, "not_found")
 
 
-def test_history_is_paged_newest_first(web: FlaskClient) -> None:
+def test_history_is_paged_newest_first(web: WebClient) -> None:
     ids = [web.post("/v1/predictions", data=seven(), **PICTURE).get_json()["id"] for _ in range(5)]
     first = web.get("/v1/predictions?limit=3").get_json()
     second = web.get(f"/v1/predictions?limit=3&cursor={first['next_cursor']}").get_json()
@@ -185,7 +164,7 @@ def test_history_is_paged_newest_first(web: FlaskClient) -> None:
         is_problem(web.get(f"/v1/predictions?{query}"), 400, "bad_request")
 
 
-def test_an_idempotency_key_makes_a_retry_safe(web: FlaskClient) -> None:
+def test_an_idempotency_key_makes_a_retry_safe(web: WebClient) -> None:
     key = {"Idempotency-Key": '"k-1"'}
     first = web.post("/v1/predictions", data=seven(), headers=key, **PICTURE).get_json()
     again = web.post("/v1/predictions", data=seven(), headers=key, **PICTURE)
@@ -197,7 +176,7 @@ def test_an_idempotency_key_makes_a_retry_safe(web: FlaskClient) -> None:
 
 
 def test_uploads_are_refused_for_what_they_are(store: Store) -> None:
-    with application(store, max_upload_bytes=5000, max_pixels=10_000) as web:
+    with site(store, max_upload_bytes=5000, max_pixels=10_000) as web:
         is_problem(web.post("/v1/predictions", data=b"", **PICTURE), 400, "no_image")
         form = {"data": b"--x--\r\n", "content_type": "multipart/form-data; boundary=x"}
         is_problem(web.post("/v1/predictions", **form), 400, "no_image")
@@ -215,14 +194,14 @@ def test_uploads_are_refused_for_what_they_are(store: Store) -> None:
 
 
 def test_a_full_queue_is_503_with_the_limit_and_when_to_come_back(store: Store) -> None:
-    with application(store, queue_max_length=1) as web:
+    with site(store, queue_max_length=1) as web:
         web.post("/v1/predictions", data=seven(), **PICTURE)
         response = web.post("/v1/predictions", data=seven(), **PICTURE)
     assert is_problem(response, 503, "queue_full")["limit"] == 1
     assert int(response.headers["Retry-After"]) >= 1
 
 
-def test_errors_of_the_framework_are_problems_too(web: FlaskClient) -> None:
+def test_errors_of_the_framework_are_problems_too(web: WebClient) -> None:
     is_problem(web.get("/nothing"), 404, "not_found")
     response = web.put("/v1/predictions")
     is_problem(response, 405, "method_not_allowed")
@@ -233,7 +212,7 @@ def test_errors_of_the_framework_are_problems_too(web: FlaskClient) -> None:
     is_problem(web.get(f"/v1/predictions/{new_id()}?wait=nan"), 400, "bad_request")
 
 
-def test_a_bug_is_a_500_without_a_traceback(web: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_a_500_without_a_traceback(web: WebClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Store, "fetch", lambda self, id: 1 / 0)
     response = web.get("/v1/predictions/x")
     assert "division" not in response.get_data(as_text=True)
@@ -241,7 +220,7 @@ def test_a_bug_is_a_500_without_a_traceback(web: FlaskClient, monkeypatch: pytes
 
 
 def test_redis_out_of_reach_is_503_within_a_second() -> None:
-    with application(Store(connect("unix:///nowhere/redis.sock"), Settings())) as web:
+    with site(Store(connect("unix:///nowhere/redis.sock"), Settings())) as web:
         calls = [
             lambda: web.get("/readyz"),
             lambda: web.get("/v1/model"),
@@ -258,7 +237,7 @@ def test_redis_out_of_reach_is_503_within_a_second() -> None:
         assert web.get("/healthz").status_code == 200
 
 
-def test_readiness_follows_the_workers(web: FlaskClient, store: Store) -> None:
+def test_readiness_follows_the_workers(web: WebClient, store: Store) -> None:
     is_problem(web.get("/readyz"), 503, "no_worker")
     is_problem(web.get("/v1/model"), 503, "no_worker")
     store.renew("w", [], '{"version": "m", "sha256": "x"}')
@@ -268,7 +247,7 @@ def test_readiness_follows_the_workers(web: FlaskClient, store: Store) -> None:
     is_problem(web.get("/readyz"), 503, "no_worker")
 
 
-def test_the_model_is_told_by_its_whole_card(web: FlaskClient, store: Store) -> None:
+def test_the_model_is_told_by_its_whole_card(web: WebClient, store: Store) -> None:
     text = (SHIPPED_MODEL / "card.json").read_text()
     store.renew("w", [], text)
     told = web.get("/v1/model").get_json()
@@ -276,12 +255,12 @@ def test_the_model_is_told_by_its_whole_card(web: FlaskClient, store: Store) -> 
     assert {"version", "sha256", "architecture", "test_error", "preprocessing", "thresholds"} <= told.keys()
 
 
-def test_a_request_id_is_echoed_or_made(web: FlaskClient) -> None:
+def test_a_request_id_is_echoed_or_made(web: WebClient) -> None:
     assert web.get("/healthz", headers={"X-Request-ID": "abc-1"}).headers["X-Request-ID"] == "abc-1"
     assert len(web.get("/healthz").headers["X-Request-ID"]) == 24
 
 
-def test_a_poll_is_304_while_nothing_has_changed(web: FlaskClient, store: Store) -> None:
+def test_a_poll_is_304_while_nothing_has_changed(web: WebClient, store: Store) -> None:
     id = web.post("/v1/predictions", data=seven(), **PICTURE).get_json()["id"]
     first = web.get(f"/v1/predictions/{id}")
     known = {"If-None-Match": f'"other", {first.headers["ETag"]}'}
@@ -299,7 +278,7 @@ def test_a_poll_is_304_while_nothing_has_changed(web: FlaskClient, store: Store)
 
 
 def test_what_a_model_of_somebody_elses_makes_is_answered_even_where_it_is_no_number(
-    web: FlaskClient, store: Store
+    web: WebClient, store: Store
 ) -> None:
     id = web.post("/v1/predictions", data=seven()).json["id"]
     odd = replace(outcome(7), confidence=float("nan"), probabilities=(float("nan"),) * 10)
@@ -311,7 +290,7 @@ def test_what_a_model_of_somebody_elses_makes_is_answered_even_where_it_is_no_nu
         assert json.loads(answer.data, parse_constant=pytest.fail)  # NaN is no JSON
 
 
-def test_a_picture_never_changes_and_is_gone_with_its_prediction(web: FlaskClient, store: Store) -> None:
+def test_a_picture_never_changes_and_is_gone_with_its_prediction(web: WebClient, store: Store) -> None:
     id = web.post("/v1/predictions", data=seven(), **PICTURE).get_json()["id"]
     answer_all(store)
     first, seen = (web.get(f"/v1/predictions/{id}/image?stage={stage}") for stage in ("upload", "input"))
@@ -342,7 +321,7 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
         ("", False),
     ],
 )
-def test_the_trace_is_handed_on_or_begun(given: str, kept: bool, web: FlaskClient, store: Store) -> None:
+def test_the_trace_is_handed_on_or_begun(given: str, kept: bool, web: WebClient, store: Store) -> None:
     headers = {"traceparent": given, "X-Request-ID": "req-42"}
     response = web.post("/v1/predictions", data=seven(), headers=headers, **PICTURE)
     trace = response.headers["traceresponse"]
@@ -354,7 +333,7 @@ def test_the_trace_is_handed_on_or_begun(given: str, kept: bool, web: FlaskClien
 # ---------------------------------------------------------------------- the page
 
 
-def test_the_form_leads_to_the_digit_without_javascript(web: FlaskClient, worker: None) -> None:
+def test_the_form_leads_to_the_digit_without_javascript(web: WebClient, worker: None) -> None:
     assert 'enctype="multipart/form-data"' in web.get("/").get_data(as_text=True)
     response = web.post("/", data={"file": (BytesIO(seven()), "im3.png")})
     assert response.status_code == 303
@@ -375,7 +354,7 @@ def test_the_form_leads_to_the_digit_without_javascript(web: FlaskClient, worker
     ],
 )
 def test_a_rejected_picture_is_told_why_in_plain_words(
-    reason: str | None, words: str, web: FlaskClient, store: Store
+    reason: str | None, words: str, web: WebClient, store: Store
 ) -> None:
     id = store.submit(seven()).id
     answer_all(store, decision="reject", reason=reason)
@@ -384,20 +363,20 @@ def test_a_rejected_picture_is_told_why_in_plain_words(
     assert web.get(f"/v1/predictions/{id}").get_json()["reason"] == reason
 
 
-def test_an_answer_under_review_asks_for_a_look(web: FlaskClient, store: Store) -> None:
+def test_an_answer_under_review_asks_for_a_look(web: WebClient, store: Store) -> None:
     id = store.submit(seven()).id
     answer_all(store, decision="review", reason="low_confidence")
     text = web.get(f"/predictions/{id}").get_data(as_text=True)
     assert "The prediction is 7" in text and "better look at it yourself" in text
 
 
-def test_the_page_of_a_waiting_picture_asks_again(web: FlaskClient) -> None:
+def test_the_page_of_a_waiting_picture_asks_again(web: WebClient) -> None:
     response = web.post("/", data={"file": (BytesIO(seven()), "<b>.png")})
     text = web.get(response.headers["Location"]).get_data(as_text=True)
     assert 'http-equiv="refresh"' in text and "Waiting in the queue" in text and "<b>" not in text
 
 
-def test_the_form_says_what_is_wrong_to_a_browser_and_a_script(web: FlaskClient) -> None:
+def test_the_form_says_what_is_wrong_to_a_browser_and_a_script(web: WebClient) -> None:
     bad = {"file": (BytesIO(b"hello"), "a.png")}
     page = web.post("/", data=bad, headers={"Accept": "text/html,*/*;q=0.8"})
     assert (page.status_code, "not a supported image" in page.get_data(as_text=True)) == (415, True)
@@ -415,7 +394,7 @@ def test_a_server_that_hangs_is_503_within_a_second() -> None:
     with tempfile.TemporaryDirectory(prefix="digitq-") as folder:
         server, url = start_server(Path(folder))
         try:
-            with application(Store(connect(url), Settings())) as web:
+            with site(Store(connect(url), Settings())) as web:
                 id = web.post("/v1/predictions", data=seven(), **PICTURE).get_json()["id"]
                 server.send_signal(signal.SIGSTOP)
                 for path in (f"/v1/predictions/{id}", f"/v1/predictions/{id}?wait=5", "/readyz", "/v1/predictions"):

@@ -49,10 +49,11 @@ def test_verify_is_known_to_the_command_line_alone() -> None:
 
 def test_the_web_process_never_loads_tensorflow_or_numpy() -> None:
     script = (
-        "import sys; from producer.web.app import create_app; import producer.serving.server\n"
-        "from tests.pictures import seven\n"
-        "web = create_app().test_client()\n"
-        "web.get('/'); web.post('/v1/predictions', data=seven()); web.get('/healthz')\n"
+        "import sys; import producer.serving.server; from shared.settings import Settings; from shared.store import *\n"
+        "from tests.pictures import seven; from tests.served import site\n"
+        "settings = Settings.from_env()\n"
+        "with site(Store(connect(settings.redis_url), settings)) as web:\n"
+        "    web.get('/'); web.post('/v1/predictions', data=seven()); web.get('/healthz')\n"
         "print(sorted({'tensorflow', 'numpy', 'keras', 'rq'} & set(sys.modules)))"
     )
     env = {"REDIS_URL": "unix:///nowhere/redis.sock", "PATH": ""}

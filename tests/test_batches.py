@@ -16,13 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 import redis
-from flask import Flask
-from flask.testing import FlaskClient
 from rq import Queue as RQQueue
 from rq import SimpleWorker
 from rq.job import Job
 
-from producer.web.app import create_app
 from shared import chunks, keys
 from shared.batch import BatchState
 from shared.batches import Batches
@@ -41,6 +38,7 @@ from shared.keys import Priority
 from shared.store import Store
 from tests import fakes
 from tests.pictures import png, seven
+from tests.served import WebClient, site
 from worker.inference.classify import Classified, Pictures
 from worker.queue.batch_worker import BatchWorker
 
@@ -367,9 +365,8 @@ def test_a_batch_that_is_larger_than_the_queue_is_told_so_and_not_to_come_back(
 
 def test_the_api_answers_413_to_a_batch_that_is_larger_than_the_queue(store: Store, client: redis.Redis) -> None:
     small = Store(client, replace(store.settings, queue_max_length=5))
-    answer = (
-        create_app(small).test_client().post("/v1/batches", data=struct.pack(">4I", 0x803, 6, 28, 28) + bytes(4704))
-    )
+    with site(small) as http:
+        answer = http.post("/v1/batches", data=struct.pack(">4I", 0x803, 6, 28, 28) + bytes(4704))
     assert (answer.status_code, answer.json["code"], answer.json["limit"]) == (413, "too_many_images", 5)  # type: ignore[index]
     assert "Retry-After" not in answer.headers
 
@@ -508,13 +505,9 @@ def test_a_queued_picture_costs_redis_little_beyond_its_bytes(batches: Batches, 
 
 
 @pytest.fixture
-def app(store: Store) -> Flask:
-    return create_app(store)
-
-
-@pytest.fixture
-def http(app: Flask) -> FlaskClient:
-    return app.test_client()
+def http(store: Store) -> Iterator[WebClient]:
+    with site(store) as web:
+        yield web
 
 
 def idx(greys: np.ndarray[Any, Any]) -> bytes:
@@ -529,7 +522,7 @@ def archive(*members: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> 
     return out.getvalue()
 
 
-def rows(http: FlaskClient, id: str) -> list[dict[str, Any]]:
+def rows(http: WebClient, id: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in http.get(f"/v1/batches/{id}/results").text.splitlines()]
 
 
@@ -537,7 +530,7 @@ GREYS = np.arange(300 * 6, dtype=np.uint8).reshape(300, 2, 3)
 
 
 @pytest.mark.parametrize("wrap", [bytes, gzip.compress])
-def test_an_idx_file_is_a_batch(wrap: Any, http: FlaskClient, store: Store) -> None:
+def test_an_idx_file_is_a_batch(wrap: Any, http: WebClient, store: Store) -> None:
     answer = http.post("/v1/batches", data=wrap(idx(GREYS)), content_type="application/octet-stream")
     body = answer.json
     assert (answer.status_code, answer.headers["Location"]) == (202, f"/v1/batches/{body['id']}")
@@ -548,7 +541,7 @@ def test_an_idx_file_is_a_batch(wrap: Any, http: FlaskClient, store: Store) -> N
     assert [row["digit"] for row in rows(http, body["id"])] == [int(grey[0, 0]) % 10 for grey in GREYS]
 
 
-def test_a_zip_is_a_batch(http: FlaskClient, store: Store) -> None:
+def test_a_zip_is_a_batch(http: WebClient, store: Store) -> None:
     data = archive(("d/", b""), ("d/one.png", seven()), ("__MACOSX/d/._one.png", b"x"), ("notes.png", b"hello"),
                    (".DS_Store", b"x"), ("../=two.png", seven(56)))  # fmt: skip
     body = http.post("/v1/batches", data=data, content_type="application/zip").json
@@ -571,7 +564,7 @@ def test_a_zip_is_a_batch(http: FlaskClient, store: Store) -> None:
     assert lines[3].startswith("2,'=two.png,succeeded,7,")
 
 
-def test_csv_has_a_byte_order_mark_for_who_asks_for_it(http: FlaskClient) -> None:
+def test_csv_has_a_byte_order_mark_for_who_asks_for_it(http: WebClient) -> None:
     id = http.post("/v1/batches", data={"file": [(io.BytesIO(seven()), "Größe.png")]}).json["id"]
     url, accept = f"/v1/batches/{id}/results", {"Accept": "text/csv"}
     plain = http.get(f"{url}?bom=0", headers=accept).data
@@ -582,33 +575,33 @@ def test_csv_has_a_byte_order_mark_for_who_asks_for_it(http: FlaskClient) -> Non
         assert (answer.status_code, answer.json["code"]) == (400, "bad_request")
 
 
-def test_a_form_with_several_files_is_a_batch(http: FlaskClient, store: Store) -> None:
+def test_a_form_with_several_files_is_a_batch(http: WebClient, store: Store) -> None:
     parts = [(io.BytesIO(seven(28 + n)), f"{n}.png") for n in range(3)] + [(io.BytesIO(b"text"), "no.txt")]
     answer = http.post("/v1/batches", data={"file": parts})
     assert (answer.status_code, answer.json["total"]) == (202, 4)
     assert [row["filename"] for row in rows(http, answer.json["id"])] == ["0.png", "1.png", "2.png", "no.txt"]
 
 
-def test_a_zip_sent_by_a_form_is_what_is_in_it(http: FlaskClient) -> None:
+def test_a_zip_sent_by_a_form_is_what_is_in_it(http: WebClient) -> None:
     data = archive(("a.png", seven()), ("b.png", seven()))
     assert http.post("/v1/batches", data={"file": (io.BytesIO(data), "all.zip")}).json["total"] == 2
 
 
-def test_who_prefers_to_wait_is_answered_with_the_end_or_202(http: FlaskClient, store: Store) -> None:
+def test_who_prefers_to_wait_is_answered_with_the_end_or_202(http: WebClient, store: Store) -> None:
 
     slow = http.post("/v1/batches", data=idx(GREYS), headers={"Prefer": "wait=1"})
     assert (slow.status_code, slow.json["state"], slow.headers["Preference-Applied"]) == (202, "queued", "wait=1")
 
 
-def test_a_process_that_stops_lets_nobody_wait_for_a_batch(app: Flask, http: FlaskClient) -> None:
+def test_a_process_that_stops_lets_nobody_wait_for_a_batch(http: WebClient) -> None:
     id = http.post("/v1/batches", data=idx(GREYS)).json["id"]
-    threading.Timer(0.2, app.extensions["digitq_waiters"].stop).start()
+    threading.Timer(0.2, http.call, [http.services.waiting.stop]).start()
     start = time.monotonic()
     assert http.get(f"/v1/batches/{id}?wait=10").json["state"] == "queued"
     assert time.monotonic() - start < 1
 
 
-def test_a_batch_is_taken_back_over_http(http: FlaskClient) -> None:
+def test_a_batch_is_taken_back_over_http(http: WebClient) -> None:
     id = http.post("/v1/batches", data=idx(GREYS)).json["id"]
     assert http.delete(f"/v1/batches/{id}").status_code == 204
     assert http.get(f"/v1/batches/{id}").json["state"] == "cancelled"
@@ -616,7 +609,7 @@ def test_a_batch_is_taken_back_over_http(http: FlaskClient) -> None:
     assert http.get(f"/v1/batches/{id}").status_code == 404
 
 
-def test_priority_and_idempotency_are_honoured(http: FlaskClient, client: redis.Redis) -> None:
+def test_priority_and_idempotency_are_honoured(http: WebClient, client: redis.Redis) -> None:
     headers = {"Idempotency-Key": '"k"'}
     first = http.post("/v1/batches?priority=high", data=idx(GREYS), headers=headers).json["id"]
     assert http.post("/v1/batches?priority=high", data=idx(GREYS), headers=headers).json["id"] == first
@@ -655,7 +648,8 @@ BAD: dict[str, tuple[bytes, int, str]] = {
 def test_what_is_no_batch_is_refused_whole_with_its_name(name: str, store: Store, client: redis.Redis) -> None:
     tight = replace(store.settings, batch_max_images=1000, batch_max_bytes=3_000_000)
     data, status, code = BAD[name]
-    answer = create_app(Store(client, tight)).test_client().post("/v1/batches", data=data)
+    with site(Store(client, tight)) as http:
+        answer = http.post("/v1/batches", data=data)
     assert (answer.status_code, (answer.json or {}).get("code")) == (status, code)
     assert answer.content_type == "application/problem+json"
     assert client.keys("digitq:*") == []
@@ -663,34 +657,34 @@ def test_what_is_no_batch_is_refused_whole_with_its_name(name: str, store: Store
 
 def test_a_bomb_in_a_zip_fails_alone_and_too_many_of_them_the_batch(store: Store, client: redis.Redis) -> None:
     tight = replace(store.settings, max_upload_bytes=1_000_000, batch_max_bytes=3_000_000)
-    http = create_app(Store(client, tight)).test_client()
-    one = http.post("/v1/batches", data=archive(("bomb", bytes(20_000_000)), ("a.png", seven())))
-    assert one.status_code == 202
-    burst(Store(client, tight))
-    assert rows(http, one.json["id"])[0]["error"]["code"] == "too_large"
-    many = http.post("/v1/batches", data=archive(*((f"{n}", bytes(900_000)) for n in range(5))))
-    assert (many.status_code, many.json["code"]) == (413, "too_large")
+    with site(Store(client, tight)) as http:
+        one = http.post("/v1/batches", data=archive(("bomb", bytes(20_000_000)), ("a.png", seven())))
+        assert one.status_code == 202
+        burst(Store(client, tight))
+        assert rows(http, one.json["id"])[0]["error"]["code"] == "too_large"
+        many = http.post("/v1/batches", data=archive(*((f"{n}", bytes(900_000)) for n in range(5))))
+        assert (many.status_code, many.json["code"]) == (413, "too_large")
 
 
-def test_an_encrypted_or_strangely_packed_member_fails_alone(http: FlaskClient, store: Store) -> None:
+def test_an_encrypted_or_strangely_packed_member_fails_alone(http: WebClient, store: Store) -> None:
     answer = http.post("/v1/batches", data=archive(("a.png", seven()), method=zipfile.ZIP_LZMA))
     burst(store)
     assert [row["error"]["code"] for row in rows(http, answer.json["id"])] == ["undecodable_image"]
 
 
-def test_a_form_that_breaks_off_leaves_nothing_behind(http: FlaskClient, client: redis.Redis) -> None:
+def test_a_form_that_breaks_off_leaves_nothing_behind(http: WebClient, client: redis.Redis) -> None:
     body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + seven()
     answer = http.post("/v1/batches", data=body, content_type="multipart/form-data; boundary=x")
     assert (answer.status_code, answer.json["code"]) == (400, "bad_request")
     assert client.keys("digitq:*") == []
 
 
-def test_a_form_without_a_file_is_refused(http: FlaskClient) -> None:
+def test_a_form_without_a_file_is_refused(http: WebClient) -> None:
     empty = http.post("/v1/batches", data=b"--x--\r\n", content_type="multipart/form-data; boundary=x")
     assert (empty.status_code, empty.json["code"]) == (400, "no_image")
 
 
-def test_an_id_that_never_was_is_not_found(http: FlaskClient) -> None:
+def test_an_id_that_never_was_is_not_found(http: WebClient) -> None:
     assert [http.get(f"/v1/batches/nobody{tail}").status_code for tail in ("", "?wait=1", "/results")] == [404] * 3
     assert http.delete("/v1/batches/nobody").status_code == 404
 

@@ -15,7 +15,6 @@ import pytest
 import redis
 
 from benchmarks import noop
-from producer.web.app import create_app
 from shared import keys
 from shared.claims import Finish, Ran
 from shared.ids import new_id
@@ -24,6 +23,7 @@ from shared.store import Store, connect
 from shared.submission import Submission
 from tests.fakes import outcome
 from tests.pictures import seven
+from tests.served import site
 from worker.queue.batch_worker import BatchWorker
 
 BATCH = 64
@@ -115,19 +115,18 @@ def test_a_poll_is_one_round_trip(count: Counter, counted: Store) -> None:
 def test_an_upload_over_http_is_one_round_trip_waited_for_or_not(
     count: Counter, counted: Store, store: Store, wait: bool
 ) -> None:
-    app = create_app(counted)
-    browser, headers = app.test_client(), {"Prefer": "wait=20"} if wait else {}
+    headers = {"Prefer": "wait=20"} if wait else {}
 
     def upload() -> None:
         answering = threading.Thread(target=answer_one, args=(store,))
         answering.start()
-        response = browser.post("/v1/predictions", data=PICTURE, headers=headers, content_type="image/png")
+        response = web.post("/v1/predictions", data=PICTURE, headers=headers, content_type="image/png")
         answering.join()
         assert response.status_code == (200 if wait else 202)
 
-    upload()  # begins to listen: once for the process
-    assert count(upload)[0] == 1  # told the record itself, it need not ask for it
-    app.extensions["digitq_waiters"].close()
+    with site(counted) as web:
+        upload()  # begins to listen: once for the process
+        assert count(upload)[0] == 1  # told the record itself, it need not ask for it
 
 
 def answer_one(store: Store) -> None:

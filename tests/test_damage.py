@@ -11,12 +11,10 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from flask.testing import FlaskClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producer.uploads.files import opened, pictures
-from producer.web.app import create_app
 from shared.errors import DigitqError, MalformedBatch
 from shared.settings import Settings
 from shared.store import Store, connect
@@ -25,6 +23,7 @@ from tests.hostile.mutations import mutated
 from tests.hostile.run import BOUNDARY, archive, batches, form
 from tests.hostile.seeds import drawn, encoded, seeds
 from tests.pictures import png_chunk, seven
+from tests.served import WebClient, site
 from worker.decoding.decode import decode
 from worker.decoding.fast_png import decode_plain_pngs
 
@@ -68,9 +67,10 @@ def test_files_with_any_names_and_any_damage_are_a_batch(files: list[tuple[str, 
 
 
 @pytest.fixture(scope="module")
-def web(redis_url: str) -> Iterator[FlaskClient]:
+def web(redis_url: str) -> Iterator[WebClient]:
     store = Store(connect(redis_url), Settings(redis_url=redis_url))
-    yield create_app(store).test_client()
+    with site(store) as web:
+        yield web
     store.client.close()
 
 
@@ -79,7 +79,7 @@ def web(redis_url: str) -> Iterator[FlaskClient]:
 )  # Werkzeug closes no file of a broken form
 @settings(deadline=None)
 @given(dice=dice, path=st.sampled_from(["/v1/predictions", "/v1/batches", "/"]))
-def test_a_damaged_form_is_no_error_of_ours(web: FlaskClient, dice: random.Random, path: str) -> None:
+def test_a_damaged_form_is_no_error_of_ours(web: WebClient, dice: random.Random, path: str) -> None:
     body = mutated(form(dice.choice(SEEDS)), dice, BATCHES)
     answer = web.post(path, data=body, content_type=f"multipart/form-data; boundary={BOUNDARY}")
     assert answer.status_code < 500, answer.text

@@ -20,7 +20,7 @@ import redis
 
 from producer import AsyncQueue
 from producer.serving import waiting
-from producer.serving.waiting import Waiters
+from producer.serving.blocking import BlockingWaiting
 from shared import ROOT, keys
 from shared.connections.connection import connect
 from shared.prediction import State
@@ -71,13 +71,13 @@ def test_who_waits_is_told_again_after_a_subscription_went_deaf(
     proxy: Proxy, behind: Store, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "LOOK_AGAIN_SECONDS", 3600.0)  # only the subscription can tell
-    with closing(Waiters(behind, 10)) as waiters, ThreadPoolExecutor() as pool:
+    with closing(BlockingWaiting(behind)) as waiting_, ThreadPoolExecutor() as pool:
 
         def told() -> float:
             """Seconds from the end of a picture until who waits for it is told."""
             id = store.submit(seven()).id
-            waits = pool.submit(waiters.wait, id, PATIENCE)
-            soon(lambda: id in waiters._inboxes)
+            waits = pool.submit(waiting_.fetch, id, PATIENCE)
+            soon(lambda: id in ((waiting_._waiting and waiting_._waiting._waiters) or ()))
             time.sleep(0.2)  # it has looked, and seen that nothing has ended
             with sevens(store):
                 soon(lambda: store.fetch(id).state is State.SUCCEEDED)
@@ -112,10 +112,10 @@ def test_a_quiet_subscription_that_answers_is_left_alone(
 
     with (
         connect(f"redis://127.0.0.1:{proxy.port}?protocol={protocol}") as client,
-        closing(Waiters(Store(client, store.settings), 10)) as waiters,
+        closing(BlockingWaiting(Store(client, store.settings))) as waiters,
         ThreadPoolExecutor() as pool,
     ):
-        waits = pool.submit(waiters.wait, store.submit(seven()).id, PATIENCE)
+        waits = pool.submit(waiters.fetch, store.submit(seven()).id, PATIENCE)
         soon(lambda: answered() >= 3)
         with sevens(store):
             assert waits.result(PATIENCE).state is State.SUCCEEDED

@@ -11,46 +11,35 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from producer.web import events
-from producer.web.app import create_app
 from producer.web.load import percentile
 from shared import keys
 from shared.settings import Settings
 from shared.store import Store, connect
 from tests.conftest import start_server
 from tests.pictures import seven
+from tests.served import WebClient, site
 from tests.stack import LEAN, up
 from tests.test_api import answer_all, is_problem
 
 
-@contextmanager
-def application(store: Store, **changes: Any) -> Iterator[FlaskClient]:
-    app = create_app(Store(store.client, replace(store.settings, **changes)))
-    yield app.test_client()
-    app.extensions["digitq_events"].stop()
-    app.extensions["digitq_waiters"].close()
-
-
 @pytest.fixture
-def web(store: Store) -> Iterator[FlaskClient]:
-    with application(store) as client:
+def web(store: Store) -> Iterator[WebClient]:
+    with site(store) as client:
         yield client
 
 
 class Listener:
     """A stream, read on a thread of its own."""
 
-    def __init__(self, web: FlaskClient, after: str = "") -> None:
+    def __init__(self, web: WebClient, after: str = "") -> None:
         self.response: TestResponse = web.get("/v1/events", headers={"Last-Event-ID": after} if after else {})
         self.text = ""
         self.ended = threading.Event()
@@ -77,11 +66,11 @@ class Listener:
         return [json.loads(fields["data"]) for fields in found]
 
 
-def listening(web: FlaskClient, after: str = "") -> Listener:
+def listening(web: WebClient, after: str = "") -> Listener:
     """One that certainly hears: the subscription is there."""
     listener = Listener(web, after)
     listener.wait_for("status")
-    store: Store = web.application.extensions["digitq_store"]
+    store: Store = web.services.store
     end = time.monotonic() + 5
     while store.client.pubsub_numsub(keys.EVENTS)[0][1] < 1:
         assert time.monotonic() < end
@@ -89,7 +78,7 @@ def listening(web: FlaskClient, after: str = "") -> Listener:
     return listener
 
 
-def test_a_finished_prediction_is_told_as_the_api_tells_it(web: FlaskClient, store: Store) -> None:
+def test_a_finished_prediction_is_told_as_the_api_tells_it(web: WebClient, store: Store) -> None:
     listener = listening(web)
     id = store.submit(seven(), "im3.png").id
     answer_all(store)
@@ -100,7 +89,7 @@ def test_a_finished_prediction_is_told_as_the_api_tells_it(web: FlaskClient, sto
     assert listener.text.startswith("retry: 2000\n")
 
 
-def test_the_status_tells_the_queue_the_workers_and_the_speed(web: FlaskClient, store: Store) -> None:
+def test_the_status_tells_the_queue_the_workers_and_the_speed(web: WebClient, store: Store) -> None:
     listener = listening(web)
     assert listener.wait_for("status")[0] == {
         "redis": True, "queued": 0, "running": 0, "oldest_ms": 0, "workers": {"alive": 0, "busy": 0, "needed": 1},
@@ -122,7 +111,7 @@ def test_the_status_tells_the_queue_the_workers_and_the_speed(web: FlaskClient, 
     assert 0 < seen["p50_ms"] <= seen["p95_ms"]
 
 
-def test_who_comes_back_is_told_what_was_missed(web: FlaskClient, store: Store) -> None:
+def test_who_comes_back_is_told_what_was_missed(web: WebClient, store: Store) -> None:
     listener = listening(web)
     ids = [store.submit(seven()).id for _ in range(3)]
     answer_all(store)
@@ -132,7 +121,7 @@ def test_who_comes_back_is_told_what_was_missed(web: FlaskClient, store: Store) 
     assert [one["id"] for one in Listener(web, second).wait_for("prediction")] == told[2:]
 
 
-def test_another_process_tells_what_was_missed_from_the_history(web: FlaskClient, store: Store) -> None:
+def test_another_process_tells_what_was_missed_from_the_history(web: WebClient, store: Store) -> None:
     listener = listening(web)
     store.submit(seven())
     answer_all(store)
@@ -140,13 +129,13 @@ def test_another_process_tells_what_was_missed_from_the_history(web: FlaskClient
     last = listener.events("prediction")[0]["id"]
     later = store.submit(seven()).id
     answer_all(store)
-    with application(store) as other:
+    with site(store) as other:
         assert [one["id"] for one in Listener(other, last).wait_for("prediction")] == [later]
         assert Listener(other, "not-one-of-ours").wait_for("reset")[0] == {}
 
 
 def test_who_was_away_for_longer_than_the_history_is_told_to_look(
-    web: FlaskClient, store: Store, monkeypatch: pytest.MonkeyPatch
+    web: WebClient, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "LOOK_BACK", 2)
     for _ in range(3):
@@ -159,7 +148,7 @@ def test_who_was_away_for_longer_than_the_history_is_told_to_look(
 
 
 def test_more_than_anybody_can_follow_is_one_reset(
-    web: FlaskClient, store: Store, monkeypatch: pytest.MonkeyPatch
+    web: WebClient, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listener = listening(web)
     resets = len(listener.events("reset"))
@@ -171,17 +160,16 @@ def test_more_than_anybody_can_follow_is_one_reset(
     assert listener.events("prediction") == []
 
 
-def test_what_ends_right_after_a_gap_is_told_after_the_reset(web: FlaskClient, store: Store) -> None:
+def test_what_ends_right_after_a_gap_is_told_after_the_reset(web: WebClient, store: Store) -> None:
     listener = listening(web)
     id = store.submit(seven()).id
-    heard: events.Events = web.application.extensions["digitq_events"]
-    heard.missed()
-    heard.heard([{"id": id, "status": "finished", "ended_at": "2026-01-01T00:00:00.000000Z"}])
+    web.call(web.services.events.missed)
+    web.call(web.services.events.ended, [{"id": id, "status": "finished", "ended_at": "2026-01-01T00:00:00.000000Z"}])
     assert [one["id"] for one in listener.wait_for("prediction")] == [id]
     assert listener.text.index("event: reset") < listener.text.index("event: prediction")
 
 
-def test_silence_is_filled_with_a_heartbeat(web: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silence_is_filled_with_a_heartbeat(web: WebClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "HEARTBEAT_SECONDS", 0.1)
     listener = listening(web)
     time.sleep(0.5)
@@ -189,18 +177,21 @@ def test_silence_is_filled_with_a_heartbeat(web: FlaskClient, monkeypatch: pytes
 
 
 def test_listeners_are_bounded_and_seats_are_given_back(store: Store) -> None:
-    with application(store, web_threads=12) as web:  # three may listen
+    with site(store, web_threads=12) as web:  # three may listen
         responses = [web.get("/v1/events") for _ in range(3)]
         response = web.get("/v1/events")
         assert is_problem(response, 503, "too_many_listeners")["limit"] == 3
         assert response.headers["Retry-After"] == "5"
         assert web.head("/v1/events").status_code == 200  # takes no seat
         responses[0].close()
-        Listener(web).wait_for("status")
+        end = time.monotonic() + 10
+        while web.get("/v1/events").status_code == 503:
+            assert time.monotonic() < end
+            time.sleep(0.05)
 
 
 def test_a_stream_ends_when_it_is_old_when_the_client_is_slow_and_when_the_process_stops(
-    web: FlaskClient, monkeypatch: pytest.MonkeyPatch
+    web: WebClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listener = listening(web)
     monkeypatch.setattr(events, "SLOW_SECONDS", -1)
@@ -211,7 +202,7 @@ def test_a_stream_ends_when_it_is_old_when_the_client_is_slow_and_when_the_proce
     assert listener.ended.wait(3)
     monkeypatch.undo()
     listener = listening(web)
-    web.application.extensions["digitq_events"].stop()
+    web.call(web.services.events.stop)
     assert listener.ended.wait(0.5)
 
 
@@ -220,7 +211,7 @@ def test_redis_gone_and_back_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         server, url = start_server(Path(folder))
         store = Store(connect(url), Settings(redis_url=url))
         try:
-            with application(store) as web:
+            with site(store) as web:
                 listener = listening(web)
                 server.kill()
                 server.wait()

@@ -14,7 +14,6 @@ import redis
 from rq import Queue as RQQueue
 from rq.job import Job
 
-from producer.web.app import create_app
 from shared import keys, redis_scripts
 from shared.batches import Batches
 from shared.chunks import Item, packed, raw
@@ -29,6 +28,7 @@ from shared.submission import Caller, Submission
 from tests import fakes
 from tests.conftest import own_server
 from tests.pictures import seven
+from tests.served import site
 from tests.test_script_errors import COUNTED
 from worker.queue.batch_worker import BatchWorker
 from worker.queue.oom_retry import OomRetryRedis
@@ -343,19 +343,17 @@ def test_over_http_a_full_memory_is_named_and_so_is_what_made_room(
     id = store.submit(b"7").id
     classify_all(store)
     fill(client)
-    app = create_app(store)
-    web = app.test_client()
-    refused = web.post("/v1/predictions", data=seven(), content_type="image/png")
-    assert (refused.status_code, refused.json["code"]) == (503, "redis_unavailable")  # type: ignore[index]
-    assert "memory is full" in refused.json["detail"]  # type: ignore[index]
-    assert int(refused.headers["Retry-After"]) > 0
-    assert web.get(f"/v1/predictions/{id}").status_code == 200
-    for name in ("FRESH_SECONDS", "URGENT_SECONDS"):
-        monkeypatch.setattr(f"shared.redis_server.room.{name}", 0.0)
-    store.make_room()
-    gone = web.get(f"/v1/predictions/{id}")
-    assert (gone.status_code, gone.json["code"]) == (410, "expired")  # type: ignore[index]
-    app.extensions["digitq_waiters"].close()
+    with site(store) as web:
+        refused = web.post("/v1/predictions", data=seven(), content_type="image/png")
+        assert (refused.status_code, refused.json["code"]) == (503, "redis_unavailable")  # type: ignore[index]
+        assert "memory is full" in refused.json["detail"]  # type: ignore[index]
+        assert int(refused.headers["Retry-After"]) > 0
+        assert web.get(f"/v1/predictions/{id}").status_code == 200
+        for name in ("FRESH_SECONDS", "URGENT_SECONDS"):
+            monkeypatch.setattr(f"shared.redis_server.room.{name}", 0.0)
+        store.make_room()
+        gone = web.get(f"/v1/predictions/{id}")
+        assert (gone.status_code, gone.json["code"]) == (410, "expired")  # type: ignore[index]
 
 
 def test_an_error_at_any_command_that_makes_room_leaves_each_prediction_whole_or_expired(
@@ -403,8 +401,7 @@ def test_over_http_every_way_to_what_made_room_says_so(
         fill(client)
         assert store.make_room() == 2
         client.config_set("maxmemory", 0)
-    app = create_app(store)
-    web, one, many = app.test_client(), f"/v1/predictions/{id}", f"/v1/batches/{batch}"
+    one, many = f"/v1/predictions/{id}", f"/v1/batches/{batch}"
     reads = [
         one,
         f"{one}?wait=5",
@@ -414,11 +411,11 @@ def test_over_http_every_way_to_what_made_room_says_so(
         f"{many}?wait=5",
         f"{many}/results",
     ]
-    answers = [*map(web.get, reads), web.delete(one), web.delete(many)]
-    code = "lost" if lost else "expired"
-    assert [(answer.status_code, answer.get_json()["code"]) for answer in answers] == [(410, code)] * 9
-    assert web.get("/v1/predictions").get_json() == {"predictions": [], "next_cursor": None}
-    app.extensions["digitq_waiters"].close()
+    with site(store) as web:
+        answers = [*map(web.get, reads), web.delete(one), web.delete(many)]
+        code = "lost" if lost else "expired"
+        assert [(answer.status_code, answer.get_json()["code"]) for answer in answers] == [(410, code)] * 9
+        assert web.get("/v1/predictions").get_json() == {"predictions": [], "next_cursor": None}
 
 
 # ---------------------------------------------------------------------- what waits will need room, too

@@ -15,17 +15,16 @@ from zlib import crc32
 
 import pytest
 import redis
-from flask.testing import FlaskClient
 
 from producer.uploads.archive import decoded
 from producer.uploads.files import opened
-from producer.uploads.forms import MAX_PART_HEAD, MAX_REST
+from producer.uploads.forms import MAX_PART_HEAD
 from shared.errors import MalformedBatch, TooLarge
 from shared.settings import Settings
 from shared.store import Store
 from tests.pictures import seven
-from tests.test_api import application, is_problem
-from tests.test_express import lanes, without_views
+from tests.served import WebClient, site
+from tests.test_api import is_problem
 from tests.test_formats import heif, ispe
 
 JSON = {"content_type": "application/json"}
@@ -34,8 +33,8 @@ DATA_URL = f"data:image/png;base64,{SEVEN}"
 
 
 @pytest.fixture
-def web(store: Store) -> Iterator[FlaskClient]:
-    with application(store) as client:
+def web(store: Store) -> Iterator[WebClient]:
+    with site(store) as client:
         yield client
 
 
@@ -56,7 +55,7 @@ def zipped(*files: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> byt
     return out.getvalue()
 
 
-def rows(web: FlaskClient, id: str) -> list[dict[str, Any]]:
+def rows(web: WebClient, id: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in web.get(f"/v1/batches/{id}/results").text.splitlines()]
 
 
@@ -64,7 +63,7 @@ def rows(web: FlaskClient, id: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("path", ["/v1/predictions", "/"])
-def test_two_files_are_refused_and_shown_where_many_go(web: FlaskClient, client: redis.Redis, path: str) -> None:
+def test_two_files_are_refused_and_shown_where_many_go(web: WebClient, client: redis.Redis, path: str) -> None:
     for parts in ([("file", "a.png", seven()), ("file", "b.png", seven())],
                   [("file", "a.png", seven()), ("file", None, DATA_URL.encode())]):  # fmt: skip
         problem = is_problem(web.post(path, **multipart(*parts)), 400, "too_many_files")
@@ -73,7 +72,7 @@ def test_two_files_are_refused_and_shown_where_many_go(web: FlaskClient, client:
 
 
 @pytest.mark.parametrize("path", ["/v1/predictions", "/v1/batches", "/"])
-def test_a_field_of_another_name_is_refused_and_named(web: FlaskClient, client: redis.Redis, path: str) -> None:
+def test_a_field_of_another_name_is_refused_and_named(web: WebClient, client: redis.Redis, path: str) -> None:
     for name, filename in (("images", "a.png"), ("file[]", "a.png"), ("priority", None), ("callback_url", "a.png")):
         for parts in ([(name, filename, seven())], [("file", "a.png", seven()), (name, filename, b"x")]):
             problem = is_problem(web.post(path, **multipart(*parts)), 400, "unexpected_field")
@@ -90,7 +89,7 @@ def test_a_field_of_another_name_is_refused_and_named(web: FlaskClient, client: 
     [("März größer.png", "cp1252"), ("école.png", "cp1252"), ("数字.png", "cp932"), ("七.png", "utf-8")],
 )
 def test_a_name_in_the_code_page_of_windows_is_no_reason_to_refuse_a_form(
-    web: FlaskClient, path: str, name: str, encoding: str
+    web: WebClient, path: str, name: str, encoding: str
 ) -> None:
     form = multipart(("file", "NAME", seven()))
     form["data"] = form["data"].replace(b"NAME", name.encode(encoding))
@@ -101,12 +100,12 @@ def test_a_name_in_the_code_page_of_windows_is_no_reason_to_refuse_a_form(
     ] == name
 
 
-def test_the_field_of_the_callback_is_known(web: FlaskClient) -> None:
+def test_the_field_of_the_callback_is_known(web: WebClient) -> None:
     parts = ("file", "a.png", seven()), ("callback_url", None, b"https://example.com/")
     is_problem(web.post("/v1/predictions", **multipart(*parts)), 400, "webhooks_disabled")
 
 
-def test_a_text_field_that_holds_a_data_url_is_read_and_any_other_is_named(web: FlaskClient) -> None:
+def test_a_text_field_that_holds_a_data_url_is_read_and_any_other_is_named(web: WebClient) -> None:
     for filename in (None, "canvas.txt"):
         assert web.post("/v1/predictions", **multipart(("file", filename, DATA_URL.encode()))).status_code == 202
         wrong = web.post("/v1/predictions", **multipart(("file", filename, b"C:\\fakepath\\seven.png")))
@@ -116,13 +115,13 @@ def test_a_text_field_that_holds_a_data_url_is_read_and_any_other_is_named(web: 
     assert web.post("/v1/predictions", **multipart(("file", None, url))).status_code == 202
 
 
-def test_a_data_url_in_a_batch_is_read(web: FlaskClient) -> None:
+def test_a_data_url_in_a_batch_is_read(web: WebClient) -> None:
     form = multipart(("file", None, DATA_URL.encode()), ("file", "b.png", b"data:image/png,x"))
     found = rows(web, web.post("/v1/batches", **form).get_json()["id"])
     assert len(found) == 2
 
 
-def test_one_heic_file_is_a_batch_of_one_in_a_form_and_no_batch_by_itself(web: FlaskClient) -> None:
+def test_one_heic_file_is_a_batch_of_one_in_a_form_and_no_batch_by_itself(web: WebClient) -> None:
     picture = heif(ispe(28, 28))
     assert web.post("/v1/batches", **multipart(("file", "a.heic", picture))).get_json()["total"] == 1
     single, text = "send it to /v1/predictions", DATA_URL.encode()
@@ -136,7 +135,7 @@ def test_one_heic_file_is_a_batch_of_one_in_a_form_and_no_batch_by_itself(web: F
 
 
 @pytest.mark.parametrize("path", ["/v1/predictions", "/v1/batches"])
-def test_a_form_that_breaks_off_or_has_no_boundary_is_malformed(web: FlaskClient, path: str) -> None:
+def test_a_form_that_breaks_off_or_has_no_boundary_is_malformed(web: WebClient, path: str) -> None:
     form = multipart(("file", "a.png", seven()))
     for data, type in [
         (form["data"][:-6], form["content_type"]),
@@ -146,26 +145,8 @@ def test_a_form_that_breaks_off_or_has_no_boundary_is_malformed(web: FlaskClient
         is_problem(web.post(path, data=data, content_type=type), 400, "bad_request")
 
 
-@pytest.mark.parametrize(
-    ("path", "size", "heard"),
-    [
-        ("/v1/predictions", 3_000_000, 3_000_000),
-        ("/v1/batches", 3_000_000, 3_000_000),
-        ("/v1/batches", 40_000_000, MAX_REST),
-    ],
-)
-def test_who_still_sends_a_form_that_is_refused_is_heard_out_up_to_a_bound(
-    web: FlaskClient, path: str, size: int, heard: int
-) -> None:
-    form = multipart(("images", "a.png", bytes(size)))
-    stream = io.BytesIO(form["data"])
-    answer = web.post(path, input_stream=stream, content_length=len(form["data"]), content_type=form["content_type"])
-    is_problem(answer, 400, "unexpected_field")
-    assert heard <= stream.tell() < heard + 1_000_000
-
-
 @pytest.mark.parametrize("what", ["preamble", "head of a part", "name", "epilogue"])
-def test_what_is_no_picture_in_a_form_is_bounded_and_not_kept_in_memory(web: FlaskClient, what: str) -> None:
+def test_what_is_no_picture_in_a_form_is_bounded_and_not_kept_in_memory(web: WebClient, what: str) -> None:
     form, filler = multipart(("file", "a.png", seven())), b"x" * 30_000_000
     data = {
         "preamble": filler + b"\r\n" + form["data"],
@@ -184,7 +165,7 @@ def test_what_is_no_picture_in_a_form_is_bounded_and_not_kept_in_memory(web: Fla
     assert peak < 5_000_000
 
 
-def test_a_long_boundary_is_refused(web: FlaskClient) -> None:
+def test_a_long_boundary_is_refused(web: WebClient) -> None:
     type = f"multipart/form-data; boundary={'x' * 1000}"
     is_problem(web.post("/v1/batches", data=b"--x", content_type=type), 400, "bad_request")
 
@@ -204,18 +185,14 @@ def test_a_long_boundary_is_refused(web: FlaskClient) -> None:
         {"image": f"data:image/png;charset=utf-8;BASE64,{SEVEN}"},
     ],
 )
-def test_json_with_the_picture_as_base64_is_read_in_either_way(store: Store, body: dict[str, Any]) -> None:
-    with lanes(store) as (app, here):
-        data = json.dumps(body).encode()
-        view = app.test_client().post("/v1/predictions?filename=b.png", data=data, **JSON)
-        with without_views(app):
-            express = here.ask("POST", "/v1/predictions", data, {"Content-Type": "application/json"}, "filename=b.png")
-        for status, answer in ((view.status_code, view.get_json()), (express.status, json.loads(express.body()))):
-            assert (status, answer["filename"]) == (202, body.get("filename") or "b.png")
-            assert store.image(answer["id"]) == seven()
+def test_json_with_the_picture_as_base64_is_read(web: WebClient, store: Store, body: dict[str, Any]) -> None:
+    response = web.post("/v1/predictions?filename=b.png", data=json.dumps(body).encode(), **JSON)
+    answer = response.get_json()
+    assert (response.status_code, answer["filename"]) == (202, body.get("filename") or "b.png")
+    assert store.image(answer["id"]) == seven()
 
 
-def test_the_declared_type_of_json_plays_no_part_either(web: FlaskClient) -> None:
+def test_the_declared_type_of_json_plays_no_part_either(web: WebClient) -> None:
     body = "\ufeff \n" + json.dumps({"image": SEVEN})
     for type in ("application/json; charset=utf-8", "text/plain", "application/x-www-form-urlencoded", ""):
         assert web.post("/v1/predictions", data=body.encode(), content_type=type).status_code == 202
@@ -249,7 +226,7 @@ def test_the_declared_type_of_json_plays_no_part_either(web: FlaskClient) -> Non
     ],
 )
 def test_json_that_is_not_right_is_told_what_is_wrong(
-    web: FlaskClient, body: str, status: int, code: str, said: str
+    web: WebClient, body: str, status: int, code: str, said: str
 ) -> None:
     answer = web.post("/v1/predictions", data=body.encode(), **JSON)
     assert said in is_problem(answer, status, code)["detail"]
@@ -258,10 +235,10 @@ def test_json_that_is_not_right_is_told_what_is_wrong(
 def test_the_decoded_size_counts(store: Store) -> None:
     picture = seven(100, "BMP", "RGB")
     for limit, status in ((len(picture), 202), (len(picture) - 1, 413)):
-        with application(store, max_upload_bytes=limit) as web:
+        with site(store, max_upload_bytes=limit) as web:
             answer = web.post("/v1/predictions", data=json.dumps({"image": b64encode(picture).decode()}), **JSON)
             assert answer.status_code == status
-    with application(store, max_upload_bytes=100_000) as web:
+    with site(store, max_upload_bytes=100_000) as web:
         is_problem(web.post("/v1/predictions", data=b"{" + b" " * 300_000, **JSON), 413, "too_large")
         chunked = {
             "input_stream": io.BytesIO(b"{" + b" " * 300_000),
@@ -271,7 +248,7 @@ def test_the_decoded_size_counts(store: Store) -> None:
 
 
 @pytest.mark.parametrize("pump", [b"[],", b"{},", b"1.5,", b'"ab",', b'["'])
-def test_json_of_many_parts_is_refused_before_it_takes_memory(web: FlaskClient, pump: bytes) -> None:
+def test_json_of_many_parts_is_refused_before_it_takes_memory(web: WebClient, pump: bytes) -> None:
     data = b'{"image":[' + pump * (5_000_000 // len(pump)) + b"0]}"
     tracemalloc.start()
     try:
@@ -286,7 +263,7 @@ def test_json_of_many_parts_is_refused_before_it_takes_memory(web: FlaskClient, 
 # ---------------------------------------------------------------------- zips
 
 
-def test_what_is_plainly_no_picture_in_a_zip_is_skipped_and_counted(web: FlaskClient) -> None:
+def test_what_is_plainly_no_picture_in_a_zip_is_skipped_and_counted(web: WebClient) -> None:
     junk = ["Thumbs.db", "a/desktop.ini", "__MACOSX/._3.png", ".DS_Store", "a/.DS_Store", "@eaDir/3.png", "Icon\r"]
     beside = ["readme.txt", "labels.csv", "a/meta.JSON", "README", "a/index.html", "notes.md"]
     data = zipped(
@@ -303,27 +280,27 @@ def test_what_is_plainly_no_picture_in_a_zip_is_skipped_and_counted(web: FlaskCl
     assert names == ["a/3.png", "c/3.png", "c/scan.txt", "icon/4", "broken.png", "page.pdf", "empty"]
 
 
-def test_a_folder_is_no_file_whichever_slash_ends_it(web: FlaskClient) -> None:
+def test_a_folder_is_no_file_whichever_slash_ends_it(web: WebClient) -> None:
     data = zipped(("a/", b""), ("b\\", b""), ("b\\3.png", seven()))
     body = web.post("/v1/batches", data=data).get_json()
     assert (body["total"], body["skipped"]) == (1, 0)
     assert rows(web, body["id"])[0]["filename"] == "b/3.png"
 
 
-def test_other_batches_skip_nothing(web: FlaskClient) -> None:
+def test_other_batches_skip_nothing(web: WebClient) -> None:
     form = multipart(("file", "notes.txt", b"hello"), ("file", "a.png", seven()))
     body = web.post("/v1/batches", **form).get_json()
     assert (body["total"], body["skipped"]) == (2, 0)
 
 
-def test_a_zip_without_a_picture_is_empty_and_leaves_nothing_behind(web: FlaskClient, client: redis.Redis) -> None:
+def test_a_zip_without_a_picture_is_empty_and_leaves_nothing_behind(web: WebClient, client: redis.Redis) -> None:
     for files in ([("a.txt", b"hello")], [("a", b"hello")], [(".DS_Store", b"x")], [("d/", b"")]):
         is_problem(web.post("/v1/batches", data=zipped(*files)), 400, "empty_batch")
     assert client.keys("*") == []
 
 
 def test_what_is_skipped_does_not_count_toward_the_number_of_pictures(store: Store, client: redis.Redis) -> None:
-    with application(store, batch_max_images=2) as web:
+    with site(store, batch_max_images=2) as web:
         data = zipped(("a.png", seven()), ("b.png", seven()), ("labels.csv", b"a,7\n"))
         assert web.post("/v1/batches", data=data).get_json()["total"] == 2
         client.flushall()
@@ -332,7 +309,7 @@ def test_what_is_skipped_does_not_count_toward_the_number_of_pictures(store: Sto
         assert client.keys("*") == []
 
 
-def test_a_zip_that_is_sent_as_one_picture_is_told_where_to_go(web: FlaskClient) -> None:
+def test_a_zip_that_is_sent_as_one_picture_is_told_where_to_go(web: WebClient) -> None:
     for sent in ({"data": zipped(("a.png", seven()))}, multipart(("file", "a.zip", zipped(("a.png", seven()))))):
         answer = web.post("/v1/predictions", **sent)
         assert "send it to /v1/batches" in is_problem(answer, 415, "unsupported_type")["detail"]
@@ -387,14 +364,14 @@ def test_an_extra_field_that_is_slow_to_read_is_refused() -> None:
         ("crâne préféré.png", "cp437"), ("Äpfel/Übung für später.png", "cp437"), ("seven.png", "ascii"),
     ],
 )  # fmt: skip
-def test_a_name_is_decoded_as_the_system_that_wrote_it_meant(web: FlaskClient, name: str, encoding: str) -> None:
+def test_a_name_is_decoded_as_the_system_that_wrote_it_meant(web: WebClient, name: str, encoding: str) -> None:
     raw = name.encode(encoding)
     assert decoded(raw) == name
     data = zipped(("x" * len(raw), seven())).replace(b"x" * len(raw), raw)
     assert rows(web, web.post("/v1/batches", data=data).get_json()["id"])[0]["filename"] == name
 
 
-def test_the_extra_field_for_unicode_names_comes_first(web: FlaskClient) -> None:
+def test_the_extra_field_for_unicode_names_comes_first(web: WebClient) -> None:
     extra = struct.pack("<BI", 1, crc32(b"x.png")) + "семь.png".encode()
     info = zipfile.ZipInfo("x.png")
     info.extra = struct.pack("<HH", 0x5455, 5) + b"\1abcd" + struct.pack("<HH", 0x7075, len(extra)) + extra

@@ -20,7 +20,7 @@ import pytest
 from shared.store import Store
 from tests.pictures import png_header, seven
 from tests.rsgi import Served
-from tests.test_express import lanes
+from tests.served import site
 from tests.test_formats import box, ftyp
 
 FACTOR, MOST = 8, 24
@@ -54,14 +54,14 @@ def is_linear(send: Callable[[int], object], size: int) -> None:
 
 @pytest.fixture
 def here(store: Store) -> Iterator[Served]:
-    with lanes(store, webhook_secret="whsec_" + "A" * 32) as (_, served):
-        yield served
+    with site(store, webhook_secret="whsec_" + "A" * 32) as web:
+        yield web.here
 
 
 @pytest.fixture
 def keyed(store: Store) -> Iterator[Served]:
-    with lanes(store, api_keys=KEY) as (_, served):
-        yield served
+    with site(store, api_keys=KEY) as web:
+        yield web.here
 
 
 # ---------------------------------------------------------------------- bodies

@@ -10,13 +10,14 @@ from dataclasses import replace
 
 import pytest
 
-from producer.middleware.trace import request_id
+from producer.middleware.request import add_request_id
 from shared.runtime import logs
 from shared.settings import Settings
 from shared.store import Store
 from tests.fakes import classify
 from tests.pictures import seven
-from tests.test_api import PICTURE, TRACE, application
+from tests.served import site
+from tests.test_api import PICTURE, TRACE
 from worker.queue.batch_worker import BatchWorker
 
 IDS = {"X-Request-ID": "req-1", "traceparent": TRACE}
@@ -26,7 +27,7 @@ IDS = {"X-Request-ID": "req-1", "traceparent": TRACE}
 def written(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
     """What is logged, in the format that the test names, at DEBUG."""
     root, kept = logging.getLogger(), logging.getLogger().handlers[:]
-    logs.configure(Settings(log_format=request.param, log_level="DEBUG"), request_id)
+    logs.configure(Settings(log_format=request.param, log_level="DEBUG"), add_request_id)
     out = io.StringIO()
     assert isinstance(root.handlers[0], logging.StreamHandler)
     root.handlers[0].setStream(out)
@@ -46,7 +47,7 @@ def lines(out: io.StringIO) -> list[dict[str, object]]:
 def test_web_and_worker_name_the_picture_and_its_request_in_fields_of_their_own(
     store: Store, written: io.StringIO
 ) -> None:
-    with application(store) as web:
+    with site(store) as web:
         id = web.post("/v1/predictions", data=seven(), headers=IDS, **PICTURE).get_json()["id"]
         bad = web.post("/v1/predictions", data=seven(), headers=IDS, **PICTURE).get_json()["id"]
     worker = BatchWorker(store, classify)
@@ -64,11 +65,13 @@ def test_web_and_worker_name_the_picture_and_its_request_in_fields_of_their_own(
 
 
 @pytest.mark.parametrize("written", ["json"], indirect=True)
-def test_whatever_is_logged_while_a_request_is_answered_has_its_id(store: Store, written: io.StringIO) -> None:
-    with application(store) as web:
-        web.application.add_url_rule("/bug", "bug", lambda: 1 / 0)
+def test_whatever_is_logged_while_a_request_is_answered_has_its_id(
+    store: Store, written: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Store, "model_card", lambda _: 1 / 0)
+    with site(store) as web:
         web.post("/v1/predictions", data=b"hello", headers=IDS, **PICTURE)
-        web.get("/bug", headers={"X-Request-ID": "req-2"})
+        web.get("/v1/model", headers={"X-Request-ID": "req-2"})
     logging.getLogger("digitq.web").info("of no request")
     refused, bug, other = lines(written)
     assert (refused["code"], refused["status"], refused["request_id"]) == ("unsupported_type", 415, "req-1")

@@ -9,11 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from flask.testing import FlaskClient
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from producer.web.app import create_app
 from shared import ROOT
 from shared.batches import Batches
 from shared.chunks import Chunk
@@ -22,6 +20,7 @@ from shared.settings import Settings
 from shared.store import Store, connect
 from tests import fakes
 from tests.pictures import seven
+from tests.served import WebClient, site
 from worker.queue.batch_worker import BatchWorker
 from worker.telemetry import metrics
 
@@ -29,10 +28,9 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 @pytest.fixture
-def web(store: Store) -> Iterator[FlaskClient]:
-    app = create_app(store)
-    yield app.test_client()
-    app.extensions["digitq_waiters"].close()
+def web(store: Store) -> Iterator[WebClient]:
+    with site(store) as web:
+        yield web
 
 
 def samples(text: str) -> Samples:
@@ -89,7 +87,7 @@ def test_a_lease_that_ran_out_a_retry_and_a_given_up_picture_are_counted(
     assert changes(before, after, "digitq_quarantined_total", reason="poison") == 1
 
 
-def test_a_web_process_counts_requests_by_route_and_refusals_by_reason(store: Store, web: FlaskClient) -> None:
+def test_a_web_process_counts_requests_by_route_and_refusals_by_reason(store: Store, web: WebClient) -> None:
     before = samples(web.get("/metrics").text)
     id = web.post("/v1/predictions", data=seven(), content_type="image/png").json["id"]  # type: ignore[index]
     web.get(f"/v1/predictions/{id}")
@@ -107,7 +105,7 @@ def test_a_web_process_counts_requests_by_route_and_refusals_by_reason(store: St
     assert id not in text
 
 
-def test_the_queue_and_the_fleet_are_told_by_every_web_process(store: Store, web: FlaskClient) -> None:
+def test_the_queue_and_the_fleet_are_told_by_every_web_process(store: Store, web: WebClient) -> None:
     for _ in range(3):
         store.submit(seven())
     Batches(store).submit([Chunk(200, b"x")])
@@ -128,13 +126,11 @@ def test_the_queue_and_the_fleet_are_told_by_every_web_process(store: Store, web
 
 def test_without_redis_a_web_process_says_so(tmp_path: object) -> None:
     settings = Settings(redis_url=f"unix://{tmp_path}/none.sock")
-    app = create_app(Store(connect(settings.redis_url), settings))
-    found = samples(app.test_client().get("/metrics").text)
-    assert found["digitq_redis_up", ()] == 0
-    app.extensions["digitq_waiters"].close()
+    with site(Store(connect(settings.redis_url), settings)) as web:
+        assert samples(web.get("/metrics").text)["digitq_redis_up", ()] == 0
 
 
-def test_dashboard_and_alerts_ask_for_nothing_that_is_not_there(web: FlaskClient) -> None:
+def test_dashboard_and_alerts_ask_for_nothing_that_is_not_there(web: WebClient) -> None:
     exposed = web.get("/metrics").text + generate_latest(metrics.registry).decode()
     types = dict(re.findall(r"^# TYPE (\w+) (\w+)$", exposed, re.M))
     there = {name + end for name, kind in types.items() for end in ENDS.get(kind, ("",))}

@@ -11,7 +11,6 @@ from io import BytesIO
 from typing import Any
 
 import pytest
-from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator, FormatChecker
 from openapi_spec_validator import validate
 from werkzeug.routing import Rule
@@ -19,10 +18,11 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import TestResponse
 from werkzeug.wrappers import Response
 
-from producer.middleware.problems import CAREFUL
-from producer.serving import bodies, express
+from producer.middleware.responses import RESTRICTIONS
+from producer.serving import adapter, bodies
 from producer.web import events
 from producer.web.docs import DOCUMENT, METHODS, resolve
+from producer.web.downloads import MAX_DOWNLOADS
 from shared import VERSION, keys
 from shared.batches import Batches
 from shared.claims import Finish
@@ -32,13 +32,13 @@ from shared.settings import SHIPPED_MODEL, Settings
 from shared.store import Store, connect
 from tests.browser import Troubles, browser
 from tests.pictures import png_header, seven
-from tests.test_api import answer_all, application
-from tests.test_express import lanes
+from tests.served import WebClient, site
+from tests.test_api import answer_all
 from tests.web import sevens
 
 PICTURE = {"content_type": "image/png"}
 #: Headers that every answer of every web server has, or that say nothing about the call.
-EVERYWHERE = {"Content-Type", "Content-Length", "Date", "X-Content-Type-Options", *CAREFUL}
+EVERYWHERE = {"Content-Type", "Content-Length", "Date", "X-Content-Type-Options", *RESTRICTIONS}
 #: (path, method, status) -> the codes that were seen; filled by the tests of this file, looked at by the last one.
 SEEN: defaultdict[tuple[str, str, str], set[str]] = defaultdict(set)
 
@@ -47,8 +47,8 @@ def route(rule: Rule) -> str:
     return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
 
 
-def operation_of(client: FlaskClient, method: str, url: str) -> tuple[str, dict[str, Any]]:
-    rule, _ = client.application.url_map.bind("localhost").match(url.partition("?")[0], method, return_rule=True)
+def operation_of(client: WebClient, method: str, url: str) -> tuple[str, dict[str, Any]]:
+    rule, _ = client.url_map.bind("localhost").match(url.partition("?")[0], method, return_rule=True)
     return route(rule), DOCUMENT["paths"][route(rule)][method.lower()]
 
 
@@ -58,14 +58,14 @@ def valid(instance: Any, schema: dict[str, Any]) -> None:
     Draft202012Validator(whole, format_checker=FormatChecker()).validate(instance)
 
 
-def check(client: FlaskClient, method: str, url: str, **sent: Any) -> TestResponse:
+def check(client: WebClient, method: str, url: str, **sent: Any) -> TestResponse:
     """Sends a request and holds the answer against what the document says about it."""
     answer = client.open(url, method=method, **sent)
     hold(client, method, url, answer)
     return answer
 
 
-def hold(client: FlaskClient, method: str, url: str, answer: Response) -> None:
+def hold(client: WebClient, method: str, url: str, answer: Response) -> None:
     """Holds an answer against what the document says about it."""
     path, operation = operation_of(client, method, url)
     status = str(answer.status_code)
@@ -89,8 +89,8 @@ def hold(client: FlaskClient, method: str, url: str, answer: Response) -> None:
 
 
 @pytest.fixture
-def web(store: Store) -> Iterator[FlaskClient]:
-    with application(store) as client:
+def web(store: Store) -> Iterator[WebClient]:
+    with site(store) as client:
         yield client
 
 
@@ -102,8 +102,8 @@ def test_the_document_is_openapi_3_1() -> None:
     assert DOCUMENT["info"]["version"] == VERSION
 
 
-def test_every_route_is_in_the_document_and_the_other_way_round(web: FlaskClient) -> None:
-    rules = [rule for rule in web.application.url_map.iter_rules() if rule.endpoint != "static"]
+def test_every_route_is_in_the_document_and_the_other_way_round(web: WebClient) -> None:
+    rules = [rule for rule in web.url_map.iter_rules() if rule.endpoint != "static"]
     served = {(route(rule), method.lower()) for rule in rules for method in rule.methods - {"HEAD", "OPTIONS"}}
     said = {(path, method) for path, item in DOCUMENT["paths"].items() for method in item if method in METHODS}
     assert served == said
@@ -147,13 +147,13 @@ def _all_errors(kind: type[DigitqError]) -> Iterator[type[DigitqError]]:
         yield from _all_errors(one)
 
 
-def test_the_document_is_served_whole_and_kept(web: FlaskClient) -> None:
+def test_the_document_is_served_whole_and_kept(web: WebClient) -> None:
     first = check(web, "GET", "/openapi.json")
     assert first.get_json() == DOCUMENT and first.headers["Cache-Control"] == "public, max-age=300"
     assert check(web, "GET", "/openapi.json", headers={"If-None-Match": first.headers["ETag"]}).status_code == 304
 
 
-def test_the_page_names_every_operation_and_loads_nothing_from_elsewhere(web: FlaskClient) -> None:
+def test_the_page_names_every_operation_and_loads_nothing_from_elsewhere(web: WebClient) -> None:
     page = check(web, "GET", "/docs")
     text = page.text
     for path, item in DOCUMENT["paths"].items():
@@ -166,7 +166,7 @@ def test_the_page_names_every_operation_and_loads_nothing_from_elsewhere(web: Fl
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (320, "dark")])
-def test_the_page_fits_and_does_not_complain_in_a_browser(web: FlaskClient, width: int, scheme: Any) -> None:
+def test_the_page_fits_and_does_not_complain_in_a_browser(web: WebClient, width: int, scheme: Any) -> None:
     server = make_server("127.0.0.1", 0, web.application, threaded=True, request_handler=Quiet)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     troubles = Troubles()
@@ -191,14 +191,14 @@ class Quiet(WSGIRequestHandler):
 # ---------------------------------------------------------------------- what is answered
 
 
-def upload(web: FlaskClient, query: str = "", status: int = 202, **sent: Any) -> Any:
+def upload(web: WebClient, query: str = "", status: int = 202, **sent: Any) -> Any:
     sent = {"data": seven(), **PICTURE, **sent}
     answer = check(web, "POST", f"/v1/predictions{query}", **sent)
     assert answer.status_code == status, answer.text
     return answer.get_json()
 
 
-def test_predictions_in_every_state(web: FlaskClient, store: Store) -> None:
+def test_predictions_in_every_state(web: WebClient, store: Store) -> None:
     id, other = upload(web, "?filename=im3.png&priority=high")["id"], upload(web, headers={"Prefer": "wait=0"})["id"]
     queued = check(web, "GET", f"/v1/predictions/{id}")
     known = {"If-None-Match": queued.headers["ETag"]}
@@ -215,7 +215,7 @@ def test_predictions_in_every_state(web: FlaskClient, store: Store) -> None:
     check(web, "GET", f"/predictions/{id}")
 
 
-def test_a_running_and_a_failed_prediction(web: FlaskClient, store: Store) -> None:
+def test_a_running_and_a_failed_prediction(web: WebClient, store: Store) -> None:
     id = upload(web)["id"]
     [claim] = store.claim("w", keys.QUEUES, 1, "n")
     assert check(web, "GET", f"/v1/predictions/{id}").get_json()["state"] == "running"
@@ -224,12 +224,12 @@ def test_a_running_and_a_failed_prediction(web: FlaskClient, store: Store) -> No
     assert check(web, "GET", f"/v1/predictions/{id}").get_json()["error"]["code"] == "undecodable_image"
 
 
-def test_prefer_wait_that_is_met(web: FlaskClient, store: Store) -> None:
+def test_prefer_wait_that_is_met(web: WebClient, store: Store) -> None:
     with sevens(store):
         upload(web, status=200, headers={"Prefer": "wait=30"})
 
 
-def test_what_is_gone_or_never_was(web: FlaskClient, store: Store) -> None:
+def test_what_is_gone_or_never_was(web: WebClient, store: Store) -> None:
     for what in ("/v1/predictions/{}", "/v1/predictions/{}/image", "/v1/batches/{}", "/v1/batches/{}/results"):
         for id in ("nothing", new_id(now=5), new_id()):
             check(web, "GET", what.format(id))
@@ -244,7 +244,7 @@ def test_what_is_gone_or_never_was(web: FlaskClient, store: Store) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/predictions", "/"])
 def test_what_is_refused(path: str, store: Store) -> None:
-    with application(store, max_upload_bytes=5000, max_pixels=10_000, queue_max_length=1) as web:
+    with site(store, max_upload_bytes=5000, max_pixels=10_000, queue_max_length=1) as web:
 
         def code(data: bytes, query: str = "", **headers: str) -> str:
             form = {"data": {"file": (BytesIO(data), "a")}} if path == "/" else {"data": data, **PICTURE}
@@ -265,11 +265,11 @@ def test_what_is_refused(path: str, store: Store) -> None:
         assert code(seven(56), "", **{"Idempotency-Key": "k"}) == "idempotency_mismatch"
         assert code(seven()) == "queue_full"
         check(web, "GET", "/v1/predictions?limit=0")
-    with application(store, webhook_secret="whsec_" + "A" * 32) as web:
+    with site(store, webhook_secret="whsec_" + "A" * 32) as web:
         assert code(seven(), "?callback_url=https://127.1/") == "callback_refused"
 
 
-def test_batches(web: FlaskClient, store: Store) -> None:
+def test_batches(web: WebClient, store: Store) -> None:
     form = {"file": [(BytesIO(seven()), "a.png"), (BytesIO(b"hello"), "b.png")]}
     id = check(web, "POST", "/v1/batches", data=form, headers={"Idempotency-Key": "k"}).get_json()["id"]
     known = {"If-None-Match": check(web, "GET", f"/v1/batches/{id}").headers["ETag"]}
@@ -289,7 +289,7 @@ def test_batches(web: FlaskClient, store: Store) -> None:
     assert check(web, "POST", "/v1/batches", data=form_of(b"x"), headers={"Prefer": "wait=1"}).status_code == 202
 
 
-def test_prefer_wait_that_is_met_by_a_batch(web: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prefer_wait_that_is_met_by_a_batch(web: WebClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Batches, "wait", lambda self, id, *_: (self.cancel(id), self.fetch(id))[1])
     assert check(web, "POST", "/v1/batches", data=form_of(b"x"), headers={"Prefer": "wait=1"}).status_code == 200
 
@@ -302,7 +302,7 @@ def test_batches_that_are_refused(store: Store) -> None:
     def idx(count: int, side: int = 28) -> bytes:
         return b"\0\0\x08\x03" + b"".join(n.to_bytes(4, "big") for n in (count, side, side))
 
-    with application(store, batch_max_images=2, batch_max_bytes=50_000, queue_max_length=1, max_pixels=1000) as web:
+    with site(store, batch_max_images=2, batch_max_bytes=50_000, queue_max_length=1, max_pixels=1000) as web:
         for body, code in [
             (b"", "empty_batch"), (b"PK\5\6" + bytes(18), "empty_batch"), (b"hello", "unsupported_type"),
             (idx(1), "malformed_batch"), (bytes(50_001), "too_large"), (idx(1, 9999), "too_many_pixels"),
@@ -322,7 +322,7 @@ def test_batches_that_are_refused(store: Store) -> None:
         assert three.get_json()["code"] == "too_many_images"
 
 
-def test_the_service(web: FlaskClient, store: Store) -> None:
+def test_the_service(web: WebClient, store: Store) -> None:
     for path in ("/readyz", "/v1/model", "/v1/status", "/healthz", "/metrics", "/"):
         check(web, "GET", path)
     store.renew("w", [], (SHIPPED_MODEL / "card.json").read_text())
@@ -331,40 +331,43 @@ def test_the_service(web: FlaskClient, store: Store) -> None:
     assert check(web, "GET", "/v1/model", headers=known).status_code == 304
 
 
-def test_the_events_and_a_seat_too_few(web: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_events_and_a_seat_too_few(web: WebClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "MAX_STREAM_SECONDS", 0)
     assert check(web, "GET", "/v1/events").text.startswith("retry: 2000")
-    monkeypatch.setattr(events.Waiters, "seat", lambda *_: False)
+    monkeypatch.setattr(web.services.events, "_limit", 0)
     assert check(web, "GET", "/v1/events").get_json()["code"] == "too_many_listeners"
 
 
 def test_a_body_that_comes_too_slowly_or_finds_no_room(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "BODY_SECONDS", 0.01)
     monkeypatch.setattr(bodies, "SWEEP_SECONDS", 0.02)
-    monkeypatch.setattr(express, "SPOOLED_BATCHES", 0)
-    with lanes(store) as (app, here):
+    monkeypatch.setattr(adapter, "SPOOLED_BATCHES", 0)
+    with site(store) as web:
         for path in ("/v1/predictions", "/v1/batches", "/", "/key"):
             for length in ({}, {"Content-Length": "9"}):
-                slow = here.ask("POST", path, pieces=[], stalls=True, headers=length)
+                slow = web.here.ask("POST", path, pieces=[], stalls=True, headers=length)
                 assert slow.status == 408
-                hold(app.test_client(), "POST", path, Response(slow.body(), slow.status, slow.headers))
-            full = here.ask("POST", path, bytes(70_000))
+                hold(web, "POST", path, Response(slow.body(), slow.status, slow.headers))
+            full = web.here.ask("POST", path, bytes(70_000))
             if path != "/key":
-                hold(app.test_client(), "POST", path, Response(full.body(), full.status, full.headers))
+                hold(web, "POST", path, Response(full.body(), full.status, full.headers))
 
 
-def test_a_download_too_many(web: FlaskClient, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_too_many(web: WebClient) -> None:
     id = check(web, "POST", "/v1/batches", data=form_of(seven(), seven())).get_json()["id"]
-    web.application.extensions["digitq_downloads"] = threading.BoundedSemaphore(1)
-    with web.get(f"/v1/batches/{id}/results", buffered=False):
-        busy = check(web, "GET", f"/v1/batches/{id}/results")
-        assert busy.get_json()["code"] == "too_many_downloads"
-        large = web.post("/v1/predictions", data=seven() + bytes(300_000)).get_json()["links"]["image"]
-        assert check(web, "GET", large).get_json()["code"] == "too_many_downloads"
+    large = web.post("/v1/predictions", data=seven() + bytes(300_000)).get_json()["links"]["image"]
+    etag = web.get(large).headers["ETag"]
+    for _ in range(2 * MAX_DOWNLOADS):  # each gives its place back, also where nothing is sent
+        assert web.get(large, headers={"If-None-Match": etag}).status_code == 304
+    while web.services.downloads.acquire(blocking=False):
+        pass
+    for path in (f"/v1/batches/{id}/results", large):
+        assert check(web, "GET", path).get_json()["code"] == "too_many_downloads"
+    web.services.downloads.release()
     assert check(web, "GET", f"/v1/batches/{id}/results").headers["X-Total-Count"] == "2"
 
 
-def test_the_form(web: FlaskClient) -> None:
+def test_the_form(web: WebClient) -> None:
     assert check(web, "POST", "/", data=form_of(seven())).status_code == 303
     check(web, "POST", "/", data={"x": "y"}, content_type="multipart/form-data", headers={"Accept": "text/html"})
 
@@ -375,7 +378,7 @@ def sent_with(path: str, method: str) -> dict[str, Any]:
 
 
 def test_who_shows_no_key_and_who_comes_from_another_site(store: Store) -> None:
-    with application(store, api_keys="alice:correct-horse-battery") as web:
+    with site(store, api_keys="alice:correct-horse-battery") as web:
         for path, item in DOCUMENT["paths"].items():
             for method in (one for one in METHODS if one in item):
                 call, security = (method.upper(), path.replace("{id}", new_id())), item[method].get("security")
@@ -388,14 +391,14 @@ def test_who_shows_no_key_and_who_comes_from_another_site(store: Store) -> None:
 
 
 def test_who_hands_in_too_much(store: Store) -> None:
-    with application(store, rate_limit="1/hour") as web:
+    with site(store, rate_limit="1/hour") as web:
         upload(web)
         for path in ("/", "/v1/predictions", "/v1/batches"):
             assert check(web, "POST", path, data=form_of(seven())).get_json()["code"] == "rate_limited"
 
 
 def test_redis_out_of_reach() -> None:
-    with application(Store(connect("unix:///nowhere/redis.sock"), Settings())) as web:
+    with site(Store(connect("unix:///nowhere/redis.sock"), Settings())) as web:
         for path, item in DOCUMENT["paths"].items():
             for method in METHODS:
                 if "503" in item.get(method, {}).get("responses", {}) and path != "/v1/events":
@@ -404,7 +407,7 @@ def test_redis_out_of_reach() -> None:
                     assert answer.get_json()["code"] == "redis_unavailable", path
 
 
-def test_a_redis_that_would_lose_what_is_accepted(web: FlaskClient, store: Store) -> None:
+def test_a_redis_that_would_lose_what_is_accepted(web: WebClient, store: Store) -> None:
     store.client.config_set("maxmemory-policy", "allkeys-lru")
     try:
         for method, path in (("POST", "/v1/predictions"), ("POST", "/v1/batches"), ("POST", "/"), ("GET", "/readyz")):
@@ -414,7 +417,7 @@ def test_a_redis_that_would_lose_what_is_accepted(web: FlaskClient, store: Store
         store.client.config_set("maxmemory-policy", "noeviction")
 
 
-def test_a_bug_of_ours(web: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_of_ours(web: WebClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Store, "fetch", lambda *_: 1 / 0)
     assert check(web, "GET", f"/v1/predictions/{new_id()}").get_json()["code"] == "internal_error"
 

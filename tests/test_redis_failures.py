@@ -16,11 +16,9 @@ from pathlib import Path
 
 import pytest
 import redis
-from flask.testing import FlaskClient
 
 from digitq import told
 from producer import NEVER, Client, Queue
-from producer.web.app import create_app
 from shared.batches import Batches
 from shared.chunks import Item, packed
 from shared.connections.connection import redis_errors
@@ -33,6 +31,7 @@ from shared.store import Store, connect
 from tests import fakes
 from tests.conftest import own_server
 from tests.pictures import seven
+from tests.served import WebClient, site
 from tests.web import web
 from worker.queue.batch_worker import BatchWorker
 
@@ -57,11 +56,10 @@ def admin(own_url: str) -> Iterator[redis.Redis]:
 
 
 @contextmanager
-def site_of(store: Store) -> Iterator[FlaskClient]:
+def site_of(store: Store) -> Iterator[WebClient]:
     """The web application on a store."""
-    app = create_app(store)
-    yield app.test_client()
-    app.extensions["digitq_waiters"].close()
+    with site(store) as web:
+        yield web
 
 
 def until(met: Callable[[], bool], seconds: float = 120) -> None:

@@ -10,18 +10,17 @@ from io import BytesIO
 from typing import Any
 
 import pytest
-from flask.testing import FlaskClient
 
 from producer import Client
-from producer.middleware.root_path import without_root
-from producer.web.app import create_app
+from producer.serving.adapter import without_root
+from producer.web.app import create_flask
 from producer.webhooks.delivery import message
 from shared.errors import SettingsError
 from shared.settings import Settings
 from shared.store import Store
 from tests.pictures import seven
-from tests.test_api import answer_all, application
-from tests.test_express import lanes
+from tests.served import WebClient, site
+from tests.test_api import answer_all
 from tests.web import sevens
 from tests.web import web as served
 
@@ -39,8 +38,8 @@ def prefix(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def web(store: Store) -> Iterator[FlaskClient]:
-    with application(store, root_path=ROOT) as client:
+def web(store: Store) -> Iterator[WebClient]:
+    with site(store, root_path=ROOT) as client:
         yield client
 
 
@@ -53,7 +52,7 @@ def links(body: Any) -> list[str]:
 # ---------------------------------------------------------------------- the API
 
 
-def test_links_and_locations_of_the_api_have_the_sub_path(web: FlaskClient, prefix: str) -> None:
+def test_links_and_locations_of_the_api_have_the_sub_path(web: WebClient, prefix: str) -> None:
     one = web.post(f"{prefix}/v1/predictions", data=seven(), content_type="image/png")
     id = one.get_json()["id"]
     assert one.headers["Location"] == f"{ROOT}/v1/predictions/{id}"
@@ -68,17 +67,7 @@ def test_links_and_locations_of_the_api_have_the_sub_path(web: FlaskClient, pref
         assert web.get(link).status_code == web.get(link.removeprefix(ROOT)).status_code == 200
 
 
-def test_the_express_lane_has_it_too(store: Store, prefix: str) -> None:
-    with lanes(store, root_path=ROOT) as (app, one):
-        app.wsgi_app = None  # type: ignore[method-assign,assignment]  # no view answers
-        answer = one.ask("POST", f"{prefix}/v1/predictions", seven(), {"content-type": "image/png"})
-        found = json.loads(answer.body())
-        assert dict(answer.headers)["location"] == found["links"]["self"] == f"{ROOT}/v1/predictions/{found['id']}"
-        read = one.ask("GET", f"{prefix}/v1/predictions/{found['id']}")
-        assert json.loads(read.body())["links"] == found["links"]
-
-
-def test_events_and_webhooks_tell_links_with_it(web: FlaskClient, store: Store) -> None:
+def test_events_and_webhooks_tell_links_with_it(web: WebClient, store: Store) -> None:
     with web.get("/digits/v1/events") as stream:
         parts = iter(stream.response)
         next(parts)
@@ -87,7 +76,7 @@ def test_events_and_webhooks_tell_links_with_it(web: FlaskClient, store: Store) 
         heard = ""
         while id not in heard:
             heard += next(parts).decode()  # type: ignore[union-attr]
-    web.application.extensions["digitq_events"].stop()
+    web.call(web.services.events.stop)
     assert f'"self": "{ROOT}/v1/predictions/{id}"' in heard
     assert links(json.loads(message(store.fetch(id), ROOT)))[0] == f"{ROOT}/v1/predictions/{id}"
 
@@ -104,7 +93,7 @@ def test_clients_take_the_sub_path_in_their_url(store: Store) -> None:
 # ---------------------------------------------------------------------- pages
 
 
-def test_pages_and_the_description_link_below_it(web: FlaskClient, store: Store, prefix: str) -> None:
+def test_pages_and_the_description_link_below_it(web: WebClient, store: Store, prefix: str) -> None:
     form = {"file": (BytesIO(seven()), "a.png")}
     sent = web.post(f"{prefix}/", data=form, headers=HTML)
     assert sent.status_code == 303 and sent.headers["Location"].startswith(f"{ROOT}/predictions/")
@@ -121,12 +110,12 @@ def test_pages_and_the_description_link_below_it(web: FlaskClient, store: Store,
     assert web.get(f"{prefix}/openapi.json").get_json()["servers"] == [{"url": ROOT}]
 
 
-def test_the_sub_path_itself_is_the_page(web: FlaskClient) -> None:
+def test_the_sub_path_itself_is_the_page(web: WebClient) -> None:
     assert "Which digit" in web.get(ROOT, headers=HTML).text
 
 
 def test_the_cookie_and_its_redirect_stay_below_it(store: Store, prefix: str) -> None:
-    with application(store, root_path=ROOT, api_keys=KEY) as web:
+    with site(store, root_path=ROOT, api_keys=KEY) as web:
         asked = web.get(f"{prefix}/", headers=HTML)
         assert asked.status_code == 401 and f'action="{ROOT}/key"' in asked.text
         entered = web.post(f"{prefix}/key", data={"key": KEY})
@@ -166,7 +155,7 @@ def test_what_is_no_path_refuses_to_start(text: str) -> None:
 
 
 def test_a_root_path_cannot_be_taken_for_a_path_of_ours(store: Store) -> None:
-    rules = {rule.rule.split("/")[1] for rule in create_app(store).url_map.iter_rules()} - {""}
+    rules = {rule.rule.split("/")[1] for rule in create_flask(store.settings, False).url_map.iter_rules()} - {""}
     for first in rules:
         with pytest.raises(SettingsError, match="DIGITQ_ROOT_PATH"):
             Settings.from_env({"DIGITQ_ROOT_PATH": f"/{first}/x"})

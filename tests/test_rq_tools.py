@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import pytest
 import redis
-from flask.testing import FlaskClient
 from rq import Queue as RQQueue
 from rq import SimpleWorker
 from rq.job import Job
@@ -24,7 +23,7 @@ from shared.store import Store
 from shared.submission import Caller
 from tests import fakes
 from tests.planted import Planted
-from tests.test_api import application
+from tests.served import WebClient, site
 from tests.test_events import listening
 from tests.test_webhooks import SENDS, Receiver, receiver
 from worker.queue.batch_worker import BatchWorker
@@ -39,8 +38,8 @@ def once(store: Store) -> Store:
 
 
 @pytest.fixture
-def web(once: Store) -> Iterator[FlaskClient]:
-    with application(once, **SENDS) as client:
+def web(once: Store) -> Iterator[WebClient]:
+    with site(once, **SENDS) as client:
         yield client
 
 
@@ -110,7 +109,7 @@ def requeue(store: Store, id: str) -> None:
     ],
 )
 def test_an_end_that_rqs_tools_bring_is_told_to_everybody_when_nobody_polls(
-    tool: Callable[[Store, str], None], state: State, code: str | None, ends: int, once: Store, web: FlaskClient,
+    tool: Callable[[Store, str], None], state: State, code: str | None, ends: int, once: Store, web: WebClient,
     receiver: Receiver,
 ) -> None:  # fmt: skip
     listener, deliverer = listening(web), Deliverer(once, delays=(0.1,) * 7)

@@ -33,7 +33,7 @@ from shared.store import Store
 from tests.conftest import start_server
 from tests.fakes import classify
 from tests.pictures import seven
-from tests.test_api import application
+from tests.served import site
 from tests.web import free_port
 from verify.proxy import Proxy
 from verify.sentinels import sentinels, wait_until
@@ -137,7 +137,7 @@ def evicting() -> Iterator[str]:
 
 
 def test_nothing_is_accepted_that_the_server_would_evict_and_all_is_once_it_would_not(evicting: str) -> None:
-    with connect(evicting) as client, application(Store(client, SAFE)) as web:
+    with connect(evicting) as client, site(Store(client, SAFE)) as web:
         for path in ("/v1/predictions", "/v1/batches", "/"):
             answer = web.post(path, data={"file": (BytesIO(seven()), "a.png")}, content_type="multipart/form-data")
             assert (answer.status_code, answer.get_json()["code"]) == (503, "redis_misconfigured"), path
@@ -151,12 +151,12 @@ def test_nothing_is_accepted_that_the_server_would_evict_and_all_is_once_it_woul
 
 def test_a_policy_that_is_changed_while_all_runs_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_check, "KNOWN_SECONDS", 0.3)
-    with server(*LOG) as url, connect(url) as client, application(Store(client, SAFE)) as web:
+    with server(*LOG) as url, connect(url) as client, site(Store(client, SAFE)) as web:
         assert web.post("/v1/predictions", data=seven()).status_code == 202
         client.config_set("maxmemory-policy", "volatile-lru")
         wait_until(lambda: web.post("/v1/predictions", data=seven()).status_code == 503)
         with pytest.raises(RedisMisconfigured):
-            Batches(web.application.extensions["digitq_store"]).submit([Chunk(1, b"{}")])
+            Batches(web.services.store).submit([Chunk(1, b"{}")])
         client.config_set("maxmemory-policy", "noeviction")
         wait_until(lambda: web.post("/v1/predictions", data=seven()).status_code == 202)
 
@@ -168,7 +168,7 @@ def test_a_primary_that_was_demoted_is_left_for_the_one_that_leads_now(monkeypat
         server(*LOG) as second,
         closing(Proxy(Path(first.removeprefix("unix://")))) as proxy,
         connect(f"redis://127.0.0.1:{proxy.port}") as client,
-        application(Store(client, SAFE)) as web,
+        site(Store(client, SAFE)) as web,
     ):
         assert web.post("/v1/predictions", data=seven()).status_code == 202
         proxy._target = second.removeprefix("unix://")
@@ -178,8 +178,8 @@ def test_a_primary_that_was_demoted_is_left_for_the_one_that_leads_now(monkeypat
 
 
 def test_readiness_says_what_is_lost_when_the_server_dies(client: redis.Redis) -> None:
-    with application(Store(client, SAFE)) as web:
-        web.application.extensions["digitq_store"].renew("w", [])
+    with site(Store(client, SAFE)) as web:
+        web.services.store.renew("w", [])
         [warning] = web.get("/readyz").get_json()["warnings"]
         assert warning["code"] == "no_log"
         assert "appendonly yes" in warning["message"]

@@ -217,5 +217,5 @@ def test_there_are_fewer_connections_than_descriptors_and_more_of_redis_than_thr
         assert connections_of(descriptors) * 2 <= descriptors
     monkeypatch.setenv("REDIS_URL", settings.redis_url)
     monkeypatch.setenv("DIGITQ_WEB_THREADS", "300")
-    store: Store = create_app().extensions["digitq_store"]
+    store: Store = create_app().services.store
     assert store.client.connection_pool.max_connections > 300

@@ -17,12 +17,12 @@ import pytest
 import trustme
 
 from producer import NEVER, AsyncQueue, Queue
-from producer.web.app import create_app
 from shared import ROOT
 from shared.errors import RedisUnavailable
 from shared.settings import Settings
 from shared.store import Store, connect
 from tests.pictures import seven
+from tests.served import site
 from tests.stack import LEAN, client_of, up
 from verify.proxy import Proxy
 
@@ -84,8 +84,8 @@ def test_a_certificate_of_an_unknown_authority_is_refused_and_the_log_says_why(
     with Queue(url, retry=NEVER) as queue, pytest.raises(RedisUnavailable):
         queue.submit(seven())
     assert "CERTIFICATE_VERIFY_FAILED" in caplog.text
-    web = create_app(Store(connect(url), Settings(redis_url=url))).test_client()
-    answer = web.post("/v1/predictions", data=seven(), content_type="image/png")
+    with site(Store(connect(url), Settings(redis_url=url))) as web:
+        answer = web.post("/v1/predictions", data=seven(), content_type="image/png")
     assert (answer.status_code, answer.get_json()["code"]) == (503, "redis_unavailable")
 
 

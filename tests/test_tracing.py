@@ -28,7 +28,8 @@ from shared.store import Store
 from tests.compose.engine import PATIENT, free_port
 from tests.fakes import classify
 from tests.pictures import seven
-from tests.test_api import PICTURE, TRACE, application
+from tests.served import site
+from tests.test_api import PICTURE, TRACE
 from worker.queue.batch_worker import BatchWorker
 
 STAGES = ["batch", "preprocess", "inference", "store"]
@@ -64,7 +65,7 @@ def tree(found: tuple[ReadableSpan, ...]) -> dict[str, list[str]]:
 def test_an_upload_is_one_trace_of_its_client_from_the_request_to_the_stored_end(
     store: Store, spans: InMemorySpanExporter
 ) -> None:
-    with application(store) as web:
+    with site(store) as web:
         headers = {"traceparent": TRACE, "X-Request-ID": "req-1"}
         response = web.post("/v1/predictions", data=seven(), headers=headers, **PICTURE)
     serve(store, b"7")
@@ -92,7 +93,7 @@ def test_an_upload_is_one_trace_of_its_client_from_the_request_to_the_stored_end
 def test_a_picture_that_fails_says_so_and_its_neighbour_has_a_trace_of_its_own(
     store: Store, spans: InMemorySpanExporter
 ) -> None:
-    with application(store) as web:
+    with site(store) as web:
         for _ in range(2):
             web.post("/v1/predictions", data=seven(), **PICTURE)
     serve(store, b"7", b"undecodable")
@@ -104,7 +105,7 @@ def test_a_picture_that_fails_says_so_and_its_neighbour_has_a_trace_of_its_own(
 def test_what_the_client_does_not_sample_is_not_recorded_and_polls_never_are(
     store: Store, spans: InMemorySpanExporter
 ) -> None:
-    with application(store) as web:
+    with site(store) as web:
         id = web.post("/v1/predictions", data=seven(), headers={"traceparent": TRACE[:-1] + "0"}, **PICTURE).json["id"]
         web.get(f"/v1/predictions/{id}")
     serve(store, b"7")
@@ -112,7 +113,7 @@ def test_what_the_client_does_not_sample_is_not_recorded_and_polls_never_are(
 
 
 def test_the_chunks_of_a_batch_are_in_the_trace_of_its_request(store: Store, spans: InMemorySpanExporter) -> None:
-    with application(store) as web:
+    with site(store) as web:
         web.post("/v1/batches", data={"file": [(BytesIO(seven()), "a.png")] * 2}, headers={"traceparent": TRACE})
     serve(store)
     found = spans.get_finished_spans()
@@ -177,10 +178,12 @@ def test_real_processes_export_to_where_the_environment_says(lean_env: dict[str,
 def test_without_the_packages_nothing_is_missing_but_who_wants_traces_is_told(place: str) -> None:
     code = (
         "import sys; sys.modules['opentelemetry'] = None\n"
-        "from producer.web.app import create_app; from shared.runtime import tracing\n"
-        "import worker.queue.picture_runner\n"
+        "from tests.served import site; from shared.runtime import tracing; import worker.queue.picture_runner\n"
+        "from shared.settings import Settings; from shared.store import Store, connect\n"
         "tracing.start('digitq-web'); assert tracing.tracer is None\n"
-        "print(create_app().test_client().post('/v1/predictions', data=b'x').status_code)"
+        "settings = Settings.from_env()\n"
+        "with site(Store(connect(settings.redis_url), settings)) as web:\n"
+        "    print(web.post('/v1/predictions', data=b'x').status_code)"
     )
     env = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": place}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)

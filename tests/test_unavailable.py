@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 import redis
-from flask.testing import FlaskClient
 from redis._parsers import BaseParser
 
 from producer import NEVER, AsyncQueue, Queue
-from producer.web.app import create_app
 from shared import keys, redis_scripts
 from shared.batches import Batches
 from shared.chunks import Chunk
@@ -25,6 +23,7 @@ from shared.settings import Settings
 from shared.store import DueWebhook, Store
 from shared.submission import Submission
 from tests.pictures import seven
+from tests.served import site
 
 ERRORS = [
     "NOREPLICAS Not enough good replicas to write.",
@@ -181,8 +180,7 @@ def test_both_queues_say_so_too(redis_url: str, acks: int) -> None:
 
 @pytest.mark.usefixtures("refusing")
 def test_clients_are_told_503_and_when_to_come_again(redis_url: str) -> None:
-    with connect(redis_url) as client:
-        http: FlaskClient = create_app(Store(client, Settings(replicas_ack=1))).test_client()
+    with connect(redis_url) as client, site(Store(client, Settings(replicas_ack=1))) as http:
         answers = [
             http.post("/v1/predictions", data=seven(), content_type="image/png"),
             http.get(f"/v1/predictions/{ID}"),

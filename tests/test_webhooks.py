@@ -26,7 +26,6 @@ from typing import Any
 import httpx
 import pytest
 import redis
-from flask.testing import FlaskClient
 
 from producer.webhooks import safe_http
 from producer.webhooks.delivery import DELAYS, PER_PARTY, Deliverer
@@ -38,7 +37,8 @@ from shared.standalone.up import http_ok
 from shared.store import Store
 from shared.submission import Caller
 from tests.pictures import seven
-from tests.test_api import answer_all, application, is_problem
+from tests.served import WebClient, site
+from tests.test_api import answer_all, is_problem
 
 KEY = bytes(range(32))
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
@@ -108,12 +108,12 @@ def deliverer(sending: Store) -> Iterator[Deliverer]:
 
 
 @pytest.fixture
-def web(store: Store) -> Iterator[FlaskClient]:
-    with application(store, **SENDS) as client:
+def web(store: Store) -> Iterator[WebClient]:
+    with site(store, **SENDS) as client:
         yield client
 
 
-def submit(web: FlaskClient, url: str, **headers: str) -> str:
+def submit(web: WebClient, url: str, **headers: str) -> str:
     query = {"callback_url": url}
     answer = web.post("/v1/predictions", query_string=query, data=seven(), headers=headers, **PICTURE)
     assert answer.status_code == 202, answer.text
@@ -130,7 +130,7 @@ def fate(client: redis.Redis, id: str) -> tuple[str, int]:
 
 
 def test_the_end_is_told_signed_and_whole(
-    web: FlaskClient, store: Store, receiver: Receiver, deliverer: Deliverer, client: redis.Redis
+    web: WebClient, store: Store, receiver: Receiver, deliverer: Deliverer, client: redis.Redis
 ) -> None:
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     id = submit(web, receiver.url, traceparent=trace)
@@ -152,7 +152,7 @@ def test_the_end_is_told_signed_and_whole(
 
 
 def test_a_form_may_name_it_and_a_cancelled_picture_is_told_too(
-    web: FlaskClient, receiver: Receiver, deliverer: Deliverer
+    web: WebClient, receiver: Receiver, deliverer: Deliverer
 ) -> None:
     form = {"file": (BytesIO(seven()), "a.png"), "callback_url": receiver.url}
     id = web.post("/v1/predictions", data=form).get_json()["id"]
@@ -174,7 +174,7 @@ def test_two_secrets_sign_twice_while_they_are_changed(store: Store, receiver: R
 
 
 def test_it_is_tried_again_until_it_is_taken(
-    web: FlaskClient, store: Store, receiver: Receiver, deliverer: Deliverer, client: redis.Redis
+    web: WebClient, store: Store, receiver: Receiver, deliverer: Deliverer, client: redis.Redis
 ) -> None:
     receiver.statuses = [500, 302, 429]
     id = submit(web, receiver.url)
@@ -187,7 +187,7 @@ def test_it_is_tried_again_until_it_is_taken(
 
 
 def test_gone_stops_at_once_and_eight_failures_in_the_end(
-    web: FlaskClient, store: Store, receiver: Receiver, deliverer: Deliverer, client: redis.Redis
+    web: WebClient, store: Store, receiver: Receiver, deliverer: Deliverer, client: redis.Redis
 ) -> None:
     receiver.statuses = [410]
     id = submit(web, receiver.url)
@@ -290,7 +290,7 @@ def test_a_picture_without_a_callback_costs_no_entry(store: Store, client: redis
 
 
 def test_a_deliverer_that_is_killed_in_the_middle_leaves_its_message_to_another(
-    web: FlaskClient, store: Store, sending: Store, receiver: Receiver, client: redis.Redis, redis_url: str
+    web: WebClient, store: Store, sending: Store, receiver: Receiver, client: redis.Redis, redis_url: str
 ) -> None:
     receiver.hold.clear()
     id = submit(web, receiver.url)
@@ -359,7 +359,7 @@ def test_a_late_failure_does_not_undo_what_another_try_did(store: Store, sending
     ],
 )  # fmt: skip
 def test_what_is_not_https_to_a_public_address_is_refused(url: str, store: Store) -> None:
-    with application(store, webhook_secret=SECRET) as web:
+    with site(store, webhook_secret=SECRET) as web:
         answer = web.post("/v1/predictions", query_string={"callback_url": url}, data=seven(), **PICTURE)
         is_problem(answer, 422, "callback_refused")
         assert store.recent(1) == ([], None)
@@ -377,7 +377,7 @@ def test_public_addresses_are_taken() -> None:
 
 
 def test_without_a_secret_there_are_none(store: Store) -> None:
-    with application(store) as web:
+    with site(store) as web:
         query = {"callback_url": "https://example.com/"}
         is_problem(web.post("/v1/predictions", query_string=query, data=seven(), **PICTURE), 400, "webhooks_disabled")
     with pytest.raises(WebhooksDisabled):

@@ -11,28 +11,27 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 from urllib.parse import parse_qs
 
 from werkzeug.serving import make_server
 
-from producer.web.app import create_app
 from shared import ROOT, keys
 from shared.claims import Finish, Ran
 from shared.standalone.up import http_ok
 from shared.store import Store
 from tests.fakes import outcome
+from tests.served import WebClient, site
 
 
 class Web:
     """A running web process without a worker, which counts what is asked of it."""
 
-    def __init__(self, store: Store) -> None:
-        self.app = create_app(store)
+    def __init__(self, client: WebClient) -> None:
         self.calls: list[str] = []
         #: The names in the addresses of what is posted.
         self.posted: list[str] = []
-        inner: Any = self.app.wsgi_app
+        inner: Any = client.application
 
         def counted(environ: Any, start: Any) -> Any:
             self.calls.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
@@ -40,8 +39,7 @@ class Web:
                 self.posted += parse_qs(environ["QUERY_STRING"]).get("filename", [])
             return inner(environ, start)
 
-        self.app.wsgi_app = counted  # type: ignore[method-assign]
-        self.server = make_server("127.0.0.1", 0, self.app, threaded=True)
+        self.server = make_server("127.0.0.1", 0, counted, threaded=True)
         self.url = f"http://127.0.0.1:{self.server.port}"
 
     def posts(self) -> int:
@@ -50,15 +48,15 @@ class Web:
 
 @contextmanager
 def web(store: Store) -> Iterator[Web]:
-    one = Web(store)
-    thread = threading.Thread(target=one.server.serve_forever, args=(0.02,))
-    thread.start()
-    yield one
-    one.app.extensions["digitq_events"].stop()
-    one.server.shutdown()
-    thread.join()
-    one.server.server_close()
-    one.app.extensions["digitq_waiters"].close()
+    with site(store) as client:
+        one = Web(client)
+        thread = threading.Thread(target=one.server.serve_forever, args=(0.02,))
+        thread.start()
+        yield one
+        client.call(client.services.events.stop)
+        one.server.shutdown()
+        thread.join()
+        one.server.server_close()
 
 
 @contextmanager
@@ -88,11 +86,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def web_process(redis_url: str, port: int, **env: str) -> Iterator[subprocess.Popen[bytes]]:
+def web_process(
+    redis_url: str, port: int, stderr: IO[bytes] | None = None, **env: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """`digitq web` on that port, in a process group of its own, from when it answers."""
     keep = {name: value for name, value in os.environ.items() if not name.startswith("DIGITQ_")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "digitq", "web"], cwd=ROOT, start_new_session=True,
+        [sys.executable, "-m", "digitq", "web"], cwd=ROOT, start_new_session=True, stderr=stderr,
         env={**keep, "REDIS_URL": redis_url, "DIGITQ_PORT": str(port), **env},
     )  # fmt: skip
     try:

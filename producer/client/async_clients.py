@@ -15,7 +15,7 @@ from producer.client.http_operations import HttpOperations
 from producer.client.http_requests import Request, authorization, server_and_key
 from producer.client.redis_operations import RedisOperations
 from producer.client.retry import Retry
-from producer.serving.inbox import Carrier, LoopInbox
+from producer.serving.waiting import Waiting
 from shared.batch import Batch
 from shared.keys import Priority
 from shared.prediction import Prediction
@@ -157,27 +157,36 @@ class AsyncQueue(RedisOperations, _AsyncBulk):
         super().__init__(url, settings, retry)
         # For what blocks on Redis; a caller that waits for a prediction holds no thread.
         self._threads = ThreadPoolExecutor(thread_name_prefix="digitq")
-        self._carrier: Carrier | None = None
+        self._waiting: tuple[asyncio.AbstractEventLoop, Waiting] | None = None
 
     async def _submit_once(self, submission: Submission) -> Prediction:
-        return await self._waiters.hand_in(submission, 0, self._waiter())
+        return await (await self._waiting_here()).submit(submission)
 
     async def _read_once(self, id: str, seconds: float) -> Prediction:
-        return await self._waiters.read(id, seconds, None, self._waiter())
+        return await (await self._waiting_here()).fetch(id, seconds)
 
     async def _call(self, function: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
 
-    def _waiter(self) -> LoopInbox:
-        loop = asyncio.get_running_loop()
-        if self._carrier is None or self._carrier.loop is not loop:
-            self._carrier = Carrier(loop, self._threads)
-        return LoopInbox(self._carrier)
+    async def _waiting_here(self) -> Waiting:
+        """Returns what waits on the running loop; that of an earlier loop is closed."""
+        loop, before = asyncio.get_running_loop(), self._waiting
+        if before is None or before[0] is not loop:
+            self._waiting = loop, Waiting(self._store)
+            if before is not None:
+                await self._call(before[1].close)
+        assert self._waiting is not None
+        return self._waiting[1]
 
     def _rows(self, id: str) -> Iterator[dict[str, Any]]:
         return iter([*super()._rows(id)])  # all at once, on a thread: reading them blocks on Redis
 
     async def aclose(self) -> None:
         """Closes the connections."""
-        await self._call(self._close)
+        if self._waiting is not None:
+            loop, waiting = self._waiting
+            if loop is asyncio.get_running_loop():
+                waiting.stop()
+            await self._call(waiting.close)
+        self._store.client.close()
         self._threads.shutdown(wait=False)

@@ -12,7 +12,9 @@ from producer.client.http_operations import HttpOperations
 from producer.client.http_requests import Request, authorization
 from producer.client.redis_operations import RedisOperations
 from producer.client.retry import Retry
+from producer.serving.blocking import BlockingWaiting
 from shared.prediction import Prediction
+from shared.settings import Settings
 from shared.submission import Submission
 
 T = TypeVar("T")
@@ -55,15 +57,20 @@ class BlockingRedis(RedisOperations):
 
     _sleep = staticmethod(_sleep)
 
+    def __init__(self, url: str | None, settings: Settings | None, retry: Retry) -> None:
+        super().__init__(url, settings, retry)
+        self._waiting = BlockingWaiting(self._store)
+
     async def _submit_once(self, submission: Submission) -> Prediction:
-        return self._waiters.submit(submission)
+        return self._waiting.submit(submission)
 
     async def _read_once(self, id: str, seconds: float) -> Prediction:
-        return self._waiters.wait(id, seconds)
+        return self._waiting.fetch(id, seconds)
 
     async def _call(self, function: Callable[..., T], *args: Any) -> T:
         return function(*args)
 
     def close(self) -> None:
         """Closes the connections."""
-        self._close()
+        self._waiting.close()
+        self._store.client.close()

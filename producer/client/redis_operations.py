@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 from producer.client.retry import Retry, Waitable, new_key, poll
-from producer.serving.waiting import Waiters
 from producer.uploads.admission import admit, clean_filename
 from producer.uploads.received import Pictures, Received, gathered
 from shared.batch import Batch
@@ -25,8 +24,8 @@ from shared.store import Store
 from shared.submission import Submission
 
 T = TypeVar("T")
-#: Threads of one process that may wait for predictions at the same time.
-MAX_WAITING = 1000
+#: Connections to Redis of one process, at most.
+CONNECTIONS = 1032
 
 
 class RedisOperations(ABC):
@@ -36,9 +35,8 @@ class RedisOperations(ABC):
         settings = settings or Settings.from_env()
         self.settings = replace(settings, redis_url=url) if url else settings
         self._retry = retry
-        self._store = Store(connect(self.settings.redis_url, connections=MAX_WAITING + 32), self.settings)
+        self._store = Store(connect(self.settings.redis_url, connections=CONNECTIONS), self.settings)
         self._batches = Batches(self._store)
-        self._waiters = Waiters(self._store, MAX_WAITING)
 
     @abstractmethod
     async def _submit_once(self, submission: Submission) -> Prediction:
@@ -131,10 +129,6 @@ class RedisOperations(ABC):
             return self._repeat(partial(look, time.monotonic() + seconds))
 
         return await poll(repeated, wait, self._sleep)
-
-    def _close(self) -> None:
-        self._waiters.close()
-        self._store.client.close()
 
     async def _repeat(self, attempt: Callable[[], Awaitable[T]]) -> T:
         return await self._retry.run(attempt, self._sleep)

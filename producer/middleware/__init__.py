@@ -1,1 +1,1 @@
-"""What every request passes: access, errors, metrics, tracing, response headers."""
+"""The steps that every request passes: access check, errors, metrics, tracing, response headers."""

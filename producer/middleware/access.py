@@ -1,8 +1,8 @@
-"""Who asks, and from where: API keys, the cookie that stands for one in a browser, and pages of other sites.
+"""Checks API keys, the cookie that carries one in a browser, and that no page of another site sends the request.
 
-A browser sends cookies, and requests to this machine's own addresses, for any page that it shows. So what changes
-something must not come from a page of another site; and where no key is needed, the server must be asked under a name
-of this machine, because a name of somebody else's may be pointed here (DNS rebinding).
+A browser sends cookies, and requests to addresses of this machine, for any page that it shows. So a request that
+changes something must not come from a page of another site (CSRF). Where no key is needed, the Host must be a name of
+this machine, because somebody else's name may resolve to it (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
 
-from flask import Flask, Request
-from flask.globals import app_ctx, request_ctx
-
+from producer.middleware.request import Request
 from shared.errors import CrossSite, SettingsError, Unauthorized
 from shared.settings import Settings, is_loopback
 from shared.submission import Caller
@@ -26,21 +24,21 @@ from shared.submission import Caller
 log = logging.getLogger("digitq.web")
 
 COOKIE = "digitq_key"
-#: Reached without a key: whether it lives, how it is spoken with, and the door itself. They hold nobody's data.
+#: Paths that need no key: they hold nobody's data.
 OPEN = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/key"})
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
-#: A shorter key can be guessed; `openssl rand -hex 24` makes a good one.
+#: Characters below which a key is warned of, since it can be guessed; `openssl rand -hex 24` makes a good one.
 SHORT = 16
-#: A name or an IPv4 address, or an IPv6 address in brackets, and maybe a port.
+#: A name or an IPv4 address, or an IPv6 address in brackets, with an optional port.
 _HOST = re.compile(r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?", re.ASCII)
 _ENTRY = re.compile(r"(?:([A-Za-z0-9_-]{1,64}):)?([\x21-\x2b\x2d-\x39\x3b-\x7e]+)")
 
 
 class Access:
-    """The keys of one server. Without any, whoever reaches it may use it."""
+    """Checks requests against the keys of one server. Without any key, everybody may use it."""
 
     def __init__(self, settings: Settings) -> None:
-        # Looked up by digest: how long that takes says nothing of a key that is not known already.
+        # Looked up by digest, so that the time of a lookup says nothing about an unknown key.
         self._owners: dict[bytes, str] = {}
         self._cookies: dict[bytes, str] = {}
         for owner, key in read_keys(settings):
@@ -49,7 +47,7 @@ class Access:
         self._local = not self.keyed and settings.allow_anonymous != "1" and is_loopback(settings.host)
 
     def check(self, request: Request) -> str:
-        """Whose a request is; empty where nobody needs a key. Raises CrossSite, Unauthorized."""
+        """Returns the owner of a request's key; empty where no key is needed. Raises CrossSite, Unauthorized."""
         if request.method not in READING and (why := from_another_site(request)) is not None:
             raise CrossSite(why)
         host = request.environ.get("HTTP_HOST")
@@ -70,25 +68,13 @@ class Access:
         return self._cookies.get(digest(cookie_of(request.environ.get("HTTP_COOKIE", ""))))
 
     def cookie(self, key: str) -> str | None:
-        """What a browser is given for a key; None if the key is not known."""
+        """Returns the cookie for a key; None if the key is unknown."""
         return cookie_for(key) if digest(key) in self._owners else None
 
 
-def init_app(app: Flask, settings: Settings) -> None:
-    """From now on each request is checked."""
-    access = app.extensions["digitq_access"] = Access(settings)
-
-    @app.before_request
-    def _check() -> None:
-        app_ctx.g.owner = ""  # for the answer that says no, too
-        app_ctx.g.owner = access.check(request_ctx.request)
-
-    app.jinja_env.globals["keyed"] = access.keyed
-
-
-def caller(request: Request, owner: str) -> Caller:
-    """Who hands something in with a request of this owner's."""
-    return Caller(owner, owner or client_block(request.remote_addr or "unknown"))
+def caller(request: Request) -> Caller:
+    """Returns the owner of what a request submits, and by what its rate is counted."""
+    return Caller(request.owner, request.owner or client_block(request.remote_addr or "unknown"))
 
 
 @lru_cache(maxsize=1024)
@@ -104,9 +90,9 @@ def client_block(address: str) -> str:
 
 
 def read_keys(settings: Settings) -> Iterator[tuple[str, str]]:
-    """(owner, key) of each that the settings name. Keys with one name share what they see, so that they can be changed.
+    """Yields (owner, key) of each key in the settings. Keys with one name are one owner, so that keys can be rotated.
 
-    Raises SettingsError, without the keys in it.
+    Raises SettingsError, without the keys in its text.
     """
     lines = settings.api_keys.split(",")
     if settings.api_keys_file:
@@ -115,14 +101,14 @@ def read_keys(settings: Settings) -> Iterator[tuple[str, str]]:
         except (OSError, ValueError) as error:
             raise SettingsError(f"DIGITQ_API_KEYS_FILE cannot be read: {error}") from error
     given = [line for line in map(str.strip, lines) if line and not line.startswith("#")]
-    if not given and (settings.api_keys or settings.api_keys_file):  # open to nobody rather than to all
+    if not given and (settings.api_keys or settings.api_keys_file):  # closed to everybody rather than open to all
         raise SettingsError("DIGITQ_API_KEYS and DIGITQ_API_KEYS_FILE hold no key")
     for number, text in enumerate(given, 1):
         match = _ENTRY.fullmatch(text)
         if not match:
             raise SettingsError(f"API key number {number} is neither `key` nor `name:key`")
         owner = match[1] or hashlib.sha256(match[2].encode()).hexdigest()[:16]
-        if len(match[2]) < SHORT:  # the digest of one without a name would tell it
+        if len(match[2]) < SHORT:  # its digest is not printed: it could be reversed
             log.warning("the API key of %s is short: it can be guessed", match[1] or f"number {number}")
         yield owner, match[2]
 
@@ -133,12 +119,12 @@ def digest(secret: str) -> bytes:
 
 
 def cookie_for(key: str) -> str:
-    """What stands for a key in a browser, and does not tell it."""
+    """Derives the cookie of a key, from which the key cannot be computed."""
     return hmac.new(key.encode(), b"digitq page", hashlib.sha256).hexdigest()
 
 
 def cookie_of(header: str) -> str:
-    """The value of our cookie; empty if it is not there. Linear in the header, which werkzeug's parser is not."""
+    """Returns the value of our cookie, or an empty string. Linear in the header's length; werkzeug's parser is not."""
     for pair in header.split(";"):
         name, _, value = pair.partition("=")
         if name.strip() == COOKIE:
@@ -147,11 +133,11 @@ def cookie_of(header: str) -> str:
 
 
 def from_another_site(request: Request) -> str | None:
-    """Why this seems to be sent by a page of another site; None if it is not. Who is no browser says nothing, and may.
+    """Returns why a request seems to come from a page of another site; None if it does not.
 
-    A browser without Sec-Fetch-Site (an old one, or any on plain http) is known by its Origin, which has to be the Host
-    that was asked, as it was sent or as a proxy passes it on. That needs no trust in the proxy: a page cannot give
-    another site's server an X-Forwarded-Host unless that server allows it to beforehand, and ours allows nothing.
+    Clients other than browsers send neither header and pass. A browser without Sec-Fetch-Site (an old one, or any on
+    plain http) sends an Origin, which must be the Host, as it was sent or as a proxy passes it on. That needs no trust
+    in the proxy: a page cannot send X-Forwarded-Host to another site unless that site allows it beforehand (CORS).
     """
     environ = request.environ
     site = environ.get("HTTP_SEC_FETCH_SITE")
@@ -161,7 +147,7 @@ def from_another_site(request: Request) -> str | None:
     if not origin:
         return None
     scheme, _, name = origin.partition("://")
-    # The header as it was sent: werkzeug makes an empty name of one that it does not like, and of `null` too.
+    # The raw header: werkzeug turns a name that it considers invalid, such as `null`, into an empty one.
     host = str(environ.get("HTTP_HOST", "")) or request.host
     forwarded = str(environ.get("HTTP_X_FORWARDED_HOST", "")).partition(",")[0].strip()
     if name and without_port(name, scheme) in {without_port(one, scheme) for one in (host, forwarded) if one}:
@@ -173,17 +159,13 @@ def from_another_site(request: Request) -> str | None:
 
 
 def without_port(host: str, scheme: str) -> str:
-    """A host in lower case, without the port that its scheme has anyway."""
+    """Returns a host in lower case, without its scheme's default port."""
     return host.lower().removesuffix({"http": ":80", "https": ":443"}.get(scheme, ""))
 
 
 @lru_cache(maxsize=64)
 def is_local(host: str) -> bool:
-    """Whether a Host header, exactly as it was sent, can only mean this machine.
-
-    A page of a foreign name that resolves to this machine sends that name, whatever characters it has: what is not a
-    well-formed name of this machine is refused.
-    """
+    """Returns True if a Host header, exactly as it was sent, is a well-formed name of this machine."""
     match = _HOST.fullmatch(host)
     name = match[1].lower().removesuffix(".") if match else ""
     return name.endswith(".localhost") or is_loopback(name)

@@ -1,4 +1,4 @@
-"""/metrics of a web process: its own requests, and the queue and the fleet as every process sees them."""
+"""Prometheus metrics of a web process: its requests, and the queue and the fleet as every process sees them."""
 
 from __future__ import annotations
 
@@ -8,23 +8,20 @@ from collections import Counter as Tally
 from collections.abc import Iterator
 from functools import cache
 
-from flask import Blueprint, Flask, Request, Response, current_app, g
-from flask.globals import app_ctx, request_ctx
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from producer.middleware.request import Request
 from shared import VERSION
 from shared.errors import RedisUnavailable
 from shared.load import Load
 from shared.runtime.metrics import SECONDS
 from shared.store import Store
 
-bp = Blueprint("metrics", __name__)
-
 registry = CollectorRegistry()
 REQUESTS = Counter("digitq_http_requests", "Requests", ["method", "route", "status"], registry=registry)
-#: `waits`: the client asked to wait for an end, so that the time is not ours.
+#: `waits`: the client asked to wait for the result, so the time is not the server's.
 LATENCY = Histogram(
     "digitq_http_request_duration_seconds", "Time until the answer began", ["method", "route", "waits"],
     buckets=SECONDS, registry=registry,
@@ -38,56 +35,45 @@ METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
 _WAIT = re.compile(r"\bwait\s*=", re.IGNORECASE)
 
 
-def init_app(app: Flask, store: Store) -> None:
-    """Counts every request of the application."""
-    app.extensions["digitq_fleet"] = fleet = CollectorRegistry()
-    fleet.register(Fleet(store))
-
-    @app.before_request
-    def _begin() -> None:
-        g.began = time.perf_counter()
-
-    @app.after_request
-    def _count(response: Response) -> Response:
-        request = request_ctx.request
-        count(request, request.url_rule.rule if request.url_rule else "none", response.status_code, app_ctx.g.began)
-        return response
-
-
-def count(request: Request, route: str, status: int, began: float) -> None:
-    """Counts a request that is answered now; `began` by `time.perf_counter`."""
+def count(request: Request, status: int) -> None:
+    """Counts a request that is answered now."""
     method = request.method if request.method in METHODS else "other"
     waits = "wait" in request.args or _WAIT.search(request.environ.get("HTTP_PREFER", ""))
-    requests, latency = _series(method, route, status, "yes" if waits else "no")
+    requests, latency = _series(method, request.route, status, "yes" if waits else "no")
     requests.inc()
-    latency.observe(time.perf_counter() - began)
+    latency.observe(time.perf_counter() - request.began)
 
 
 @cache
 def _series(method: str, route: str, status: int, waits: str) -> tuple[Counter, Histogram]:
-    """Those with these labels: few, and each is looked for once."""
+    """The counter and histogram with these labels: `labels` is slow, and there are few combinations."""
     return REQUESTS.labels(method, route, str(status)), LATENCY.labels(method, route, waits)
 
 
-@bp.get("/metrics")
-def metrics() -> Response:
-    """What this process has counted, and how busy the fleet is: two round trips, however much waits."""
-    body = generate_latest(registry) + generate_latest(current_app.extensions["digitq_fleet"])
-    return Response(body, content_type=CONTENT_TYPE_LATEST)
+def exposition(fleet: CollectorRegistry) -> bytes:
+    """Renders the counters of this process and the load of the fleet, in two round trips."""
+    return generate_latest(registry) + generate_latest(fleet)
+
+
+def fleet_registry(store: Store) -> CollectorRegistry:
+    """A registry of the queue and the workers, which reads Redis when it is scraped."""
+    registry = CollectorRegistry()
+    registry.register(Fleet(store))
+    return registry
 
 
 class Fleet(Collector):
-    """The queue and the workers, read when somebody asks. Every web process tells the same: take the maximum."""
+    """Collects the queue and the workers when it is scraped. Every web process reports the same: take the maximum."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def describe(self) -> list[Metric]:
-        """Nothing: to be registered is no reason to ask Redis."""
+        """Returns nothing, so that registration does not ask Redis."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """The families; of a Redis that does not answer only that."""
+        """The metric families; only `digitq_redis_up` while Redis does not answer."""
         up = "Whether Redis answers"
         try:
             load, memory = self._store.load(), self._store.memory()
@@ -107,7 +93,7 @@ def _busy(load: Load, goal: float) -> Iterator[Metric]:
     for queue, jobs in load.queues.items():
         depth.add_metric([queue], jobs)
     workers = GaugeMetricFamily("digitq_workers", "Workers that are alive", labels=["state", "device"])
-    found = Tally({("idle", "cpu"): 0, ("busy", "cpu"): 0})  # to be told that there is none
+    found = Tally({("idle", "cpu"): 0, ("busy", "cpu"): 0})  # so that no worker is a zero, not a missing sample
     found.update((worker.state, worker.device) for worker in load.workers)
     for labels, count in found.items():
         workers.add_metric(labels, count)
@@ -124,7 +110,7 @@ def _busy(load: Load, goal: float) -> Iterator[Metric]:
         "capacity_per_second": ("Pictures that the live workers could end", load.capacity),
     }
     for name, (doc, value) in numbers.items():
-        # What nobody knows has no sample, but its name.
+        # An unknown value has no sample, but its family is declared.
         yield (
             GaugeMetricFamily(f"digitq_{name}", doc, value)
             if value is not None

@@ -1,7 +1,7 @@
-"""Reads request bodies on the event loop: one that trickles in holds no thread, and has a time limit.
+"""Reads request bodies on the event loop, with a time limit: a slow client holds no thread.
 
-A body of up to IN_MEMORY bytes is kept in memory, as long as all of them together have MEMORY; others are in temporary
-files. So many clients that send slowly take disk, of which there is a bound too, and not memory.
+A body of up to IN_MEMORY bytes is kept in memory, as long as all bodies together take up to MEMORY; others go to
+temporary files, whose total size is bounded too.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ AT_ONCE = 16 * 1024
 IN_MEMORY, MEMORY = 1024 * 1024, 8 * 1024 * 1024
 #: Seconds that each body has, and beyond them the slowest that it may arrive, in bytes per second.
 BODY_SECONDS, SLOWEST = 30.0, 8 * 1024
-#: Bytes of a refused body that are read all the same, and seconds for the next of them: see `hear_out`.
-HEARD_OUT, PATIENCE_SECONDS = 256 * 1024 * 1024, 1.0
-#: Between two looks for small bodies that are late.
+#: Bytes of a refused body that are read all the same, and seconds for the next of them: see `drain`.
+DRAIN_BYTES, DRAIN_SECONDS = 256 * 1024 * 1024, 1.0
+#: Seconds between two checks for small bodies that are late.
 SWEEP_SECONDS = 1.0
 
 
 class Spool:
-    """What the bodies of one process take: `most` bytes in all, and how much of it is in memory."""
+    """Accounts for the bodies of one process: at most `most` bytes in all, and how much of that is in memory."""
 
     def __init__(self, most: int) -> None:
         self.most, self.used, self.in_memory = most, 0, 0
         self.small = SmallBodies()
 
     def take(self, size: int, in_memory: int) -> tuple[int, int]:
-        """Takes room for so much, of which some is to be in memory; how much it has got. Raises TooManyUploads."""
+        """Reserves bytes, some of them in memory, and returns how many of each were granted. Raises TooManyUploads."""
         if self.used + size > self.most:
             raise TooManyUploads(retry_after_seconds=5)
         in_memory = in_memory if self.in_memory + in_memory <= MEMORY else 0
@@ -46,19 +46,19 @@ class Spool:
         return size, in_memory
 
     def give(self, size: int, in_memory: int) -> None:
-        """Gives it back."""
+        """Releases reserved bytes."""
         self.used, self.in_memory = self.used - size, self.in_memory - in_memory
 
 
 class SmallBodies:
-    """Reads bodies that are kept in memory, with one timer for all: one for each is a twentieth of an upload's work."""
+    """Reads small bodies, with one timer for all: a timer for each costs a twentieth of an upload."""
 
     def __init__(self) -> None:
         self._reading: dict[asyncio.Task[None], float] = {}
         self._swept = False
 
     async def read(self, proto: HTTPProtocol) -> bytes:
-        """A whole body. Raises TimeoutError some BODY_SECONDS after it has begun, ProtocolClosed."""
+        """Returns a whole body. Raises TimeoutError some BODY_SECONDS after the start, ProtocolClosed."""
         task = cast("asyncio.Task[None]", asyncio.current_task())
         self._reading[task] = time.monotonic()
         if not self._swept:
@@ -92,7 +92,7 @@ class Body:
         self._spool, self._size, self._in_memory = spool, 0, 0
 
     def write(self, piece: bytes) -> None:
-        """Adds a piece. Raises TooManyUploads where all bodies, or the disk, are full."""
+        """Adds a piece. Raises TooManyUploads if the bound for all bodies, or the disk, is full."""
         memory = isinstance(self.file, BytesIO) and self._size + len(piece) <= IN_MEMORY
         taken, kept = self._spool.take(len(piece), len(piece) if memory else 0)
         self._size, self._in_memory = self._size + taken, self._in_memory + kept
@@ -105,12 +105,12 @@ class Body:
             self.file.write(piece)
 
     def rewind(self) -> None:
-        """To the beginning, once all is here. Raises TooManyUploads."""
+        """Seeks to the beginning, once the whole body has arrived. Raises TooManyUploads."""
         with disk_errors():
             self.file.seek(0)
 
     def close(self) -> None:
-        """Gives its room back."""
+        """Deletes the body, and releases its bytes."""
         self._spool.give(self._size, self._in_memory)
         self._size = self._in_memory = 0
         with suppress(OSError):  # it is flushed once more
@@ -119,7 +119,7 @@ class Body:
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """A full disk is no room for an upload."""
+    """Turns an error of the disk, which may be full, into TooManyUploads."""
     try:
         yield
     except OSError as error:
@@ -127,10 +127,10 @@ def disk_errors() -> Iterator[None]:
 
 
 async def read_body(proto: HTTPProtocol, length: int | None, most: int, spool: Spool) -> Body:
-    """The body, its file at the beginning; of a longer one than `most` so much that it is seen to be too long.
+    """Returns the body, its file at the beginning; more than `most` bytes of it, but not all, if it is longer.
 
-    `length` is what the request says of it. Raises BodyTooSlow, TooManyUploads, BadRequest where its chunks are
-    malformed, ProtocolClosed where the client leaves.
+    `length` is its Content-Length. Raises BodyTooSlow, TooManyUploads, BadRequest if its chunks are malformed,
+    ProtocolClosed if the client disconnects.
     """
     try:
         if length is not None and length <= AT_ONCE:
@@ -153,10 +153,10 @@ async def _spooled(proto: HTTPProtocol, length: int | None, most: int, body: Bod
                 piece = await pieces.__anext__()
                 body.write(piece)
                 received, empty = received + len(piece), empty + (not piece)
-                del piece  # or it stays here while the next one is waited for
+                del piece  # frees it before the next one is awaited
                 limit.reschedule(began + BODY_SECONDS + received / SLOWEST)
         if received > most:
-            await hear_out(pieces)
+            await drain(pieces)
         elif received < (length or 0):
             raise ProtocolClosed
         # granian ends each body with an empty piece, and one whose chunks are broken with another before it.
@@ -165,7 +165,7 @@ async def _spooled(proto: HTTPProtocol, length: int | None, most: int, body: Bod
         body.rewind()
     except TooManyUploads:
         body.close()
-        await hear_out(pieces)
+        await drain(pieces)
         raise
     except BaseException:
         body.close()
@@ -173,14 +173,14 @@ async def _spooled(proto: HTTPProtocol, length: int | None, most: int, body: Bod
     return body
 
 
-async def hear_out(pieces: AsyncIterator[bytes]) -> None:
-    """Drops the rest of a body that is refused, while its client keeps sending.
+async def drain(pieces: AsyncIterator[bytes]) -> None:
+    """Reads and drops the rest of a refused body, while its client keeps sending.
 
-    A client that is answered and cut off meanwhile may miss the answer, and a proxy makes 502 of it.
+    A client that is answered and disconnected meanwhile may miss the response, and a proxy turns that into a 502.
     """
     dropped = 0
     with suppress(StopAsyncIteration, TimeoutError, ProtocolClosed):
         async with asyncio.timeout(BODY_SECONDS):
-            while dropped <= HEARD_OUT:
-                async with asyncio.timeout(PATIENCE_SECONDS):
+            while dropped <= DRAIN_BYTES:
+                async with asyncio.timeout(DRAIN_SECONDS):
                     dropped += len(await anext(pieces))

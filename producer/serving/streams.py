@@ -1,10 +1,10 @@
-"""Streamed responses with back-pressure, and a way to break one off.
+"""Sends streamed responses with back-pressure, and breaks off those that fail.
 
-granian keeps what `response_stream` is given until the client reads it, without a limit, and ends every stream as if it
-were whole. A file, however, it reads only as fast as the client does. So a stream is a named pipe that granian reads as
-a file: what is on its way is what the pipe (64 KB) and granian's buffers hold. A stream that fails ends with its
-connection: without the last chunk the client knows that something is missing. In HTTP/1.0, which nginx speaks by
-default, there are no chunks, and the end of the connection is that of a whole response: there it is reset.
+granian's `response_stream` buffers without a limit what the client has not read, and ends every stream as if it were
+complete. A file, however, it reads only as fast as the client does. So a stream is a named pipe that granian reads as a
+file: at most the pipe (64 KB) and granian's buffers are in flight. A stream that fails closes its connection: without
+the last chunk the client knows that something is missing. HTTP/1.0, which nginx speaks by default, has no chunks, and
+the end of the connection is the end of a complete response: there the connection is reset.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import socket
 import stat
 import tempfile
 from array import array
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from fcntl import ioctl
 from pathlib import Path
@@ -26,6 +26,7 @@ from termios import FIONREAD
 
 from granian.rsgi import HTTPProtocol  # type: ignore[attr-defined]  # documented, and not exported
 
+from producer.serving.connection import Connection
 from shared.errors import DigitqError
 
 log = logging.getLogger("digitq.web")
@@ -36,21 +37,24 @@ _LOOK_SECONDS = 0.001
 _LIBC = ctypes.CDLL(None)
 
 Headers = list[tuple[str, str]]
-#: Gives the next piece, or None at the end.
-Pieces = Callable[[], Awaitable[bytes | None]]
 
 
 async def send_stream(
-    proto: HTTPProtocol, client: str, status: int, headers: Headers, pieces: Pieces, chunked: bool = True
-) -> None:
+    proto: HTTPProtocol, client: str, status: int, headers: Headers, first: bytes, rest: AsyncIterator[bytes],
+    connection: Connection, chunked: bool = True,
+) -> None:  # fmt: skip
     """Sends pieces as fast as the client reads them; `client` is the `host:port` of its end of the connection.
 
-    Where a piece cannot be made, or is not taken within STALLED_SECONDS, the connection is broken off.
+    Breaks the connection off if a piece cannot be made, or is not read within STALLED_SECONDS.
     """
     with Pipe() as pipe:
         try:
             proto.response_file(status, headers, str(pipe.path))
-            while piece := await pieces():
+            await pipe.write(first)
+            del first  # or it stays in memory as long as the stream
+            async for piece in rest:
+                if connection.gone:
+                    return
                 await pipe.write(piece)
         except BrokenPipeError:  # the client has gone
             return
@@ -62,12 +66,12 @@ async def send_stream(
 
 
 class Pipe:
-    """A named pipe; its name is gone as soon as somebody reads from it."""
+    """A named pipe, whose name is deleted as soon as it has a reader."""
 
     def __init__(self) -> None:
         self.path = Path(tempfile.gettempdir(), f"digitq-{token_hex(16)}")
         os.mkfifo(self.path, 0o600)
-        # With a reader and a writer of our own neither side waits for the other in `open`.
+        # Opened for both, so that neither side blocks in `open` until the other has opened it.
         try:
             self._fd = os.open(self.path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
@@ -83,7 +87,7 @@ class Pipe:
         self.path.unlink(missing_ok=True)
 
     async def write(self, data: bytes) -> None:
-        """Writes all of it. Raises BrokenPipeError where the client has gone, TimeoutError where it does not read."""
+        """Writes all of it. Raises BrokenPipeError if the client has gone, TimeoutError if it does not read."""
         rest = memoryview(data)
         async with asyncio.timeout(STALLED_SECONDS):
             while rest:
@@ -97,7 +101,7 @@ class Pipe:
                     await self._read_from(written)
 
     async def _read_from(self, written: int) -> None:
-        """Waits until the server has begun to read; from then on the pipe breaks when it stops."""
+        """Waits until the server reads; from then on a write fails with BrokenPipeError once it has stopped."""
         async with asyncio.timeout(BEGIN_SECONDS):
             while self._unread() >= written:
                 await asyncio.sleep(_LOOK_SECONDS)
@@ -127,17 +131,19 @@ def _done(future: asyncio.Future[None]) -> None:
 
 
 def break_off(client: str, reset: bool = False) -> None:
-    """Closes or resets the connection with this other end, `host:port`: the server cannot, so it is found here."""
+    """Closes or resets the connection whose other end is `host:port`. granian cannot, so its socket is looked up."""
     host, _, port = client.rpartition(":")
     end = (host.strip("[]"), int(port))
     for path in Path("/dev/fd").iterdir():
         with suppress(OSError):
-            descriptor = os.dup(int(path.name))  # ours: whatever the server closes meanwhile, this stays what it is
+            descriptor = os.dup(
+                int(path.name)
+            )  # a copy: the server may close, and the system reuse, the number meanwhile
             try:
                 if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
                     with socket.socket(fileno=os.dup(descriptor)) as one:
                         if one.getpeername()[:2] == end:
-                            # Connected to no address (AF_UNSPEC) it is reset; where that fails it is closed at least.
+                            # Connecting to AF_UNSPEC resets it; where that fails it is closed at least.
                             if not reset or _LIBC.connect(one.fileno(), bytes(16), 16):
                                 one.shutdown(socket.SHUT_RDWR)
                             return

@@ -1,14 +1,15 @@
-"""Waiting for the end of predictions: one pub/sub connection per process, however many wait or listen.
+"""Submits predictions and waits for their end, on the event loop: one pub/sub connection serves all waiting requests.
 
-Two kinds are told: requests that wait for one prediction, each through an inbox of its own, and feeds, which hear
-of all (the event stream). Those that keep one of the server's threads take a seat.
+A waiting request holds no thread. Feeds, such as the event stream, are told of every end.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
+from asyncio import AbstractEventLoop
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,8 +18,8 @@ from typing import Any, Protocol
 import redis
 from redis.client import PubSub
 
-from producer.serving.inbox import Client, Inbox, ThreadInbox, run
-from producer.serving.together import Errand, Together
+from producer.serving.coalescing import RequestCoalescer
+from producer.serving.connection import Connection
 from shared import keys
 from shared.connections.liveness import Liveness
 from shared.prediction import Prediction, ends
@@ -27,213 +28,218 @@ from shared.submission import Submission
 
 log = logging.getLogger("digitq.web")
 
-#: A waiting request looks again by itself this often, should a message be lost with a connection.
+#: A waiting request reads its prediction again this often, in case a message was lost with a connection.
 LOOK_AGAIN_SECONDS = 2.0
-#: After so long it is worth while to learn whether the client of a request that waits has gone.
+#: After this wait a request begins to watch whether its client has disconnected.
 WATCH_SECONDS = 0.5
-#: Past its time a request waits on only for a picture that is still being handed in.
-SHORTEST_WAIT_SECONDS = 0.01
-#: Seconds after which the listening thread looks whether it is to end.
-LISTEN_SECONDS = 1.0
+#: Before the subscription is made again after an error.
+RECONNECT_SECONDS = 0.5
 
 
 class Feed(Protocol):
-    """Hears of every end, on the listening thread: it has to be quick and must not raise."""
+    """Is told of every end, on the event loop; must be quick and must not raise."""
 
-    def heard(self, ended: list[dict[str, str]]) -> None:
-        """The records of one message, each with its `id`."""
+    def ended(self, records: list[dict[str, str]]) -> None:
+        """Takes the records of one message, each with its `id`."""
 
     def missed(self) -> None:
-        """Something may have ended that was not heard: the connection is new, or was lost."""
+        """Some ends may have been missed: the connection is new, or was lost."""
 
 
-class Waiters:
-    """Waiting requests by prediction id, and feeds, told when Redis announces the end."""
+class Waiter:
+    """One request that waits: holds the ended record, or the hint to read it from Redis."""
 
-    def __init__(self, store: Store, limit: int) -> None:
-        self._store, self._limit = store, limit
-        self.uploads: Together[Submission, Answer] = Together(
-            store.submit_all, lambda picture: len(picture.image), lambda answer: answer[0] == b"accepted"
+    __slots__ = ("_future", "_hinted", "record")
+
+    def __init__(self) -> None:
+        self.record: dict[str, str] | None = None
+        self._hinted = False
+        self._future: asyncio.Future[None] | None = None
+
+    def tell(self, record: dict[str, str] | None = None) -> None:
+        """Wakes the request with the ended record, or without one to read it."""
+        self.record, self._hinted = record or self.record, True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    async def told(self, seconds: float) -> bool:
+        """Waits until told, for at most `seconds`; returns whether it was told."""
+        if not self._hinted:
+            loop = asyncio.get_running_loop()
+            self._future = loop.create_future()
+            # `asyncio.timeout` costs several times as much.
+            timer = loop.call_later(max(seconds, 0), self._wake)
+            try:
+                await self._future
+            finally:
+                timer.cancel()
+        hinted, self._hinted = self._hinted, False
+        return hinted
+
+
+class Waiting:
+    """Submits and reads predictions, and waits for their end. All methods but `stop` are for one event loop."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.uploads: RequestCoalescer[Submission, Answer] = RequestCoalescer(
+            store.submit_all, lambda picture: len(picture.image)
         )
-        self.looks: Together[str, Record] = Together(store.fetch_all)
-        self._inboxes: defaultdict[str, set[Inbox]] = defaultdict(set)
-        self._feeds: tuple[Feed, ...] = ()
-        self._lock = threading.Lock()
-        self._count = 0
-        self._closed = threading.Event()
-        self._thread: threading.Thread | None = None
+        self.reads: RequestCoalescer[str, Record] = RequestCoalescer(store.fetch_all)
+        self._waiters: defaultdict[str, set[Waiter]] = defaultdict(set)
+        self._feeds: list[Feed] = []
+        self._listener: threading.Thread | None = None
         self._pubsub: PubSub | None = None
+        self._stopped = threading.Event()
 
-    def submit(self, picture: Submission, seconds: float = 0, client: Client | None = None) -> Prediction:
-        """Hands in a picture and waits for its end as `wait` does. Raises what Store.submit raises."""
-        return run(self.hand_in(picture, seconds, ThreadInbox(client)))
+    @property
+    def stopped(self) -> bool:
+        """True once the process is about to end, so that no request should wait any longer."""
+        return self._stopped.is_set()
 
-    async def hand_in(self, picture: Submission, seconds: float, inbox: Inbox) -> Prediction:
-        """`submit` for one who waits in their own way."""
-        with self._seated(picture.id, inbox, seconds > 0) as seated:
-            upload = self.uploads.send(picture, inbox, quiet=seated)
-            if seated:
-                return await self._ended(picture.id, inbox, seconds, upload)
-        await inbox.get()
-        return await self._accepted(upload, inbox)
+    async def submit(self, picture: Submission, seconds: float = 0, connection: Connection | None = None) -> Prediction:
+        """Submits a picture and waits for its end as `fetch` does. Raises what Store.submit raises."""
+        end = time.monotonic() + seconds
+        with self._waiter(picture.id, seconds > 0) as waiter:
+            answer = await self.uploads.call(picture)
+            if answer[0] == b"repeated":  # the first one under its idempotency key has to be read
+                accepted = await asyncio.to_thread(self._store.accepted, picture, answer)
+            else:
+                accepted = self._store.accepted(picture, answer)
+            if seconds <= 0:
+                return accepted
+            if accepted.id == picture.id:
+                return await self._end(picture.id, end, waiter, connection)
+        return await self.fetch(accepted.id, end - time.monotonic(), None, connection)
 
-    def wait(self, id: str, seconds: float, owner: str | None = None, client: Client | None = None) -> Prediction:
-        """The prediction once it has ended, or as it stands after `seconds`, when the process stops or the client goes.
-
-        Past the bound on waiting requests it answers at once: the client polls. Raises what Store.fetch raises, also
-        where it is not the owner's.
-        """
-        return run(self.read(id, seconds, owner, ThreadInbox(client)))
-
-    async def read(self, id: str, seconds: float, owner: str | None, inbox: Inbox) -> Prediction:
-        """`wait` for one who waits in their own way."""
-        with self._seated(id, inbox, seconds > 0) as seated:
-            prediction = await self._look(id, owner, inbox)
-            return prediction if prediction.state.terminal or not seated else await self._ended(id, inbox, seconds)
-
-    async def _look(self, id: str, owner: str | None, inbox: Inbox) -> Prediction:
-        """The prediction as it stands. Raises what Store.fetch raises."""
-        own = inbox.another()
-        look = self.looks.send(id, own)
-        await own.get()
-        if record := look.answer():
-            return self._store.found(id, record, owner)
-        return await inbox.call(self._store.fetch, id, owner)  # says why there is none
-
-    async def _accepted(self, upload: Errand[Submission, Answer], inbox: Inbox) -> Prediction:
-        """What became of an upload. Raises what Store.submit raises."""
-        answer = upload.answer()
-        if answer[0] == b"repeated":  # the first one under its key has to be looked for
-            return await inbox.call(self._store.accepted, upload.asked, answer)
-        return self._store.accepted(upload.asked, answer)
-
-    async def _ended(
-        self, id: str, inbox: Inbox, seconds: float, upload: Errand[Submission, Answer] | None = None
+    async def fetch(
+        self, id: str, seconds: float = 0, owner: str | None = None, connection: Connection | None = None
     ) -> Prediction:
-        end, client, watches = time.monotonic() + seconds, inbox.client, False
+        """Returns the prediction once it has ended, at the latest after `seconds`.
+
+        Returns earlier when the process stops or the client disconnects. Raises what Store.fetch raises, also where
+        the prediction is not the owner's.
+        """
+        end = time.monotonic() + seconds
+        with self._waiter(id, seconds > 0) as waiter:
+            prediction = await self._read(id, owner)
+            if prediction.state.terminal or seconds <= 0:
+                return prediction
+            return await self._end(id, end, waiter, connection)
+
+    async def _read(self, id: str, owner: str | None) -> Prediction:
+        if record := await self.reads.call(id):
+            return self._store.found(id, record, owner)
+        return await asyncio.to_thread(self._store.fetch, id, owner)  # raises why there is none
+
+    async def _end(self, id: str, end: float, waiter: Waiter, connection: Connection | None) -> Prediction:
+        watching = connection is None
         while True:
             left = end - time.monotonic()
-            longest = LOOK_AGAIN_SECONDS if watches or not client else WATCH_SECONDS
-            try:
-                record = await inbox.get(min(max(left, SHORTEST_WAIT_SECONDS), longest))
-            except TimeoutError:
-                record = None
-                if client and not watches and left > WATCH_SECONDS:
-                    watches = True
-                    client.watch(lambda: inbox.put(None))
-                    continue
-            if record:
-                return Prediction.from_record(id, record)
-            if upload:
-                upload.quiet = False  # what was to be looked at now is looked at with the answer
-                if not upload.done:  # there is nothing to look at before it is handed in
-                    continue
-                first, upload = await self._accepted(upload, inbox), None
-                if first.id != id:  # repeated: the first one under the same key
-                    return await self.read(first.id, end - time.monotonic(), None, inbox)
-            prediction = await self._look(id, None, inbox)
-            gone = client is not None and client.gone
-            if prediction.state.terminal or left <= 0 or gone or self._closed.is_set():
+            told = await waiter.told(min(left, LOOK_AGAIN_SECONDS if watching else WATCH_SECONDS))
+            if waiter.record:
+                return Prediction.from_record(id, waiter.record)
+            if not told and connection and not watching and left > WATCH_SECONDS:
+                watching = True
+                connection.watch(waiter.tell)
+                continue
+            prediction = await self._read(id, None)
+            gone = connection is not None and connection.gone
+            if prediction.state.terminal or gone or self.stopped or end <= time.monotonic():
                 return prediction
 
     @contextmanager
-    def _seated(self, id: str, inbox: Inbox, wanted: bool) -> Iterator[bool]:
-        """Whether the inbox hears of this end: if that is wanted, and one more may wait."""
-        with self._lock:
-            free = wanted and self._count + inbox.threads <= self._limit
-            if free:
-                self._count += inbox.threads
-                self._inboxes[id].add(inbox)
-                self._start()
-        if not free:
-            yield False
+    def _waiter(self, id: str, listen: bool) -> Iterator[Waiter]:
+        waiter = Waiter()
+        if not listen:
+            yield waiter
             return
+        self._waiters[id].add(waiter)
+        self._listen()
         try:
-            yield True
+            yield waiter
         finally:
-            if inbox.client:
-                inbox.client.unwatch()
-            with self._lock:
-                self._count -= inbox.threads
-                self._inboxes[id].discard(inbox)
-                if not self._inboxes[id]:
-                    del self._inboxes[id]
+            self._waiters[id].discard(waiter)
+            if not self._waiters[id]:
+                del self._waiters[id]
 
-    def seat(self, most: int, taken: int) -> bool:
-        """Takes a seat for a listener, `taken` of whom sit already; at most `most` may. False if none is free."""
-        with self._lock:
-            free = self._count < self._limit and taken < most
-            self._count += free
-            return free
-
-    def leave(self) -> None:
-        """Gives the seat back."""
-        with self._lock:
-            self._count -= 1
+    # ------------------------------------------------------------------ the subscription
 
     def follow(self, feed: Feed) -> None:
-        """From now on the feed hears of every end, as long as the process lives."""
-        with self._lock:
-            self._feeds += (feed,)
-            self._start()
+        """Tells the feed of every end from now on."""
+        self._feeds.append(feed)
+        self._listen()
 
-    def _start(self) -> None:
-        """On first use: the server forks or spawns its processes after it has made the application."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._listen, name="waiters", daemon=True)
-            self._thread.start()
+    def _listen(self) -> None:
+        """Starts to listen on first use: the server starts its processes after the application was made."""
+        if self._listener is None:
+            loop = asyncio.get_running_loop()
+            self._listener = threading.Thread(target=self._run, args=(loop,), name="listener", daemon=True)
+            self._listener.start()
 
     def stop(self) -> None:
-        """Whoever waits is answered as it stands: the process is about to end."""
-        self._closed.set()
-        self._tell_all_to_look()
+        """Lets every waiting request be answered now. Called on the loop."""
+        self._stopped.set()
+        self._missed()
 
     def close(self) -> None:
-        """Ends the thread, for a process that goes on without it."""
-        self.stop()
+        """Ends the threads, for a process that goes on without them. Called after the loop has ended."""
+        self._stopped.set()
         self.uploads.close()
-        self.looks.close()
+        self.reads.close()
         if (pubsub := self._pubsub) is not None:
             with suppress(redis.RedisError):
                 pubsub.unsubscribe()  # its answer wakes the thread
-        if self._thread is not None:
-            self._thread.join()
+        if self._listener is not None:
+            self._listener.join()
 
-    def _listen(self) -> None:
-        while not self._closed.is_set():
+    def _run(self, loop: AbstractEventLoop) -> None:
+        """Listens, on a thread: redis-py's asyncio client has no Sentinel failover like ours."""
+        while not self.stopped:
             try:
-                with self._store.client.pubsub() as pubsub:
-                    pubsub.subscribe(keys.EVENTS)
-                    liveness, self._pubsub = Liveness(), pubsub
-                    while not self._closed.is_set():
-                        message = pubsub.get_message(timeout=LISTEN_SECONDS)
-                        if message:
-                            liveness.heard()
-                        elif liveness.ping_is_due():
-                            pubsub.ping()
-                        self._hear(message)
-            except Exception as error:  # whatever it is, those who wait must end and the next one must be heard
-                self._pubsub = None
-                log.warning("redis: %s, listening again in 0.5 s", error)
-                self._tell_all_to_look()  # they find out for themselves, and answer 503
-                self._closed.wait(0.5)
+                self._subscribe(loop)
+            except Exception as error:  # whatever it is, the waiting requests and the next message must be heard
+                log.warning("redis: %s, listening again in %s s", error, RECONNECT_SECONDS)
+                _call(loop, self._missed)  # each request reads for itself, and answers 503
+                self._stopped.wait(RECONNECT_SECONDS)
 
-    def _hear(self, message: dict[str, Any] | None) -> None:
-        if message and message["type"] == "subscribe":
-            self._tell_all_to_look()  # something may have ended before we listened
-        elif message and message["type"] == "message":
-            ended = ends(message["data"])
-            with self._lock:
-                for record in ended:
-                    for inbox in self._inboxes.get(record["id"], ()):
-                        inbox.put(record)
-            for feed in self._feeds:
-                feed.heard(ended)
+    def _subscribe(self, loop: AbstractEventLoop) -> None:
+        with self._store.client.pubsub() as pubsub:
+            pubsub.subscribe(keys.EVENTS)
+            liveness, self._pubsub = Liveness(), pubsub
+            while not self.stopped:
+                message = pubsub.get_message(timeout=1)
+                if message:
+                    liveness.heard()
+                    self._hear(message, loop)
+                elif liveness.ping_is_due():
+                    pubsub.ping()
 
-    def _tell_all_to_look(self) -> None:
-        with self._lock:
-            for inboxes in self._inboxes.values():
-                for inbox in inboxes:
-                    inbox.put(None)
+    def _hear(self, message: dict[str, Any], loop: AbstractEventLoop) -> None:
+        if message["type"] == "subscribe":
+            _call(loop, self._missed)  # something may have ended before
+        elif message["type"] == "message":
+            _call(loop, self._ended, ends(message["data"]))
+
+    def _ended(self, records: list[dict[str, str]]) -> None:
+        for record in records:
+            for waiter in self._waiters.get(record["id"], ()):
+                waiter.tell(record)
+        for feed in self._feeds:
+            feed.ended(records)
+
+    def _missed(self) -> None:
+        for waiters in self._waiters.values():
+            for waiter in waiters:
+                waiter.tell()
         for feed in self._feeds:
             feed.missed()
+
+
+def _call(loop: AbstractEventLoop, function: Any, *args: Any) -> None:
+    """Calls a function on the loop, from another thread; the loop may have ended."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *args)

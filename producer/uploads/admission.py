@@ -1,4 +1,4 @@
-"""The door: what is refused before a byte is stored. Only headers are read here, pixels are the worker's business."""
+"""Validates an uploaded image by its header, before a byte is stored. Pixels are decoded by the worker alone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
 def admit(data: bytes, settings: Settings) -> str:
-    """The media type of an upload that may enter.
+    """Returns the media type of a valid upload.
 
     Raises NoImage, TooLarge, UnsupportedType, UndecodableImage, TooManyPixels.
     """
@@ -57,12 +57,12 @@ def admit(data: bytes, settings: Settings) -> str:
 
 
 def too_large(settings: Settings) -> TooLarge:
-    """The error for an upload over the limit, with the limit in it."""
+    """Returns the error for an upload over the limit."""
     return TooLarge(f"An upload may have {settings.max_upload_bytes} bytes", limit=settings.max_upload_bytes)
 
 
 def media_type(data: bytes) -> str:
-    """What the bytes are, for handing them out again."""
+    """Returns the media type of an image, for its download."""
     try:
         return image_format(data)[1]
     except UnsupportedType:
@@ -70,7 +70,7 @@ def media_type(data: bytes) -> str:
 
 
 def image_format(data: bytes) -> tuple[str, str]:
-    """The format's name and media type. The name and the declared type of the upload play no part."""
+    """Returns the format's name and media type, by content: the file's name and declared type are ignored."""
     for signature, found in SIGNATURES.items():
         if data.startswith(signature) and (signature != b"RIFF" or data[8:12] == b"WEBP"):
             return found

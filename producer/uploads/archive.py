@@ -87,7 +87,7 @@ def _is_folder(info: ZipInfo) -> bool:
 
 
 def _count(file: IO[bytes]) -> tuple[int, int]:
-    """How many entries the zip has at most, and its bytes; the file is then at its beginning again."""
+    """Returns an upper bound of the zip's entries, and its size in bytes; rewinds the file."""
     found, size, tail = 0, 0, b""
     while block := file.read(_BLOCK):
         size += len(block)

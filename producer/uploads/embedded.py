@@ -32,7 +32,7 @@ def text_limit(settings: Settings) -> int:
 
 
 def unwrapped(data: bytes, filename: str, settings: Settings) -> tuple[bytes, str]:
-    """The image and its name in a JSON object or a data URL; anything else as it is, with `filename`.
+    """Extracts the image and its name from a JSON object or a data URL; returns anything else unchanged.
 
     Raises BadRequest, UnexpectedField, NoImage, InvalidBase64, TooLarge.
     """

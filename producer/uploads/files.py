@@ -1,7 +1,6 @@
-"""A batch as it comes in: several files, a zip, or an IDX file, plain or gzip. Read piece by piece, in bounded memory.
+"""Reads batches: several files, a zip, or an IDX file, plain or gzip, piece by piece, in bounded memory.
 
-What a file is, its first bytes say. Nothing is unpacked further than the limits go: a bomb is refused when it reaches
-them.
+The first bytes of a file tell its format. Unpacking stops at the limits, where a bomb is refused.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class Upload:
 
 
 def is_batch(head: bytes) -> bool:
-    """Whether a file that begins like this is a zip, a gzip or an IDX file."""
+    """Returns True for the first bytes of a zip, a gzip or an IDX file."""
     # The third byte of an IDX file is a type; HEIC, AVIF and videos begin with the size of a box.
     return head.startswith((GZIP, ZIP, IDX)) and not head.startswith(IDX + b"\0")
 

@@ -1,30 +1,26 @@
-"""Reads multipart forms, and says what is wrong with one that cannot be what its sender meant."""
+"""Reads multipart forms, and refuses one whose fields cannot be what its sender meant."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
-from werkzeug import Request
 from werkzeug.datastructures import Headers
-from werkzeug.exceptions import BadRequest as WerkzeugBadRequest
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
+from producer.middleware.request import Request
 from producer.uploads.admission import clean_filename
 from producer.uploads.archive import decoded
 from producer.uploads.received import BLOCK
-from shared.errors import BadRequest, DigitqError, NoImage, TooManyFiles, UnexpectedField
+from shared.errors import BadRequest, NoImage, TooManyFiles, UnexpectedField
 
 #: The field of an image.
 FILE = "file"
 #: Text fields of a single upload.
 CALLBACK = "callback_url"
-#: What a form may have in front of its first part, as the head of a part, and behind its last part, in bytes.
+#: Bytes that a form may have before its first part, as the head of a part, and after its last part.
 MAX_PART_HEAD = 16 * 1024
-#: Bytes of the rest of a form that are read before it is refused.
-MAX_REST = 16 * 1024 * 1024
 #: Longest boundary; RFC 2046 allows 70.
 MAX_BOUNDARY = 200
 
@@ -39,50 +35,36 @@ class Form:
 
 
 def form_of(request: Request) -> Form:
-    """The form of a single upload, whose image may be in a text field too.
+    """Reads the form of a single upload; the image may be in a text field, too.
 
     Raises NoImage, TooManyFiles, UnexpectedField, BadRequest, and werkzeug's RequestEntityTooLarge.
     """
     contents: dict[str, bytearray] = {}
     name, filename = "", ""
-    with read_to_the_end(request):
-        for event in events(request):
-            if isinstance(event, Data):
-                contents[name] += event.data
-                continue
-            name = event.name or ""
-            if name != FILE and not (name == CALLBACK and isinstance(event, Field)):
-                raise unexpected(name)
-            if name in contents:
-                raise TooManyFiles(f"The form has several parts `{name}`: send many images to /v1/batches")
-            contents[name], filename = bytearray(), filename_of(event) or filename
+    for event in events(request):
+        if isinstance(event, Data):
+            contents[name] += event.data
+            continue
+        name = event.name or ""
+        if name != FILE and not (name == CALLBACK and isinstance(event, Field)):
+            raise unexpected(name)
+        if name in contents:
+            raise TooManyFiles(f"The form has several parts `{name}`: send many images to /v1/batches")
+        contents[name], filename = bytearray(), filename_of(event) or filename
     if FILE not in contents:
         raise NoImage(f"The multipart field `{FILE}` is missing")
     return Form(bytes(contents[FILE]), filename, contents.get(CALLBACK, b"").decode("utf-8", "replace"))
 
 
 class _Decoder(MultipartDecoder):
-    """Reads file names in other encodings than UTF-8 too: curl on Windows sends those of the system's code page."""
+    """Decodes file names in other encodings than UTF-8: curl on Windows sends the code page of the system."""
 
     def _parse_headers(self, data: bytes | bytearray) -> Headers:
         return super()._parse_headers(decoded(bytes(data), "cp1252").encode())
 
 
-@contextmanager
-def read_to_the_end(request: Request) -> Iterator[None]:
-    """Reads the rest of a form that is refused, up to a bound: a client that is still sending may miss the answer."""
-    try:
-        yield
-    except DigitqError:
-        with suppress(Exception):
-            for _ in range(MAX_REST // BLOCK):
-                if not request.stream.read(BLOCK):
-                    break
-        raise
-
-
 def events(request: Request) -> Iterator[Field | File | Data]:
-    """The parts of a multipart body as they come: what each is, and then its data in pieces.
+    """Yields the parts of a multipart body: the head of each, and then its data in pieces.
 
     Raises BadRequest, and werkzeug's RequestEntityTooLarge.
     """
@@ -101,17 +83,15 @@ def events(request: Request) -> Iterator[Field | File | Data]:
                 decoder.receive_data(request.stream.read(BLOCK) or None)
     except ValueError as error:
         raise BadRequest(f"The multipart body is malformed: {error}") from error
-    except WerkzeugBadRequest as error:  # the client has gone in the middle
-        raise BadRequest("The body ends before its time") from error
 
 
 def filename_of(part: Field | File) -> str:
-    """The name of a part's file; a part may be without one."""
+    """Returns the file name of a part, which may be empty."""
     return clean_filename(getattr(part, "filename", ""))
 
 
 def unexpected(name: str | None) -> UnexpectedField:
-    """The error for a field of another name than those that are known."""
+    """Returns the error for a field with an unknown name."""
     which = f"a field `{name[:50]}`" if name else "a part without a name"
     return UnexpectedField(
         f"The form has {which}: an image is sent as `{FILE}`, many as several parts `{FILE}` to /v1/batches. "

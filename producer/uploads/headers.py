@@ -16,7 +16,7 @@ Size = tuple[int, int]
 
 #: Segments in front of a JPEG's size. A colour profile or an EXIF record of a megabyte takes 16.
 MAX_SEGMENTS = 10_000
-#: Bytes that may lie between two of them: whoever looks through more at once keeps all other threads waiting.
+#: Bytes that may lie between two of them: a search through more at once would hold the GIL for too long.
 MAX_FILL = 64 * 1024
 #: As libjpeg looks for them: past what is between two segments, and past fill bytes (`\xff`). A repeated `\xff+` here
 #: would try each length of a run of fill bytes, from each of its bytes: 30 KB of them took ten seconds.

@@ -1,4 +1,4 @@
-"""A batch that is all here, in a file: from a request, or from a program that hands it in."""
+"""A batch in a file: from a request, or from a program that uses a client."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ BLOCK = 256 * 1024
 
 @dataclass(slots=True)
 class Received:
-    """A body in a file; for a form the names of its parts and where each ends."""
+    """A body in a file; for a form also the names of its parts, and where each ends."""
 
     file: IO[bytes]
     names: list[str] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
 
     def upload(self, settings: Settings) -> Upload:
-        """What is in it. Raises what `producer.uploads.files.opened` raises."""
+        """Opens the batch. Raises what `producer.uploads.files.opened` raises."""
         self.file.seek(0)
         if len(self.names) == 1 and is_batch(self.file.read(4)):  # a zip or an IDX file, sent by a form
             self.names = []
@@ -39,7 +39,7 @@ class Received:
         return pictures(self.parts(), len(self.names), settings) if self.names else opened(self.file, settings)
 
     def fingerprint(self) -> str:
-        """SHA-256 of all of it."""
+        """Returns the SHA-256 of the whole body."""
         self.file.seek(0)
         total = hashlib.sha256(repr((self.names, self.ends)).encode())
         while block := self.file.read(BLOCK):
@@ -47,13 +47,13 @@ class Received:
         return total.hexdigest()
 
     def size(self) -> int:
-        """Bytes, of all of it."""
+        """Returns the size of the whole body in bytes."""
         size = self.file.seek(0, SEEK_END)
         self.file.seek(0)
         return size
 
     def parts(self) -> Iterator[tuple[str, bytes]]:
-        """The files that it was put together from, each with its name."""
+        """Yields the files of a form, each with its name."""
         self.file.seek(0)
         start = 0
         for name, end in zip(self.names, self.ends, strict=True):
@@ -63,7 +63,7 @@ class Received:
 
 @contextmanager
 def gathered(batch: Pictures) -> Iterator[Received]:
-    """A batch that a program of this machine hands in. Raises OSError if its file cannot be read."""
+    """Collects a batch from a program on this machine. Raises OSError if its file cannot be read."""
     if isinstance(batch, bytes):
         yield Received(BytesIO(batch))
     elif isinstance(batch, Path):

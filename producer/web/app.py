@@ -1,57 +1,69 @@
-"""The web application: Flask, stateless, any number of processes.
-
-What runs for every upload takes `request` and `g` from their context once, since they are looked up anew with each use,
-and headers from the environment, where one that is missing costs no exception.
-"""
+"""Assembles the web application: Flask for routing, forms, templates and pages, and the state behind it."""
 
 from __future__ import annotations
 
 from threading import BoundedSemaphore
 
-from flask import Flask
+from flask import Flask, current_app
 
-from producer.middleware import access, metrics, problems, trace
-from producer.middleware.root_path import RootPath
-from producer.serving import downloads
-from producer.serving.waiting import Waiters
-from producer.uploads.embedded import text_limit
-from producer.web import api, batches, docs, events, health, pages
+from producer.middleware import metrics
+from producer.middleware.access import Access
+from producer.middleware.request import Request
+from producer.middleware.responses import Response, from_werkzeug
+from producer.serving.adapter import Application
+from producer.serving.waiting import Waiting
+from producer.web import batches, docs, downloads, events, pages, predictions, status
+from producer.web.services import Services
 from producer.webhooks.delivery import Deliverer
 from shared.batches import Batches
 from shared.settings import Settings
 from shared.store import Store, connect
 
-#: Threads that are never given to waiting requests, so that uploads and polls always find one.
-FREE_THREADS = 4
-#: Connections to Redis beyond one for each thread: those that wait for events, coalesce calls and deliver webhooks.
+#: Connections to Redis beyond one for each thread: for the subscription, coalesced calls and webhooks.
 SPARE_CONNECTIONS = 32
 
 
-def create_app(store: Store | None = None) -> Flask:
-    """The application; tests pass a store of their own."""
+def create_app(store: Store | None = None) -> Application:
+    """Returns the application that the server calls. Tests pass a store of their own."""
     if store is None:
         settings = Settings.from_env()
         store = Store(connect(settings.redis_url, connections=settings.web_threads + SPARE_CONNECTIONS), settings)
-    settings, store.refuses_unsafe = store.settings, True
-    app = Flask(__name__)
-    app.url_map.merge_slashes = False  # it would redirect, with a page
-    app.config["MAX_CONTENT_LENGTH"] = text_limit(settings)
-    app.extensions["digitq_store"] = store
-    app.extensions["digitq_waiters"] = waiters = Waiters(
-        store, max(1, settings.web_threads - FREE_THREADS - batches.MAX_WAITING)
+    store.refuses_unsafe = True
+    services = create_services(store)
+    flask = create_flask(store.settings, services.access.keyed)
+    return Application(flask, services)
+
+
+def create_services(store: Store) -> Services:
+    """Returns the state of one process; threads start on first use."""
+    waiting = Waiting(store)
+    return Services(
+        settings=store.settings,
+        store=store,
+        batches=Batches(store),
+        waiting=waiting,
+        events=events.Events(store, waiting),
+        webhooks=Deliverer(store),  # started by the server
+        access=Access(store.settings),
+        fleet=metrics.fleet_registry(store),
+        downloads=BoundedSemaphore(downloads.MAX_DOWNLOADS),
+        batch_waits=BoundedSemaphore(batches.MAX_WAITING),
+        key_form=pages.key_form,
     )
-    app.extensions["digitq_events"] = events.Events(store, waiters)
-    app.extensions["digitq_webhooks"] = Deliverer(store)  # started by the server
-    app.extensions["digitq_batches"] = Batches(store)
-    app.extensions["digitq_batch_room"] = BoundedSemaphore(batches.MAX_WAITING)
-    app.extensions["digitq_downloads"] = BoundedSemaphore(downloads.MAX_DOWNLOADS)
-    metrics.init_app(app, store)
-    problems.init_app(app, settings)
-    trace.init_app(app)
-    access.init_app(app, settings)
-    for room in (api, batches, docs, events, health, metrics, pages):
-        app.register_blueprint(room.bp)
-    app.jinja_env.globals["root"] = settings.root_path
-    if settings.root_path:
-        app.wsgi_app = RootPath(app.wsgi_app, settings.root_path)  # type: ignore[method-assign]
-    return app
+
+
+def create_flask(settings: Settings, keyed: bool) -> Flask:
+    """Returns the Flask application. Its views take the request, and are called by the pipeline alone."""
+    flask = Flask(__name__)
+    flask.request_class = Request
+    flask.url_map.merge_slashes = False  # it would redirect, with a page
+    for module in (predictions, batches, docs, events, status, pages):
+        flask.register_blueprint(module.bp)
+    flask.view_functions["static"] = static  # type: ignore[assignment]
+    flask.jinja_env.globals.update(root=settings.root_path, keyed=keyed)
+    return flask
+
+
+def static(request: Request, filename: str) -> Response:
+    """A file of the page."""
+    return from_werkzeug(current_app.send_static_file(filename), request)

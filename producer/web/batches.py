@@ -1,146 +1,133 @@
-"""The HTTP API for batches under /v1/batches, thin like `producer.web.api`."""
+"""The HTTP API for batches under /v1/batches."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from itertools import chain
-from threading import BoundedSemaphore
-
-from flask import Blueprint, Response, current_app, g, request
 
 from producer.cli.csv_rows import BOM, csv_lines
 from producer.middleware.access import caller
-from producer.middleware.answers import answer, conditional, preferred_type
 from producer.middleware.metrics import SUBMITTED
-from producer.middleware.trace import trace_of
-from producer.serving.downloads import take_download
+from producer.middleware.request import Request
+from producer.middleware.responses import Response, conditional, json_response, preferred_type
+from producer.middleware.tracing import trace_of
 from producer.uploads.intake import received
-from producer.web.api import asked_wait, client_of, idempotency_key, preferred_wait, settings, waiters
+from producer.web.downloads import take_download
+from producer.web.routes import Routes
 from shared.batch import Batch
-from shared.batches import Batches
 from shared.errors import BadRequest
 from shared.keys import Priority
 
 log = logging.getLogger("digitq.web")
 
-bp = Blueprint("batches", __name__, url_prefix="/v1/batches")
+bp = Routes("batches", __name__, url_prefix="/v1/batches")
 
-#: Requests of one web process that may wait for the end of a batch; past that they are answered at once, and poll.
+#: Requests that may wait for a batch, a thread each; beyond that they are answered at once, and poll.
 MAX_WAITING = 16
 #: The header that says how many results follow.
 TOTAL = "X-Total-Count"
-#: Answers in pieces of about this many results.
+#: Responses are sent in pieces of about this many results.
 RESULTS_AT_ONCE = 256
 
 
-def batches() -> Batches:
-    """The application's batches."""
-    return current_app.extensions["digitq_batches"]  # type: ignore[no-any-return]
+@bp.post("")
+async def create(request: Request) -> Response:
+    """Accepts many pictures, all or none; waits for their end if the client prefers to."""
+    batch = await asyncio.to_thread(submit, request)
+    SUBMITTED.labels("batch").inc(batch.total)
+    log.debug("accepted", extra={"batch_id": batch.id, "pictures": batch.total})
+    wait = request.preferred_wait()
+    batch = await wait_for(request, batch.id, wait) if wait else batch
+    headers = {"Location": f"{request.services.settings.root_path}/v1/batches/{batch.id}", "Vary": "Prefer"}
+    if wait:
+        headers["Preference-Applied"] = f"wait={wait:g}"
+    return represent(request, batch, 200 if batch.state.terminal else 202, headers)
 
 
-@contextmanager
-def seat() -> Iterator[bool]:
-    """Whether there is room for one more who waits."""
-    room: BoundedSemaphore = current_app.extensions["digitq_batch_room"]
-    free = room.acquire(blocking=False)
-    try:
-        yield free
-    finally:
-        if free:
-            room.release()
+def submit(request: Request) -> Batch:
+    """Reads a batch from the request and submits it. Raises what `received` and `Batches.submit` raise, BadRequest."""
+    services, priority = request.services, request.args.get("priority", "low")
+    if priority not in list(Priority):
+        raise BadRequest(f"priority is one of {', '.join(Priority)}")
+    if "callback_url" in request.args:
+        raise BadRequest("callback_url is for single pictures: poll a batch, or wait for it")
+    key, trace = request.idempotency_key(), trace_of(request, "", Priority(priority).queue)
+    with received(request, services.settings) as body:
+        fingerprint = body.fingerprint() if key else ""
+        upload = body.upload(services.settings)
+        return services.batches.submit(
+            upload.chunks, upload.total, priority=Priority(priority), idempotency_key=key, fingerprint=fingerprint,
+            caller=caller(request), notes={"request_id": request.id, "traceparent": trace},
+            skipped=lambda: upload.skipped,
+        )  # fmt: skip
 
 
-def represent(batch: Batch, status: int = 200) -> Response:
-    """A batch, with the advice when to ask again while it has not ended."""
-    response = answer(batch.to_json(settings().root_path), status)
+def represent(request: Request, batch: Batch, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A batch as JSON, with Retry-After while it has not ended."""
+    response = json_response(batch.to_json(request.services.settings.root_path), status, headers or {})
     if not batch.state.terminal:
         response.headers["Retry-After"] = "1"
     return response
 
 
-@bp.post("")
-def create() -> Response:
-    """Accepts many pictures, whole or not at all; waits for them where the client prefers to."""
-    priority = request.args.get("priority", "low")
-    if priority not in list(Priority):
-        raise BadRequest(f"priority is one of {', '.join(Priority)}")
-    if "callback_url" in request.args:
-        raise BadRequest("callback_url is for single pictures: poll a batch, or wait for it")
-    key, trace = idempotency_key(request), trace_of(request, g.get("span"), "", Priority(priority).queue)
-    with received(request, settings()) as body:
-        fingerprint = body.fingerprint() if key else ""
-        upload = body.upload(settings())
-        batch = batches().submit(
-            upload.chunks, upload.total, priority=Priority(priority), idempotency_key=key, fingerprint=fingerprint,
-            caller=caller(request, g.owner), notes={"request_id": g.request_id, "traceparent": trace},
-            skipped=lambda: upload.skipped,
-        )  # fmt: skip
-    SUBMITTED.labels("batch").inc(batch.total)
-    log.debug("accepted", extra={"batch_id": batch.id, "pictures": batch.total})
-    wait = preferred_wait(request)
-    batch = waited(batch.id, wait) if wait else batch
-    response = represent(batch, 200 if batch.state.terminal else 202)
-    response.headers["Location"] = f"{settings().root_path}/v1/batches/{batch.id}"
-    response.headers["Vary"] = "Prefer"
-    if wait:
-        response.headers["Preference-Applied"] = f"wait={wait:g}"
-    return response
-
-
-def waited(id: str, seconds: float) -> Batch:
-    """The batch as soon as it has ended, or as it stands after so many seconds, or at once where too many wait."""
-    client, closed = client_of(request), waiters()._closed
-    with seat() as free:
-        if client:
-            client.watch(lambda: None)
-        stopped = lambda: closed.is_set() or bool(client and client.gone)  # noqa: E731
-        return batches().wait(id, seconds if free else 0, stopped, g.owner)
+async def wait_for(request: Request, id: str, seconds: float) -> Batch:
+    """Returns the batch once it has ended, at the latest after `seconds`; at once if too many requests wait."""
+    services, connection = request.services, request.connection
+    if not services.batch_waits.acquire(blocking=False):
+        return await asyncio.to_thread(services.batches.fetch, id, request.owner)
+    connection.watch()
+    try:
+        stopped = lambda: services.waiting.stopped or connection.gone  # noqa: E731
+        return await asyncio.to_thread(services.batches.wait, id, seconds, stopped, request.owner)
+    finally:
+        services.batch_waits.release()
 
 
 @bp.get("/<id>")
-def read(id: str) -> Response:
-    """A batch as it stands; with `?wait=` as soon as it ends."""
-    wait = asked_wait(request)
-    return conditional(request, represent(waited(id, wait) if wait else batches().fetch(id, g.owner)))
+async def read(request: Request, id: str) -> Response:
+    """A batch in whatever state it is; with `?wait=` as soon as it ends."""
+    if wait := request.wait_parameter():
+        batch = await wait_for(request, id, wait)
+    else:
+        batch = await asyncio.to_thread(request.services.batches.fetch, id, request.owner)
+    return conditional(request, represent(request, batch))
 
 
 @bp.delete("/<id>")
-def delete(id: str) -> Response:
-    """Takes back what waits, or forgets a batch that has ended."""
-    batches().cancel(id, g.owner)
-    response = Response(status=204)
-    del response.headers["Content-Type"]
-    return response
+def delete(request: Request, id: str) -> Response:
+    """Cancels the waiting pictures of a batch, or deletes one that has ended."""
+    request.services.batches.cancel(id, request.owner)
+    return Response(status=204)
 
 
 @bp.get("/<id>/results")
-def results(id: str) -> Response:
-    """One result for each picture, in their order, as they stand: NDJSON, or CSV for who accepts that."""
+def results(request: Request, id: str) -> Response:
+    """One result for each picture, in input order, ended or not: NDJSON, or CSV if the client accepts that."""
     kinds = ["application/x-ndjson", "text/csv"]
     as_csv = preferred_type(request, kinds) == kinds[1]
     bom = request.args.get("bom", "0")
     if bom not in ("0", "1") or (bom == "1" and not as_csv):
         raise BadRequest("bom is 0 or 1, and 1 for CSV alone: send Accept: text/csv")
-    batch = batches().fetch(id, g.owner)
-    rows = batches().results_of(batch)
+    batches = request.services.batches
+    batch = batches.fetch(id, request.owner)
+    rows = batches.results_of(batch)
     lines = chain([BOM] if bom == "1" else [], csv_lines(rows))
     pieces = in_pieces(lines if as_csv else (json.dumps(row) + "\n" for row in rows))
-    body = chain((next(pieces),), pieces)  # what fails before the first piece is a problem document
-    response = Response(body, content_type="text/csv; charset=utf-8" if as_csv else kinds[0])
-    take_download(response)
-    response.headers[TOTAL] = str(batch.total)
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["Vary"] = "Accept"
+    body = chain((next(pieces),), pieces)  # an error before the first piece is a problem document
+    kind = "text/csv; charset=utf-8" if as_csv else kinds[0]
+    headers = {"Content-Type": kind, TOTAL: str(batch.total), "Cache-Control": "no-store", "Vary": "Accept"}
+    response = Response(body, headers=headers)
+    take_download(request, response)
     if as_csv:
         response.headers["Content-Disposition"] = f'attachment; filename="{id}.csv"'
     return response
 
 
 def in_pieces(lines: Iterable[str]) -> Iterator[str]:
-    """The same text in fewer, larger pieces."""
+    """Joins lines into fewer, larger pieces."""
     piece: list[str] = []
     for line in lines:
         piece.append(line)

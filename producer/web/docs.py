@@ -1,22 +1,25 @@
-"""The API's description: `openapi.json`, written by hand, as it is served and as a page drawn from it."""
+"""Serves the API's description, `openapi.json`, and a page rendered from it."""
 
 from __future__ import annotations
 
 import json
 import re
 from functools import cache, lru_cache
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response, render_template, request
+from flask import render_template
 from markupsafe import Markup, escape
 
-bp = Blueprint("docs", __name__)
+from producer.middleware.request import Request
+from producer.middleware.responses import Response, conditional
+from producer.web.routes import Routes
+
+bp = Routes("docs", __name__)
 
 DOCUMENT: dict[str, Any] = json.loads((Path(__file__).parent / "openapi.json").read_text("utf-8"))
 METHODS = ("post", "get", "delete")
-#: Seconds for which a browser need not ask again.
+#: Seconds for which a browser may cache it.
 MAX_AGE = 300
 POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
 _NUMBERS = re.compile(r"\[[\d.,\s]+\]")
@@ -24,27 +27,24 @@ _CODE = re.compile(r"`([^`]+)`")
 
 
 @bp.get("/openapi.json")
-def openapi() -> Response:
+def openapi(request: Request) -> Response:
     """OpenAPI 3.1."""
     served = {**DOCUMENT, "servers": [{"url": request.script_root or "/"}]}
-    return cached(json.dumps(served, ensure_ascii=False), "application/json")
+    return cached(request, json.dumps(served, ensure_ascii=False), "application/json")
 
 
 @bp.get("/docs")
-def docs() -> Response:
-    """The same to read: no script, nothing from elsewhere."""
-    response = cached(page(request.url_root.rstrip("/")), "text/html; charset=utf-8")
+def docs(request: Request) -> Response:
+    """The description as a page, without scripts or anything from elsewhere."""
+    response = cached(request, page(request.url_root.rstrip("/")), "text/html; charset=utf-8")
     response.headers["Content-Security-Policy"] = POLICY
     return response
 
 
-def cached(text: str, kind: str) -> Response:
-    """An answer that changes with our version alone; 304 for whoever has it."""
-    response = Response(text, content_type=kind)
-    response.set_etag(blake2b(text.encode(), digest_size=12).hexdigest())
-    response.cache_control.public, response.cache_control.max_age = True, MAX_AGE
-    response.make_conditional(request)
-    return response
+def cached(request: Request, text: str, kind: str) -> Response:
+    """A response that changes with the version alone; 304 for a client that has it."""
+    headers = {"Content-Type": kind, "Cache-Control": f"public, max-age={MAX_AGE}"}
+    return conditional(request, Response(text.encode(), headers=headers))
 
 
 @cache
@@ -59,7 +59,7 @@ def groups() -> list[dict[str, Any]]:
 
 
 def operation(path: str, method: str, item: dict[str, Any]) -> dict[str, Any]:
-    """An operation with what its path says and without references."""
+    """An operation with the parameters of its path, and references resolved."""
     own: dict[str, Any] = item[method]
     parameters = [resolve(one) for one in (*item.get("parameters", ()), *own.get("parameters", ()))]
     responses = {status: resolve(one) for status, one in own["responses"].items()}
@@ -67,7 +67,7 @@ def operation(path: str, method: str, item: dict[str, Any]) -> dict[str, Any]:
 
 
 def resolve(node: dict[str, Any]) -> dict[str, Any]:
-    """What a `$ref` within the document names; anything else as it is."""
+    """Follows a `$ref` within the document; returns anything else as it is."""
     while reference := node.get("$ref"):
         node = DOCUMENT
         for part in reference.removeprefix("#/").split("/"):
@@ -76,7 +76,7 @@ def resolve(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def type_name(schema: dict[str, Any]) -> str:
-    """A schema in a few words: `integer or null, 0 to 9`."""
+    """Describes a schema in a few words: `integer or null, 0 to 9`."""
     if "$ref" in schema:
         return str(schema["$ref"].rpartition("/")[2])
     if "const" in schema:
@@ -98,7 +98,7 @@ def prose(text: str) -> Markup:
 
 
 def example(node: dict[str, Any]) -> str:
-    """An example's value as it would be sent."""
+    """The text of an example's value."""
     value = resolve(node)["value"]
     text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
     return _NUMBERS.sub(lambda found: " ".join(found[0].split()), text)
@@ -106,7 +106,7 @@ def example(node: dict[str, Any]) -> str:
 
 @lru_cache(maxsize=4)
 def page(origin: str) -> str:
-    """The page, whose examples name the address that it was asked under."""
+    """Renders the page; its examples use the origin of the request."""
     return render_template(
         "docs.html", document=DOCUMENT, groups=groups(), origin=origin, resolve=resolve, type_name=type_name,
         prose=prose, example=example,

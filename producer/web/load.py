@@ -1,4 +1,4 @@
-"""How busy the queue and the workers are, for whoever watches: one reading of Redis, and how long answers took."""
+"""Reads how busy the queue and the workers are, and computes percentiles of how long predictions took."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ SAMPLES = 2048
 
 
 class Gauge:
-    """Notes what ends, and reads the rest from Redis."""
+    """Collects ended records for the percentiles, and reads the rest from Redis."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        #: The records that have ended, and when.
+        #: Ended records, each with the time when its message came.
         self._records: deque[tuple[float, dict[str, str]]] = deque(maxlen=SAMPLES)
 
     def count(self, ended: list[dict[str, str]]) -> None:
-        """One message; quick, because it comes on the thread that wakes those who wait."""
+        """Adds the records of one message. Called on the event loop: must be quick."""
         now = time.monotonic()
         self._records.extend((now, record) for record in ended)
 
@@ -44,12 +44,12 @@ class Gauge:
 
 
 def status_of(store: Store) -> dict[str, Any]:
-    """The load as the outside reads it. Raises RedisUnavailable."""
+    """Returns the load as the API shows it. Raises RedisUnavailable."""
     return store.load().to_json(store.settings.latency_goal_ms / 1000)
 
 
 def percentile(ordered: list[float], share: float) -> float | None:
-    """The value that `share` of the ordered ones do not exceed (nearest rank); None of none."""
+    """The value that `share` of the ordered ones do not exceed (nearest rank); None of an empty list."""
     return round(ordered[math.ceil(share * len(ordered)) - 1], 1) if ordered else None
 
 

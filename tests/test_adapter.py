@@ -1,114 +1,119 @@
-"""A WSGI application behind a server that speaks RSGI: what goes in and out, on threads."""
+"""The adapter of the server: what of a request arrives at a view, and how responses are sent."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import signal
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import pytest
-from flask import Flask, Response, request
 
+from producer.middleware.request import Request
+from producer.middleware.responses import Response, json_response
 from producer.serving import streams
-from producer.serving.bodies import Spool, read_body
+from producer.serving.adapter import Application
 from producer.serving.server import Interrupt
-from producer.serving.wsgi import ProtocolClosed, Threads, length_of
-from shared.errors import BadRequest
-from tests.rsgi import Served, served
+from producer.web.app import create_flask, create_services
+from producer.web.routes import Routes
+from shared.store import Store
+from tests.rsgi import Proto, Served, served
 
 #: Sizes of the pieces that were made.
 made: list[int] = []
 #: Set when the stream was told to end.
 closed = threading.Event()
-app = Flask(__name__)
+bp = Routes("test", __name__)
 
 
 def numbers() -> Iterator[bytes]:
-    try:
-        for number in range(5):
-            yield f"{number}".encode()
-    finally:
-        closed.set()
+    for number in range(5):
+        yield f"{number}".encode()
 
 
-@app.route("/numbers")
-def stream() -> Response:
-    return Response(numbers(), headers={"X-A": "1"})
+@bp.get("/numbers")
+def stream(request: Request) -> Response:
+    return Response(numbers(), headers={"X-A": "1"}, on_close=closed.set)
+
+
+@bp.get("/counted")
+async def counted(request: Request) -> Response:
+    return Response(counting(), on_close=closed.set)
+
+
+async def counting() -> AsyncGenerator[bytes, None]:
+    for number in range(5):
+        yield f"{number}".encode()
+        await asyncio.sleep(0.001)
 
 
 def sevens() -> Iterator[bytes]:
-    try:
-        while True:
-            made.append(50_000)
-            yield b"7" * made[-1]
-    finally:
-        closed.set()
+    while True:
+        made.append(50_000)
+        yield b"7" * made[-1]
 
 
-@app.route("/endless")
-def endless() -> Response:
-    return Response(sevens())
+@bp.get("/endless")
+def endless(request: Request) -> Response:
+    return Response(sevens(), on_close=closed.set)
 
 
-@app.route("/large")
-def large() -> Response:
+@bp.get("/large")
+def large(request: Request) -> Response:
     return Response(bytes(300_000))
 
 
-@app.route("/failing")
-def failing() -> Response:
-    return Response(fails())
+@bp.get("/failing")
+def failing(request: Request) -> Response:
+    return Response(fails(), on_close=closed.set)
 
 
 def fails() -> Iterator[bytes]:
-    try:
-        yield b"7"
-        raise ZeroDivisionError
-    finally:
-        closed.set()
+    yield b"7"
+    raise ZeroDivisionError
 
 
-@app.route("/sum", methods=["POST"])
-def count() -> dict[str, Any]:
+@bp.post("/sum")
+def count(request: Request) -> Response:
     size, reads = 0, 0
     while piece := request.stream.read(100_000):
         size, reads = size + len(piece), reads + 1
-    return {"size": size, "reads": reads}
+    return json_response({"size": size, "reads": reads})
 
 
-@app.route("/<path:path>", methods=["GET", "POST", "OPTIONS"])
-def echo(path: str) -> dict[str, Any]:
+@bp.route("/echo/<path:path>", methods=["GET", "POST"])
+def echo(request: Request, path: str) -> Any:
     names = ("REMOTE_ADDR", "SERVER_PORT", "HTTP_COOKIE", "HTTP_A", "CONTENT_TYPE")
     about = {name: request.environ.get(name) for name in names}
-    return {"path": path, "body": request.get_data().decode(), "query": request.args, **about}
+    return json_response({"path": path, "body": request.body().decode(), "query": dict(request.args), **about})
 
 
 @pytest.fixture
-def here() -> Iterator[Served]:
-    threads, spool = Threads(app, 4), Spool(1_000_000)
+def here(store: Store) -> Iterator[Served]:
+    flask = create_flask(store.settings, keyed=False)
+    flask.register_blueprint(bp)
+    app = Application(flask, create_services(store))
     closed.clear()
 
-    async def answer(scope: Any, proto: Any) -> None:
-        with suppress(ProtocolClosed, BadRequest):
-            body = await read_body(proto, length_of(scope), 500_000, spool)
-            await threads.answer(scope, proto, body.file)
-            body.close()
+    def begin(loop: asyncio.AbstractEventLoop) -> Any:
+        app.__rsgi_init__(loop)
+        return app.__rsgi__
 
-    with served(lambda _: answer) as one:
+    with served(begin) as one:
         yield one
-    assert spool.used == 0
-    threads.pool.shutdown()
+    assert app.spool.used == 0
+    app.close()
 
 
-def json(answer: Any) -> Any:
-    return app.json.loads(answer.body())
+def json_of(answer: Proto) -> Any:
+    return json.loads(answer.body())
 
 
 def test_a_request_arrives_whole(here: Served) -> None:
-    found = json(here.ask("POST", "/ä b", b"body", {"Content-Type": "text/plain", "A": "1"}, "q=%C3%A4"))
+    found = json_of(here.ask("POST", "/echo/ä b", b"body", {"Content-Type": "text/plain", "A": "1"}, "q=%C3%A4"))
     assert found == {
         "path": "ä b", "body": "body", "query": {"q": "ä"}, "REMOTE_ADDR": "127.0.0.1", "SERVER_PORT": "8000",
         "HTTP_COOKIE": None, "HTTP_A": "1", "CONTENT_TYPE": "text/plain",
@@ -117,25 +122,26 @@ def test_a_request_arrives_whole(here: Served) -> None:
 
 def test_a_header_that_comes_twice_is_one(here: Served) -> None:
     twice = [("Cookie", "a=1"), ("Cookie", "b=2"), ("A", "1"), ("A", "2")]
-    found = json(here.ask("GET", "/x", headers=twice))
+    found = json_of(here.ask("GET", "/echo/x", headers=twice))
     assert (found["HTTP_COOKIE"], found["HTTP_A"]) == ("a=1;b=2", "1,2")
 
 
 def test_a_large_body_is_read_as_it_is_asked_for(here: Served) -> None:
     pieces = [bytes(150_000), bytes(150_001), b""]
-    assert json(here.ask("POST", "/sum", pieces=pieces)) == {"size": 300_001, "reads": 4}
-    assert json(here.ask("POST", "/sum", bytes(300_001))) == {"size": 300_001, "reads": 4}
+    assert json_of(here.ask("POST", "/sum", pieces=pieces)) == {"size": 300_001, "reads": 4}
+    assert json_of(here.ask("POST", "/sum", bytes(300_001))) == {"size": 300_001, "reads": 4}
 
 
-def test_a_body_that_breaks_off_is_not_answered(here: Served) -> None:
-    assert here.ask("POST", "/sum", pieces=[bytes(300_000)], headers={"Content-Length": "300001"}).status == 0
-    assert here.ask("POST", "/sum", pieces=[bytes(300_000), b"", b""]).status == 0  # as granian tells of a broken one
+def test_a_body_that_breaks_off_is_refused(here: Served) -> None:
+    assert here.ask("POST", "/sum", pieces=[bytes(300_000)], headers={"Content-Length": "300001"}).status == 400
+    assert here.ask("POST", "/sum", pieces=[bytes(300_000), b"", b""]).status == 400  # as granian tells of a broken one
 
 
 def test_an_answer_with_a_length_is_sent_whole_and_a_stream_piece_by_piece(here: Served) -> None:
-    whole, streamed = here.ask("GET", "/x"), here.ask("GET", "/numbers")
+    whole, streamed = here.ask("GET", "/echo/x"), here.ask("GET", "/numbers")
     assert len(whole.sent) == 1 and dict(whole.headers)["content-length"] == str(len(whole.body()))
     assert streamed.body() == b"01234" and dict(streamed.headers)["x-a"] == "1"
+    assert here.ask("GET", "/counted").body() == b"01234"
     assert here.ask("HEAD", "/numbers").body() == b"" and closed.is_set()
 
 
@@ -173,8 +179,8 @@ def test_a_stream_that_fails_breaks_off_the_connection(here: Served) -> None:
 
 
 def test_a_client_that_goes_before_its_request_is_here_disturbs_nobody(here: Served) -> None:
-    assert here.ask("POST", "/x", b"body", gone=True).status == 0
-    assert here.ask("GET", "/x").status == 200
+    assert here.ask("POST", "/echo/x", b"body", gone=True).status == 400
+    assert here.ask("GET", "/echo/x").status == 200
 
 
 def test_a_signal_that_another_thread_gets_ends_the_wait_of_the_main_thread() -> None:

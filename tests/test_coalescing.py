@@ -1,18 +1,21 @@
-"""Uploads that come together are handed in together, and each has its own answer."""
+"""Concurrent uploads are submitted with one call, and each has its own answer."""
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import pytest
-import redis
 
-from producer.serving.waiting import Waiters
+from producer.serving.blocking import BlockingWaiting
+from producer.serving.waiting import Waiting
 from shared.errors import QueueFull, RedisUnavailable
 from shared.ids import new_id
 from shared.store import Store
@@ -34,13 +37,13 @@ class Slow(Store):
         return super().submit_all(pictures)
 
 
-def hand_in(store: Slow, pictures: Sequence[Submission]) -> list[Any]:
+def submit_all_at_once(store: Slow, pictures: Sequence[Submission]) -> list[Any]:
     """All at once, the first one alone on its way; predictions or errors."""
-    waiters = Waiters(store, limit=len(pictures))
+    waiting = BlockingWaiting(store)
 
     def one(picture: Submission) -> Any:
         try:
-            return waiters.submit(picture)
+            return waiting.submit(picture)
         except Exception as error:
             return error
 
@@ -49,23 +52,23 @@ def hand_in(store: Slow, pictures: Sequence[Submission]) -> list[Any]:
         while not store.calls:
             time.sleep(0.001)
         rest = pool.map(one, pictures[1:])
-        while waiters.uploads.waiting() < len(pictures) - 1:
+        while waiting._waiting.uploads.gathered() < len(pictures) - 1:  # type: ignore[union-attr]
             time.sleep(0.001)
         store.go.set()
-    waiters.close()
+    waiting.close()
     return [first.result(), *rest]
 
 
 def test_what_comes_while_one_is_on_its_way_goes_together(store: Store) -> None:
     slow = Slow(store)
-    found = hand_in(slow, PICTURES)
+    found = submit_all_at_once(slow, PICTURES)
     assert [one.filename for one in found] == [one.filename for one in PICTURES]
     assert len(slow.calls) == 2 and sum(slow.calls) == len(PICTURES)
     assert {store.fetch(one.id).filename for one in PICTURES} == {one.filename for one in PICTURES}
 
 
 def test_each_has_its_own_answer(store: Store) -> None:
-    found = hand_in(Slow(Store(store.client, replace(store.settings, queue_max_length=15))), PICTURES)
+    found = submit_all_at_once(Slow(Store(store.client, replace(store.settings, queue_max_length=15))), PICTURES)
     assert sum(isinstance(one, QueueFull) for one in found) == 5
     queued = {picture.id for picture, one in zip(PICTURES, found, strict=True) if not isinstance(one, QueueFull)}
     assert {one.id for one in store.recent(100)[0]} == queued
@@ -74,39 +77,44 @@ def test_each_has_its_own_answer(store: Store) -> None:
 def test_an_outage_is_told_to_all_who_wait(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = Slow(store)
     monkeypatch.setattr(Store, "run", lambda *_: (_ for _ in ()).throw(RedisUnavailable()))
-    found = hand_in(slow, PICTURES)
+    found = submit_all_at_once(slow, PICTURES)
     assert all(isinstance(one, RedisUnavailable) for one in found)
     assert len(slow.calls) == 1  # nobody waits for the same outage again
 
 
-def test_it_serves_again_after_it_was_closed(store: Store, client: redis.Redis) -> None:
-    waiters = Waiters(store, limit=1)
-    waiters.submit(PICTURES[0])
-    waiters.uploads.close()
-    waiters.submit(PICTURES[1])
-    waiters.close()
-    assert client.llen("rq:queue:digitq") == 2
+def test_a_forked_process_submits_on_threads_of_its_own(store: Store) -> None:
+    waiting = BlockingWaiting(store)
+    waiting.submit(PICTURES[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads is what is tested
+        child = os.fork()
+    if not child:
+        signal.alarm(60)
+        try:
+            os._exit(waiting.submit(PICTURES[1]).state != "queued")
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    waiting.close()
+    assert {one.id for one in store.recent(10)[0]} == {picture.id for picture in PICTURES[:2]}
 
 
 def test_an_end_before_the_answer_that_nobody_heard_is_seen_with_the_answer(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The listening thread is deaf, as while it connects, and then says so, before the picture has its answer."""
-    monkeypatch.setattr(Waiters, "_listen", lambda _: None)
+    """The subscription is not there yet, and then it is, before the picture has its answer."""
+    monkeypatch.setattr(Waiting, "_listen", lambda _: None)
     monkeypatch.setattr("producer.serving.waiting.LOOK_AGAIN_SECONDS", 60)
 
     class Quick(Store):
         def submit_all(self, pictures: Sequence[Submission]) -> list[Any]:
             answers = super().submit_all(pictures)
             store.cancel(pictures[0].id)
-            waiters._tell_all_to_look()
-            (inbox,) = waiters._inboxes[pictures[0].id]
-            while not inbox._items.empty():  # type: ignore[attr-defined]  # a thread waits here
-                pass
+            waiting._loop.call_soon_threadsafe(waiting._waiting._missed)  # type: ignore[union-attr]
             return answers
 
-    waiters = Waiters(Quick(store.client, store.settings), limit=1)
+    waiting = BlockingWaiting(Quick(store.client, store.settings))
     began = time.monotonic()
-    assert waiters.submit(PICTURES[0], 20).state == "cancelled"
+    assert waiting.submit(PICTURES[0], 20).state == "cancelled"
     assert time.monotonic() - began < 15
-    waiters.close()
+    waiting.close()
