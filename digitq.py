@@ -32,7 +32,7 @@ FAILED, USAGE, UNAVAILABLE, TIMEOUT, BAD_MODEL = 1, 2, 3, 4, 78
 
 
 def exit_code(error: DigitqError) -> int:
-    """What a shell learns of an error; all that may pass by itself is `unavailable`."""
+    """Return the exit code of an error; temporary errors are `unavailable`."""
     codes: dict[type[DigitqError], int] = {
         SettingsError: USAGE, CannotStart: USAGE, MissingPart: USAGE, PredictionFailed: FAILED, ModelError: BAD_MODEL,
     }  # fmt: skip
@@ -119,8 +119,8 @@ def main() -> None:
 def up(host: str | None, port: int | None, workers: int, parent: int | None) -> None:
     """Start everything on this machine; Ctrl-C stops it.
 
-    That is an embedded server, unless REDIS_URL is set, the web process and the workers. What dies is started again;
-    what was stopped with SIGTERM is not.
+    Runs an embedded server (unless REDIS_URL is set), the web process and the workers. A process that dies is
+    restarted; one stopped with SIGTERM is not.
     """
     from shared.standalone.up import run
 

@@ -1,6 +1,6 @@
-"""The verbs for batches, beside `Store`'s for single pictures. A batch is its chunks, and a chunk is one RQ job.
+"""Operations on batches, beside `Store`'s on single pictures. A batch consists of chunks; a chunk is one RQ job.
 
-Chunk number n of batch `id` is `{id}-{n}`, so that nobody has to keep a list of them.
+Chunk n of batch `id` is `{id}-{n}`, so no list of them is needed.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from shared.prediction import theirs
 from shared.store import Store
 from shared.submission import ANYBODY, Caller, door
 
-#: How long a chunk is kept that is not yet part of a batch: its producer may die before it has handed in the last one.
+#: TTL of a staged chunk, in seconds: its producer may die before it has staged the last one.
 STAGED_SECONDS = 120
-#: Chunks that one call takes back or forgets, so that a large batch does not hold up Redis.
+#: Chunks cancelled or deleted in one call, so that a large batch does not block Redis.
 CANCELLED_AT_ONCE = 16
-#: Seconds between two looks of one who waits: at first, and at most; a look that also repairs is rarer.
+#: Seconds between two polls of a waiting call: at first, and at most; polls that also repair are rarer.
 POLL_SECONDS, LONGEST_POLL_SECONDS, REPAIR_SECONDS = 0.02, 0.1, 2.0
 
 
 #: Answer of `finish`: RQ has dependents to enqueue.
 DEPENDENTS = 2
-#: What is noted of a picture: [digit, confidence, decision, reason, warnings], or [code, message] of its error.
+#: The result of a picture: [digit, confidence, decision, reason, warnings], or [code, message] of its error.
 Row = Sequence[Any]
 #: By position in the chunk.
 Rows = dict[int, Row]
@@ -62,25 +62,25 @@ class Held:
 
 @dataclass(slots=True)
 class Progress:
-    """What is known of a chunk when a worker begins with it."""
+    """The state of a chunk when a worker starts it."""
 
     attempt: str
     count: int
     #: Positions that have a result.
     done: set[int] = field(default_factory=set)
-    #: Position -> how many workers have died in the middle of it alone.
+    #: Position -> number of workers that have died while they ran it alone.
     deaths: dict[int, int] = field(default_factory=dict)
-    #: How many have died in this chunk since the last result, without a hint at which picture.
+    #: Workers that have died in this chunk since its last result, of unknown cause.
     stalls: int = 0
 
 
 class Batches:
-    """What is done with batches. One object serves any number of threads."""
+    """The operations. Thread-safe."""
 
     def __init__(self, store: Store) -> None:
         self._store, self._client, self._settings = store, store.client, store.settings
 
-    # ------------------------------------------------------------------ the producer's verbs
+    # ------------------------------------------------------------------ operations of the producer
 
     def submit(
         self,
@@ -94,10 +94,10 @@ class Batches:
         notes: Mapping[str, str] | None = None,
         skipped: Callable[[], int] = lambda: 0,
     ) -> Batch:
-        """Accepts a batch whole or not at all, its chunks as they come; or returns the first one under the same key.
+        """Submit a batch, all or nothing, from an iterator of chunks; or return the first one under the same key.
 
-        With `expected` pictures a full queue refuses before the first chunk is asked for. `notes` are kept with each
-        chunk; `skipped` is asked after the last one how many files were no pictures.
+        With `expected` pictures a full queue refuses before the first chunk is read. `notes` are stored with each
+        chunk; `skipped()` is called after the last one and returns the number of skipped files.
 
         Raises QueueFull, RateLimited, IdempotencyMismatch, RedisUnavailable, and what the chunks raise.
         """
@@ -124,7 +124,7 @@ class Batches:
         self, id: str, total: int, count: int, priority: Priority, door: dict[str, str], skipped: int = 0
     ) -> tuple[str, str]:
         s = self._settings
-        if total > (limit := s.queue_max_length):  # it would find the queue full for ever
+        if total > (limit := s.queue_max_length):  # it would never fit
             raise TooManyImages(f"The batch holds {total} images, and {limit} may wait at a time", limit=limit)
         others = [keys.queue(name) for name in keys.QUEUES if name != priority.queue]
         rate, period = self._store.rate
@@ -159,13 +159,13 @@ class Batches:
         self._store.with_room(write, len(chunk.data))
 
     def _drop(self, id: str, count: int) -> None:
-        """What was staged goes, unless it has become a batch after all: an answer may have been lost on its way."""
+        """Delete staged chunks, unless they have become a batch: a response may have been lost."""
         with redis_errors():
             if not self._client.exists(keys.batch(id)):
                 self._client.delete(*(key(f"{id}-{n}") for n in range(count) for key in (keys.chunk, keys.results)))
 
     def fetch(self, id: str, owner: str | None = None) -> Batch:
-        """The batch as it stands, repaired; with an owner only if it is theirs.
+        """Return the batch, repaired; with an owner only if it is theirs.
 
         Raises NotFound, Expired, Lost, RedisUnavailable.
         """
@@ -193,7 +193,7 @@ class Batches:
             time.sleep(min(pause, left))
 
     def looks(self, id: str, owner: str | None = None) -> Iterator[tuple[Batch, float]]:
-        """Yields the batch again and again, each time with the seconds to wait before the next look.
+        """Yield the batch repeatedly, each time with the seconds to wait before the next poll.
 
         Its counts may be REPAIR_SECONDS old until it has ended. Raises what fetch raises.
         """
@@ -212,13 +212,13 @@ class Batches:
         return cast("bytes | None", state)
 
     def results(self, id: str, owner: str | None = None) -> Iterator[dict[str, Any]]:
-        """One result for each picture, in their order, as they stand. Raises what fetch raises, before the first."""
+        """Return one result a picture, in order. Raises what fetch raises, before the first."""
         return self.results_of(self.fetch(id, owner))
 
     def results_of(self, batch: Batch) -> Iterator[dict[str, Any]]:
-        """As many results as the batch has pictures; those whose record has expired say so.
+        """Yield as many results as the batch has pictures; those with an expired record are `expired`.
 
-        Raises RedisUnavailable; Expired where the batch itself is gone meanwhile.
+        Raises RedisUnavailable, and Expired if the batch is deleted meanwhile.
         """
         at = 0
         for n in range(self._count(batch.id)):
@@ -229,7 +229,7 @@ class Batches:
         yield from self._expired(batch.id, at, batch.total)
 
     def _expired(self, id: str, start: int, end: int) -> Iterator[dict[str, Any]]:
-        """Results for pictures of which nothing is kept any more. Raises Expired if the batch is gone, too."""
+        """Yield results for pictures without a record. Raises Expired if the batch is gone, too."""
         if start < end and self._state(id) in (None, b"forgotten"):
             raise Expired("The batch has expired, or was deleted, while its results were read")
         for index in range(start, end):
@@ -255,11 +255,11 @@ class Batches:
             with redis_errors():
                 record: Any = self._client.hgetall(key)
         except redis.ResponseError:
-            return {}  # of another type: as good as gone
+            return {}  # of another type: treated as missing
         return {name.decode(): value for name, value in record.items()}
 
     def cancel(self, id: str, owner: str | None = None) -> None:
-        """Takes back what waits, or forgets an ended batch. Raises StillRunning, and what fetch raises."""
+        """Cancel the queued chunks, or delete a finished batch. Raises StillRunning, and as `fetch`."""
         state, count, changed = self.fetch(id, owner).state, self._count(id), 0
         for first in range(0, count, CANCELLED_AT_ONCE):
             last = first + CANCELLED_AT_ONCE - 1
@@ -272,29 +272,29 @@ class Batches:
         with redis_errors():
             return int(self._client.hget(keys.batch(id), "chunks") or 0)
 
-    # ------------------------------------------------------------------ the worker's verbs
+    # ------------------------------------------------------------------ operations of the worker
 
     def start(self, id: str) -> str:
-        """Starts a chunk on RQ's own path. Returns the attempt; "0" for one that has ended."""
+        """Start a chunk that RQ itself runs. Returns the attempt; "0" for one that has ended."""
         return str(self._store.tell("chunk", step="start", id=id, ttl=self._settings.result_ttl_seconds).decode())
 
     def pack(self, id: str) -> bytes:
-        """The packed pictures; empty where they are gone."""
+        """Return the packed pictures; empty if they are gone."""
         return self._store.get(keys.chunk(id)) or b""
 
     def progress(self, id: str, attempt: str) -> Progress:
-        """Where a chunk stands that was started as this attempt."""
+        """Return the state of a chunk that was started as `attempt`."""
         record = self._hash(keys.results(id))
         deaths = {int(name[7:]): int(n) for name, n in record.items() if name.startswith("deaths:")}
         count, stalls = int(record.get("count", 0)), int(record.get("stalls", 0))
         return Progress(attempt, count, set(_noted(record)), deaths, stalls)
 
     def note(self, id: str, attempt: str, rows: Rows, suspect: str = "", held: Held | None = None) -> bool:
-        """Keeps results, and which picture comes next if it is to be blamed. False: the chunk is not ours any more."""
+        """Store results, and the picture that runs next alone, if any. Returns False if the chunk is no longer ours."""
         return bool(self._write("note", id, attempt, rows, held, suspect=suspect))
 
     def finish(self, id: str, attempt: str, rows: Rows, held: Held | None = None, seconds: float = 0) -> int:
-        """Ends a chunk with its last results, and the RQ job of a claim. 0: fenced off; or DEPENDENTS."""
+        """Finish a chunk with its last results, and its RQ job. Returns 0 if fenced off, or DEPENDENTS."""
         ends: dict[str, Any] = {"suspect": ""}
         if held is not None:
             value = b64encode(json.dumps(summary(id)).encode()).decode()
@@ -315,17 +315,17 @@ class Batches:
 
 
 def state_of(row: Row) -> str:
-    """An outcome has five values, an error has code and message."""
+    """Return the state of a result: an outcome has five values, an error two."""
     return "succeeded" if len(row) == 5 else "failed"
 
 
 def summary(chunk: str) -> dict[str, str]:
-    """The return value of a chunk's RQ job: the results are in the chunk's record."""
+    """Return the return value of a chunk's RQ job; the results are in the chunk's record."""
     return {"batch": batch_of(chunk) or "", "chunk": chunk}
 
 
 def batch_of(job: str) -> str | None:
-    """The batch that a job is a chunk of, by its id; None for any other job."""
+    """Return the batch id of a chunk's job id; None for any other job."""
     match = _CHUNK.fullmatch(job)
     return match[1] if match else None
 

@@ -1,4 +1,4 @@
-"""A job in a worker's hands, and how it ends: what claim.lua answers and finish.lua expects."""
+"""Claims and their ends: the answer of claim.lua, and the arguments of finish.lua."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from shared.prediction import Outcome, said
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One job in a worker's hands. The execution is the fencing token: only who holds it may finish."""
+    """A claimed job. `execution` is the fencing token: only its holder may finish the job."""
 
     id: str
     execution: str
     queue: str
-    #: True for a picture that may share a batch; False for a chunk, and for a job that RQ itself has to run.
+    #: True for a picture that may share a batch; False for a chunk, and for a job that RQ itself must run.
     batchable: bool
     #: RQ's serialized call, perhaps compressed.
     data: bytes
@@ -32,30 +32,30 @@ class Claim:
     key: str = ""
     #: True for a chunk of a batch: `image` then is the pack.
     chunk: bool = False
-    #: What was noted when it was submitted, JSON; empty where nothing was.
+    #: Notes of the submission as JSON; empty if there are none.
     about: str = ""
     owner: str = ""
-    #: When it was submitted, RFC 3339; empty where nobody has noted it.
+    #: When it was submitted, RFC 3339; empty if unknown.
     submitted_at: str = ""
     #: When it was claimed, RFC 3339 and Unix seconds.
     started_at: str = ""
     claimed_at: str = ""
-    #: Why it cannot be run: a key of it holds what it should not. Empty where it can.
+    #: Why it cannot be run: one of its keys is damaged. Empty if it can.
     error: str = ""
 
     def asked(self) -> dict[str, str]:
-        """The request that it came with, as fields of the log."""
+        """Return the request of the submission, as fields of the log."""
         about = said(self.about)
         return {name: str(about.get(name, "")) for name in ("request_id", "traceparent")}
 
     @property
     def traceparent(self) -> str:
-        """The trace that it came with; empty where there was none."""
+        """Return the trace of the submission; empty if there is none."""
         return self.asked()["traceparent"]
 
     @classmethod
     def from_reply(cls, reply: Sequence[Any]) -> list[Claim]:
-        """Reads claim.lua's answer."""
+        """Parse the answer of claim.lua."""
         if not reply:
             return []
         started_at, claimed_at, *rows = reply
@@ -73,7 +73,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a batch has in common: the model, the preprocessing, and how long both took (ms)."""
+    """The properties shared by a batch: versions of model and preprocessing, and their durations (ms)."""
 
     model: str = ""
     preprocessing: str = ""
@@ -82,14 +82,14 @@ class Ran:
     inference_ms: float = 0.0
 
     def fields(self, position: int) -> dict[str, Any]:
-        """What is noted of it for one of its pictures."""
+        """Return the fields stored for one of its pictures."""
         ms = [self.preprocess_ms, self.inference_ms]
         return {"model": self.model, "preprocessing": self.preprocessing, "batch": [self.size, position], "ms": ms}
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """How one claim ended: with an outcome, or with an error's code and message."""
+    """The end of a claim: an outcome, or an error's code and message."""
 
     claim: Claim
     #: Base64 JSON of the return value, or empty.
@@ -100,7 +100,7 @@ class Finish:
     error: tuple[str, str] = ("", "")
 
     def to_row(self, ran: Ran, position: int) -> dict[str, Any]:
-        """What finish.lua expects for one picture."""
+        """Return the arguments of finish.lua for one picture."""
         claim = self.claim
         found = note_of(self.outcome or self.error, ran, position)
         status = "failed" if self.exception else "finished"
@@ -118,16 +118,16 @@ class Finish:
 
 
 def note_of(found: Outcome | tuple[str, str], ran: Ran, position: int = 0) -> bytes:
-    """What is noted of a picture in its job, as JSON: what was found in it, or an error's code and message."""
+    """Return the JSON for `digitq_found`: the outcome, or an error's code and message."""
     noted = {"error": found} if isinstance(found, tuple) else found.noted()
     return as_json(noted | ran.fields(position))
 
 
 def compressed(pixels: bytes) -> bytes:
-    """The 28x28 that the model saw, as it is kept: a quarter of its size, for 14 us."""
+    """Compress the 28x28 that the model saw: to a quarter of its size, in 14 us."""
     return zlib.compress(pixels, 1)
 
 
 def as_json(value: Any) -> bytes:
-    """What a worker has found, NumPy's numbers included; a number that is none, such as NaN, is null."""
+    """Encode a worker's values as JSON, NumPy's included; NaN and infinities become null."""
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -1,11 +1,11 @@
-"""Every Redis key that digitq uses. The table is the schema; `shared/README.md` tells it in prose.
+"""Names of all Redis keys. The table is the schema; `shared/README.md` explains it.
 
 | key                      | type    | holds                                                     | lives              |
 |--------------------------|---------|-----------------------------------------------------------|--------------------|
 | rq:job:{id}              | hash    | RQ's job, and in `digitq_*` what else is known of it      | 2 x, then 1 x TTL  |
 | digitq:image:{id}        | string  | the picture's bytes as uploaded                           | TTL, then 1 x TTL  |
 | digitq:input:{id}        | string  | the 28x28 bytes that the model saw, zlib                  | TTL from the end   |
-| digitq:callback:{id}     | hash    | URL and owner, and what came of the calls                 | as the job         |
+| digitq:callback:{id}     | hash    | URL, owner and outcome of a webhook                       | as the job         |
 | digitq:gone:{id}         | hash    | of a job that was deleted: forgotten, or lost             | TTL                |
 | digitq:batch:{id}        | hash    | a batch: state, total, how many succeeded, failed, times  | 2 x, then 1 x TTL  |
 | digitq:chunk:{id}        | string  | up to 256 pictures of a batch, packed (`shared/chunks`)   | until it has ended |
@@ -19,7 +19,7 @@
 | digitq:bytes             | hash    | bytes of pictures that have not ended, by expiry's slot   | 3 x TTL            |
 | digitq:recent            | zset    | the newest 10,000 ids, and when they came (Unix us)       | TTL                |
 | digitq:recent:{owner}    | zset    | the same for the pictures of one API key                  | TTL                |
-| digitq:idempotency:{key} | hash    | id and fingerprint of what was submitted under this key   | as the job, <= 24 h|
+| digitq:idempotency:{key} | hash    | id and fingerprint of the submission under this key       | as the job, <= 24 h|
 | digitq:rate:{client}     | string  | when the bucket of a client that is limited will be full  | until then         |
 | digitq:events            | channel | JSON: the records that have just ended, and when          | is not stored      |
 | digitq:webhooks          | zset    | whose callback is due, and when (Unix s)                  | TTL                |
@@ -59,13 +59,13 @@ REFUSED = "digitq:refused"
 
 
 class Priority(StrEnum):
-    """How urgent a picture is."""
+    """The priority of a picture."""
 
     #: Before everything else.
     HIGH = "high"
     #: The default.
     NORMAL = "normal"
-    #: After the others, but it always moves.
+    #: After the others, but never starved.
     LOW = "low"
 
     @property
@@ -89,27 +89,27 @@ def job(id: str) -> str:
 
 
 def callback(id: str) -> str:
-    """Who is to be called when a picture has ended."""
+    """The webhook of a picture."""
     return f"digitq:callback:{id}"
 
 
 def skipped(queue: str) -> str:
-    """Jobs that were taken back deep inside a queue, where they stand until a worker skips them."""
+    """Cancelled jobs deep inside a queue, which remain there until a worker skips them."""
     return f"digitq:skipped:{queue}"
 
 
 def recent(owner: str) -> str:
-    """The history: of one API key, or of all who need none."""
+    """The history of an API key, or of all clients without keys."""
     return f"{RECENT}:{owner}" if owner else RECENT
 
 
 def rate(client: str) -> str:
-    """The bucket of a client that may hand in so many pictures in so much time."""
+    """The rate limit of a client."""
     return f"digitq:rate:{client}"
 
 
 def model_input(id: str) -> str:
-    """What the model saw, compressed."""
+    """The input of the model, compressed."""
     return f"digitq:input:{id}"
 
 
@@ -129,7 +129,7 @@ def results(id: str) -> str:
 
 
 def flow(slot: int) -> str:
-    """What arrived and ended in the five seconds that began at Unix time 5 * slot."""
+    """Counts of arrivals and ends in the five seconds from Unix time 5 * slot."""
     return f"digitq:flow:{slot}"
 
 

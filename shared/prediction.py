@@ -1,4 +1,4 @@
-"""The prediction: what RQ's job and our fields in its hash say, and what the outside reads."""
+"""The prediction: read from RQ's job and our fields in its hash, and written as JSON."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from shared.ids import issued_at
 
 
 class State(StrEnum):
-    """Where a prediction stands. A terminal state changes only where an operator puts the job back."""
+    """The state of a prediction. A terminal state only changes if an operator requeues the job."""
 
-    #: Accepted and waiting for a worker.
+    #: Waiting for a worker.
     QUEUED = "queued"
-    #: In a worker's hands.
+    #: Claimed by a worker.
     RUNNING = "running"
     #: It has a digit.
     SUCCEEDED = "succeeded"
     #: It has an error with a code.
     FAILED = "failed"
-    #: Taken back before a worker had it.
+    #: Cancelled before a worker claimed it.
     CANCELLED = "cancelled"
-    #: Its time to live ended before a worker had it.
+    #: Expired before a worker claimed it.
     EXPIRED = "expired"
 
     @property
     def terminal(self) -> bool:
-        """True where nothing more will happen."""
+        """True if the state is final."""
         return self not in (State.QUEUED, State.RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a worker found in one picture, and how long its batch took for it."""
+    """The result of a worker for one picture."""
 
     digit: int
     confidence: float
@@ -50,15 +50,15 @@ class Outcome:
     input: bytes
     #: Why it is not accepted: `low_confidence`, `not_a_digit`, `no_ink`, `several_digits`; None if it is.
     reason: str | None = None
-    #: How likely the picture shows a digit at all, 0 to 1.
+    #: Probability that the picture shows a digit at all.
     digitness: float = 1.0
 
     def summary(self) -> dict[str, Any]:
-        """The return value of the RQ job, short: the rest is in the job's `digitq_found`."""
+        """Return the short return value of the RQ job; the rest is in `digitq_found`."""
         return {"digit": self.digit, "confidence": rounded(self.confidence), "decision": self.decision}
 
     def noted(self) -> dict[str, Any]:
-        """What is kept of it, with six significant digits; what is usual is left out."""
+        """Return the fields to store, with six significant digits, without defaults."""
         found: dict[str, Any] = {
             "digit": self.digit,
             "confidence": rounded(self.confidence),
@@ -73,12 +73,12 @@ class Outcome:
 
 
 def rounded(number: float) -> float:
-    """To six significant digits, which is more than float32 arithmetic means."""
+    """Round to six significant digits, about the precision of float32."""
     return float(f"{number:.6g}")
 
 
-#: What is read and told of a picture: fields of RQ's job, and ours in its hash. RQ leaves alone what it does not know.
-#: `digitq_run` is "attempt:execution"; `digitq_about` what came with the upload and `digitq_found` what was found or an
+#: The fields that are read and published: RQ's, and ours in the same hash, which RQ ignores.
+#: `digitq_run` is "attempt:execution"; `digitq_about` has the notes of the upload, `digitq_found` the outcome or an
 #: error, both JSON.
 RECORD = (
     "status", "created_at", "started_at", "ended_at", "digitq_run", "digitq_owner", "digitq_about", "digitq_found",
@@ -92,11 +92,11 @@ _NO_ANSWER = ("lost", "The job ended without an answer.")
 
 
 def state_of(record: Mapping[str, str]) -> tuple[State, dict[str, Any]]:
-    """The state that clients see, from RQ's status alone, and what was found: with an `error` where it failed.
+    """Derive the state that clients see from RQ's status, and return the outcome with it, or its `error`.
 
-    What an earlier run has left in the record is none of a job that somebody has put back.
+    The outcome of an earlier run is ignored if the job was requeued.
     """
-    state = _STATES.get(record["status"], State.QUEUED)  # queued, scheduled, deferred, and what else RQ waits for
+    state = _STATES.get(record["status"], State.QUEUED)  # queued, scheduled, deferred and others
     found = said(record.get("digitq_found"))
     if state is State.SUCCEEDED and "digit" not in found:
         state, found = State.FAILED, {"error": _NO_ANSWER, **found}
@@ -107,7 +107,7 @@ def state_of(record: Mapping[str, str]) -> tuple[State, dict[str, Any]]:
 
 
 def said(text: str | None) -> dict[str, Any]:
-    """The JSON object in a field; empty where there is none, and where somebody has put something else there."""
+    """Parse the JSON object of a field; empty if it is missing or something else."""
     try:
         found = orjson.loads(text) if text else {}
     except orjson.JSONDecodeError:
@@ -116,29 +116,29 @@ def said(text: str | None) -> dict[str, Any]:
 
 
 def ends(message: bytes) -> list[dict[str, str]]:
-    """The records in a message of `digitq:events`, each with its `id`; when they ended stands there once for all."""
+    """Return the records of a message of `digitq:events`, each with its `id`; `ended_at` is shared by all."""
     told = orjson.loads(message)
     return [{"ended_at": told["ended_at"], **record} for record in told["ended"]]
 
 
 def theirs(record: Mapping[str, Any], owner: str | None, field: str = "digitq_owner") -> bool:
-    """Whether a record is this owner's; None: whoever looks is at Redis itself, and sees everything."""
+    """Return True if a record belongs to the owner; None, for direct access to Redis, sees everything."""
     return owner is None or (record.get(field) or "") == owner
 
 
 class Source(Protocol):
-    """Where a prediction can be asked for again: the HTTP API or Redis itself."""
+    """A source to read predictions again: the HTTP API or Redis."""
 
     def get(self, id: str, wait: float = 0) -> Prediction:
-        """The prediction as it stands, or after so many seconds at most as it has ended."""
+        """Return the prediction, once it has ended or after `wait` seconds."""
 
     def cancel(self, id: str) -> None:
-        """Takes it back, or forgets it."""
+        """Cancel or delete a prediction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One prediction as the outside sees it. Times are Unix seconds of Redis's clock, durations are in ms."""
+    """A prediction. Times are Unix seconds of Redis's clock, durations are in ms."""
 
     id: str
     state: State
@@ -151,7 +151,7 @@ class Prediction:
     reason: str | None = None
     warnings: list[str] = field(default_factory=list)
     model: str | None = None
-    #: Version of what was done to the picture before the model saw it.
+    #: Version of the preprocessing.
     preprocessing: str | None = None
     attempt: int = 0
     batch: dict[str, int] | None = None
@@ -161,11 +161,11 @@ class Prediction:
     timings_ms: dict[str, float] | None = None
     error: dict[str, str] | None = None
     queue_position: int | None = None
-    #: Set by the SDK, so that a prediction can be waited for.
+    #: Set by the clients, for `wait` and `refresh`.
     source: Source | None = field(default=None, repr=False, compare=False)
 
     def wait(self, timeout: float = 30) -> Prediction:
-        """The prediction once it has succeeded. Raises TimeoutError after `timeout` seconds, PredictionFailed."""
+        """Return the prediction once it has succeeded. Raises PredictionFailed; TimeoutError after `timeout` s."""
         ended = self if self.state.terminal or self.source is None else self.source.get(self.id, wait=timeout)
         if not ended.state.terminal:
             raise TimeoutError(f"prediction {self.id} is {ended.state.value} after {timeout:g} s")
@@ -175,7 +175,7 @@ class Prediction:
         return ended
 
     def refresh(self) -> Prediction:
-        """The prediction as it stands now."""
+        """Read the prediction again."""
         return self if self.source is None else self.source.get(self.id)
 
     def cancel(self) -> None:
@@ -185,7 +185,7 @@ class Prediction:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any], source: Source | None = None) -> Prediction:
-        """Reads the JSON object of the contract; members that we do not know are ignored."""
+        """Parse the JSON of the API; unknown members are ignored."""
         plain = {name: body.get(name) for name in (
             "id", "filename", "digit", "confidence", "probabilities", "decision", "reason", "model",
             "preprocessing", "batch", "timings_ms", "error", "queue_position",
@@ -196,7 +196,7 @@ class Prediction:
 
     @classmethod
     def from_record(cls, id: str, record: Mapping[str, str], queue_position: int | None = None) -> Prediction:
-        """Reads the fields of RECORD; a missing one is None."""
+        """Parse the fields of RECORD; a missing one is None."""
         state, found = state_of(record)
         get, batch = record.get, found.get("batch")
         submitted, started, finished = (_seconds(get(at)) for at in ("created_at", "started_at", "ended_at"))
@@ -226,7 +226,7 @@ class Prediction:
         )
 
     def to_json(self, root: str = "") -> dict[str, Any]:
-        """The JSON object of the contract; its links start with `root`, the sub-path of a proxy."""
+        """Return the JSON of the API; its links start with `root`, the sub-path of a proxy."""
         own = f"{root}/v1/predictions/{self.id}"
         position = {} if self.queue_position is None else {"queue_position": self.queue_position}
         return {
@@ -254,7 +254,7 @@ class Prediction:
 
 
 def rfc3339(seconds: float | None) -> str | None:
-    """Unix seconds as `2026-01-31T12:00:00.123Z`."""
+    """Format Unix seconds as `2026-01-31T12:00:00.123Z`."""
     if seconds is None:
         return None
     whole, micros = divmod(round(seconds * 1_000_000), 1_000_000)
@@ -273,9 +273,9 @@ def _seconds(text: str | None) -> float | None:
 def _timings(
     measured: Sequence[float], submitted: float | None, started: float | None, finished: float | None
 ) -> dict[str, float] | None:
-    """Stages that add up to the total; None until the prediction has been through all of them.
+    """Return the durations of the stages, which add up to the total; None until all have run.
 
-    The worker measures two stages with its own clock; the others are what Redis's clock leaves around them.
+    The worker measures two stages with its own clock; the others are the rest by Redis's clock.
     """
     if submitted is None or started is None or finished is None:
         return None
@@ -287,6 +287,6 @@ def _timings(
 
 
 def verdict(digit: int, confidence: float, decision: str | None, reason: str | None) -> str:
-    """Returns a digit for people, with the confidence and the decision; a rejected one is shown as `?`."""
+    """Format a digit with its confidence and decision; a rejected one as `?`."""
     why = f"{decision}: {reason}" if reason else f"{decision}"
     return f"?  ({digit} at {confidence:.1%}, {why})" if decision == "reject" else f"{digit}  ({confidence:.1%}, {why})"

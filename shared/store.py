@@ -1,8 +1,8 @@
-"""Every command that digitq sends to Redis, in verbs. Nobody else names a key or a script.
+"""The store: every operation of digitq on Redis. No other module names a key or a script.
 
-Any trouble with Redis is a RedisUnavailable. What a script changes it changes at once: a call whose answer was lost has
-done all of its work or none; repeating it is safe (a claim that was lost comes back when its lease ends). Repeating a
-call that ended with an error is safe too: what a script had written by then does not count, or upkeep puts it right.
+All failures of Redis are RedisUnavailable. Each script is atomic, so a call whose response was lost has done all of its
+work or none, and can be repeated (a lost claim is recovered when its lease expires). A call that failed can be repeated
+too: a partial write of a failed script does not count, or the workers repair it.
 """
 
 from __future__ import annotations
@@ -46,60 +46,59 @@ from shared.submission import ANYBODY, Caller, Submission
 
 log = logging.getLogger("digitq.redis")
 
-#: How far `queue_position` is looked up exactly; beyond, it is the length of the queue.
+#: Positions up to this are exact; beyond, `queue_position` is the length of the queue.
 POSITION_DEPTH = 1000
 #: Seconds for which a worker counts as alive after its last heartbeat.
 WORKER_TTL_SECONDS = 15
-#: Open records and batches that one step of upkeep looks at.
+#: Open records and batches checked in one step of maintenance.
 LOOKED_AT_ONCE = 100
-#: Entries of one of RQ's registries that one step looks at, which takes Redis milliseconds; and seconds for all steps.
+#: Entries of an RQ registry trimmed in one step, which takes Redis milliseconds; and seconds for all steps.
 TRIMMED_AT_ONCE, TRIM_SECONDS = 200, 1.0
-#: Seconds after which a worker's turn to recover ends by itself.
+#: Seconds after which a worker's recovery turn expires.
 TURN_SECONDS = 3
-#: Bytes of a picture that are read at once, to be sent on.
+#: Bytes of a picture read at once, for streaming.
 PIECE_BYTES = 64 * 1024
 
 T = TypeVar("T")
-#: submit.lua's for one picture.
+#: The answer of submit.lua for one picture.
 Answer = Sequence[Any]
-#: fetch.lua's for one id.
+#: The answer of fetch.lua for one id.
 Record = list[bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
 class DueWebhook:
-    """A prediction whose callback is due, and the how manieth try this is to tell its how manieth end."""
+    """A webhook delivery that is due, with the numbers of its attempt and of the prediction's end."""
 
     id: str
     tries: int
     end: int
     url: str
-    #: Whose calls count together: `key:` and the owner, or `host:` and the receiver where nobody has a key.
+    #: Who shares a limit of concurrent calls: `key:` and the owner, or without keys `host:` and the receiver.
     party: str
     record: dict[str, str]
 
 
 class Store:
-    """The verbs. `client` must not decode responses: images are bytes."""
+    """The operations. `client` must not decode responses: images are bytes."""
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self.client = client
         self.settings = settings
         self._scripts = redis_scripts.register(client)
         self._room = Room(self.memory, lambda **args: self.tell("evict", **args), settings.result_ttl_seconds)
-        #: What is wrong with the server, now.
+        #: Current problems of the server's configuration.
         self.server = ServerCheck(client, settings)
-        #: Whether nothing is accepted that the server would lose; otherwise it is only logged.
+        #: Whether pictures are refused that the server might lose; otherwise it is only logged.
         self.refuses_unsafe = False
-        #: Pictures that one client may hand in, in so many seconds; (0, 0): as many as it likes.
+        #: Rate limit of a client: pictures, and seconds; (0, 0) for none.
         self.rate = settings.rate()
 
     def run_safely(self, name: str, on: Sequence[str], args: Sequence[Any], pictures: int = 0) -> Any:
-        """`run`, and only then done when as many replicas have all of it as the settings ask for.
+        """Run a script, and return once enough replicas have acknowledged its writes.
 
-        Where memory is nearly full, waits and makes room first for what is in the arguments and for so many pictures.
-        Raises MemoryFull; RedisUnavailable also if the replicas have it not in time: it may have been done, but nobody
-        has our word for it.
+        If memory is nearly full, first waits and evicts to make room for the arguments and for `pictures`. Raises
+        MemoryFull, and RedisUnavailable also if the replicas are too slow: the writes may then exist all the same.
         """
         self.check_server()
         size = sum(len(arg) for arg in args if isinstance(arg, bytes))
@@ -107,9 +106,9 @@ class Store:
         return self.with_room(lambda: self._run_acknowledged(name, on, args), size)
 
     def check_server(self) -> None:
-        """Logs what is wrong with the server. Raises RedisUnavailable; RedisMisconfigured for one that would lose it.
+        """Log problems of the server. Raises RedisUnavailable, and RedisMisconfigured if pictures might be lost.
 
-        The latter only where this store refuses such servers.
+        The latter only if this store refuses such servers.
         """
         if self.refuses_unsafe:
             self.server.require()
@@ -123,20 +122,20 @@ class Store:
         return acknowledged(self.client, lambda pipe: self._scripts[name](keys=on, args=args, client=pipe), wanted)
 
     def run(self, name: str, keys: Sequence[str] = (), args: Sequence[Any] = ()) -> Any:
-        """Calls one of `scripts/`, whose head says what it wants and answers."""
+        """Call one of `scripts/`; its header describes arguments and answer."""
         with redis_errors():
             return self._scripts[name](keys=keys, args=args)
 
     def tell(self, name: str, rows: Sequence[Mapping[str, Any]] = (), /, **named: Any) -> Any:
-        """`run` for a script without keys, with its arguments by name."""
+        """Call a script without keys, with arguments by name."""
         return self.run(name, [], redis_scripts.arguments(rows, **named))
 
     # ------------------------------------------------------------------ memory
 
     def with_room(self, call: Callable[[], T], size: int = 0) -> T:
-        """What the call returns; one that a full memory refuses is made again once there is room for its `size` bytes.
+        """Return the result of a call, repeated after an eviction if a full memory refuses it.
 
-        Raises MemoryFull where nothing can be deleted, and what the call raises. The call must do all or nothing.
+        The call must be atomic, and needs `size` bytes. Raises MemoryFull if nothing can be evicted, and as the call.
         """
         try:
             return call()
@@ -146,30 +145,30 @@ class Store:
             return call()
 
     def make_room(self, refused_bytes: int | None = None) -> int:
-        """Where memory is nearly full, deletes what has ended, the oldest first. Returns how many were deleted.
+        """Evict the oldest finished predictions if memory is nearly full; return their number.
 
-        With `refused_bytes` there is to be room for so many more, which Redis has refused. Predictions that ended
-        within the last seconds stay, and all that has not ended. Raises RedisUnavailable.
+        `refused_bytes` are needed besides, because Redis has refused them. Unfinished predictions, and those finished
+        in the last seconds, are kept. Raises RedisUnavailable.
         """
         return self._room.make(refused_bytes)
 
     def reserve(self, size: int) -> None:
-        """Waits and makes room for so many bytes where memory is nearly full. Raises MemoryFull."""
+        """Wait and make room for `size` bytes if memory is nearly full. Raises MemoryFull."""
         self._room.reserve(size)
 
     def memory(self) -> Memory:
-        """What Redis has used of its memory, may use, and will need for what waits."""
+        """Return the memory used by Redis, its limit, and the memory reserved for queued pictures."""
         with redis_errors(), self.client.pipeline(transaction=False) as pipeline:
             pipeline.info("memory")
             for queue in keys.QUEUES:
                 pipeline.llen(keys.queue(queue))
-                pipeline.zcard(keys.running(queue))  # in hand
+                pipeline.zcard(keys.running(queue))  # claimed
             info, *lengths = pipeline.execute()
-        # Buffers for replicas and the log do not count, as they do not when Redis refuses to write.
+        # Buffers for replicas and the log do not count towards maxmemory.
         used = int(info["used_memory"]) - int(info.get("mem_not_counted_for_evict", 0))
         return Memory(used, int(info.get("maxmemory", 0)), sum(lengths))
 
-    # ------------------------------------------------------------------ the producer's verbs
+    # ------------------------------------------------------------------ operations of the producer
 
     def submit(
         self,
@@ -182,16 +181,16 @@ class Store:
         caller: Caller = ANYBODY,
         notes: Mapping[str, str] | None = None,
     ) -> Prediction:
-        """Accepts one picture whole or not at all; returns it as queued, or the first one under the same key.
+        """Submit one picture atomically; return the queued prediction, or the first one under the same idempotency key.
 
-        `notes` are kept with it: `request_id` and `traceparent` for logs, `callback_url` to call in the end.
+        `notes` are stored with it: `request_id` and `traceparent` for logs, `callback_url` for the webhook.
         Raises QueueFull, RateLimited, IdempotencyMismatch, RedisUnavailable.
         """
         picture = Submission(id or new_id(), image, filename, priority, idempotency_key, notes or {}, caller)
         return self.accepted(picture, self.submit_all([picture])[0])
 
     def submit_all(self, pictures: Sequence[Submission]) -> list[Answer]:
-        """Hands in pictures, whole or not at all, in one round trip; `accepted` tells what became of each."""
+        """Submit pictures in one round trip, each atomically; `accepted` interprets the answers."""
         s = self.settings
         rate, period = self.rate
         args = redis_scripts.arguments(
@@ -203,7 +202,7 @@ class Store:
         return cast("list[Answer]", self.run_safely("submit", queues, args, len(pictures)))
 
     def accepted(self, picture: Submission, answer: Answer) -> Prediction:
-        """What became of a picture: queued, or the first one under its key. Raises as `submit` does."""
+        """Return the queued prediction, or the first one under its key. Raises as `submit` does."""
         self.check_entered(answer)
         what, first, *rest = answer
         if what == b"mismatch":
@@ -213,7 +212,7 @@ class Store:
         return Prediction(picture.id, State.QUEUED, picture.filename or None, submitted_at=float(rest[0]))
 
     def check_entered(self, answer: Answer) -> None:
-        """Raises QueueFull, RateLimited or RedisUnavailable if a script that accepts something has answered so."""
+        """Raise QueueFull, RateLimited or RedisUnavailable if the answer of a submitting script says so."""
         s = self.settings
         if answer[0] == b"full":
             _, waiting, seconds = answer
@@ -229,18 +228,18 @@ class Store:
             raise RateLimited(f"At most {s.rate_limit}", limit=self.rate[0], retry_after_seconds=answer[1])
 
     def fetch(self, id: str, owner: str | None = None) -> Prediction:
-        """The prediction as it stands; with an owner only if it is theirs.
+        """Return a prediction; with an owner only if it is theirs.
 
         Raises NotFound, Expired, Lost, RedisUnavailable.
         """
         return self.found(id, self.fetch_all([id])[0], owner)
 
     def fetch_all(self, ids: Sequence[str]) -> list[Record]:
-        """The records as they stand, in one round trip; `found` tells what each says."""
+        """Read records in one round trip; `found` interprets them."""
         return cast("list[Record]", self.tell("fetch", ids=ids, depth=POSITION_DEPTH, fields=RECORD))
 
     def found(self, id: str, reply: Record, owner: str | None = None) -> Prediction:
-        """The prediction in a record. Raises as `fetch` does, and asks Redis only where there is none."""
+        """Return the prediction of a record. Raises as `fetch` does, and asks Redis only if the record is missing."""
         if not reply:
             raise self.missing(id)
         *values, position = reply
@@ -250,7 +249,7 @@ class Store:
         return Prediction.from_record(id, record, int(position) if position else None)
 
     def missing(self, id: str, what: str = "prediction") -> Exception:
-        """Why an id has no record: never handed out, too old, deleted to make room, or gone with the server's data."""
+        """Return the error for an id without a record: never issued, expired, evicted or lost."""
         issued = issued_at(id)
         if issued is None:
             return NotFound(f"There is no such {what}")
@@ -261,19 +260,19 @@ class Store:
         return Lost(f"The {what} was lost with the server's data")
 
     def cancel(self, id: str, owner: str | None = None) -> None:
-        """Takes a waiting picture back or forgets an ended one. Raises StillRunning and what fetch raises."""
+        """Cancel a queued prediction or delete a finished one. Raises StillRunning, and as `fetch`."""
         if owner is not None:
             self.fetch(id, owner)
         answer = self.tell("cancel", id=id, ttl=self.settings.result_ttl_seconds)
         if answer == b"running":
             raise StillRunning()
         if answer == b"missing":
-            self.fetch(id)  # says why
+            self.fetch(id)  # raises the reason
 
     def recent(self, limit: int, cursor: str | None = None, owner: str = "") -> tuple[list[Prediction], str | None]:
-        """History of an owner, newest first, and the cursor of the next page (None after the last).
+        """Return a page of an owner's history, newest first, and the cursor of the next page (None after the last).
 
-        A cursor is when the last one of a page came (Unix us), and how many of that time have been seen.
+        A cursor holds the time of the last entry of a page (Unix us), and how many entries of that time were returned.
         """
         last, _, seen = (cursor or "+inf-0").rpartition("-")
         with redis_errors():
@@ -281,7 +280,7 @@ class Store:
         ids, page = [id.decode() for id, _ in entries], []
         for id, reply in zip(ids, self.fetch_all(ids) if ids else [], strict=True):
             if reply:
-                with suppress(NotFound):  # forgotten
+                with suppress(NotFound):  # deleted
                     page.append(self.found(id, reply))
         if len(entries) < limit:
             return page, None
@@ -290,13 +289,13 @@ class Store:
         return page, f"{times[-1]}-{seen_before + times.count(times[-1])}"
 
     def image(self, id: str) -> bytes | None:
-        """The picture as uploaded; None where it is gone."""
+        """Return the picture as uploaded; None if it is gone."""
         return self.get(keys.image(id))
 
     def image_pieces(self, id: str) -> tuple[int, Iterator[bytes]]:
-        """The picture as uploaded, piece by piece, and how many bytes it has; 0 where it is gone.
+        """Return the size of a picture (0 if it is gone), and its bytes as an iterator of pieces.
 
-        Each piece is read when it is asked for. Raises Expired where the picture goes meanwhile.
+        Each piece is read on demand. Raises Expired if the picture is deleted meanwhile.
         """
         with redis_errors():
             size = self.client.strlen(keys.image(id))
@@ -310,29 +309,29 @@ class Store:
         return piece
 
     def model_input(self, id: str) -> bytes | None:
-        """The 784 bytes that the model saw; None before it saw them."""
+        """Return the 784 bytes that the model saw; None if it has not run."""
         with redis_errors():
             pixels = cast("bytes | None", self.client.get(keys.model_input(id)))
         return zlib.decompress(pixels) if pixels else None
 
     def model_card(self) -> dict[str, Any] | None:
-        """The card of the model in service; None if no worker has reported one."""
+        """Return the card of the model in service; None if no worker has reported one."""
         card = self.get(keys.MODEL)
         return json.loads(card) if card else None
 
     def refusal(self) -> str:
-        """Why the last worker that had to refuse its model did so; empty if none did lately."""
+        """Return why a worker recently refused its model; empty if none did."""
         return (self.get(keys.REFUSED) or b"").decode()
 
     def get(self, key: str) -> bytes | None:
-        """The bytes under a key."""
+        """Return the bytes of a key."""
         with redis_errors():
             return cast("bytes | None", self.client.get(key))
 
     def due_webhook(self, lease_seconds: float, most: int, busy: Iterable[str] = ()) -> DueWebhook | None:
-        """Takes a callback that is due, for so many seconds, of a party that is not busy; None if there is none.
+        """Lease a due webhook delivery of a party that is not busy for `lease_seconds`; None if there is none.
 
-        Given up after `most` tries.
+        A delivery is given up after `most` attempts.
         """
         reply = self.tell("webhooks", step="take", lease=lease_seconds, most=most, busy=list(busy), fields=RECORD)
         if not reply:
@@ -341,12 +340,12 @@ class Store:
         return DueWebhook(id.decode(), int(tries), int(end), url.decode(), party.decode(), as_record(values))
 
     def end_webhook(self, due: DueWebhook, outcome: str, delay_seconds: float | None = None) -> None:
-        """Notes what came of a try; with a delay there will be another one."""
+        """Record the outcome of an attempt; with a delay, schedule another one."""
         delay = {} if delay_seconds is None else {"delay": delay_seconds}
         self.tell("webhooks", step="end", id=due.id, outcome=outcome, **{"try": due.tries}, **delay)
 
     def workers(self) -> list[str]:
-        """Names of the workers that are alive; raises RedisUnavailable also where Redis does not accept writes."""
+        """Return the names of live workers. Raises RedisUnavailable also if Redis does not accept writes."""
         return self.with_room(self._workers)
 
     def _workers(self) -> list[str]:
@@ -356,19 +355,19 @@ class Store:
             return [name.decode() for name in pipeline.execute()[1]]
 
     def load(self) -> Load:
-        """How busy queues and workers are: one round trip, however much waits."""
+        """Read the load of queues and workers in one round trip, in constant time."""
         return Load.from_reply(self.tell("load", queues=keys.QUEUES))
 
     def time(self) -> float:
-        """Redis's clock, Unix seconds: the one that leases and records go by."""
+        """Return Redis's clock in Unix seconds, which leases and records use."""
         with redis_errors():
             seconds, micros = self.client.time()
         return float(seconds) + float(micros) / 1e6
 
-    # ------------------------------------------------------------------ the worker's verbs
+    # ------------------------------------------------------------------ operations of the worker
 
     def claim(self, worker: str, queues: Sequence[str], limit: int, nonce: str) -> list[Claim]:
-        """Takes up to `limit` jobs from the queues, in that order, under a lease."""
+        """Claim up to `limit` jobs from the queues, in that order, under a lease."""
         args = redis_scripts.arguments(
             max=limit, worker=worker, lease=self.settings.lease_seconds, nonce=nonce, func=keys.JOB_FUNCTION,
             chunk_func=keys.CHUNK_FUNCTION, ttl=self.settings.result_ttl_seconds, queues=queues,
@@ -376,14 +375,14 @@ class Store:
         return Claim.from_reply(self.run("claim", [keys.queue(q) for q in queues], args))
 
     def renew(self, worker: str, claims: Sequence[Claim], card: str = "") -> int:
-        """The heartbeat: the worker lives and keeps what it holds. Returns how many claims are still held."""
+        """Send the heartbeat of a worker and renew its leases. Returns the number of claims still held."""
         lease = self.settings.lease_seconds
         return int(self.tell("renew", _held(claims), worker=worker, lease=lease, alive=WORKER_TTL_SECONDS, card=card))
 
     def finish(
         self, worker: str, finishes: Sequence[Finish], ran: Ran = Ran(), seconds: float = 0  # noqa: B008  # frozen
     ) -> tuple[list[str], list[str]]:  # fmt: skip
-        """Ends a batch that took so many seconds. Returns ids that were fenced off, ids with RQ dependents."""
+        """Finish a batch that took `seconds`. Returns the ids that were fenced off, and ids with RQ dependents."""
         fenced, dependents = self.tell(
             "finish", [one.to_row(ran, position) for position, one in enumerate(finishes)], worker=worker,
             margin=min(1.0, self.settings.lease_seconds / 5), ttl=self.settings.result_ttl_seconds, seconds=seconds,
@@ -391,17 +390,17 @@ class Store:
         return [id.decode() for id in fenced], [id.decode() for id in dependents]
 
     def release(self, worker: str, claims: Sequence[Claim]) -> None:
-        """Gives claims back that were never started on, to the front of their queue."""
+        """Return unstarted claims to the front of their queue."""
         self.tell("release", _held(claims))
 
     def start_alone(self, id: str) -> int:
-        """Notes that RQ runs a picture on its own path. Returns the attempt."""
+        """Record that RQ itself runs a picture. Returns the number of the attempt."""
         return int(self.tell("alone", step="start", id=id, ttl=self.settings.result_ttl_seconds))
 
     def end_alone(self, id: str, status: str, found: bytes, input: bytes = b"") -> bool:
-        """Notes what was found in such a picture, and tells its end, before or after RQ writes this status.
+        """Record the result of a picture that RQ itself runs, and announce its end, before or after RQ writes `status`.
 
-        False where its job is gone, or has ended otherwise.
+        Returns False if its job is gone or has another status.
         """
         args = redis_scripts.arguments(
             step="end", id=id, ttl=self.settings.result_ttl_seconds, status=status, found=found.decode()
@@ -409,33 +408,33 @@ class Store:
         return bool(self.run("alone", [], [*args, compressed(input) if input else b""]))
 
     def refuse(self, reason: str) -> None:
-        """A worker says why its model may not serve, for whoever asks whether anybody is ready."""
+        """Record why a worker's model may not serve, for /readyz."""
         with redis_errors():
             self.client.set(keys.REFUSED, reason, ex=600)
 
     def forget_workers(self) -> None:
-        """Nobody is alive: for whoever has just started the server for itself alone."""
+        """Forget all workers, after the start of a private server."""
         with redis_errors():
             self.client.delete(keys.WORKERS)
 
     def leave(self, worker: str) -> None:
-        """The worker ends and says so."""
+        """Remove a worker that ends."""
         with redis_errors():
             self.client.zrem(keys.WORKERS, worker)
 
     def sort_out_leases(self, queues: Sequence[str]) -> int:
-        """Drops leases that ran out and stand for no job in hand. Returns how many jobs went back to their queue."""
+        """Drop expired leases without a running job. Returns the number of jobs returned to their queue."""
         return int(self.tell("leases", queues=queues))
 
     def sweep(self, age_seconds: float) -> tuple[int, int]:
-        """Looks after what is open and was not looked at for so long, a bounded number of pictures and batches.
+        """Check open pictures and batches that were not checked for `age` seconds, a bounded number.
 
-        Returns how many it has looked at, and how many of them have ended or gone back to their queue.
+        Returns the number checked, and the number that have ended or were requeued.
         """
         return self._look_after(most=LOOKED_AT_ONCE, age=age_seconds)
 
     def look_after(self, ids: Sequence[str]) -> None:
-        """The same for these: where RQ has ended one, its end is told."""
+        """Check these ids: announce the end of those that RQ has ended."""
         self._look_after(ids=ids)
 
     def _look_after(self, **which: Any) -> tuple[int, int]:
@@ -443,10 +442,9 @@ class Store:
         return int(looked), int(changed)
 
     def trim_registries(self, queues: Sequence[str]) -> int:
-        """Takes what is older than the TTL out of RQ's registries of cancelled and of deferred jobs.
+        """Remove entries older than the TTL from RQ's registries of cancelled and deferred jobs.
 
-        Returns how many entries have left. A job without a TTL of its own, which nothing will ever run, goes with its
-        entry.
+        Returns the number removed. A job without a TTL, which will never run, is deleted with its entry.
         """
         gone, end = 0, time.monotonic() + TRIM_SECONDS
         while True:
@@ -458,16 +456,16 @@ class Store:
                 return gone
 
     def recovery_turn(self, worker: str) -> bool:
-        """True for one worker at a time: it looks for expired leases. A turn ends by itself after three seconds."""
+        """Return True for one worker at a time, to recover expired leases. A turn expires after three seconds."""
         return bool(self.tell("turn", step="take", worker=worker, seconds=TURN_SECONDS))
 
     def end_recovery_turn(self, worker: str) -> None:
-        """The next worker may look, if the turn is still this one's."""
+        """End the recovery turn, if it is still this worker's."""
         self.tell("turn", step="end", worker=worker)
 
 
 def as_record(values: Sequence[bytes | None]) -> dict[str, str]:
-    """The fields of RECORD that are there, as text."""
+    """Return the existing fields of RECORD as text."""
     return {
         name: text.decode("utf-8", "replace") for name, text in zip(RECORD, values, strict=True) if text is not None
     }

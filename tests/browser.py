@@ -45,7 +45,7 @@ def browser() -> Iterator[Browser]:
 
 
 class Troubles(list[str]):
-    """What the page complained of; a refused request is named by its status and may be expected."""
+    """Errors of the page; a refused request is named by its status and may be expected."""
 
     def watch(self, page: Page) -> None:
         page.on("pageerror", lambda error: self.append(str(error)))

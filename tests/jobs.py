@@ -12,7 +12,7 @@ from tests.fakes import outcome
 
 
 def classify(id: str) -> dict[str, Any]:
-    """What worker.tasks.classify does with tests.fakes, without our records: the stock side of the comparison."""
+    """Classifies like worker.tasks.classify, with tests.fakes and without our records: the stock side."""
     job = get_current_job()
     assert job is not None
     image = job.connection.get(f"digitq:image:{id}")

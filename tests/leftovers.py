@@ -85,14 +85,14 @@ class Service:
         SimpleWorker(["digitq"], connection=self.client, serializer="json").work(burst=True, logging_level="CRITICAL")
 
     def keep_house(self) -> None:
-        """What a worker does each second, and each minute."""
+        """Runs the maintenance of a worker, that of each second and of each minute."""
         self.keeper.recovery.last_run = float("-inf")
         self.keeper.recovery.run_if_due(burst=True)
 
 
 @contextmanager
 def faked_classifier() -> Iterator[None]:
-    """What RQ runs on its own path takes the pictures for words, too."""
+    """Lets jobs on RQ's own path use the fake classifier, too."""
 
     def fake() -> Any:
         serving: Any = lambda images: fakes.classify(images)  # noqa: E731
@@ -184,7 +184,7 @@ def _stage_and_go_away(batches: Batches, size: int) -> None:
 
 
 def _plain_jobs(service: Service, count: int) -> None:
-    """What plain RQ clients and RQ's tools leave: nothing of it names a time to live, with one exception."""
+    """Runs jobs of plain RQ clients and RQ's tools: nothing of it names a time to live, with one exception."""
     client, queue, store = service.client, service.queue, service.store
     kinds = [*PLAIN.values()]
 
@@ -238,7 +238,7 @@ def wait_until_nothing_is_left(service: Service) -> dict[str, int]:
 
 
 def kinds_of(names: dict[str, int]) -> dict[str, tuple[int, int]]:
-    """How many keys there are by the first two parts of their names, and the longest TTL of each (-1: none)."""
+    """Counts keys by the first two parts of their names, and the longest TTL of each (-1: none)."""
     found: Counter[str] = Counter(":".join(name.split(":")[:2]) for name in names)
     ttls = {kind: [ttl for name, ttl in names.items() if name.startswith(kind)] for kind in found}
     return {kind: (count, -1 if -1 in ttls[kind] else max(ttls[kind])) for kind, count in found.most_common()}

@@ -156,7 +156,7 @@ class Served:
 
 @contextmanager
 def served(made: Callable[[AbstractEventLoop], Answer]) -> Iterator[Served]:
-    """What is made for the loop, as long as the block lasts."""
+    """Serves the application on an event loop during the block."""
     one = Served(made)
     thread = threading.Thread(target=one.loop.run_forever)
     thread.start()

@@ -1,4 +1,4 @@
-"""Who may do what: API keys, what each sees, pages of other sites, rates, and what no log tells."""
+"""API keys and what each can see, cross-site requests, rate limits, and secrets that no log may contain."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_anything_else_does_not_and_is_told_how(web: WebClient, headers: dict[st
     answer = web.post("/v1/predictions", headers=headers, **PICTURE)
     is_problem(answer, 401, "unauthorized")
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="digitq"'
-    assert web.get("/nowhere", headers=headers).status_code == 401  # and not even what there is
+    assert web.get("/nowhere", headers=headers).status_code == 401  # unknown paths are not revealed either
 
 
 def test_without_a_key_one_learns_that_it_lives_and_how_to_speak_with_it(web: WebClient) -> None:
@@ -147,7 +147,7 @@ def test_events_tell_each_of_their_own(web: WebClient, store: Store) -> None:
         stream.close()
     token = re.findall(r"id: (.*)", heard[ALICE])[0]
     with web.get("/v1/events", headers={**shown(BOB), "Last-Event-ID": token}) as stream:
-        again = str(next(iter(stream.response)))  # the first part has what was missed
+        again = str(next(iter(stream.response)))  # the first part has the missed events
     assert ids[ALICE] not in heard[BOB] + again and ids[BOB] not in heard[ALICE] and len(heads) == 2
     web.call(web.services.events.stop)
 
@@ -253,7 +253,7 @@ def test_a_host_that_is_no_name_of_this_machine_is_refused_however_it_is_written
     "host",
     ["localhost", "LOCALHOST:8000", "localhost.", "a.localhost:1", "127.0.0.1:", "127.9.9.9", "[::1]", "[::1]:1"],
 )
-def test_a_name_of_this_machine_enters_and_so_does_who_sends_no_host(store: Store, host: str) -> None:
+def test_names_of_this_machine_are_accepted_and_so_is_a_request_without_a_host(store: Store, host: str) -> None:
     with site(store) as web:
         assert web.get("/v1/predictions", environ_overrides={"HTTP_HOST": host}).status_code == 200
         forwarded = {"X-Forwarded-Host": "evil.example", "Forwarded": "host=evil.example"}  # nobody believes them
@@ -314,7 +314,7 @@ def test_otherwise_it_refuses_to_start_and_says_why(command: str, cli_env: dict[
 # ---------------------------------------------------------------------- rates
 
 
-def test_a_client_hands_in_so_many_and_is_told_when_it_may_again(store: Store) -> None:
+def test_a_client_over_its_rate_limit_is_told_when_to_retry(store: Store) -> None:
     with site(store, api_keys=KEYS, rate_limit="2/10 seconds") as web:
         submitted(web, ALICE, **{"Idempotency-Key": "k"})
         submitted(web, ALICE)

@@ -143,7 +143,7 @@ def test_a_picture_goes_all_the_way(sides: Sides, web: WebClient) -> None:
     assert web.delete(first["links"]["self"]).status_code == 204
 
 
-def test_what_waits_is_taken_back(sides: Sides, web: WebClient) -> None:
+def test_a_queued_picture_is_cancelled(sides: Sides, web: WebClient) -> None:
     assert web.delete(post(web)["links"]["self"]).status_code == 204
     assert web.delete(post_batch(web, seven())).status_code == 204
 
@@ -225,7 +225,7 @@ def test_what_nobody_looks_at_is_repaired(sides: Sides) -> None:
     assert Batches(store).fetch(batch.id).succeeded == 1
 
 
-def test_nobody_comes_in_without_a_name_and_the_log_is_read_by_one_who_may_all(sides: Sides) -> None:
+def test_anonymous_users_are_refused_and_only_the_operator_reads_the_log(sides: Sides) -> None:
     path = sides.operator.connection_pool.connection_kwargs["path"]
     with redis.Redis(unix_socket_path=path) as nobody, pytest.raises(redis.AuthenticationError):
         nobody.ping()

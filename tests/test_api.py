@@ -142,7 +142,7 @@ def test_both_stages_of_the_picture_can_be_seen(web: WebClient, store: Store) ->
     is_problem(web.get(f"/v1/predictions/{id}/image?stage=other"), 400, "bad_request")
 
 
-def test_delete_cancels_what_waits_and_forgets_what_has_ended(web: WebClient, store: Store) -> None:
+def test_delete_cancels_queued_and_deletes_finished_predictions(web: WebClient, store: Store) -> None:
     waiting, ended = (web.post("/v1/predictions", data=seven(), **PICTURE).get_json()["id"] for _ in range(2))
     deleted = web.delete(f"/v1/predictions/{waiting}")
     assert (deleted.status_code, deleted.data, "Content-Type" in deleted.headers) == (204, b"", False)

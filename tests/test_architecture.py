@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,28 @@ def files(*packages: str) -> list[Path]:
 )
 def test_producer_and_worker_meet_only_in_shared(package: str, never: set[str]) -> None:
     assert {path.name: imports(path) & never for path in files(package) if imports(path) & never} == {}
+
+
+def packages_of(path: Path) -> Iterator[tuple[str, str]]:
+    """Yields (importing, imported) packages of a file, such as ("producer/web", "shared"); type hints do not count."""
+    tree = ast.parse(path.read_text())
+    hints = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
+    ignored = {id(inner) for hint in hints for inner in ast.walk(hint)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and id(node) not in ignored:
+            for module in (f"{node.module}.{alias.name}" for alias in node.names):
+                yield package_of(path.relative_to(ROOT).with_suffix("").parts), package_of(tuple(module.split(".")))
+
+
+def package_of(parts: tuple[str, ...]) -> str:
+    return "/".join(parts[:2]) if parts[0] != "shared" and (ROOT / parts[0] / parts[1]).is_dir() else parts[0]
+
+
+def test_the_picture_in_the_readme_is_the_structure_of_the_code() -> None:
+    found = {edge for path in files(*PACKAGES) for edge in packages_of(path) if edge[0] != edge[1]}
+    inner = {(a, b) for a, b in found if {"producer", "worker"}.isdisjoint((a, b)) and b.split("/")[0] in PACKAGES}
+    [block] = re.findall(r"^```mermaid\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert set(re.findall(r"^ *(\S+) --> (\S+)$", block, re.MULTILINE)) == inner
 
 
 def test_verify_is_known_to_the_command_line_alone() -> None:

@@ -37,7 +37,7 @@ def test_a_bank_holds_digits_pictures_of_them_and_of_what_is_none(bank):
     assert (pictures[:, -1] == NONDIGIT).sum() == 12
 
 
-def test_what_was_made_is_kept_and_what_is_missing_made_as_it_was(bank):
+def test_finished_parts_are_kept_and_missing_ones_are_made_again_identically(bank):
     kept, lost = bank.directory / "digits-0000.npy", bank.directory / "pictures-0000.npy"
     before, written = lost.read_bytes(), kept.stat().st_mtime_ns
     lost.unlink()

@@ -91,7 +91,7 @@ def test_the_command_line_waits_for_a_web_process_that_restarts(
     with sevens(store):
         done = invoked("submit", str(picture), "--wait", "--url", url)
     assert (done.returncode, between.cuts) == (0, 2), done.stderr
-    assert len(store.recent(10)[0]) == 1  # under one key: handed in once
+    assert len(store.recent(10)[0]) == 1  # one key, one picture
 
 
 def test_both_clients_wait_for_it(restarting: tuple[str, Proxy], store: Store) -> None:

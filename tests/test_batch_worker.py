@@ -114,7 +114,7 @@ def test_a_picture_that_outlives_too_many_workers_is_poison(client: redis.Redis,
     assert Job.fetch(id, connection=client, serializer="json").get_status().value == "failed"
 
 
-def test_somebody_elses_recovery_is_noticed_by_whoever_looks(client: redis.Redis, store: Store) -> None:
+def test_recovery_by_another_process_is_visible_to_readers(client: redis.Redis, store: Store) -> None:
     id = store.submit(b"7").id
     [claim] = store.claim("dead", keys.QUEUES, 64, "n")
     client.zadd("rq:wip:digitq", {f"{id}:{claim.execution}": store.time() - 1})
@@ -122,7 +122,7 @@ def test_somebody_elses_recovery_is_noticed_by_whoever_looks(client: redis.Redis
     assert store.fetch(id).state is State.QUEUED
 
 
-def test_a_late_requeue_does_not_run_a_picture_that_is_in_hand(client: redis.Redis, store: Store) -> None:
+def test_a_late_requeue_does_not_run_a_claimed_picture_again(client: redis.Redis, store: Store) -> None:
     id = store.submit(b"7").id
     store.claim("dead", keys.QUEUES, 64, "n")
     late = Job.fetch(id, connection=client, serializer="json")
@@ -187,7 +187,7 @@ def test_an_idle_worker_starts_at_once_when_a_picture_comes(store: Store, settin
         assert [claim.image for claim in worker.claimer.claim_batch()] == [b"7"]
 
 
-def test_a_stop_signal_finishes_the_batch_in_hand_and_leaves_the_rest(client: redis.Redis, store: Store) -> None:
+def test_a_stop_signal_finishes_the_current_batch_and_leaves_the_rest(client: redis.Redis, store: Store) -> None:
     small = Store(client, replace(store.settings, batch_max_size=2))
     ids = [small.submit(b"7").id for _ in range(6)]
     with serving(small) as worker:

@@ -176,7 +176,9 @@ def test_a_stock_worker_runs_a_chunk_to_the_same_results(
     assert fields[0].keys() - {b"worker_name", b"digitq_run"} <= fields[1].keys()
 
 
-def test_the_count_of_what_waits_is_right_before_and_after(store: Store, batches: Batches, client: redis.Redis) -> None:
+def test_the_number_of_queued_pictures_is_right_before_and_after(
+    store: Store, batches: Batches, client: redis.Redis
+) -> None:
     batch = batches.submit(digits(600))
     assert client.get(keys.BULK) == b"597"
     burst(store)
@@ -443,7 +445,7 @@ def test_the_same_key_gives_the_same_batch_and_another_upload_under_it_is_refuse
 # ---------------------------------------------------------------------- taking back, and RQ's tools
 
 
-def test_cancel_takes_back_what_waits_and_lets_what_runs_end(store: Store, batches: Batches) -> None:
+def test_cancel_removes_queued_chunks_and_lets_running_ones_finish(store: Store, batches: Batches) -> None:
     batch = batches.submit(digits(600))
     one = worker(store)
     claims = one.claimer.claim_batch()
@@ -468,7 +470,7 @@ def test_a_batch_that_has_ended_is_forgotten(store: Store, batches: Batches, cli
 
 
 @pytest.mark.parametrize(("tool", "state", "code"), [("delete", "failed", "lost"), ("cancel", "cancelled", None)])
-def test_what_rq_tools_end_is_ended_for_whoever_looks(
+def test_chunks_ended_by_rq_tools_are_ended_for_every_reader(
     tool: str, state: str, code: str | None, batches: Batches, client: redis.Redis
 ) -> None:
     batch = batches.submit(digits(300))
@@ -479,7 +481,7 @@ def test_what_rq_tools_end_is_ended_for_whoever_looks(
     assert {(row["state"], (row["error"] or {}).get("code")) for row in batches.results(batch.id)} == {(state, code)}
 
 
-def test_who_waits_is_told_soon_after_the_end(store: Store, batches: Batches) -> None:
+def test_a_waiting_client_is_notified_soon_after_the_end(store: Store, batches: Batches) -> None:
     batch = batches.submit(digits(300))
     told: list[tuple[BatchState, float]] = []
     thread = threading.Thread(target=lambda: told.append((batches.wait(batch.id, 10).state, time.monotonic())))
@@ -564,7 +566,7 @@ def test_a_zip_is_a_batch(http: WebClient, store: Store) -> None:
     assert lines[3].startswith("2,'=two.png,succeeded,7,")
 
 
-def test_csv_has_a_byte_order_mark_for_who_asks_for_it(http: WebClient) -> None:
+def test_csv_has_a_byte_order_mark_on_request(http: WebClient) -> None:
     id = http.post("/v1/batches", data={"file": [(io.BytesIO(seven()), "Größe.png")]}).json["id"]
     url, accept = f"/v1/batches/{id}/results", {"Accept": "text/csv"}
     plain = http.get(f"{url}?bom=0", headers=accept).data

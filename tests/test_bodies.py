@@ -1,4 +1,4 @@
-"""Where request bodies are kept while they arrive, and what is left when they are closed."""
+"""Buffers of request bodies: memory, temporary files, and their release."""
 
 from __future__ import annotations
 

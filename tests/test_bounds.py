@@ -1,4 +1,4 @@
-"""What a worker says at its start about the memory that it may need."""
+"""The memory warning of a worker at its start."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def seen(image: Image.Image, whole: Image.Image | None = None) -> tuple[Grey, bo
 
 
 def is_part(image: Image.Image) -> bool:
-    """Whether the 7 is cut out, in its own pixels and with paper around it."""
+    """Returns True if the 7 is cut out at its own resolution, with paper around it."""
     grey, _ = seen(image)
     levels = np.asarray(image)
     rows, columns = np.nonzero(np.abs(grey.astype(int) - int(np.median(levels))) > 60)

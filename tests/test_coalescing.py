@@ -59,7 +59,7 @@ def submit_all_at_once(store: Slow, pictures: Sequence[Submission]) -> list[Any]
     return [first.result(), *rest]
 
 
-def test_what_comes_while_one_is_on_its_way_goes_together(store: Store) -> None:
+def test_uploads_that_arrive_during_a_call_share_the_next_one(store: Store) -> None:
     slow = Slow(store)
     found = submit_all_at_once(slow, PICTURES)
     assert [one.filename for one in found] == [one.filename for one in PICTURES]
@@ -74,7 +74,7 @@ def test_each_has_its_own_answer(store: Store) -> None:
     assert {one.id for one in store.recent(100)[0]} == queued
 
 
-def test_an_outage_is_told_to_all_who_wait(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outage_is_reported_to_every_waiting_upload(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = Slow(store)
     monkeypatch.setattr(Store, "run", lambda *_: (_ for _ in ()).throw(RedisUnavailable()))
     found = submit_all_at_once(slow, PICTURES)

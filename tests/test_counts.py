@@ -1,4 +1,4 @@
-"""What a picture costs, counted and not timed: a regression shows on any machine, however busy it is.
+"""The cost of a picture, counted and not timed, so that a regression shows on any machine.
 
 Each bound is what it costs today. Who gets below lowers it; who needs more says in the change what it buys.
 """

@@ -67,7 +67,7 @@ def soon(condition: Callable[[], bool], seconds: float = PATIENCE) -> float:
     return time.monotonic() - start
 
 
-def test_who_waits_is_told_again_after_a_subscription_went_deaf(
+def test_waiting_requests_are_notified_again_after_a_subscription_went_deaf(
     proxy: Proxy, behind: Store, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "LOOK_AGAIN_SECONDS", 3600.0)  # only the subscription can tell
@@ -206,7 +206,7 @@ def test_one_dead_connection_takes_its_idle_neighbours_along(proxy: Proxy, behin
 
 
 def _use(pool: redis.ConnectionPool, count: int) -> list[bytes]:
-    """What so many connections at the same time answer to a PING."""
+    """Returns the answers to a PING on `count` connections at once."""
     connections = [pool.get_connection() for _ in range(count)]
     try:
         for connection in connections:
@@ -228,7 +228,7 @@ def sign(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("sign")
 @pytest.mark.parametrize("new", [False, True])
-def test_a_worker_is_unhealthy_while_its_redis_is_deaf_and_healthy_again_when_it_hears(
+def test_a_worker_is_unhealthy_while_its_redis_is_deaf_and_recovers_afterwards(
     new: bool, proxy: Proxy, behind: Store
 ) -> None:
     """With old connections dead alone it heals by itself before it is unhealthy; with new ones dead too it cannot."""

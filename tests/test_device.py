@@ -1,4 +1,4 @@
-"""Which device a worker takes, decided where there is no GPU; and that a sound GPU passes the golden self-test."""
+"""Selection of the device, tested without a GPU; and that a sound GPU passes the golden self-test."""
 
 from __future__ import annotations
 

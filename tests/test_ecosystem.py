@@ -1,4 +1,4 @@
-"""What other tools make of our queues: rq's own commands, rq-dashboard, redis-cli, and a worker with another model."""
+"""Other tools on our queues: rq's commands, rq-dashboard, redis-cli, and a worker with another model."""
 
 from __future__ import annotations
 

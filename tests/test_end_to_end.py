@@ -38,7 +38,7 @@ def stack() -> Iterator[Stack]:
 
 
 def submit_stubbornly(client: Client, picture: bytes) -> Prediction:
-    """What an SDK's user does while the web process is away: the same key again."""
+    """Retries as a user of the SDK while the web process is down: the same key again."""
     key = os.urandom(8).hex()
     for _ in range(200):
         try:
@@ -164,7 +164,7 @@ def test_a_killed_web_process_comes_back_and_keeps_its_promises(stack: Stack) ->
         assert {client.get(one.id, wait=30).state for one in sent} == {State.SUCCEEDED}
 
 
-def test_a_killed_server_comes_back_and_what_was_accepted_is_answered(stack: Stack) -> None:
+def test_a_killed_server_comes_back_and_accepted_pictures_finish(stack: Stack) -> None:
     accepted: dict[str, float] = {}
 
     def post(client: Client) -> None:

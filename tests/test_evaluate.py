@@ -179,7 +179,7 @@ def test_the_changes_do_what_their_names_say():
     assert centre(tip)[1] > centre(np.tri(28, 28, -14, np.uint8))[1]  # the lower left turns to the right
 
 
-def test_the_subset_is_fixed_and_no_larger_than_what_there_is():
+def test_the_subset_is_fixed_and_no_larger_than_the_data():
     assert np.array_equal(subset(5, 100), subset(5, 100))
     assert len(set(subset(50, 100).tolist())) == 50
     assert subset(50, 3).tolist() == [0, 1, 2]

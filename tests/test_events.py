@@ -111,7 +111,7 @@ def test_the_status_tells_the_queue_the_workers_and_the_speed(web: WebClient, st
     assert 0 < seen["p50_ms"] <= seen["p95_ms"]
 
 
-def test_who_comes_back_is_told_what_was_missed(web: WebClient, store: Store) -> None:
+def test_a_returning_listener_gets_the_missed_events(web: WebClient, store: Store) -> None:
     listener = listening(web)
     ids = [store.submit(seven()).id for _ in range(3)]
     answer_all(store)
@@ -121,7 +121,7 @@ def test_who_comes_back_is_told_what_was_missed(web: WebClient, store: Store) ->
     assert [one["id"] for one in Listener(web, second).wait_for("prediction")] == told[2:]
 
 
-def test_another_process_tells_what_was_missed_from_the_history(web: WebClient, store: Store) -> None:
+def test_another_process_sends_the_missed_events_from_the_history(web: WebClient, store: Store) -> None:
     listener = listening(web)
     store.submit(seven())
     answer_all(store)
@@ -176,13 +176,13 @@ def test_silence_is_filled_with_a_heartbeat(web: WebClient, monkeypatch: pytest.
     assert ": still here\n\n" in listener.text
 
 
-def test_listeners_are_bounded_and_seats_are_given_back(store: Store) -> None:
+def test_the_number_of_listeners_is_bounded_and_slots_are_released(store: Store) -> None:
     with site(store, web_threads=12) as web:  # three may listen
         responses = [web.get("/v1/events") for _ in range(3)]
         response = web.get("/v1/events")
         assert is_problem(response, 503, "too_many_listeners")["limit"] == 3
         assert response.headers["Retry-After"] == "5"
-        assert web.head("/v1/events").status_code == 200  # takes no seat
+        assert web.head("/v1/events").status_code == 200  # takes no listener slot
         responses[0].close()
         end = time.monotonic() + 10
         while web.get("/v1/events").status_code == 503:

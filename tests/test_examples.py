@@ -1,4 +1,4 @@
-"""What the API's page tells people to type does what it says."""
+"""The example commands of the API's page work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.pictures import seven
 from tests.stack import Stack
 
 PAGE = [one["x-example"] for path in DOCUMENT["paths"].values() for one in path.values() if "x-example" in one]
-#: curl says with its status what was refused.
+#: curl's exit status shows refused requests.
 FUNCTIONS = """
 set -eo pipefail
 curl() { command curl -sS --fail-with-body --max-time 30 "$@"; }
@@ -25,7 +25,7 @@ curl() { command curl -sS --fail-with-body --max-time 30 "$@"; }
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """What the examples name."""
+    """Returns a folder with the files named in the examples."""
     (tmp_path / "im3.png").write_bytes(seven())
     images = struct.pack(">4I", 0x803, 2, 28, 28) + bytes(2 * 784)
     (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def typed(command: str, stack: Stack, folder: Path, id: str) -> str:
-    """What it prints, with an id that exists; it has to succeed."""
+    """Runs a command with an existing id, and returns its output; it must succeed."""
     if not shutil.which("curl"):
         pytest.skip("needs curl")
     command = command.replace("{origin}", stack.url).replace("/ID", f"/{id}")

@@ -124,7 +124,7 @@ def test_what_cannot_be_read_is_an_error():
         explain(b"no picture", "a.txt", classifier())
 
 
-def test_the_command_writes_the_drawing_and_says_what_was_read(tmp_path, monkeypatch):
+def test_the_command_writes_the_drawing_and_prints_the_result(tmp_path, monkeypatch):
     from worker import cli
 
     monkeypatch.setattr("worker.inference.mlp.Mlp.load", lambda path: Seven())
@@ -150,7 +150,7 @@ def test_the_command_says_why_an_answer_is_not_accepted(tmp_path, monkeypatch):
 
 
 def lower_part_of_the_decision(model: Seven) -> np.ndarray:
-    """What stands below digit and decision."""
+    """Returns the part of the drawing below digit and decision."""
     return np.asarray(explain(seven(), "a.png", Classifier(model, 10**7))[1].crop((905, 466, 1180, 741)).convert("L"))[
         170:
     ]

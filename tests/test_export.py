@@ -1,4 +1,4 @@
-"""What is on a card, and the eleventh output."""
+"""The model card, and the eleventh output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redis that goes away for good: another takes over, and what was accepted is there."""
+"""Failover: a replica replaces the primary, and accepted pictures are kept."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def accepts(store: Store) -> bool:
     return False
 
 
-def test_who_waits_listens_to_the_new_primary_before_the_old_one_is_told(watched: Sentinels) -> None:
+def test_waiting_requests_listen_to_the_new_primary_before_the_old_one_is_demoted(watched: Sentinels) -> None:
     wait_until(watched.whole, 20)
     old = watched.leading()
     asyncio.run(listen(watched, old))

@@ -60,7 +60,7 @@ def changed(greys: NDArray[np.uint8], way: str) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("way", ["inverted", "shifted", "dim", "thick", "noisy", "filled", "random"])
-def test_what_was_done_to_a_digit_makes_no_difference_between_the_ways(way: str) -> None:
+def test_the_fast_path_and_the_full_path_give_the_same_pixels(way: str) -> None:
     assert_same(changed(test_digits()[:600], way))
 
 

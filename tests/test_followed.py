@@ -16,12 +16,12 @@ import pytest
 import redis
 
 from shared import ROOT
+from shared.connections import sentinel_report
 from shared.connections.acks import missed
 from shared.connections.connection import redis_errors
 from shared.connections.sentinel import HOLD_SECONDS, Follower
+from shared.connections.sentinel_report import Replica, Report, address, failover_of, look
 from shared.errors import RedisUnavailable
-from shared.redis_server import sentinel_report
-from shared.redis_server.sentinel_report import Replica, Report, address, failover_of, look
 
 A, B, C = ("10.0.0.1", 1), ("10.0.0.2", 1), ("10.0.0.3", 1)
 GOOD = Replica(follows=True, eligible=True)
@@ -262,7 +262,7 @@ def test_one_that_is_never_promoted_may_be_late(follower: Follower) -> None:
     assert missed(follower, follower.snapshot(), info(100), info(120, b=100, c=50)) == ""
 
 
-def test_what_was_written_before_a_failover_does_not_count_after_it(follower: Follower) -> None:
+def test_writes_before_a_failover_do_not_count_after_it(follower: Follower) -> None:
     before = follower.snapshot()
     tell(follower, 0, AFTER)
     assert missed(follower, before, info(100), info(120, b=100, c=100)) == ", and the primary was replaced"
@@ -352,7 +352,7 @@ def test_the_name_of_a_host_is_looked_up_once_a_second_however_much_is_written(m
     sentinel_report._resolved.cache_clear()
 
 
-def test_waiting_for_the_first_word_of_a_sentinel_ends_by_itself() -> None:
+def test_waiting_for_the_first_answer_of_a_sentinel_times_out() -> None:
     follower = Follower([], "digits")
     with pytest.raises(redis.ConnectionError, match="no sentinel knows"):
         follower.primary()

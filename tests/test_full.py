@@ -61,7 +61,7 @@ def store(client: redis.Redis) -> Store:
 
 @pytest.fixture
 def nothing_is_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has ended may be deleted at once."""
+    """Lets finished predictions be evicted at once."""
     for name in ("FRESH_SECONDS", "URGENT_SECONDS"):
         monkeypatch.setattr(f"shared.redis_server.room.{name}", 0.0)
 
@@ -100,7 +100,7 @@ def of(client: redis.Redis, id: str) -> list[bytes]:
     return list(client.scan_iter(f"*{id}*", count=1000))
 
 
-# ---------------------------------------------------------------------- what has ended makes room
+# ---------------------------------------------------------------------- eviction
 
 
 def test_intake_goes_on_past_full_for_many_times_the_memory(
@@ -120,7 +120,7 @@ def test_intake_goes_on_past_full_for_many_times_the_memory(
         with pytest.raises(Expired):
             store.fetch(id)
     assert of(client, ids[0]) == []
-    # Only what has ended went: it does not matter how old the others are.
+    # Only finished predictions were evicted, however old the others are.
     assert store.fetch(running).state is State.RUNNING
     assert store.image(running) == PICTURE
     assert store.renew("busy", claimed) == 1
@@ -179,7 +179,7 @@ def test_without_a_limit_of_memory_nothing_goes(store: Store, nothing_is_fresh: 
     assert store.fetch(id).state is State.SUCCEEDED
 
 
-def test_what_waits_is_never_deleted(store: Store, client: redis.Redis, nothing_is_fresh: None) -> None:
+def test_queued_pictures_are_never_evicted(store: Store, client: redis.Redis, nothing_is_fresh: None) -> None:
     queued = store.submit(b"7").id
     batch = Batches(store).submit([raw(bytes(3 * 784), 28, 28)])
     taken_back = store.submit(b"8").id
@@ -418,7 +418,7 @@ def test_over_http_every_way_to_what_made_room_says_so(
         assert web.get("/v1/predictions").get_json() == {"predictions": [], "next_cursor": None}
 
 
-# ---------------------------------------------------------------------- what waits will need room, too
+# ---------------------------------------------------------------------- memory reserved for queued pictures
 
 
 def submit_until_full(store: Store) -> list[str]:
@@ -447,7 +447,7 @@ def test_all_that_was_accepted_has_room_to_end_though_nothing_may_be_deleted(
     assert memory["used_memory"] < 1.02 * memory["maxmemory"]
 
 
-def test_intake_goes_on_as_soon_as_what_has_ended_may_be_deleted(
+def test_uploads_go_on_as_soon_as_finished_predictions_can_be_evicted(
     store: Store, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shared.redis_server.room.URGENT_SECONDS", 0.1)
@@ -478,7 +478,7 @@ def test_where_intake_presses_predictions_go_early_and_batches_do_not(
     assert len(list(Batches(store).results(batch.id))) == 3
 
 
-def test_several_who_hand_in_at_once_do_not_overfill_the_memory(
+def test_concurrent_uploads_do_not_overfill_the_memory(
     store: Store, client: redis.Redis, nobody_waits_for_room: None
 ) -> None:
     limit(client, 6_000_000)
@@ -499,7 +499,7 @@ def test_where_a_user_may_not_ask_for_the_memory_uploads_are_accepted_all_the_sa
     client.acl_deluser("blind")
 
 
-def test_once_memory_is_full_and_a_worker_has_gone_a_higher_limit_is_all_it_takes(
+def test_after_full_memory_and_a_lost_worker_a_higher_limit_is_enough(
     store: Store, client: redis.Redis, nobody_waits_for_room: None
 ) -> None:
     """Nothing is started again: the worker that stays and whoever hands in go on as soon as there is room."""

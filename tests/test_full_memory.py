@@ -1,4 +1,4 @@
-"""How `benchmarks.full_memory` judges a run: what it measures, and which promises it finds broken."""
+"""The judgement of `benchmarks.full_memory`: its figures, and the broken guarantees it finds."""
 
 from __future__ import annotations
 

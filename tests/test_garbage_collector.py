@@ -1,4 +1,4 @@
-"""What a long-lived process has loaded is no work for Python's collector."""
+"""Modules loaded at the start are excluded from garbage collection."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import gc
 from shared.runtime.garbage_collector import tune
 
 
-def test_what_is_loaded_is_left_alone_and_what_comes_is_still_collected():
+def test_loaded_objects_are_frozen_and_later_garbage_is_still_collected():
     before = gc.get_threshold()
     try:
         tune()

@@ -110,7 +110,7 @@ def test_a_text_field_that_holds_a_data_url_is_read_and_any_other_is_named(web: 
         assert web.post("/v1/predictions", **multipart(("file", filename, DATA_URL.encode()))).status_code == 202
         wrong = web.post("/v1/predictions", **multipart(("file", filename, b"C:\\fakepath\\seven.png")))
         assert "text" in is_problem(wrong, 415, "unsupported_type")["detail"]
-    large = seven(2000, "BMP", "RGB")[:7_000_000]  # a text of more than werkzeug takes for a field by itself
+    large = seven(2000, "BMP", "RGB")[:7_000_000]  # larger than werkzeug's limit for a form field
     url = b"data:image/bmp;base64," + b64encode(large)
     assert web.post("/v1/predictions", **multipart(("file", None, url))).status_code == 202
 
@@ -121,7 +121,7 @@ def test_a_data_url_in_a_batch_is_read(web: WebClient) -> None:
     assert len(found) == 2
 
 
-def test_one_heic_file_is_a_batch_of_one_in_a_form_and_no_batch_by_itself(web: WebClient) -> None:
+def test_one_heic_file_is_a_batch_of_one_in_a_form_but_not_as_a_raw_body(web: WebClient) -> None:
     picture = heif(ispe(28, 28))
     assert web.post("/v1/batches", **multipart(("file", "a.heic", picture))).get_json()["total"] == 1
     single, text = "send it to /v1/predictions", DATA_URL.encode()

@@ -125,7 +125,7 @@ def test_what_keda_scales_is_what_is_there() -> None:
         assert all(isinstance(value, str) for value in trigger["metadata"].values())
 
 
-def test_keda_counts_what_waits_and_what_is_claimed_in_every_queue(store: Store, client: redis.Redis) -> None:
+def test_keda_counts_queued_and_claimed_jobs_of_every_queue(store: Store, client: redis.Redis) -> None:
     for count, priority in enumerate(keys.Priority, 1):
         for _ in range(count):
             store.submit(seven(), priority=priority)

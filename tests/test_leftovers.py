@@ -1,4 +1,4 @@
-"""What Redis holds when everybody's time is over: nothing but what shared/README.md says."""
+"""Redis after every TTL has passed: nothing is left but the keys named in shared/README.md."""
 
 from __future__ import annotations
 

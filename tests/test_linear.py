@@ -24,7 +24,7 @@ from tests.served import site
 from tests.test_formats import box, ftyp
 
 FACTOR, MOST = 8, 24
-#: CPU seconds that are not looked at: what a request costs by itself, with what other threads do meanwhile.
+#: CPU seconds that are ignored: the fixed cost of a request, and other threads.
 FLOOR = 0.03
 BODY, HEADER = 16_000, 6_000
 KEY = "correct-horse-battery"

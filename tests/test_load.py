@@ -1,4 +1,4 @@
-"""How busy it is, and how many workers it takes: read in one step, worked out in one place."""
+"""The load and the number of workers needed: read in one step, computed in one place."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def load(waiting: int = 0, low: int = 0, workers: int = 2, speed: float | None =
         (load(arrivals=10, workers=0), None),
     ],
 )
-def test_workers_are_needed_for_what_arrives_and_for_what_waits(reading: Load, needed: int | None) -> None:
+def test_workers_are_needed_for_arrivals_and_for_the_backlog(reading: Load, needed: int | None) -> None:
     assert reading.needed(goal=1.0) == needed
 
 
-def test_the_backlog_is_done_in_so_many_seconds_at_the_speed_of_those_who_live() -> None:
+def test_the_time_for_the_backlog_follows_from_the_speed_of_live_workers() -> None:
     assert load(waiting=500, running=100, workers=3).eta == 2.0
     assert load(waiting=500, workers=2, speed=None).eta is None
     assert load(waiting=500, speed=None, completions=250.0).eta == 2.0
@@ -68,7 +68,7 @@ def test_a_worker_learns_from_small_batches_what_it_can_do_in_full_ones() -> Non
     assert alike.at(64) == pytest.approx(500)  # of one size alone nothing is concluded
 
 
-def test_what_arrives_and_ends_is_counted_whoever_hands_it_in(store: Store, client: redis.Redis) -> None:
+def test_arrivals_and_ends_are_counted_for_every_client(store: Store, client: redis.Redis) -> None:
     for _ in range(3):
         store.submit(seven())
     client.set(keys.image("plain"), seven())

@@ -1,4 +1,4 @@
-"""Redis comes back without its data: whoever waits is told so, and so is whoever asks later."""
+"""Redis comes back without its data: waiting and later requests learn of the loss."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.pictures import seven
 from tests.web import web
 
 
-def test_everybody_who_waits_for_what_is_lost_is_told_and_nobody_waits_for_ever(
+def test_every_request_waiting_for_a_lost_picture_learns_of_it(
     store: Store, client: redis.Redis, redis_url: str
 ) -> None:
     with web(store) as site, Client(site.url, retry=NEVER) as http, Queue(redis_url) as queue:

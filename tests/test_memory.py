@@ -1,4 +1,4 @@
-"""How much memory there is: the machine's, or less where a control group is limited."""
+"""Detection of the memory limit: the machine's, or that of a control group."""
 
 from __future__ import annotations
 

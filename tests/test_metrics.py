@@ -1,4 +1,4 @@
-"""What Prometheus reads of a web process and of a worker, and that dashboard and alerts ask for nothing else."""
+"""Metrics of web process and worker, and that dashboard and alerts only use existing ones."""
 
 from __future__ import annotations
 

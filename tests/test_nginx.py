@@ -64,9 +64,7 @@ def test_the_api_answers_below_the_sub_path(proxied: str, store: Store) -> None:
         assert http.get(ROOT, follow_redirects=True).url.path == f"{ROOT}/"
 
 
-def test_what_is_larger_than_nginx_takes_by_itself_arrives_and_what_is_too_large_is_told_in_our_words(
-    proxied: str, store: Store
-) -> None:
+def test_uploads_over_nginx_default_limit_arrive_and_too_large_ones_get_our_error(proxied: str, store: Store) -> None:
     url, png = f"{proxied}{ROOT}/v1/predictions", {"Content-Type": "image/png"}
     assert httpx.post(url, content=seven() + bytes(2_000_000), headers=png).status_code == 202
     largest = seven() + bytes(Settings().max_upload_bytes - len(seven()))

@@ -1,4 +1,4 @@
-"""What is no digit: the same for the same seed, of every kind, and nothing that may be a digit after all."""
+"""Drawn non-digits: reproducible, of every kind, and never similar to a digit."""
 
 from __future__ import annotations
 

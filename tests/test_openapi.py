@@ -331,7 +331,7 @@ def test_the_service(web: WebClient, store: Store) -> None:
     assert check(web, "GET", "/v1/model", headers=known).status_code == 304
 
 
-def test_the_events_and_a_seat_too_few(web: WebClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_events_and_too_many_listeners(web: WebClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "MAX_STREAM_SECONDS", 0)
     assert check(web, "GET", "/v1/events").text.startswith("retry: 2000")
     monkeypatch.setattr(web.services.events, "_limit", 0)
@@ -373,11 +373,11 @@ def test_the_form(web: WebClient) -> None:
 
 
 def sent_with(path: str, method: str) -> dict[str, Any]:
-    """What a call that hands something in needs."""
+    """Returns the arguments of an uploading request."""
     return {"data": form_of(seven())} if method == "post" and path != "/key" else {}
 
 
-def test_who_shows_no_key_and_who_comes_from_another_site(store: Store) -> None:
+def test_requests_without_a_key_and_from_another_site(store: Store) -> None:
     with site(store, api_keys="alice:correct-horse-battery") as web:
         for path, item in DOCUMENT["paths"].items():
             for method in (one for one in METHODS if one in item):
@@ -390,7 +390,7 @@ def test_who_shows_no_key_and_who_comes_from_another_site(store: Store) -> None:
         assert check(web, "POST", "/key", data={"key": "guessed"}).status_code == 401
 
 
-def test_who_hands_in_too_much(store: Store) -> None:
+def test_requests_over_the_rate_limit(store: Store) -> None:
     with site(store, rate_limit="1/hour") as web:
         upload(web)
         for path in ("/", "/v1/predictions", "/v1/batches"):

@@ -63,7 +63,7 @@ def page(context: BrowserContext, served: Stack) -> Iterator[Page]:
     assert troubles.unexpected() == []
 
 
-def hand_in(page: Page, *pictures: dict[str, Any]) -> None:
+def upload_pictures(page: Page, *pictures: dict[str, Any]) -> None:
     page.set_input_files("#file", list(pictures))
 
 
@@ -119,7 +119,7 @@ def test_the_page_follows_the_colours_of_the_system(scheme: Any, page: Page) -> 
 
 
 def test_pictures_become_cards_and_survive_a_reload(page: Page) -> None:
-    hand_in(page, *PICTURES)
+    upload_pictures(page, *PICTURES)
     expect(page.locator(".card")).to_have_count(3)
     has_answers(page, 3)
     assert digits(page) == ["7", "7", "7"]
@@ -255,7 +255,7 @@ def test_a_drawing_can_be_undone_and_kept(page: Page) -> None:
     assert digits(page) == ["7"]
     expect(page.locator("#pad-digit")).to_have_text("")
     page.wait_for_timeout(300)
-    page.reload()  # what was read on the way has left no trace
+    page.reload()  # unfinished drawings have left no trace
     has_answers(page, 1)
 
 
@@ -263,7 +263,7 @@ def test_a_drawing_can_be_undone_and_kept(page: Page) -> None:
 
 
 def test_answers_are_corrected_filtered_exported_and_deleted(page: Page) -> None:
-    hand_in(page, *PICTURES)
+    upload_pictures(page, *PICTURES)
     has_answers(page, 3)
     card = page.locator(".card")
     card.filter(has_text="im0.png").locator("select").select_option("1")
@@ -303,11 +303,11 @@ def test_earlier_pictures_come_when_asked_for_and_the_keyboard_goes_on_there(pag
     expect(page.locator("#list-count")).to_have_text("0 of 30 pictures")
 
 
-def test_what_waits_tells_its_place_in_the_queue(page: Page, served: Stack) -> None:
+def test_a_queued_picture_shows_its_queue_position(page: Page, served: Stack) -> None:
     [worker] = served.pids("digitq worker")
     os.kill(worker, signal.SIGSTOP)
     try:
-        hand_in(page, *PICTURES)
+        upload_pictures(page, *PICTURES)
         # They are sent side by side, so which of them came first is not told by where it stands.
         expect(page.locator(".card", has_text="In the queue, 2 pictures ahead")).to_have_count(1)
         expect(page.locator(".card", has_text="In the queue, next in line")).to_have_count(1)
@@ -318,12 +318,12 @@ def test_what_waits_tells_its_place_in_the_queue(page: Page, served: Stack) -> N
 
 
 def test_what_cannot_be_read_is_said_in_plain_words(page: Page) -> None:
-    hand_in(page, {"name": "notes.png", "mimeType": "image/png", "buffer": b"hello"})
+    upload_pictures(page, {"name": "notes.png", "mimeType": "image/png", "buffer": b"hello"})
     expect(page.locator(".card[data-state=failed]").first).to_contain_text(
         "This is text, which is not supported: send an image"
     )
     cut = {"name": "cut.png", "mimeType": "image/png", "buffer": seven(200)[:-60]}
-    hand_in(page, cut)
+    upload_pictures(page, cut)
     expect(page.locator(".card[data-state=failed]").first).to_contain_text("damaged or cut off")
     page.locator("#list-decision").select_option("failed")
     expect(page.locator(".card:visible")).to_have_count(2)
@@ -340,7 +340,7 @@ def test_redis_gone_is_told_and_nothing_is_lost(page: Page, served: Stack) -> No
     [server] = served.pids("redis.sock")
     os.kill(server, signal.SIGSTOP)
     try:
-        hand_in(page, PICTURES[0])
+        upload_pictures(page, PICTURES[0])
         expect(page.locator(".card[data-state=retrying]")).to_contain_text(re.compile(r"Redis .*\. Trying again in"))
         expect(page.locator("#banner")).to_contain_text("temporarily unavailable: Redis")
     finally:
@@ -380,11 +380,11 @@ def test_a_server_that_falls_silent_is_told_and_found_again(chrome: Browser, red
     page.close()
 
 
-def test_offline_is_told_and_what_was_handed_in_is_sent_later(page: Page, context: BrowserContext) -> None:
+def test_offline_is_shown_and_pictures_are_uploaded_later(page: Page, context: BrowserContext) -> None:
     context.set_offline(True)
     expect(page.locator("#banner")).to_contain_text("offline")
     expect(page.locator("#live-dot")).to_have_attribute("data-state", "bad")
-    hand_in(page, PICTURES[0])
+    upload_pictures(page, PICTURES[0])
     expect(page.locator(".card[data-state=retrying]")).to_contain_text("offline")
     context.set_offline(False)
     has_answers(page, 1)
@@ -406,7 +406,7 @@ def test_a_refused_and_a_lost_answer_are_asked_for_again_under_the_same_key(page
         return route.continue_()
 
     page.route("**/v1/predictions?*filename=*", trouble)
-    hand_in(page, PICTURES[0])
+    upload_pictures(page, PICTURES[0])
     expect(page.locator(".card")).to_contain_text("The queue is full. Trying again in")
     has_answers(page, 1)
     assert len(keys) == 3 and len(set(keys)) == 1
@@ -419,7 +419,7 @@ def test_a_refused_and_a_lost_answer_are_asked_for_again_under_the_same_key(page
 def test_two_tabs_show_the_same(page: Page, context: BrowserContext) -> None:
     other = context.new_page()
     other.goto("/")
-    hand_in(page, PICTURES[0])
+    upload_pictures(page, PICTURES[0])
     has_answers(page, 1)
     has_answers(other, 1)
     other.locator(".card select").select_option("3")
@@ -429,7 +429,7 @@ def test_two_tabs_show_the_same(page: Page, context: BrowserContext) -> None:
     other.close()
 
 
-def test_what_somebody_else_hands_in_is_offered(page: Page, served: Stack) -> None:
+def test_pictures_of_other_clients_are_offered(page: Page, served: Stack) -> None:
     httpx.post(f"{served.url}/v1/predictions?filename=script.png", content=seven(56), headers={"Prefer": "wait=10"})
     expect(page.locator("#list-newer")).to_have_text("Show 1 new picture")
     assert page.locator(".card").count() == 0
@@ -439,7 +439,7 @@ def test_what_somebody_else_hands_in_is_offered(page: Page, served: Stack) -> No
 
 
 def test_a_small_phone_never_scrolls_sideways(chrome: Browser, page: Page) -> None:
-    hand_in(page, *PICTURES, {"name": "w" * 80 + ".png", "mimeType": "image/png", "buffer": b"no"})
+    upload_pictures(page, *PICTURES, {"name": "w" * 80 + ".png", "mimeType": "image/png", "buffer": b"no"})
     has_answers(page, 3)
     phone = chrome.new_page(viewport={"width": 320, "height": 640}, has_touch=True, is_mobile=True)
     phone.goto(page.url)
@@ -454,14 +454,14 @@ def test_a_small_phone_never_scrolls_sideways(chrome: Browser, page: Page) -> No
 
 def test_what_a_proxy_refuses_is_told_in_words(page: Page) -> None:
     page.route("**/v1/predictions?*", lambda route: route.fulfill(status=413, content_type="text/html", body="<html>"))
-    hand_in(page, PICTURES[0])
+    upload_pictures(page, PICTURES[0])
     state = page.locator(".card [data-part=state]")
     expect(state).to_have_text("The file is too large for the proxy in front of the server.")
     expect(page.get_by_role("button", name="Try again")).to_be_hidden()
 
 
 def test_what_a_card_says_stays_within_it(page: Page) -> None:
-    hand_in(page, PICTURES[0])
+    upload_pictures(page, PICTURES[0])
     has_answers(page, 1)
     page.locator(".sure").evaluate("(sure) => (sure.textContent = '99.9 % sure')")
     over = """() => {
@@ -504,7 +504,7 @@ def test_the_keyboard_is_enough(page: Page) -> None:
 
 
 def test_everything_has_a_name(page: Page) -> None:
-    hand_in(page, PICTURES[0])
+    upload_pictures(page, PICTURES[0])
     has_answers(page, 1)
     nameless = page.evaluate(
         """() => [...document.querySelectorAll("button, a, input, select, canvas, img, ol, section")]

@@ -1,4 +1,4 @@
-"""Pictures that take down whatever worker has them, and what becomes of their neighbours and of the workers."""
+"""Pictures that crash their worker, and the effect on the rest of the batch and on the workers."""
 
 from __future__ import annotations
 

@@ -22,7 +22,9 @@ from tests.stack import Stack
 
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
 PYTHON = [text for language, text in BLOCKS if language == "python"]
-OTHERS = [line.rstrip() for language, text in BLOCKS if language != "python" for line in text.splitlines()]
+OTHERS = [
+    line.rstrip() for language, text in BLOCKS if language not in ("python", "mermaid") for line in text.splitlines()
+]
 #: Lines that are not run as they stand, with the reason; each has a test of its own below.
 EXCLUDED = {
     "browser / curl / SDK ": "a drawing",
@@ -54,7 +56,7 @@ def checkout(stack: Stack) -> Iterator[Path]:
 
 
 def fresh_shell(script: str, stack: Stack, checkout: Path) -> str:
-    """What a script prints in a shell of a user who has set nothing; the stack's port takes the place of 8000."""
+    """Returns the output of a script in a shell without settings; the stack's port takes the place of 8000."""
     env = {"HOME": str(checkout), "PATH": os.defpath, "DIGITQ_PORT": stack.url.rpartition(":")[2]}
     script = script.replace("http://127.0.0.1:8000", stack.url)
     done = subprocess.run(["bash", "-c", script], cwd=checkout, env=env, capture_output=True, timeout=120, check=False)
@@ -64,7 +66,7 @@ def fresh_shell(script: str, stack: Stack, checkout: Path) -> str:
 
 
 def test_the_shell_lines(stack: Stack, checkout: Path) -> None:
-    # One shell for all, as they are typed; curl says with its status what was refused.
+    # One shell for all, as typed; curl's exit status shows refused requests.
     script = 'set -eo pipefail\ncurl() { command curl -sS --fail-with-body --max-time 30 "$@"; }\n'
     said = fresh_shell(script + "".join(f"echo '@@@'\n{line}\n" for line in SHELL), stack, checkout)
     _, *parts = re.split(r"^@@@\n", re.sub(r"(?<=.)@@@\n", "\n@@@\n", said), flags=re.MULTILINE)

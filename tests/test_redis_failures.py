@@ -1,4 +1,4 @@
-"""A Redis that cannot serve: 503 everywhere, in words that name the cause, and what has ended can still be read."""
+"""A Redis that cannot serve: 503 everywhere, with the cause in words, while results can still be read."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def until(met: Callable[[], bool], seconds: float = 120) -> None:
 
 
 def refusals(store: Store) -> set[tuple[int, str, str]]:
-    """What an upload and a look at readiness are answered: status, code, detail."""
+    """Returns the responses to an upload and to /readyz: status, code, detail."""
     with site_of(store) as site:
         answers = [
             site.post("/v1/predictions", data=seven(), content_type="image/png"),
@@ -238,7 +238,7 @@ def answers(client: redis.Redis) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit")
-def test_on_a_full_disk_uploads_and_readyz_are_refused_and_what_has_ended_can_be_read(logging_server: Server) -> None:
+def test_on_a_full_disk_uploads_and_readyz_are_refused_and_results_can_be_read(logging_server: Server) -> None:
     client = connect(logging_server.url, timeout=5)
     until(lambda: answers(client))
     store = Store(client, Settings())

@@ -1,4 +1,4 @@
-"""What Redis gets of the scripts and of their arguments."""
+"""The scripts and arguments as sent to Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is no digit, measured: which pictures are drawn, who refuses them, and the table of it."""
+"""Measured refusal of non-digits: which pictures are drawn, which model refuses them, and the table."""
 
 from __future__ import annotations
 

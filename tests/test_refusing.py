@@ -1,4 +1,4 @@
-"""What is not exactly one digit is never accepted as one: several digits, lines of a form, slashes, clouds."""
+"""Pictures without exactly one digit are never accepted: several digits, lines of a form, slashes, clouds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What damaged keys, RQ's tools and half-finished recoveries leave behind is put right, also when nobody looks."""
+"""Damaged keys, RQ's tools and half-finished recoveries are repaired, even without any reader."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def burst(store: Store) -> None:
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is open is looked after in each run of the recovery."""
+    """Lets each run of the recovery check all open predictions."""
     monkeypatch.setattr(recovery, "SWEEP_AFTER_SECONDS", 0)
 
 
@@ -128,7 +128,7 @@ def test_a_worker_without_a_right_loses_nothing_and_costs_no_attempt(
     assert job.get_status() == "finished"
 
 
-def test_a_full_memory_ends_what_was_accepted(store: Store, client: redis.Redis) -> None:
+def test_accepted_pictures_finish_in_a_full_memory(store: Store, client: redis.Redis) -> None:
     ids = [store.submit(b"7", notes=CALLBACK).id for _ in range(3)]
     batch = Batches(store).submit(packed([Item("a.png", b"7")]))
     client.config_set("maxmemory", 1)
@@ -196,7 +196,7 @@ def test_a_job_of_somebody_elses_that_is_started_without_a_lease_runs_again(stor
 
 
 @pytest.mark.usefixtures("at_once")
-def test_a_job_in_hand_is_left_alone(store: Store, client: redis.Redis) -> None:
+def test_a_claimed_job_is_left_alone(store: Store, client: redis.Redis) -> None:
     id = store.submit(b"7").id
     store.claim("w", keys.QUEUES, 64, "n")
     burst(store)
@@ -275,7 +275,7 @@ def test_what_rq_has_cancelled_in_a_long_queue_is_not_counted_off_twice(store: S
     assert store.load().queued == before - 1
 
 
-def test_what_waits_for_its_time_can_be_taken_back(store: Store, client: redis.Redis) -> None:
+def test_a_scheduled_picture_can_be_cancelled(store: Store, client: redis.Redis) -> None:
     client.set(keys.image("p"), b"7", ex=600)
     job = rq_queue(client).enqueue(keys.JOB_FUNCTION, "p", job_id="p", retry=Retry(max=2, interval=60))
     store.claim("dead", keys.QUEUES, 64, "n")
@@ -288,7 +288,7 @@ def test_what_waits_for_its_time_can_be_taken_back(store: Store, client: redis.R
     assert not client.exists("rq:scheduled:digitq")
 
 
-def test_what_was_taken_back_is_not_run_and_takes_no_room(store: Store, client: redis.Redis) -> None:
+def test_a_cancelled_picture_is_not_run_and_does_not_count(store: Store, client: redis.Redis) -> None:
     id = deep(store, client)
     small = Store(client, replace(store.settings, queue_max_length=store.load().queued))
     with pytest.raises(QueueFull):
@@ -348,7 +348,7 @@ def test_a_picture_that_is_put_back_has_neither_its_last_end_nor_ever_more_resul
     assert int(client.xlen(f"rq:results:{id}")) < 20
 
 
-def test_what_was_forgotten_does_not_come_back(store: Store) -> None:
+def test_a_deleted_prediction_does_not_come_back(store: Store) -> None:
     id = store.submit(b"7").id
     burst(store)
     store.cancel(id)
@@ -357,7 +357,7 @@ def test_what_was_forgotten_does_not_come_back(store: Store) -> None:
         store.fetch(id)
 
 
-def test_a_picture_lives_as_long_as_what_was_found_in_it(store: Store, client: redis.Redis) -> None:
+def test_a_picture_lives_as_long_as_its_result(store: Store, client: redis.Redis) -> None:
     late, soon = store.submit(b"7").id, store.submit(b"7").id
     client.expire(keys.image(late), 60)
     client.hset(keys.job(late), "created_at", "2026-01-01T00:00:00.000000Z")

@@ -1,4 +1,4 @@
-"""What the log says of a Redis that is away: once, then once a minute, then that it is back."""
+"""The log during an outage of Redis: once, then once a minute, then its return."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What is logged."""
+    """Returns the logged lines."""
     told: list[str] = []
 
     class Listening(logging.Handler):

@@ -33,7 +33,7 @@ LINK = re.compile(r"""(?:href|src|action)="(/[^"]*)\"""")
 
 @pytest.fixture(params=["kept", "stripped"])
 def prefix(request: pytest.FixtureRequest) -> str:
-    """What of the sub-path the proxy lets through."""
+    """Returns the sub-path as passed on by the proxy."""
     return ROOT if request.param == "kept" else ""
 
 

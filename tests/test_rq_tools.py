@@ -45,7 +45,7 @@ def web(once: Store) -> Iterator[WebClient]:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is open is looked after in each run of the recovery."""
+    """Lets each run of the recovery check all open predictions."""
     monkeypatch.setattr("worker.queue.recovery.SWEEP_AFTER_SECONDS", 0)
     monkeypatch.setattr(worker.tasks, "classifier", Planted)
 
@@ -158,7 +158,7 @@ def test_what_is_lost_is_told_to_its_owner_alone(once: Store) -> None:
         serve(once)
 
 
-def test_a_stock_worker_alone_tells_the_end_by_itself(once: Store, client: redis.Redis) -> None:
+def test_a_stock_worker_announces_the_end_without_our_worker(once: Store, client: redis.Redis) -> None:
     id = once.submit(b"7", notes={"callback_url": "https://example.org"}).id
     stock_worker(once, id)
     due = once.due_webhook(5, 3)

@@ -66,7 +66,7 @@ WIP = [f"rq:wip:{queue}" for queue in keys.QUEUES]
 
 @dataclass
 class Ledger:
-    """What callers were told, and what was published."""
+    """The responses to callers, and the published events."""
 
     accepted: dict[str, int | None] = field(default_factory=dict)
     cancelled: list[str] = field(default_factory=list)
@@ -78,7 +78,7 @@ class Ledger:
 
 
 def again(call: Callable[[], T]) -> T:
-    """A caller who is told of an error tries again."""
+    """Retries a call once after an error."""
     with suppress(*ERRORS):
         return call()
     return call()
@@ -239,7 +239,7 @@ def expire(client: redis.Redis) -> None:
 
 
 def turn(worker: BatchWorker) -> None:
-    """What a worker does in a second, with its errors survived."""
+    """Runs the maintenance of a worker for a second, surviving its errors."""
     with suppress(*ERRORS):
         if worker.store.recovery_turn("w"):
             for step in (worker.recovery.recover_leases, worker.recovery.sweep):
@@ -298,7 +298,7 @@ def tidy_up(store: Store) -> None:
 
 
 def heard(listener: Any) -> Counter[str]:
-    """How often each record was said to have ended."""
+    """Counts the published ends of each record."""
     ended: Counter[str] = Counter()
     while message := listener.get_message():
         if message["type"] == "message":

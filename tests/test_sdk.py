@@ -492,7 +492,7 @@ def test_an_async_queue_is_told_at_once_and_without_a_thread_for_each(store: Sto
             assert all(one.digit == 7 for one in ended) and threads < 40
             return time.monotonic() - began
 
-    assert asyncio.run(main()) < 1.5  # the next look by itself would be after two seconds
+    assert asyncio.run(main()) < 1.5  # the next poll would be after two seconds
 
 
 def test_batches_from_asyncio(stack: Stack) -> None:

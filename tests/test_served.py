@@ -214,7 +214,7 @@ def wait_for(what: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def test_who_waits_for_the_end_of_a_prediction_hears_of_it(web: WebClient, store: Store) -> None:
+def test_a_waiting_request_gets_the_end_of_its_prediction(web: WebClient, store: Store) -> None:
     id = store.submit(seven()).id
     asked = web.here.begin("GET", f"{PATH}/{id}", query="wait=20")
     time.sleep(0.2)
@@ -223,7 +223,7 @@ def test_who_waits_for_the_end_of_a_prediction_hears_of_it(web: WebClient, store
     assert (answer.status, json.loads(answer.body())["digit"]) == (200, 7)
 
 
-def test_who_waits_is_answered_at_the_end_and_keeps_no_seat(store: Store) -> None:
+def test_a_waiting_request_is_answered_at_the_end_and_releases_its_slot(store: Store) -> None:
     with site(store, web_threads=4) as web, sevens(store):
         asked = [web.here.begin("POST", PATH, seven(), WAITS) for _ in range(50)]  # far more than threads
         answers = [one.result(30) for one in asked]
@@ -250,7 +250,7 @@ def test_a_repeated_upload_waits_for_the_first_one_under_its_key(web: WebClient,
     assert (other.status, json.loads(other.body())["code"]) == (422, "idempotency_mismatch")
 
 
-def test_who_waits_is_answered_when_the_process_stops(web: WebClient) -> None:
+def test_a_waiting_request_is_answered_when_the_process_stops(web: WebClient) -> None:
     asked = web.here.begin("POST", PATH, seven(), WAITS)
     time.sleep(0.3)
     web.call(web.services.waiting.stop)

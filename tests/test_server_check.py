@@ -1,4 +1,4 @@
-"""A Redis that would lose what was accepted is refused, or warned of, by whatever starts."""
+"""A Redis that would lose accepted pictures is refused, or warned about, at every start."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_replica_that_is_still_copying_does_not_count() -> None:
     assert examine(copying, settings) == []
 
 
-# ---------------------------------------------------------------------- who starts
+# ---------------------------------------------------------------------- start-up
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_readiness_says_what_is_lost_when_the_server_dies(client: redis.Redis) -
         assert web.post("/v1/predictions", data=seven()).status_code == 202
 
 
-def test_a_worker_says_it_once_and_ends_what_was_accepted(evicting: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_worker_logs_it_once_and_finishes_accepted_pictures(evicting: str, caplog: pytest.LogCaptureFixture) -> None:
     with connect(evicting, timeout=5) as client:
         id = Store(client, SAFE).submit(b"7").id
         caplog.clear()

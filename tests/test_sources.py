@@ -8,7 +8,7 @@ import pytest
 from benchmarks.sources import left_out
 
 
-def test_a_source_is_read_by_what_was_best_on_all_others() -> None:
+def test_a_source_is_scored_with_the_best_settings_of_all_others() -> None:
     # Settings:         shipped  second  third
     right = np.array([[True, False, False], [True, True, True], [False, True, True], [False, True, False]])
     found = left_out(right, ["a", "a", "b", "b"])

@@ -277,7 +277,7 @@ def test_ids_that_are_gone_say_why(store: Store) -> None:
         store.fetch(new_id(now=store.time() - store.settings.result_ttl_seconds - 1))
 
 
-def test_an_id_tells_when_it_was_handed_out_and_cannot_be_mistyped() -> None:
+def test_an_id_contains_its_time_and_a_checksum() -> None:
     id = new_id(now=1_900_000_000.5)
     assert issued_at(id) == 1_900_000_000.5
     assert issued_at(id[:-1] + ("A" if id[-1] != "A" else "B")) is None
@@ -318,7 +318,7 @@ def test_a_picture_whose_job_is_gone_can_still_be_forgotten(told: bool, store: S
     assert not client.exists(keys.OPEN, keys.ACCEPTED, "digitq:bytes")
 
 
-def test_what_comes_too_late_changes_no_end(store: Store) -> None:
+def test_late_results_change_nothing(store: Store) -> None:
     id = store.submit(b"7").id
     finish(store)
     assert not store.end_alone(id, "failed", b'{"error":["late","late"]}')

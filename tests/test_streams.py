@@ -171,7 +171,7 @@ def test_silent_and_half_sent_connections_keep_nobody_waiting(server: Server) ->
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_listeners_that_leave_give_their_seats_back(server: Server) -> None:
+def test_listeners_that_disconnect_release_their_slots(server: Server) -> None:
     def statuses(count: int, open_: ExitStack) -> list[bytes]:
         found = []
         for _ in range(count):

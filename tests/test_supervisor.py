@@ -1,4 +1,4 @@
-"""What `digitq up` runs its processes with: what dies comes back, what was stopped does not, nothing is left behind."""
+"""The supervisor of `digitq up`: dead processes are restarted, stopped ones are not, none is left behind."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def until(condition: Callable[[], bool], supervisor: Supervisor | None = None, s
 
 
 def is_there(pid: int) -> bool:
-    """Whether the process runs; one that has ended and that nobody has asked how does not."""
+    """Returns True if the process runs; a zombie that nobody has asked how does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

@@ -1,4 +1,4 @@
-"""The training: its rates, its gradients, its checkpoints, and what comes out of it."""
+"""The training: rates, gradients, checkpoints and results."""
 
 from __future__ import annotations
 
@@ -352,7 +352,7 @@ class Always:
         return np.eye(10, dtype=np.float32)[[self.digit] * len(images)] * images.max(axis=(1, 2))[:, None]
 
 
-def test_a_report_counts_what_was_taken_for_what(mnist):
+def test_a_report_counts_confusions(mnist):
     report = evaluate(Always(3), mnist.test_images, mnist.test_labels)
     threes = int((mnist.test_labels == 3).sum())
     assert (report.images, report.errors) == (20, 20 - threes)

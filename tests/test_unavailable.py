@@ -1,4 +1,4 @@
-"""What Redis answers while it cannot serve is an outage, whichever verb it answers, and never a mistake of ours."""
+"""Errors of a Redis that cannot serve count as an outage, for every verb, and never as a bug."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def refusing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def said_of(call: Callable[[], Any]) -> str:
-    """What a call ends with: the name of its error, or its answer."""
+    """Returns the name of the error of a call, or its result."""
     try:
         return f"answered {call()}"
     except RedisUnavailable:

@@ -112,7 +112,7 @@ def refused(folder: Path, *words: str, **env: str) -> subprocess.CompletedProces
 
 
 def is_whole(running: Stack, before: Set[int], victim: int) -> bool:
-    """Whether as many processes run as before the kill: another for the one that was killed, and for its children."""
+    """Returns True if as many processes run as before the kill, with others for the killed one and its children."""
     pids = running.pids()
     return victim not in pids and len(pids) == len(before)
 
@@ -332,7 +332,7 @@ def test_the_lock_is_kept_while_a_server_that_was_left_behind_still_runs(folder:
         pass
 
 
-def test_the_lock_is_waited_for_while_what_was_killed_still_ends(folder: Path) -> None:
+def test_the_lock_is_waited_for_while_killed_processes_still_end(folder: Path) -> None:
     # As the server's child that rewrites the log: it notices within a second or two that the server is gone.
     with locked(folder) as held:
         left = subprocess.Popen(["sleep", "2"], pass_fds=(held,))

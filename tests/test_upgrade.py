@@ -1,4 +1,4 @@
-"""Two versions on one queue, and a queue from a backup: what was accepted ends, whoever wrote it."""
+"""Two versions on one queue, and a queue from a backup: accepted pictures finish, whichever version wrote them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def job(id: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def handed_in(client: redis.Redis) -> str:
+def uploaded_picture(client: redis.Redis) -> str:
     """A picture from a web process of 0.2."""
     id = new_id()
     client.set(keys.image(id), b"7")
@@ -63,7 +63,7 @@ def serve(store: Store) -> None:
 
 
 def test_an_older_web_process_is_served_by_a_newer_worker(store: Store, client: redis.Redis) -> None:
-    waiting, orphan = handed_in(client), handed_in(client)
+    waiting, orphan = uploaded_picture(client), uploaded_picture(client)
     held(client, orphan)
     assert store.fetch(waiting).state is State.QUEUED
     serve(store)
@@ -72,7 +72,7 @@ def test_an_older_web_process_is_served_by_a_newer_worker(store: Store, client: 
         assert (found.state, found.digit, found.filename, found.attempt) == (State.SUCCEEDED, 7, "7.png", attempt)
 
 
-def test_an_older_worker_finds_all_it_knows_in_what_a_newer_web_process_hands_in(
+def test_an_older_worker_finds_every_field_it_knows_in_jobs_of_a_newer_web_process(
     store: Store, client: redis.Redis
 ) -> None:
     id = store.submit(b"7", filename="7.png").id
@@ -85,7 +85,7 @@ def test_an_older_worker_finds_all_it_knows_in_what_a_newer_web_process_hands_in
 
 
 def test_a_result_of_an_older_worker_reads_like_any_other(store: Store, client: redis.Redis) -> None:
-    id = handed_in(client)
+    id = uploaded_picture(client)
     found = {"digit": 7, "confidence": 0.91, "probabilities": [0.01] * 7 + [0.91, 0.01, 0.01], "decision": "accept",
              "model": "seed-1", "preprocessing": "mnist-4", "batch": [1, 0], "ms": [0.4, 0.9]}  # fmt: skip
     ended = {"status": "finished", "started_at": AT, "ended_at": AT, "digitq_run": "1:n10"}
@@ -104,7 +104,7 @@ def server(folder: Path, *options: str) -> Iterator[Store]:
     process.wait()
 
 
-def test_a_backup_brings_back_what_waits_what_was_in_hand_and_what_has_ended() -> None:
+def test_a_backup_restores_queued_running_and_finished_pictures() -> None:
     with TemporaryDirectory(prefix="digitq-") as first, TemporaryDirectory(prefix="digitq-") as second:
         with server(Path(first), "--appendonly", "yes") as store:
             ended = store.submit(b"7").id

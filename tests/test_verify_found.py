@@ -1,4 +1,4 @@
-"""What `digitq verify` has found, so that it does not come back."""
+"""Regressions that `digitq verify` has found."""
 
 from __future__ import annotations
 

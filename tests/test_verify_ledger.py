@@ -172,7 +172,7 @@ def test_a_count_of_bytes_that_nothing_accounts_for_is_found(client: redis.Redis
     assert [(one.what, one.subject) for one in audit.leftovers(client)] == [("leftover", "digitq:bytes")]
 
 
-def test_what_was_lost_with_the_data_is_answered_as_expired_once_memory_was_full() -> None:
+def test_lost_pictures_answer_expired_once_memory_was_full() -> None:
     ledger, now = Ledger(), time.time()
     for id, age in (("lost", 60), ("after", 20), ("young", 59)):
         accepted(ledger, id).accepted_at = now - age

@@ -66,7 +66,7 @@ def test_what_hinders_nothing_lasts_until_all_that_was_accepted_has_ended(monkey
     assert stage.said[-1] == "death is over"
 
 
-def test_what_hinders_is_over_by_itself_and_recovery_begins_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hindering_fault_ends_and_recovery_begins_then(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage(monkeypatch, hinders=True)
     stage.scene.ledger.accept("a", "a", 7, time.time(), True)
     over, since = play("kill+redis-full", stage.scene)

@@ -121,7 +121,7 @@ def submit(web: WebClient, url: str, **headers: str) -> str:
 
 
 def fate(client: redis.Redis, id: str) -> tuple[str, int]:
-    """What became of the callback, after how many tries."""
+    """Returns the outcome of the callback and the number of attempts."""
     outcome, tries = client.hmget(keys.callback(id), "outcome", "tries")
     return (outcome or b"").decode(), int(tries or 0)
 
@@ -384,7 +384,7 @@ def test_without_a_secret_there_are_none(store: Store) -> None:
         check_callback("https://example.com/", Settings())
 
 
-def test_a_name_is_looked_at_when_it_is_resolved_and_the_call_goes_to_what_was_seen(
+def test_a_name_is_checked_when_it_is_resolved_and_the_call_goes_to_that_address(
     monkeypatch: pytest.MonkeyPatch, receiver: Receiver
 ) -> None:
     answers = {"inside.example": ["10.0.0.1"], "both.example": ["93.184.216.34", "127.0.0.1"]}

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import click
 
-from producer.cli.csv_rows import csv_line, csv_lines, mark
+from producer.csv_rows import csv_line, csv_lines, mark
 from shared.batch import Batch
 from shared.errors import DigitqError
 from shared.prediction import Prediction, verdict

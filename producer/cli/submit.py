@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 
-from producer.cli.csv_rows import csv_lines, mark
 from producer.cli.journal import Entry, Journal
 from producer.cli.output import (
     Format,
@@ -28,6 +27,7 @@ from producer.cli.output import (
 from producer.cli.sources import Source
 from producer.client.bulk import map_in_order
 from producer.client.sync_clients import Client
+from producer.csv_rows import csv_lines, mark
 from producer.uploads.files import read_labels
 from shared.batch import Batch
 from shared.errors import DigitqError, MalformedBatch, Unauthorized

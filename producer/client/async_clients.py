@@ -169,7 +169,7 @@ class AsyncQueue(RedisOperations, _AsyncBulk):
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
 
     async def _waiting_here(self) -> Waiting:
-        """Returns what waits on the running loop; that of an earlier loop is closed."""
+        """Returns the `Waiting` of the running loop, and closes that of an earlier loop."""
         loop, before = asyncio.get_running_loop(), self._waiting
         if before is None or before[0] is not loop:
             self._waiting = loop, Waiting(self._store)

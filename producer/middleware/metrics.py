@@ -100,7 +100,7 @@ def _busy(load: Load, goal: float) -> Iterator[Metric]:
     yield from (depth, workers)
     numbers: dict[str, tuple[str, float | None]] = {
         "jobs_in_flight": ("Jobs in the workers' hands", load.running),
-        "backlog_jobs": ("Jobs that wait or are in hand", sum(load.queues.values()) + load.running),
+        "backlog_jobs": ("Queued and claimed jobs", sum(load.queues.values()) + load.running),
         "backlog_pictures": ("Pictures that wait or are in hand, those of batches included", load.backlog),
         "oldest_job_age_seconds": ("How long the first in the queues has waited", load.oldest),
         "backlog_eta_seconds": ("In how long what waits now will be done", load.eta),

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from producer.cli.csv_rows import BOM, csv_lines
+from producer.csv_rows import BOM, csv_lines
 from producer.middleware.access import caller
 from producer.middleware.metrics import SUBMITTED
 from producer.middleware.request import Request

@@ -26,8 +26,8 @@ from shared import keys
 from shared.connections.connection import redis_errors
 from shared.connections.pools import follower_of
 from shared.connections.sentinel import Follower, Snapshot
+from shared.connections.sentinel_report import Address, address
 from shared.errors import RedisUnavailable
-from shared.redis_server.sentinel_report import Address, address
 
 log = logging.getLogger("digitq.redis")
 

@@ -19,8 +19,8 @@ from redis.sentinel import MasterNotFoundError
 from shared.connections.pools import FollowedPool, Pool, follower_of
 from shared.connections.redis_failures import unavailable
 from shared.connections.sentinel import Follower
+from shared.connections.sentinel_report import Address, Report, look, sentinel_client
 from shared.errors import SettingsError
-from shared.redis_server.sentinel_report import Address, Report, look, sentinel_client
 from shared.runtime.repeats import repeats
 
 log = logging.getLogger("digitq.redis")

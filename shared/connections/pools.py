@@ -14,7 +14,7 @@ from shared.connections.sentinel import Follower
 class Pool(redis.ConnectionPool):
     """Drops all idle connections when one is released closed.
 
-    What kills one connection silently, such as a proxy that has lost its other end, kills its neighbours too. Without
+    A silent failure of one connection, such as a proxy that has lost its other end, affects its neighbours too. Without
     this, a call would wait for the timeout on each of them.
     """
 

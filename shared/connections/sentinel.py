@@ -23,7 +23,7 @@ from weakref import WeakSet
 from redis.sentinel import MasterNotFoundError
 
 from shared.connections.redis_failures import FailoverUnderWay, PrimaryUnseen
-from shared.redis_server.sentinel_report import Address, Failover, Report, listen
+from shared.connections.sentinel_report import Address, Failover, Report, listen
 
 log = logging.getLogger("digitq.redis")
 
@@ -35,7 +35,7 @@ HOLD_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Which replicas have to acknowledge a write, as known before it is sent."""
+    """The replicas that have to acknowledge a write, as known before it is sent."""
 
     #: `Follower.turn` at that time; as long as it stays the same, so does the primary.
     turn: int

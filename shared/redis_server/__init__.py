@@ -1,1 +1,1 @@
-"""What the Redis server can be trusted with: configuration, rights, memory."""
+"""Checks of the Redis server: configuration, rights, memory."""

@@ -35,7 +35,7 @@ UNCALLED_SECONDS = 30.0
 WAIT_SECONDS, PAUSE_SECONDS = 1.0, 0.05
 #: Seconds between two looks at the memory: with less than a quarter free, with more, and without a limit.
 LOOK_SECONDS, RARE_LOOK_SECONDS, UNLIMITED_LOOK_SECONDS = 0.05, 0.5, 2.0
-#: Seconds between two log lines about what was deleted.
+#: Seconds between two log lines about evictions.
 TELL_SECONDS = 10.0
 #: A request for more than this share of the memory is left to Redis to refuse: it must not evict everything else.
 LARGE_SHARE = 0.25
@@ -43,7 +43,7 @@ LARGE_SHARE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What Redis reports: bytes in use, `maxmemory` (0: no limit), and the number of open predictions."""
+    """Redis's report: bytes in use, `maxmemory` (0: no limit), and the number of open predictions."""
 
     used: int
     limit: int

@@ -5,8 +5,8 @@ from __future__ import annotations
 import redis
 
 from shared.connections.connection import SENTINEL, Service, connect
+from shared.connections.sentinel_report import Report
 from shared.redis_server.rights import NEEDED, missing
-from shared.redis_server.sentinel_report import Report
 from shared.redis_server.server_check import read_server
 from shared.redis_server.server_findings import ERROR, NOTE, WARNING, Finding, worst_first
 from shared.settings import Settings

@@ -33,7 +33,7 @@ class Kind(NamedTuple):
 
     @property
     def is_outage(self) -> bool:
-        """Whether it is a failed connection to Redis, and not to a client or a file."""
+        """True if it is a failed connection to Redis, and not to a client or a file."""
         of_redis = self.message.startswith("redis: ") or self.error.__module__.startswith("redis.")
         return of_redis and any(base.__name__ in AWAY for base in self.error.__mro__)
 

@@ -6,7 +6,7 @@
 local id, ttl = ARG.id, ARG.ttl
 local key, changed = BATCH .. id, 0
 local batch = redis.call('HMGET', key, 'state', 'chunks', 'idempotency_key')
--- It may have ended since, and who takes back what waits does not mean to forget what has ended.
+-- It may have ended since: a client that cancels does not mean to delete a finished batch.
 local open = is_open(ARG.state)
 if not batch[2] or is_open(batch[1]) ~= open then return 0 end
 for i = ARG.first, math.min(ARG.last, batch[2] - 1) do

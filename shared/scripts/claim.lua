@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Takes up to `max` waiting jobs, in the order of the queues, and registers them as started under a lease: what RQ's dequeue,
 -- prepare_execution and prepare_job_execution write, in one step that no crash can interrupt.
--- allow-oom: in a full Redis what was accepted still ends.
+-- allow-oom: accepted pictures finish even in a full Redis.
 -- Everything is read before anything is written. Then the lease comes first and a job's status last, so wherever an error
 -- ends the writes, a job is queued under a lease that nobody holds, and leases.lua puts it back as if never claimed.
 -- A job whose keys are damaged is claimed with its `error`; the others are not affected.
@@ -18,7 +18,7 @@ local MAX_BYTES = 16 * 1024 * 1024
 local MAX_SKIPPED = 10000
 local PICTURE, PICTURES_OF_A_BATCH = ARG.func .. '(', ARG.chunk_func .. '('
 
--- ---------------------------------------------------------------------- what waits is read
+-- ---------------------------------------------------------------------- queued jobs are read
 
 local bytes, alone, watched, seen, usual = 0, false, {}, {}, {}
 local found, in_hand, leaving, skipped, many_skipped = {}, {}, {}, {}, 0
@@ -72,7 +72,7 @@ local function look(id, queue)
     return true
   end
   local kind, execution, image = kind_of(id, job), ARG.nonce .. #found, ''
-  -- Alone goes a chunk, what RQ must run itself, and what was started before: it may have killed its worker, and its
+  -- Claimed alone: a chunk, a job that RQ must run itself, and a job that was started before: it may have killed its worker, and its
   -- neighbours would pay for it.
   alone = kind ~= 'batch' or again
   if alone and #found > 0 then return false end

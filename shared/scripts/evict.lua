@@ -100,7 +100,7 @@ end
 if #entries == 0 then return {0, 0} end
 
 if count > 0 then
-  -- From now on an id that was handed out before the last of these ends, and of which nothing is left, has expired.
+  -- From now on an id that was issued before the last of these ends, and of which nothing is left, has expired.
   local milliseconds = string.match(entries[#entries], '^%d+')
   redis.call('SET', EVICTED, string.format('%d.%03d', milliseconds / 1000, milliseconds % 1000), 'EX', ttl)
 end

@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- Reads records. Of a picture whose job was deleted with RQ's tools it returns that it is lost, or what was told of its end.
+-- Reads records. Of a picture whose job was deleted with RQ's tools it returns that it is lost, or its announced end.
 -- KEYS: none
 -- ARG: ids, depth (how far to look for the position in the queue), fields
 -- Answer: for each id the values of `fields` and the position in the queue or ''; empty where there is no such picture

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Ends a batch of claimed jobs with what was found in each, a job only while its lease is ours and valid. The fence compares
+-- Ends a batch of claimed jobs with their results, a job only while its lease is ours and valid. The fence compares
 -- with Redis's clock and keeps a margin, because RQ's recovery compares with a worker's clock.
 -- KEYS: none
 -- ARG: worker, margin (s), ttl (s), seconds (working time); columns: id, execution, queue, result_ttl, failure_ttl, claimed_at

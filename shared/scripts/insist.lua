@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Runs commands of RQ's that Redis has refused because its memory is full, all in one step: they end what was accepted.
+-- Runs commands of RQ's that Redis has refused because its memory is full, all in one step: they end accepted pictures.
 -- KEYS: none
 -- ARG: nothing; then for each command, how many words, and those
 -- Answer: the answer of each

@@ -4,7 +4,7 @@
 -- ARG: queues
 -- Answer: {Unix seconds, pictures in chunks beyond one for each job, created_at of the longest waiting job or '',
 --   seconds over which was counted, pictures that arrived in them, pictures that ended,
---   {waiting jobs by queue}, {jobs in hand by queue}, {name, state or '', device or '', pictures/s or '', ... of live workers}}
+--   {waiting jobs by queue}, {claimed jobs by queue}, {name, state or '', device or '', pictures/s or '', ... of live workers}}
 local waits, running, workers, oldest = {}, {}, {}, ''
 for i, name in ipairs(ARG.queues) do
   waits[i] = queue_length(name)

@@ -2,7 +2,7 @@
 -- Accepts pictures, each whole (image, RQ job with what we note in it) or not at all. Safe to repeat with the same ids.
 -- Without the flag allow-oom, Redis refuses the whole script when its memory is full: nothing half-written. The job is the
 -- last of what a picture needs, and an error before it takes the rest back.
--- KEYS: all queues, to count what waits
+-- KEYS: all queues, to count their jobs
 -- ARG: limit (most in the queues), max_bytes (most that wait), ttl (s), func, timeout (s), retries, rate (pictures of one client) in
 --   period (s); columns: id, queue, image, about (JSON), key and fingerprint of idempotency or '', owner or '', client whose
 --   rate is limited or '', callback (URL) or ''

@@ -1,7 +1,7 @@
 #!lua
 -- Accepts a batch whole or not at all: its staged chunks become ordinary RQ jobs. Safe to repeat with the same id.
 -- Without the flag allow-oom, Redis refuses the whole script when its memory is full: nothing half-written.
--- KEYS: the queue to join, then the other queues, to count what waits
+-- KEYS: the queue to join, then the other queues, to count their jobs
 -- ARG: id, queue (name), total (pictures), chunks (0 only asks), limit (most in the queues), max_bytes (most that wait), ttl (s),
 --   func, timeout (s), attempts (most), key and fingerprint of idempotency or '', owner or '', client whose rate is limited or '',
 --   rate (its pictures) in period (s), skipped (how many files were no pictures)

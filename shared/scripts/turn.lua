@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Whose turn it is to recover what others have dropped: one worker at a time, for a few seconds at most.
 -- KEYS: none
--- ARG: step 'take' | 'end', worker, seconds after which a turn ends by itself
+-- ARG: step 'take' | 'end', worker, seconds after which a turn expires
 -- Answer: 1 where the turn is, or was, this worker's; else 0
 local holder = redis.call('GET', 'digitq:recovery')
 if ARG.step == 'take' then

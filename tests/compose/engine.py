@@ -35,7 +35,7 @@ URL = f"http://127.0.0.1:{PORT}"
 
 
 def run(*words: str, check: bool = True, **env: str) -> str:
-    """What the command printed; its messages go to the test's own output."""
+    """Returns what the command prints; its messages go to the test's own output."""
     done = subprocess.run(
         words, cwd=ROOT, env={**os.environ, "PORT": str(PORT), **env}, check=check, text=True, stdout=subprocess.PIPE
     )
@@ -107,7 +107,7 @@ class Load:
             time.sleep(0.05)
 
     def ends(self) -> Counter[str]:
-        """How all that was accepted has ended: state -> count."""
+        """Counts the accepted pictures by final state."""
         found: Counter[str] = Counter()
         with Client(self._url, retry=PATIENT) as client:
             for id in self.accepted:

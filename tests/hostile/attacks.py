@@ -1,4 +1,4 @@
-"""What clients do that misbehave: each attack takes a crowd of connections and lasts seconds."""
+"""Misbehaving clients: each attack uses a crowd of connections and lasts seconds."""
 
 from __future__ import annotations
 

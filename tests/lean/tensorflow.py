@@ -41,7 +41,7 @@ class Threading:
 
 
 class Perceptron:
-    """What `worker.training.export` has saved."""
+    """A model saved by `worker.training.export`."""
 
     def __init__(self, folder: Path) -> None:
         card = json.loads((folder / "card.json").read_text())

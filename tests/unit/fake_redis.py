@@ -36,7 +36,7 @@ pcall = function(...)
   return unpack(caught, 1, table.maxn(caught))
 end
 """
-#: Around a script: what becomes of an error that it does not catch.
+#: Around a script: the handling of an error that it does not catch.
 BEFORE, AFTER = (
     b"local done, answer = xpcall(function() ",
     b"""
@@ -96,7 +96,7 @@ class Connection(FakeRedisConnection):
 
 
 class FakePool(Pool):
-    """What `connect` makes of a URL instead of connections to a server."""
+    """The replacement for the pool of connections to a server."""
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> FakePool:

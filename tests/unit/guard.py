@@ -10,7 +10,7 @@ from typing import Any
 FORBIDDEN = frozenset(
     {"socket.connect", "socket.bind", "socket.getaddrinfo", "subprocess.Popen", "os.fork", "os.posix_spawn", "os.exec"}
 )
-#: What was tried while the guard was on; None while it is off.
+#: Forbidden actions while the guard was on; None while it is off.
 _tried: list[str] | None = None
 
 

@@ -12,7 +12,7 @@ local function remember_history(histories, ttl)
   end
 end
 
--- Returns {'repeated' | 'mismatch', id} of what was accepted under an idempotency key. Returns nil where the key is free:
+-- Returns {'repeated' | 'mismatch', id} of the first submission under an idempotency key. Returns nil where the key is free:
 -- never used, or what it stood for was deleted, has expired, or was not accepted after all.
 local function first_under(key, fingerprint)
   if key == '' then return nil end
@@ -67,7 +67,7 @@ local function nothing_in_hand()
 end
 
 -- Returns the bytes of pictures that were accepted and have not ended, and the slots that count nothing any more: expired
--- ones, or all of them where nothing waits or is in hand (what RQ's tools delete is counted until its end is told).
+-- ones, or all of them where nothing is queued or claimed (what RQ's tools delete is counted until its end is told).
 local function bytes_waiting(waiting)
   local sums, bytes, slots, stale = redis.call('HGETALL', BYTES), 0, {}, {}
   for i = 1, #sums, 2 do

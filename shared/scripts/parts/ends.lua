@@ -13,7 +13,7 @@ local function add_bytes(slots, text)
   if slot then slots[slot] = (slots[slot] or 0) + bytes end
 end
 
--- Subtracts bytes of what has ended. A sum expires together with what it counts, so a missing one needs no change.
+-- Subtracts the bytes of ended pictures. A sum expires together with what it counts, so a missing one needs no change.
 local function release_bytes(slots)
   for slot, bytes in pairs(slots) do
     local left = redis.pcall('HINCRBY', BYTES, slot, -bytes)

@@ -1,4 +1,4 @@
--- What becomes of RQ's jobs.
+-- The life of RQ's jobs.
 
 -- Writes a waiting RQ job, with the fields of RQ's Job.to_dict and `more`. Empty fields may be missing, and `data` may be
 -- uncompressed (Job.restore). Its entry in the queue is written before, and workers skip one without a job.

@@ -39,7 +39,7 @@ ANSWER_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """What a sentinel reports about one replica."""
+    """A sentinel's report about one replica."""
 
     #: It replicates, and the link to its primary, whichever that is, is up.
     follows: bool
@@ -49,7 +49,7 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a sentinel reports about the service."""
+    """A sentinel's report about the service."""
 
     epoch: int
     primary: Address
