@@ -166,7 +166,7 @@ def test_a_browser_is_asked_for_the_key_and_remembers_it_where_no_script_can_rea
     html = {"Accept": "text/html"}
     asked = web.get("/", headers=html)
     assert asked.status_code == 401 and 'type="password"' in asked.text
-    assert "not known" in web.post("/key", data={"key": "guessed"}, headers=html).text
+    assert "Unknown key" in web.post("/key", data={"key": "guessed"}, headers=html).text
     entered = web.post("/key", data={"key": f" {ALICE} "}, headers={"Origin": "https://localhost"})
     cookie = entered.headers["Set-Cookie"]
     assert entered.status_code == 303 and ALICE not in cookie
@@ -179,7 +179,7 @@ def test_a_browser_is_asked_for_the_key_and_remembers_it_where_no_script_can_rea
 
 def test_a_form_of_the_key_that_is_far_too_long_is_a_wrong_key(web: WebClient) -> None:
     answer = web.post("/key", data=b"key=&" * 100_000, content_type="application/x-www-form-urlencoded")
-    assert answer.status_code == 401 and "not known" in answer.text
+    assert answer.status_code == 401 and "Unknown key" in answer.text
 
 
 def test_the_plain_form_works_with_the_cookie(web: WebClient) -> None:

@@ -367,7 +367,7 @@ def test_an_answer_under_review_asks_for_a_look(web: WebClient, store: Store) ->
     id = store.submit(seven()).id
     answer_all(store, decision="review", reason="low_confidence")
     text = web.get(f"/predictions/{id}").get_data(as_text=True)
-    assert "The prediction is 7" in text and "better look at it yourself" in text
+    assert "The prediction is 7" in text and "please check" in text
 
 
 def test_the_page_of_a_waiting_picture_asks_again(web: WebClient) -> None:

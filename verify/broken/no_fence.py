@@ -7,7 +7,7 @@ import re
 from shared import redis_scripts
 from shared.settings import Settings
 
-FENCE = re.compile(r"if expiry and tonumber\(expiry\) > NOW \+ margin then")
+FENCE = re.compile(r"if expiry and tonumber\(expiry\) > NOW \+ ARG\.margin then")
 
 _source = redis_scripts.source
 
