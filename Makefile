@@ -21,14 +21,14 @@ test: $(INSTALLED)
 
 # Without a server: store, API and worker on a Redis inside the test process. `make test` runs the same tests on a real one.
 test-unit: $(INSTALLED)
-	FAKE_REDIS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 tests/unit $(ARGS)
+	FAKE_REDIS=1 $(BIN)/python -m pytest -n 4 --dist loadfile --max-worker-restart 0 tests/unit $(ARGS)
 
 # Our worker against RQ's own, with another version of RQ: make test-rq RQ=3.0.1
 RQ ?= 3.0.0
 test-rq: $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target var/rq/$(RQ) rq==$(RQ)
 	PYTHONPATH=var/rq/$(RQ) $(BIN)/python -m pytest \
-		tests/test_rq_equivalence.py tests/test_rq_tools.py tests/test_batch_worker.py $(ARGS)
+		tests/unit/test_rq_equivalence.py tests/integration/test_rq_tools.py tests/unit/test_batch_worker.py $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -36,3 +36,7 @@ def png_header(width: int, height: int) -> bytes:
 def png_chunk(kind: bytes, data: bytes) -> bytes:
     """Length, kind, data and checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def idx(count: int) -> bytes:
+    return struct.pack(">4I", 0x803, count, 28, 28) + bytes(784 * count)

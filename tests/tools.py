@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -21,3 +22,11 @@ def tool(package: str, *names: str) -> str:
     if os.environ.get("REQUIRE_TOOLS"):
         pytest.fail(f"{hint}, and REQUIRE_TOOLS is set")
     pytest.skip(hint)
+
+
+def is_there(pid: int) -> bool:
+    """Returns True if the process runs; a zombie that nobody has asked how does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

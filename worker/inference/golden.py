@@ -23,7 +23,7 @@ from worker.inference.mlp import CLASSES
 FILE = "golden.npz"
 DIGITS = 100
 #: Largest difference from a recorded probability. Other processors add the same float32 numbers in another order: about
-#: 1e-6. A GPU may round weights and pixels to TF32: 6e-4 (tests/test_device.py).
+#: 1e-6. A GPU may round weights and pixels to TF32: 6e-4 (tests/training/test_device.py).
 TOLERANCE = 5e-3
 
 Classify = Callable[[Sequence[bytes]], Classified]

@@ -1,6 +1,6 @@
 """Everything that digitq overrides, calls or reads of RQ and that RQ does not document; no other module does.
 
-Written for RQ 3.0. `tests/test_rq_equivalence.py` compares the effect with that of a stock worker.
+Written for RQ 3.0. `tests/unit/test_rq_equivalence.py` compares the effect with that of a stock worker.
 """
 
 from __future__ import annotations

@@ -1,0 +1,51 @@
+"""The log, where a server starts late."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.connections import connection
+from shared.connections.connection import connect
+from shared.errors import RedisUnavailable
+from shared.runtime.repeats import Repeats
+from shared.settings import Settings
+from shared.store import Store
+from tests.conftest import start_server
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Returns the logged lines."""
+    told: list[str] = []
+
+    class Listening(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.append(record.getMessage())
+
+    one, handler = Repeats(), Listening()
+    monkeypatch.setattr(connection, "repeats", one)
+    handler.addFilter(one)
+    logger = logging.getLogger("digitq.redis")
+    logger.addHandler(handler)
+    yield told
+    logger.removeHandler(handler)
+
+
+def test_a_server_that_is_started_late_is_told_of_in_two_lines(lines: list[str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="digitq-") as folder:
+        store = Store(connect(f"unix://{folder}/redis.sock"), Settings())
+        for _ in range(30):
+            with pytest.raises(RedisUnavailable):
+                store.workers()
+        server, _ = start_server(Path(folder))
+        try:
+            assert store.workers() == [] and store.workers() == []
+        finally:
+            server.terminate()
+            server.wait()
+    assert len(lines) == 2 and "No such file" in lines[0] and lines[1].startswith("redis: answers again after")

@@ -1,0 +1,56 @@
+"""A client of the event stream, and the application that serves it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import Any
+
+from werkzeug.test import TestResponse
+
+from shared import keys
+from shared.store import Store
+from tests.served import WebClient
+
+
+class Listener:
+    """A stream, read on a thread of its own."""
+
+    def __init__(self, web: WebClient, after: str = "") -> None:
+        self.response: TestResponse = web.get("/v1/events", headers={"Last-Event-ID": after} if after else {})
+        self.text = ""
+        self.ended = threading.Event()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for chunk in self.response.response:
+            self.text += chunk.decode() if isinstance(chunk, bytes) else chunk
+        self.ended.set()
+
+    def events(self, kind: str) -> list[dict[str, str]]:
+        found = []
+        for block in self.text.split("\n\n"):
+            fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+            if fields.get("event") == kind:
+                found.append(fields)
+        return found
+
+    def wait_for(self, kind: str, count: int = 1, seconds: float = 5) -> list[dict[str, Any]]:
+        end = time.monotonic() + seconds
+        while len(found := self.events(kind)) < count:
+            assert time.monotonic() < end, f"{kind}: {found}"
+            time.sleep(0.01)
+        return [json.loads(fields["data"]) for fields in found]
+
+
+def listening(web: WebClient, after: str = "") -> Listener:
+    """One that certainly hears: the subscription is there."""
+    listener = Listener(web, after)
+    listener.wait_for("status")
+    store: Store = web.services.store
+    end = time.monotonic() + 5
+    while store.client.pubsub_numsub(keys.EVENTS)[0][1] < 1:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return listener

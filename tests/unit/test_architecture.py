@@ -1,0 +1,153 @@
+"""The rules of the house, as far as a machine can see them."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import rq
+
+from shared import ROOT, keys
+from shared.redis_scripts import FOLDER, source
+
+PACKAGES = ("producer", "worker", "shared")
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level names of everything that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def files(*packages: str) -> list[Path]:
+    return [path for package in packages for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+@pytest.mark.parametrize(
+    ("package", "never"), [("producer", {"worker"}), ("worker", {"producer"}), ("shared", {"producer", "worker"})]
+)
+def test_producer_and_worker_meet_only_in_shared(package: str, never: set[str]) -> None:
+    assert {path.name: imports(path) & never for path in files(package) if imports(path) & never} == {}
+
+
+def packages_of(path: Path) -> Iterator[tuple[str, str]]:
+    """Yields (importing, imported) packages of a file, such as ("producer/web", "shared"); type hints do not count."""
+    tree = ast.parse(path.read_text())
+    hints = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
+    ignored = {id(inner) for hint in hints for inner in ast.walk(hint)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and id(node) not in ignored:
+            for module in (f"{node.module}.{alias.name}" for alias in node.names):
+                yield package_of(path.relative_to(ROOT).with_suffix("").parts), package_of(tuple(module.split(".")))
+
+
+def package_of(parts: tuple[str, ...]) -> str:
+    return "/".join(parts[:2]) if parts[0] != "shared" and (ROOT / parts[0] / parts[1]).is_dir() else parts[0]
+
+
+def test_the_picture_in_the_readme_is_the_structure_of_the_code() -> None:
+    found = {edge for path in files(*PACKAGES) for edge in packages_of(path) if edge[0] != edge[1]}
+    inner = {(a, b) for a, b in found if {"producer", "worker"}.isdisjoint((a, b)) and b.split("/")[0] in PACKAGES}
+    [block] = re.findall(r"^```mermaid\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert set(re.findall(r"^ *(\S+) --> (\S+)$", block, re.MULTILINE)) == inner
+
+
+def test_verify_is_known_to_the_command_line_alone() -> None:
+    # `digitq verify` starts, loads and breaks whole stacks: it looks at both sides from outside.
+    assert [path for path in files(*PACKAGES) if "verify" in imports(path)] == []
+    shipped = [path for path in files("verify") if path.parent.name == "verify"]
+    assert [path for path in shipped if "worker" in imports(path) or "verify.broken" in path.read_text()] == []
+    assert 'exclude = ["verify.broken*"]' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_only_the_settings_read_the_environment() -> None:
+    readers = [path.relative_to(ROOT).as_posix() for path in files(*PACKAGES) if "os.environ" in path.read_text()]
+    # TensorFlow is configured through the environment before it is imported.
+    assert set(readers) <= {"shared/settings.py", "worker/inference/mlp.py"}
+
+
+def test_nothing_is_ever_unpickled() -> None:
+    loaders = {"pickle", "marshal", "shelve", "dill", "cloudpickle"}
+    assert [path for path in files(*PACKAGES) if imports(path) & loaders] == []
+
+
+def test_the_keys_in_use_are_the_keys_in_the_table() -> None:
+    table = {line.split("|")[1].strip() for line in (keys.__doc__ or "").splitlines() if line.startswith("| digitq:")}
+    text = "\n".join(source(path.stem) for path in FOLDER.glob("*.lua") if path.stem != "common")
+    text += (ROOT / "shared" / "keys.py").read_text().split('"""', 2)[2]
+    used = {match.rstrip(":") for match in re.findall(r"digitq:[a-z]+", text)}
+    assert used == {name.split(":{")[0] for name in table}
+
+
+def test_the_readme_of_the_protocol_names_every_key_and_every_script() -> None:
+    readme = (ROOT / "shared" / "README.md").read_text()
+    table = [line.split("|")[1].strip() for line in (keys.__doc__ or "").splitlines() if line.startswith("| digitq:")]
+    assert [name for name in table if f"`{name}`" not in readme] == []
+    assert [path.name for path in FOLDER.glob("*.lua") if f"`{path.name}`" not in readme] == []
+
+
+def test_every_script_opens_with_its_keys_arguments_and_answer() -> None:
+    for path in FOLDER.glob("*.lua"):
+        head = "\n".join(line for line in path.read_text().splitlines() if line.startswith(("--", "#!")))
+        if path.stem != "common":
+            assert all(word in head for word in ("#!lua", "-- KEYS:", "-- ARG:")), path.name
+
+
+def test_every_requirement_is_pinned_and_the_root_is_their_union() -> None:
+    root = (ROOT / "requirements.txt").read_text()
+    for part in ("producer", "worker", "worker/training", "tests", "deploy/dashboard"):
+        assert f"-r {part}/requirements.txt" in root or part.startswith("deploy")
+        lines = (ROOT / part / "requirements.txt").read_text().splitlines()
+        assert [line for line in lines if line and not line.startswith(("#", "-r ")) and "==" not in line] == []
+
+
+#: The modules of RQ that its documentation imports from.
+DOCUMENTED = {"rq", "rq.exceptions", "rq.job", "rq.suspension", "rq.timeouts"}
+
+
+def test_one_module_alone_uses_what_rq_does_not_document() -> None:
+    def undocumented(path: Path) -> list[str]:
+        tree = ast.parse(path.read_text())
+        subclass = {"RqWorker", "SimpleWorker", "Job"} & {
+            ast.unparse(base) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for base in node.bases
+        }
+        found = []
+        for node in ast.walk(tree):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            found += [name for name in modules if name.split(".")[0] == "rq" and name not in DOCUMENTED]
+            if isinstance(node, ast.Attribute) and node.attr in private:
+                owner = ast.unparse(node.value)
+                found += [ast.unparse(node)] if subclass or owner not in ("self", "os") else []
+        return found
+
+    sources = [ast.parse(path.read_text()) for path in Path(rq.__file__).parent.rglob("*.py")]
+    names = {getattr(node, "attr", getattr(node, "name", "")) for tree in sources for node in ast.walk(tree)}
+    private = {name for name in names if name and name.startswith("_") and not name.startswith("__")}
+    assert {"_stop_requested", "_finalize_failure", "_failure_callback_name"} <= private
+    ours = [ROOT / "digitq.py", *files(*PACKAGES, "verify", "benchmarks")]
+    used = {path.relative_to(ROOT).as_posix(): found for path in ours if (found := undocumented(path))}
+    assert used.pop("worker/queue/rq_compat.py")
+    assert used == {}
+
+
+def test_the_keys_of_rq_are_spelled_in_one_module() -> None:
+    # The rights list patterns of keys; the report of `verify` and its broken workers speak of them as RQ does.
+    spelled = {"shared/keys.py", "shared/redis_server/rights.py", "verify/audit.py", "verify/broken/half_claim.py"}
+    ours = files(*PACKAGES, "verify", "benchmarks")
+    found = {path.relative_to(ROOT).as_posix() for path in ours if re.search(r"""["']rq:""", path.read_text())}
+    assert found == spelled
+
+
+def test_rq_writes_under_the_prefix_that_the_scripts_use() -> None:
+    from rq.defaults import DEFAULT_FAILURE_TTL, DEFAULT_RESULT_TTL, RQ_KEY_PREFIX
+
+    assert (RQ_KEY_PREFIX, DEFAULT_RESULT_TTL, DEFAULT_FAILURE_TTL) == ("rq", 500, 31536000)

@@ -1,0 +1,382 @@
+"""Uploads as people really send them: forms, JSON, data URLs, and zips of every operating system."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import tracemalloc
+import zipfile
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+from zlib import crc32
+
+import pytest
+import redis
+
+from producer.uploads.archive import decoded
+from producer.uploads.files import opened
+from producer.uploads.forms import MAX_PART_HEAD
+from shared.errors import MalformedBatch, TooLarge
+from shared.settings import Settings
+from shared.store import Store
+from tests.api import is_problem
+from tests.formats import heif, ispe
+from tests.pictures import seven
+from tests.served import WebClient, site
+
+JSON = {"content_type": "application/json"}
+SEVEN = b64encode(seven()).decode()
+DATA_URL = f"data:image/png;base64,{SEVEN}"
+
+
+@pytest.fixture
+def web(store: Store) -> Iterator[WebClient]:
+    with site(store) as client:
+        yield client
+
+
+def multipart(*parts: tuple[str, str | None, bytes]) -> dict[str, Any]:
+    """A form of (name, filename, content); without a filename it is a text field."""
+    body = b""
+    for name, filename, content in parts:
+        file = "" if filename is None else f'; filename="{filename}"'
+        body += f'--x\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'.encode() + content + b"\r\n"
+    return {"data": body + b"--x--\r\n", "content_type": "multipart/form-data; boundary=x"}
+
+
+def zipped(*files: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as one:
+        for name, data in files:
+            one.writestr(name, data)
+    return out.getvalue()
+
+
+def rows(web: WebClient, id: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in web.get(f"/v1/batches/{id}/results").text.splitlines()]
+
+
+# ---------------------------------------------------------------------- forms
+
+
+@pytest.mark.parametrize("path", ["/v1/predictions", "/"])
+def test_two_files_are_refused_and_shown_where_many_go(web: WebClient, client: redis.Redis, path: str) -> None:
+    for parts in ([("file", "a.png", seven()), ("file", "b.png", seven())],
+                  [("file", "a.png", seven()), ("file", None, DATA_URL.encode())]):  # fmt: skip
+        problem = is_problem(web.post(path, **multipart(*parts)), 400, "too_many_files")
+        assert "/v1/batches" in problem["detail"] and "`file`" in problem["detail"]
+    assert client.keys("rq:job:*") == []
+
+
+@pytest.mark.parametrize("path", ["/v1/predictions", "/v1/batches", "/"])
+def test_a_field_of_another_name_is_refused_and_named(web: WebClient, client: redis.Redis, path: str) -> None:
+    for name, filename in (("images", "a.png"), ("file[]", "a.png"), ("priority", None), ("callback_url", "a.png")):
+        for parts in ([(name, filename, seven())], [("file", "a.png", seven()), (name, filename, b"x")]):
+            problem = is_problem(web.post(path, **multipart(*parts)), 400, "unexpected_field")
+            assert name in problem["detail"] and "/v1/batches" in problem["detail"]
+    nameless = multipart(("file", "a.png", seven()))
+    nameless["data"] = nameless["data"].replace(b'name="file"; ', b"")
+    is_problem(web.post(path, **nameless), 400, "unexpected_field")
+    assert client.keys("rq:job:*") == []
+
+
+@pytest.mark.parametrize("path", ["/v1/predictions", "/v1/batches"])
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [("März größer.png", "cp1252"), ("école.png", "cp1252"), ("数字.png", "cp932"), ("七.png", "utf-8")],
+)
+def test_a_name_in_the_code_page_of_windows_is_no_reason_to_refuse_a_form(
+    web: WebClient, path: str, name: str, encoding: str
+) -> None:
+    form = multipart(("file", "NAME", seven()))
+    form["data"] = form["data"].replace(b"NAME", name.encode(encoding))
+    found = web.post(path, **form)
+    assert found.status_code == 202
+    assert (found.get_json() if path.endswith("predictions") else rows(web, found.get_json()["id"])[0])[
+        "filename"
+    ] == name
+
+
+def test_the_field_of_the_callback_is_known(web: WebClient) -> None:
+    parts = ("file", "a.png", seven()), ("callback_url", None, b"https://example.com/")
+    is_problem(web.post("/v1/predictions", **multipart(*parts)), 400, "webhooks_disabled")
+
+
+def test_a_text_field_that_holds_a_data_url_is_read_and_any_other_is_named(web: WebClient) -> None:
+    for filename in (None, "canvas.txt"):
+        assert web.post("/v1/predictions", **multipart(("file", filename, DATA_URL.encode()))).status_code == 202
+        wrong = web.post("/v1/predictions", **multipart(("file", filename, b"C:\\fakepath\\seven.png")))
+        assert "text" in is_problem(wrong, 415, "unsupported_type")["detail"]
+    large = seven(2000, "BMP", "RGB")[:7_000_000]  # larger than werkzeug's limit for a form field
+    url = b"data:image/bmp;base64," + b64encode(large)
+    assert web.post("/v1/predictions", **multipart(("file", None, url))).status_code == 202
+
+
+def test_a_data_url_in_a_batch_is_read(web: WebClient) -> None:
+    form = multipart(("file", None, DATA_URL.encode()), ("file", "b.png", b"data:image/png,x"))
+    found = rows(web, web.post("/v1/batches", **form).get_json()["id"])
+    assert len(found) == 2
+
+
+def test_one_heic_file_is_a_batch_of_one_in_a_form_but_not_as_a_raw_body(web: WebClient) -> None:
+    picture = heif(ispe(28, 28))
+    assert web.post("/v1/batches", **multipart(("file", "a.heic", picture))).get_json()["total"] == 1
+    single, text = "send it to /v1/predictions", DATA_URL.encode()
+    for data, said in (
+        (picture, single),
+        (seven(), single),
+        (text, f"a data URL: {single}"),
+        (b"Rar!\x1a\7\0", "as a zip"),
+    ):
+        assert said in is_problem(web.post("/v1/batches", data=data), 415, "unsupported_type")["detail"]
+
+
+@pytest.mark.parametrize("path", ["/v1/predictions", "/v1/batches"])
+def test_a_form_that_breaks_off_or_has_no_boundary_is_malformed(web: WebClient, path: str) -> None:
+    form = multipart(("file", "a.png", seven()))
+    for data, type in [
+        (form["data"][:-6], form["content_type"]),
+        (form["data"], "multipart/form-data"),
+        (b"x" * 99, form["content_type"]),
+    ]:
+        is_problem(web.post(path, data=data, content_type=type), 400, "bad_request")
+
+
+@pytest.mark.parametrize("what", ["preamble", "head of a part", "name", "epilogue"])
+def test_what_is_no_picture_in_a_form_is_bounded_and_not_kept_in_memory(web: WebClient, what: str) -> None:
+    form, filler = multipart(("file", "a.png", seven())), b"x" * 30_000_000
+    data = {
+        "preamble": filler + b"\r\n" + form["data"],
+        "head of a part": form["data"].replace(b'filename="a.png"', b'filename="a.png"\r\nX-Filler: ' + filler),
+        "name": form["data"].replace(b"a.png", filler),
+        "epilogue": form["data"] + filler,
+    }[what]
+    tracemalloc.start()
+    try:
+        answer = web.post("/v1/batches", input_stream=io.BytesIO(data), content_length=len(data),
+                          content_type=form["content_type"])  # fmt: skip
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert str(MAX_PART_HEAD) in is_problem(answer, 400, "bad_request")["detail"]
+    assert peak < 5_000_000
+
+
+def test_a_long_boundary_is_refused(web: WebClient) -> None:
+    type = f"multipart/form-data; boundary={'x' * 1000}"
+    is_problem(web.post("/v1/batches", data=b"--x", content_type=type), 400, "bad_request")
+
+
+# ---------------------------------------------------------------------- JSON
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"image": DATA_URL},
+        {"image": SEVEN, "filename": "a.png"},
+        {"image": SEVEN.rstrip("="), "filename": None},
+        {"image": urlsafe_b64encode(seven()).decode()},
+        {"image": "\r\n".join(SEVEN[at : at + 76] for at in range(0, len(SEVEN), 76)) + "\n"},
+        {"image": DATA_URL.replace("+", "%2B").replace("=", "%3D")},
+        {"image": f"data:image/png;charset=utf-8;BASE64,{SEVEN}"},
+    ],
+)
+def test_json_with_the_picture_as_base64_is_read(web: WebClient, store: Store, body: dict[str, Any]) -> None:
+    response = web.post("/v1/predictions?filename=b.png", data=json.dumps(body).encode(), **JSON)
+    answer = response.get_json()
+    assert (response.status_code, answer["filename"]) == (202, body.get("filename") or "b.png")
+    assert store.image(answer["id"]) == seven()
+
+
+def test_the_declared_type_of_json_plays_no_part_either(web: WebClient) -> None:
+    body = "\ufeff \n" + json.dumps({"image": SEVEN})
+    for type in ("application/json; charset=utf-8", "text/plain", "application/x-www-form-urlencoded", ""):
+        assert web.post("/v1/predictions", data=body.encode(), content_type=type).status_code == 202
+    assert web.post("/v1/predictions", data=seven(), **JSON).status_code == 202
+    assert web.post("/v1/predictions", data=DATA_URL.encode(), content_type="text/plain").status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "said"),
+    [
+        ('{"image": "', 400, "bad_request", "JSON"),
+        ('{"image": 7}', 400, "bad_request", "strings"),
+        ('{"image": "AAAA", "filename": 7}', 400, "bad_request", "strings"),
+        ('{"filename": "a.png"}', 400, "no_image", "image"),
+        ('{"image": ""}', 400, "no_image", "image"),
+        ("{}", 400, "no_image", "image"),
+        ('{"image": "AAAA", "priority": "high"}', 400, "unexpected_field", "priority"),
+        ('{"img": "AAAA"}', 400, "unexpected_field", "img"),
+        ('{"image": "not base64!"}', 400, "invalid_base64", "base64"),
+        ('{"image": "AAAAA"}', 400, "invalid_base64", "base64"),
+        ('{"image": "sieben\u00fc"}', 400, "invalid_base64", "base64"),
+        ('{"image": "data:image/svg+xml,<svg/>"}', 400, "invalid_base64", "base64"),
+        ('{"image": "data:image/png;base64"}', 400, "invalid_base64", "base64"),
+        ('{"image": "https://example.com/7.png"}', 400, "invalid_base64", "not fetched"),
+        ('{"image": "aGVsbG8="}', 415, "unsupported_type", "text"),
+        ('{"image": "data:image/png;base64,"}', 400, "no_image", ""),
+        ("[1]", 415, "unsupported_type", "JSON"),
+        ('"x"', 415, "unsupported_type", "JSON"),
+        ("", 400, "no_image", ""),
+        ("{" + '"a":{' * 5000, 400, "bad_request", "JSON"),
+    ],
+)
+def test_json_that_is_not_right_is_told_what_is_wrong(
+    web: WebClient, body: str, status: int, code: str, said: str
+) -> None:
+    answer = web.post("/v1/predictions", data=body.encode(), **JSON)
+    assert said in is_problem(answer, status, code)["detail"]
+
+
+def test_the_decoded_size_counts(store: Store) -> None:
+    picture = seven(100, "BMP", "RGB")
+    for limit, status in ((len(picture), 202), (len(picture) - 1, 413)):
+        with site(store, max_upload_bytes=limit) as web:
+            answer = web.post("/v1/predictions", data=json.dumps({"image": b64encode(picture).decode()}), **JSON)
+            assert answer.status_code == status
+    with site(store, max_upload_bytes=100_000) as web:
+        is_problem(web.post("/v1/predictions", data=b"{" + b" " * 300_000, **JSON), 413, "too_large")
+        chunked = {
+            "input_stream": io.BytesIO(b"{" + b" " * 300_000),
+            "environ_overrides": {"wsgi.input_terminated": True},
+        }
+        is_problem(web.post("/v1/predictions", **chunked, **JSON), 413, "too_large")
+
+
+@pytest.mark.parametrize("pump", [b"[],", b"{},", b"1.5,", b'"ab",', b'["'])
+def test_json_of_many_parts_is_refused_before_it_takes_memory(web: WebClient, pump: bytes) -> None:
+    data = b'{"image":[' + pump * (5_000_000 // len(pump)) + b"0]}"
+    tracemalloc.start()
+    try:
+        answer = web.post("/v1/predictions", data=data, **JSON)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert "strings" in is_problem(answer, 400, "bad_request")["detail"]
+    assert peak < 4 * len(data)
+
+
+# ---------------------------------------------------------------------- zips
+
+
+def test_what_is_plainly_no_picture_in_a_zip_is_skipped_and_counted(web: WebClient) -> None:
+    junk = ["Thumbs.db", "a/desktop.ini", "__MACOSX/._3.png", ".DS_Store", "a/.DS_Store", "@eaDir/3.png", "Icon\r"]
+    beside = ["readme.txt", "labels.csv", "a/meta.JSON", "README", "a/index.html", "notes.md"]
+    data = zipped(
+        *((name, b"x" * 40) for name in junk), *((name, b"labels are in the folders") for name in beside),
+        ("a/3.png", seven()), ("c/3.png", seven(56)), ("c/scan.txt", seven()), ("icon/4", seven()),
+        ("broken.png", b"no picture"), ("page.pdf", b"%PDF-1.7\n"), ("empty", b""),
+    )  # fmt: skip
+    body = web.post("/v1/batches", data=data, headers={"Idempotency-Key": "k"}).get_json()
+    assert (body["total"], body["skipped"]) == (7, len(junk) + len(beside))
+    again = web.post("/v1/batches", data=data, headers={"Idempotency-Key": "k"}).get_json()
+    assert (again["id"], again["skipped"]) == (body["id"], body["skipped"])
+    assert web.get(f"/v1/batches/{body['id']}").get_json()["skipped"] == body["skipped"]
+    names = [row["filename"] for row in rows(web, body["id"])]
+    assert names == ["a/3.png", "c/3.png", "c/scan.txt", "icon/4", "broken.png", "page.pdf", "empty"]
+
+
+def test_a_folder_is_no_file_whichever_slash_ends_it(web: WebClient) -> None:
+    data = zipped(("a/", b""), ("b\\", b""), ("b\\3.png", seven()))
+    body = web.post("/v1/batches", data=data).get_json()
+    assert (body["total"], body["skipped"]) == (1, 0)
+    assert rows(web, body["id"])[0]["filename"] == "b/3.png"
+
+
+def test_other_batches_skip_nothing(web: WebClient) -> None:
+    form = multipart(("file", "notes.txt", b"hello"), ("file", "a.png", seven()))
+    body = web.post("/v1/batches", **form).get_json()
+    assert (body["total"], body["skipped"]) == (2, 0)
+
+
+def test_a_zip_without_a_picture_is_empty_and_leaves_nothing_behind(web: WebClient, client: redis.Redis) -> None:
+    for files in ([("a.txt", b"hello")], [("a", b"hello")], [(".DS_Store", b"x")], [("d/", b"")]):
+        is_problem(web.post("/v1/batches", data=zipped(*files)), 400, "empty_batch")
+    assert client.keys("*") == []
+
+
+def test_what_is_skipped_does_not_count_toward_the_number_of_pictures(store: Store, client: redis.Redis) -> None:
+    with site(store, batch_max_images=2) as web:
+        data = zipped(("a.png", seven()), ("b.png", seven()), ("labels.csv", b"a,7\n"))
+        assert web.post("/v1/batches", data=data).get_json()["total"] == 2
+        client.flushall()
+        data = zipped(("a.png", seven()), ("b.png", seven()), ("c.txt", seven()))
+        is_problem(web.post("/v1/batches", data=data), 413, "too_many_images")
+        assert client.keys("*") == []
+
+
+def test_a_zip_that_is_sent_as_one_picture_is_told_where_to_go(web: WebClient) -> None:
+    for sent in ({"data": zipped(("a.png", seven()))}, multipart(("file", "a.zip", zipped(("a.png", seven()))))):
+        answer = web.post("/v1/predictions", **sent)
+        assert "send it to /v1/batches" in is_problem(answer, 415, "unsupported_type")["detail"]
+
+
+def test_damaged_files_of_a_zip_count_toward_what_may_be_unpacked() -> None:
+    settings = replace(Settings(), max_upload_bytes=1_000_000, batch_max_bytes=3_000_000)
+    good = zipped(*((f"{n}.png", bytes(900_000)) for n in range(5)))
+    data = good.replace(struct.pack("<I", crc32(bytes(900_000))), b"abcd")
+    for suffix in (b".png", b".txt"):
+        signed = zipped(*((f"{n}.txt", seven() + bytes(900_000)) for n in range(5))) if suffix == b".txt" else data
+        with pytest.raises(TooLarge):
+            list(opened(io.BytesIO(signed), settings).chunks)
+
+
+def test_a_zip_whose_files_overlap_or_lie_about_their_size_is_no_way_around_the_limit() -> None:
+    settings = replace(Settings(), max_upload_bytes=1_000_000, batch_max_bytes=3_000_000)
+    one = zipped(("a.png", bytes(range(256)) * 3_000), method=zipfile.ZIP_STORED)
+    place = one.index(b"PK\1\2")
+    entry, end = one[place : one.index(b"PK\5\6")], one[one.index(b"PK\5\6") :]
+    many = one[:place] + entry * 100 + end[:8] + struct.pack("<HHII", 100, 100, 100 * len(entry), place) + b"\0\0"
+    with pytest.raises(MalformedBatch, match="overlap"):
+        opened(io.BytesIO(many), settings)
+    size = struct.pack("<I", 20_000_000)
+    lying = zipped(("a.png", bytes(20_000_000))).replace(size, struct.pack("<I", 10))  # 20 kB that unpack to 20 MB
+    tracemalloc.start()
+    list(opened(io.BytesIO(lying), settings).chunks)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000
+
+
+def test_an_extra_field_that_is_slow_to_read_is_refused() -> None:
+    info = zipfile.ZipInfo("a.png")
+    info.extra = struct.pack("<HH", 0x9999, 0) * 600
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as one:
+        one.writestr(info, seven())
+    with pytest.raises(MalformedBatch, match="extra"):
+        opened(io.BytesIO(out.getvalue()), Settings())
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [
+        ("数字/７.png", "cp932"), ("画像.png", "cp932"), ("テスト7.png", "cp932"), ("表示.png", "cp932"),
+        ("7番.png", "cp932"), ("数字の表", "cp932"),
+        ("ソ能/表.png", "cp932"), ("ソ.png", "cp932"), ("表/1.png", "cp932"),
+        ("予.png", "cp932"), ("Größe.png", "cp437"), ("schön.png", "cp437"),
+        ("Öl.png", "cp437"),
+        ("élève/âge.png", "cp437"), ("España ñ.png", "cp437"), ("größe.png", "utf-8"), ("数字.png", "utf-8"),
+        ("crâne préféré.png", "cp437"), ("Äpfel/Übung für später.png", "cp437"), ("seven.png", "ascii"),
+    ],
+)  # fmt: skip
+def test_a_name_is_decoded_as_the_system_that_wrote_it_meant(web: WebClient, name: str, encoding: str) -> None:
+    raw = name.encode(encoding)
+    assert decoded(raw) == name
+    data = zipped(("x" * len(raw), seven())).replace(b"x" * len(raw), raw)
+    assert rows(web, web.post("/v1/batches", data=data).get_json()["id"])[0]["filename"] == name
+
+
+def test_the_extra_field_for_unicode_names_comes_first(web: WebClient) -> None:
+    extra = struct.pack("<BI", 1, crc32(b"x.png")) + "семь.png".encode()
+    info = zipfile.ZipInfo("x.png")
+    info.extra = struct.pack("<HH", 0x5455, 5) + b"\1abcd" + struct.pack("<HH", 0x7075, len(extra)) + extra
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as one:
+        one.writestr(info, seven())
+    id = web.post("/v1/batches", data=out.getvalue()).get_json()["id"]
+    assert rows(web, id)[0]["filename"] == "семь.png"

@@ -1,0 +1,92 @@
+"""The log of web and worker: what a line is about are fields of their own."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from producer.middleware.request import add_request_id
+from shared.runtime import logs
+from shared.settings import Settings
+from shared.store import Store
+from tests.api import PICTURE, TRACE
+from tests.fakes import classify
+from tests.pictures import seven
+from tests.served import site
+from worker.queue.batch_worker import BatchWorker
+
+IDS = {"X-Request-ID": "req-1", "traceparent": TRACE}
+
+
+@pytest.fixture
+def written(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
+    """Returns the log at DEBUG, in the format that the test names."""
+    root, kept = logging.getLogger(), logging.getLogger().handlers[:]
+    logs.configure(Settings(log_format=request.param, log_level="DEBUG"), add_request_id)
+    out = io.StringIO()
+    assert isinstance(root.handlers[0], logging.StreamHandler)
+    root.handlers[0].setStream(out)
+    yield out
+    root.handlers[:] = kept
+    root.setLevel(logging.WARNING)
+    logging.getLogger("rq").setLevel(logging.NOTSET)
+
+
+def lines(out: io.StringIO) -> list[dict[str, object]]:
+    """Those of ours."""
+    found = [json.loads(line) for line in out.getvalue().splitlines()]
+    return [line for line in found if line["logger"].startswith("digitq")]
+
+
+@pytest.mark.parametrize("written", ["json"], indirect=True)
+def test_web_and_worker_name_the_picture_and_its_request_in_fields_of_their_own(
+    store: Store, written: io.StringIO
+) -> None:
+    with site(store) as web:
+        id = web.post("/v1/predictions", data=seven(), headers=IDS, **PICTURE).get_json()["id"]
+        bad = web.post("/v1/predictions", data=seven(), headers=IDS, **PICTURE).get_json()["id"]
+    worker = BatchWorker(store, classify)
+    first, second = worker.claimer.claim_batch()
+    worker.run([replace(first, image=b"7"), replace(second, image=b"undecodable")])
+    worker.wakeup.close()
+    found = {(line["message"], line.get("prediction_id")): line for line in lines(written)}
+    assert found["accepted", id]["request_id"] == "req-1"
+    good, ended = found["ended", id], found["ended", bad]
+    assert (good["level"], good["state"], good["request_id"], good["traceparent"]) == (
+        "DEBUG", "succeeded", "req-1", TRACE,
+    )  # fmt: skip
+    assert (ended["level"], ended["code"], ended["request_id"]) == ("INFO", "undecodable_image", "req-1")
+    assert ended["attempt"] == 1 and str(ended["time"]).endswith("Z")
+
+
+@pytest.mark.parametrize("written", ["json"], indirect=True)
+def test_whatever_is_logged_while_a_request_is_answered_has_its_id(
+    store: Store, written: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Store, "model_card", lambda _: 1 / 0)
+    with site(store) as web:
+        web.post("/v1/predictions", data=b"hello", headers=IDS, **PICTURE)
+        web.get("/v1/model", headers={"X-Request-ID": "req-2"})
+    logging.getLogger("digitq.web").info("of no request")
+    refused, bug, other = lines(written)
+    assert (refused["code"], refused["status"], refused["request_id"]) == ("unsupported_type", 415, "req-1")
+    assert bug["request_id"] == "req-2" and "ZeroDivisionError" in str(bug["traceback"])
+    assert other["message"] == "of no request" and "request_id" not in other
+
+
+@pytest.mark.parametrize("written", ["text"], indirect=True)
+def test_as_text_the_fields_stand_behind_the_message(written: io.StringIO) -> None:
+    log = logging.getLogger("digitq.worker")
+    log.warning("lease ran out", extra={"prediction_id": "x", "code": ""})
+    try:
+        raise ValueError("v")
+    except ValueError:
+        log.exception("failed", extra={"prediction_id": "y"})
+    first, second, *trace = written.getvalue().splitlines()
+    assert first.endswith("WARNING digitq.worker: lease ran out prediction_id=x")
+    assert second.endswith("failed prediction_id=y") and trace[-1] == "ValueError: v"

@@ -1,0 +1,106 @@
+"""The log during an outage of Redis: once, then once a minute, then its return."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+import redis
+
+from shared.connections import connection
+from shared.connections.connection import redis_errors
+from shared.errors import RedisUnavailable
+from shared.runtime import repeats
+from shared.runtime.repeats import Repeats
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock that stands still."""
+    clock = SimpleNamespace(seconds=1000.0)
+    monkeypatch.setattr(repeats, "time", SimpleNamespace(monotonic=lambda: clock.seconds))
+    return clock
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Returns the logged lines."""
+    told: list[str] = []
+
+    class Listening(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.append(record.getMessage())
+
+    one, handler = Repeats(), Listening()
+    monkeypatch.setattr(connection, "repeats", one)
+    handler.addFilter(one)
+    logger = logging.getLogger("digitq.redis")
+    logger.addHandler(handler)
+    yield told
+    logger.removeHandler(handler)
+
+
+def fail(error: Exception = redis.ConnectionError("refused"), times: int = 1) -> None:  # noqa: B008  # never changed
+    for _ in range(times):
+        with pytest.raises(RedisUnavailable), redis_errors():
+            raise error
+
+
+def answer() -> None:
+    with redis_errors():
+        pass
+
+
+def test_an_outage_is_logged_once_then_each_minute_and_its_end(lines: list[str], now: SimpleNamespace) -> None:
+    fail(times=500)
+    assert lines == ["redis: refused"]
+    now.seconds += 61
+    fail(times=3)
+    assert lines[1:] == ["redis: refused (499 times more since the last line)"]
+    now.seconds += 9
+    answer()
+    answer()
+    assert lines[2:] == ["redis: answers again after 70.0 s"]
+    fail()
+    assert lines[3:] == ["redis: refused"]
+
+
+def test_errors_of_different_kinds_do_not_hide_each_other(lines: list[str], now: SimpleNamespace) -> None:
+    for _ in range(20):
+        fail(redis.exceptions.OutOfMemoryError("OOM"))
+        fail(redis.exceptions.ReadOnlyError("READONLY"))
+        answer()  # to reading, while writing is refused
+    assert lines == ["redis: OOM", "redis: READONLY"]
+
+
+def test_causes_of_one_class_do_not_hide_each_other_and_what_varies_in_them_is_no_other_cause(
+    lines: list[str], now: SimpleNamespace
+) -> None:
+    heartbeat = logging.getLogger("digitq.redis.heartbeat")
+    refused = ("MISCONF Errors writing to the AOF file: No space left", "NOREPLICAS Not enough good replicas.")
+    for number in range(20):
+        for text in refused:
+            fail(redis.ResponseError(f"Command # {number} (SET key {number}) of pipeline caused error: {text}"))
+        fail(redis.ConnectionError(f"Error {number} connecting to 10.0.0.{number}:6379."))
+        for words in ("Redis cannot be reached", "The queue's memory is full"):
+            heartbeat.warning("no heartbeat: %s", RedisUnavailable(words))
+    assert [line.partition("caused error: ")[2] or line for line in lines] == [
+        *refused, "redis: Error 0 connecting to 10.0.0.0:6379.",
+        "no heartbeat: Redis cannot be reached", "no heartbeat: The queue's memory is full",
+    ]  # fmt: skip
+
+
+def test_a_client_or_a_disk_that_fails_is_not_redis(lines: list[str], now: SimpleNamespace) -> None:
+    logging.getLogger("digitq.redis").warning("a response was broken off: %s", TimeoutError("client"))
+    logging.getLogger("digitq.redis").warning("no /metrics: %s", OSError("in use"))
+    answer()
+    assert len(lines) == 2
+
+
+def test_what_is_no_repeated_error_is_logged_each_time(lines: list[str], now: SimpleNamespace) -> None:
+    for _ in range(3):
+        logging.getLogger("digitq.redis").warning("redis: %d of %d replicas have it", 1, 2)
+        logging.getLogger("digitq.redis").error("redis: %s", RedisUnavailable("x"))
+    assert len(lines) == 6
