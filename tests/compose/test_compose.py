@@ -130,7 +130,7 @@ def test_a_stop_of_everything_under_load_loses_nothing(stack: None) -> None:
 
 def test_several_web_processes_behind_one_port(stack: None) -> None:
     """The client sees one address; one of the three is killed, another stopped."""
-    files, port = ("docker-compose.proxy.yml",), free_port()
+    files, port = ("deploy/docker-compose.proxy.yml",), free_port()
     here_or_skip("haproxy:3.2-alpine")
     compose("up", "-d", "--scale", "web=3", "--scale", "worker=2", files=files, PORT="0", PROXY_PORT=f"{port}")
     url = f"http://127.0.0.1:{port}"
@@ -149,13 +149,13 @@ def test_several_web_processes_behind_one_port(stack: None) -> None:
 
 def test_each_file_can_be_added_to_the_main_one(images: None) -> None:
     """Those whose images no registry gives us here, too."""
-    for file in sorted(ROOT.glob("docker-compose.*.yml")):
+    for file in sorted(ROOT.glob("deploy/docker-compose.*.yml")):
         passwords = {"REDIS_OPERATOR_PASSWORD": "o", "GRAFANA_PASSWORD": "g"}
-        assert compose("config", "--quiet", files=(file.name,), **passwords) == ""
+        assert compose("config", "--quiet", files=(f"deploy/{file.name}",), **passwords) == ""
 
 
 def test_prometheus_reads_every_replica(stack: None) -> None:
-    files, port = ("docker-compose.observe.yml",), free_port()
+    files, port = ("deploy/docker-compose.observe.yml",), free_port()
     here_or_skip("prom/prometheus:v3.5.0")
     try:
         compose("up", "-d", "--scale", "web=2", "--scale", "worker=2", "web", "worker", "prometheus", files=files,

@@ -19,7 +19,7 @@ from tests.tools import tool
 from tests.web import free_port
 
 CONFIG = ROOT / "deploy" / "dashboard" / "haproxy.cfg"
-COMPOSE = ROOT / "docker-compose.dashboard.yml"
+COMPOSE = ROOT / "deploy" / "docker-compose.dashboard.yml"
 EMPTY, REQUEUE = "/queue/digitq/failed/empty", "/requeue/digitq"
 
 

@@ -11,7 +11,7 @@ import yaml
 from shared import ROOT
 from shared.settings import Settings
 
-FILES = sorted(ROOT.glob("docker-compose*.yml"))
+FILES = [ROOT / "docker-compose.yml", *sorted(ROOT.glob("deploy/docker-compose*.yml"))]
 
 
 def services() -> Iterator[tuple[str, dict[str, Any]]]:
