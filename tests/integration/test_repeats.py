@@ -46,6 +46,7 @@ def test_a_server_that_is_started_late_is_told_of_in_two_lines(lines: list[str])
         try:
             assert store.workers() == [] and store.workers() == []
         finally:
+            store.client.close()
             server.terminate()
             server.wait()
     assert len(lines) == 2 and "No such file" in lines[0] and lines[1].startswith("redis: answers again after")
