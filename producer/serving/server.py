@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import resource
 import signal
@@ -65,13 +66,19 @@ class Process:
             signal.signal(number, lambda number, _: signals.put(number))
 
         def stop() -> None:
-            wait_for_stop(signals, os.getppid())
+            wait_for_stop(signals, server_pid())
             loop.call_soon_threadsafe(self._app.stop)
 
         threading.Thread(target=stop, name="stop", daemon=True).start()
         self._app.services.webhooks.start()
         threading.Thread(target=self._app.services.store.server.watch, name="server-check", daemon=True).start()
         garbage_collector.tune()
+
+
+def server_pid() -> int:
+    """Returns the process that started this one, even if it is gone: `getppid` would then name who adopted this one."""
+    parent = multiprocessing.parent_process()
+    return parent.pid if parent and parent.pid else os.getppid()
 
 
 def wait_for_stop(signals: SimpleQueue[int], parent: int) -> None:

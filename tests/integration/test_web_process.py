@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from typing import Any
 
 import httpx
 
+from shared import ROOT
 from shared.standalone.up import http_ok
 from shared.store import Store
 from tests.conftest import start_server
@@ -59,6 +62,30 @@ def test_a_process_whose_parent_was_killed_ends_although_redis_does_not_answer()
         finally:
             server.kill()
             server.wait()
+
+
+SERVER = """
+import multiprocessing, os, sys, time
+from producer.serving.server import server_pid
+
+def start(path):
+    while os.getppid() == server:  # it is killed before this process has started to watch it
+        time.sleep(0.01)
+    with open(path, "w") as file:
+        print(server_pid(), os.getppid(), file=file)
+
+server = os.getpid()
+multiprocessing.get_context("fork").Process(target=start, args=(sys.argv[1],)).start()
+os.kill(server, 9)
+"""
+
+
+def test_a_process_whose_server_is_killed_while_it_starts_knows_that_it_is_gone(tmp_path: Path) -> None:
+    server = subprocess.Popen([sys.executable, "-c", SERVER, str(tmp_path / "seen")], cwd=ROOT)
+    server.wait()
+    assert until(lambda: (tmp_path / "seen").exists() and (tmp_path / "seen").read_text().endswith("\n"))
+    watched, adopted_by = map(int, (tmp_path / "seen").read_text().split())
+    assert watched == server.pid != adopted_by
 
 
 OWNERS = {"alice": "correct-horse-battery", "bob": "staple-of-all-staples"}
