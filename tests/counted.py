@@ -1,4 +1,4 @@
-"""What of a script's commands is counted."""
+"""The commands that count in tests of scripts."""
 
 from __future__ import annotations
 

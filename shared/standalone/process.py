@@ -39,7 +39,7 @@ class Process:
 
     @property
     def runs(self) -> bool:
-        """Whether it was started and the supervisor has not noticed an exit."""
+        """True if it was started and the supervisor has not noticed an exit."""
         return self.child is not None
 
     def signal_group(self, number: int) -> None:

@@ -1,4 +1,4 @@
-"""What a process without access rules answers at its start."""
+"""The refusal of a process without access rules to start."""
 
 from __future__ import annotations
 

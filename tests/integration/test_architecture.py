@@ -1,4 +1,4 @@
-"""What a process loads and offers."""
+"""The modules that a process loads, and the commands of the README."""
 
 from __future__ import annotations
 

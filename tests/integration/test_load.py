@@ -1,4 +1,4 @@
-"""What reading the load costs, and `digitq status`."""
+"""The cost of reading the load, and `digitq status`."""
 
 from __future__ import annotations
 
