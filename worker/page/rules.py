@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from worker.image.arrays import Ints, Mask
+from worker.image.arrays import Floats64, Ints, Mask
 from worker.page.opencv import opencv
 
 #: A line is at most this thick, in strokes of the page, or LEAST_THICK pixels ...
 THICK, LEAST_THICK = 1.6, 4
-#: ... and at least this long, in pixels a pixel of thickness, and as a share of the page's longer side.
+#: ... at least this long, in pixels a pixel of thickness, and as a share of the page's longer side ...
 LONG, LEAST_SHARE = 25, 0.12
+#: ... leans by at most this slope (30 degrees) ...
+LEAN = 0.58
+#: ... and is straight but for paper that bends: this share of its columns lies within its thickness of a cubic.
+STRAIGHT = 0.7
+
+
+class _Rule(NamedTuple):
+    """A line from left to right."""
+
+    rows: Floats64  # its row in each column of a picture
+    thickness: float  # in pixels
 
 
 def without_rules(mask: Mask, stroke: float) -> tuple[Mask, Mask]:
@@ -29,14 +42,18 @@ def _level_lines(mask: Mask, stroke: float) -> Mask:
     cv = opencv()
     thick = round(max(LEAST_THICK, THICK * stroke))
     thin = _short_runs(mask, thick)
-    gap = 2 * thick + 1
-    joined = cv.morphologyEx(thin.view(np.uint8), cv.MORPH_CLOSE, np.ones((1, gap), np.uint8))
-    count, labels, stats, _ = cv.connectedComponentsWithStats(joined, connectivity=8, ltype=cv.CV_32S)
+    joined = cv.morphologyEx(thin.view(np.uint8), cv.MORPH_CLOSE, np.ones((1, 2 * thick + 1), np.uint8))
+    _, labels, stats, _ = cv.connectedComponentsWithStats(joined, connectivity=8, ltype=cv.CV_32S)
     width, height, area = stats[:, cv.CC_STAT_WIDTH], stats[:, cv.CC_STAT_HEIGHT], stats[:, cv.CC_STAT_AREA]
-    mean = area / np.maximum(width, 1)  # the thickness
-    long = (width >= LONG * np.maximum(mean, 1)) & (width >= LEAST_SHARE * max(mask.shape)) & (width > 1.6 * height)
-    long[0] = False
-    found: Mask = long[labels] & thin
+    long = (width >= LONG * np.maximum(area / np.maximum(width, 1), 1)) & (width >= LEAST_SHARE * max(mask.shape))
+    long &= height <= LEAN * width + 2 * thick
+    found, columns = np.zeros_like(mask), np.arange(mask.shape[1])
+    for part in (np.flatnonzero(long[1:]) + 1).tolist():
+        left, top, wide, high = stats[part, : cv.CC_STAT_AREA].tolist()
+        box = slice(top, top + high), slice(left, left + wide)
+        rule = _fitted((labels[box] == part) & thin[box])
+        if rule is not None:
+            _mark_rule(found, mask, _tracked(thin, _extended(rule, left, top, columns)))
     return found
 
 
@@ -47,3 +64,70 @@ def _short_runs(mask: Mask, longest: int) -> Mask:
     opened = cv.morphologyEx(mask.view(np.uint8), cv.MORPH_OPEN, kernel, borderType=cv.BORDER_CONSTANT, borderValue=0)
     found: Mask = mask & (opened == 0)
     return found
+
+
+def _fitted(thin: Mask) -> _Rule | None:
+    """Fit a cubic to the middles of the columns of a long thin piece, bool [h, w]; None if it is not straight.
+
+    Strokes that hang on the line are left out step by step.
+    """
+    count, width = thin.sum(axis=0), thin.shape[1]
+    columns = np.flatnonzero(count)
+    middles = (np.arange(len(thin)) @ thin)[columns] / count[columns]
+    thickness = max(1.0, float(np.median(count[columns])))
+    kept = np.ones(len(columns), np.bool_)
+    curve = np.zeros(4)
+    for tolerance in (6 * thickness, 3 * thickness, 1.5 * thickness + 1):
+        if np.count_nonzero(kept) < 0.5 * STRAIGHT * len(columns) or np.ptp(columns[kept]) < 0.5 * width:
+            return None
+        curve = np.polyfit(columns[kept] / width, middles[kept], 3)
+        kept = np.abs(np.polyval(curve, columns / width) - middles) <= tolerance
+    if np.count_nonzero(kept) < STRAIGHT * len(columns):
+        return None
+    thickness = max(1.0, float(np.median(count[columns][kept])))
+    return _Rule(np.polyval(curve, np.arange(width) / width), thickness)
+
+
+def _extended(rule: _Rule, left: int, top: int, columns: Ints) -> _Rule:
+    """Continue a line, found in a box at `left` and `top`, straight on to both sides of the page.
+
+    It may go on where ink that it meets, or light, hid it.
+    """
+    rows, end = rule.rows + top, min(len(rule.rows) // 2, 200)
+    inside = np.interp(columns, np.arange(left, left + len(rows)), rows)
+    before = (rows[end] - rows[0]) / end * np.minimum(columns - left, 0)
+    after = (rows[-1] - rows[-1 - end]) / end * np.maximum(columns - left - len(rows) + 1, 0)
+    return rule._replace(rows=inside + before + after)
+
+
+def _tracked(thin: Mask, rule: _Rule) -> _Rule:
+    """Shift a line to the thin ink along it, by the median over a stretch of columns: paper bends."""
+    cv = opencv()
+    reach = round(2 * rule.thickness) + 2
+    steps = np.arange(-reach, reach + 1)
+    rows = np.rint(rule.rows).astype(np.intp) + steps[:, None]
+    inside = (rows >= 0) & (rows < len(thin))
+    ink = thin[rows.clip(0, len(thin) - 1), np.arange(thin.shape[1])] & inside
+    count = ink.sum(axis=0)
+    used = np.flatnonzero(count)
+    if not used.size:
+        return rule
+    shifts = np.interp(np.arange(thin.shape[1]), used, (steps @ ink)[used] / count[used])
+    coarse = np.rint(8 * shifts + 128).clip(0, 255).astype(np.uint8)  # in eighths of a pixel, as OpenCV's median wants
+    window = min(2 * (thin.shape[1] // 40) + 1, 201)
+    smooth = cv.medianBlur(np.ascontiguousarray(np.tile(coarse, (window, 1))), window)[window // 2] if window > 1 else coarse
+    return rule._replace(rows=rule.rows + (smooth.astype(np.float64) - 128) / 8)
+
+
+def _mark_rule(found: Mask, mask: Mask, rule: _Rule) -> None:
+    """Mark the pixels of a line in `found`, bool [H, W]: runs near it of about its thickness."""
+    margin = rule.thickness / 2 + 2
+    top = max(0, int(rule.rows.min() - margin))
+    bottom = min(len(mask), int(rule.rows.max() + margin) + 2)
+    if bottom <= top:
+        return
+    longest = round(1.5 * rule.thickness) + 1
+    high, low = max(0, top - longest), min(len(mask), bottom + longest)
+    short = _short_runs(np.ascontiguousarray(mask[high:low]), longest)[top - high : bottom - high]
+    near = np.abs(np.arange(top, bottom)[:, None] - rule.rows) <= margin
+    found[top:bottom] |= near & short
