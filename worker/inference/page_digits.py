@@ -27,9 +27,7 @@ class PageDigits(NamedTuple):
     """The numbers of a page, and how well it reads."""
 
     numbers: tuple[FoundNumber, ...]
-    #: The sum of the confidences of the digits that count, less what was left out or rejected.
-    score: float
-    #: The share of what is as high as a digit that was taken for one; 1 on an empty page.
+    #: The share of the ink of all lines that was read, weighted by the confidences; 1 on an empty page.
     share: float
 
 
@@ -39,7 +37,7 @@ def page_digits(layout: Layout, reading: Reading, shape: tuple[int, ...], limits
     straight = _straight(layout, rows)
     against = odds_against(layout, rows)
     numbers, at = [], 0
-    counted, tall = 0.0, 0
+    read = 0.0
     for row, seen, costs in zip(layout.rows, rows, against, strict=True):
         lone = all(straight[at + n] for n in range(len(seen)))
         found: list[FoundDigit] = []
@@ -57,12 +55,13 @@ def page_digits(layout: Layout, reading: Reading, shape: tuple[int, ...], limits
                 found = []
             found.append(FoundDigit(one.digit, confidence, decision, layout.on_page(one.candidate.box, shape)))
             end = left + width
-            counted += confidence if decision != "reject" else 0.0
+            if decision != "reject":
+                read += confidence * sum(part.area for part in row.parts[one.candidate.start : one.candidate.stop])
         at += len(seen)
         if found:
             numbers.append(FoundNumber(tuple(found)))
-        tall += sum(part.box[3] >= 0.55 * row.height for part in row.parts)
-    return PageDigits(tuple(numbers), counted, counted / tall if tall else 1.0)
+    ink = sum(part.area for row in layout.rows for part in row.parts)
+    return PageDigits(tuple(numbers), read / ink if ink else 1.0)
 
 
 def _chosen(layout: Layout, reading: Reading) -> list[list[Seen]]:

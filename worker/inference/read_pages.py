@@ -15,10 +15,10 @@ from worker.page.layout import Layout, lay_out
 
 #: At most this many digits are read from a page.
 MOST_DIGITS = 1000
-#: A page of which less than this share of what is as high as a digit was read is tried turned by quarters.
+#: A page of which less than this share of the ink was read is tried turned by quarters.
 POOR = 0.5
-#: A turned page must read this many times as well.
-BETTER = 1.5
+#: Turned, this share must be read, and this many times as much as upright.
+WELL, BETTER = 0.6, 1.4
 
 Read = Callable[[Floats32], Reading]
 
@@ -40,7 +40,8 @@ def read_pages(
     shapes = [pages[at].shape for at, _ in turned]
     again = _read_all([layout for _, layout in turned], shapes, read, limits) if turned else []
     for (at, layout), found in zip(turned, again, strict=True):
-        if found.score > best[at][1].score * (BETTER if best[at][0].quarters == 0 else 1.0) and found.share >= POOR:
+        known, before = best[at]
+        if found.share >= max(WELL, before.share * (1.0 if known.quarters else BETTER)):
             best[at] = layout, found
     return [_result(layout, found) for layout, found in best]
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
 from shared.numbers import Box, around
-from worker.image.arrays import Floats32, Grey, Mask
-from worker.image.mnist_format import BOX, ink_levels, normalise_strokes, place
+from worker.image.arrays import Mask
 from worker.page.cuts import cut
 from worker.page.lines import Line
 from worker.page.marks import Marks
-from worker.page.opencv import opencv
 
 #: One digit has at most MOST_PARTS parts, is at most WIDEST digit heights wide, and HIGHEST high, ...
 MOST_PARTS, WIDEST, HIGHEST = 5, 1.35, 1.9
@@ -30,8 +29,6 @@ CUT_COST = 0.4
 GAP_COST = 4.0
 #: ... and of a height that differs by this factor, as a logarithm, from the line's; half of that of its square.
 HEIGHT_SPREAD = 0.4
-#: Pieces are reduced to at most this many pixels before they are placed.
-LARGE = 4 * BOX
 
 
 class Part(NamedTuple):
@@ -40,6 +37,7 @@ class Part(NamedTuple):
     box: Box
     mask: Mask  # [height, width] of the box
     mark: int  # the position of the mark that it is of
+    area: int  # of its ink, in pixels
 
 
 class Candidate(NamedTuple):
@@ -92,31 +90,22 @@ def _cost(parts: list[Part], start: int, stop: int, box: Box, height: float) -> 
     return CUT_COST * (before + after) + GAP_COST * gaps / height + off * off / 2
 
 
-def model_input(level: Grey, parts: list[Part], box: Box) -> Floats32:
-    """Bring the parts within the box, of a page with ink `level`, to the model's input, float32 [28, 28]."""
-    left, top, width, height = box
+def mask_of(parts: Sequence[Part], one: Candidate) -> Mask:
+    """Return the ink of a candidate, given its parts, within its box: bool [height, width]."""
+    left, top, width, height = one.box
+    if len(parts) == 1:
+        return parts[0].mask
     mask = np.zeros((height, width), np.bool_)
     for part in parts:
         x, y = part.box[0] - left, part.box[1] - top
         mask[y : y + part.box[3], x : x + part.box[2]] |= part.mask
-    ink = level[top : top + height, left : left + width]
-    if max(width, height) > LARGE:
-        cv = opencv()
-        scale = LARGE / max(width, height)
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        ink = cv.resize(ink, size, interpolation=cv.INTER_AREA)
-        mask = cv.resize(mask.view(np.uint8) * 255, size, interpolation=cv.INTER_AREA) > 127
-        if not mask.any():
-            mask = ink >= ink.max()
-    # One pixel more on each side: the soft edge of the ink.
-    pixels, _ = normalise_strokes(place(ink_levels(np.pad(ink, 1), np.pad(mask, 1), 0), np.pad(mask, 1)))
-    return pixels
+    return mask
 
 
 def _part(piece: Mask, left: int, top: int, mark: int) -> Part:
     rows, columns = np.flatnonzero(piece.any(axis=1)), np.flatnonzero(piece.any(axis=0))
     first, last, begin, end = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    return Part((left + begin, top + first, end - begin, last - first), piece[first:last, begin:end], mark)
+    return Part((left + begin, top + first, end - begin, last - first), piece[first:last, begin:end], mark, int(piece.sum()))
 
 
 def _gap(parts: list[Part], start: int, stop: int) -> int:

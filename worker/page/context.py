@@ -10,7 +10,7 @@ import numpy as np
 
 from shared.numbers import Box
 from worker.image.arrays import Mask
-from worker.page.candidates import Candidate, Part, Row
+from worker.page.candidates import Candidate, Part, Row, mask_of
 from worker.page.layout import Layout
 from worker.page.opencv import opencv
 
@@ -72,9 +72,9 @@ def clutter_around(layout: Layout, row: Row, candidate: Candidate) -> float:
     view = slice(y, top + height + margin), slice(x, left + width + margin)
     ink, level = layout.ink[view], layout.level[view]
     own = np.zeros(ink.shape, np.bool_)
-    for part in row.parts[candidate.start : candidate.stop]:
-        down, right = part.box[1] - y, part.box[0] - x
-        own[down : down + part.box[3], right : right + part.box[2]] |= part.mask
+    own[top - y : top - y + height, left - x : left - x + width] = mask_of(
+        row.parts[candidate.start : candidate.stop], candidate
+    )
     paper: Mask = cv.dilate(ink.view(np.uint8), np.ones((5, 5), np.uint8)) == 0
     whiteness = float(level[paper].mean()) / max(1.0, float(np.median(level[own]))) if paper.any() else 1.0
     return whiteness + np.count_nonzero(ink & ~own) / ink.size

@@ -7,6 +7,8 @@ section VII).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from worker.image.arrays import Floats64, Mask
@@ -46,9 +48,9 @@ def cut(mask: Mask, digit_height: float) -> list[Mask]:
     if not columns:
         return [mask]
     rows = np.minimum((np.arange(height) * size[1] / height).astype(np.intp), size[1] - 1)
+    seams = _seams(ink, columns, max(1, round(CORRIDOR * digit_height * scale)))
     side = np.zeros(mask.shape, np.intp)
-    for column in columns:
-        seam = _seam(ink, column, max(1, round(CORRIDOR * digit_height * scale)))
+    for seam in seams:
         side += np.arange(width)[None] >= ((seam[rows] + 0.5) * width / size[0])[:, None]
     pieces = [mask & (side == at) for at in range(len(columns) + 1)]
     return [piece for piece in pieces if piece.any()]
@@ -75,20 +77,27 @@ def cut_columns(ink: Floats64, digit_height: float, stroke: float) -> list[int]:
     return sorted(found)
 
 
-def _seam(ink: Floats64, column: int, reach: int) -> Floats64:
-    """Return the column in each row of the cheapest way from top to bottom within `reach` of the column."""
-    left, right = max(0, column - reach), min(ink.shape[1], column + reach + 1)
-    step = 1 + INK_COST * ink[:, left:right]
-    cost, back = step[0], np.zeros(step.shape, np.intp)
-    columns = np.arange(step.shape[1])
-    for row in range(1, len(step)):
-        above = np.pad(cost, 1, constant_values=np.inf)
-        ways = np.stack([above[1:-1], above[:-2] + 0.5, above[2:] + 0.5])
-        best = ways.argmin(axis=0)
-        cost = ways[best, columns] + step[row]
-        back[row] = columns + np.array([0, -1, 1])[best]
-    seam, at = np.empty(len(step)), int(cost.argmin())
-    for row in range(len(step) - 1, -1, -1):
-        seam[row] = left + at
-        at = int(back[row, at])
-    return seam
+def _seams(ink: Floats64, columns: Sequence[int], reach: int) -> Floats64:
+    """Return for each of k columns the cheapest way from top to bottom within `reach` of it: a column a row [k, h]."""
+    height, width = ink.shape
+    near = np.array(columns)[:, None] + np.arange(-reach, reach + 1)
+    step = 1 + INK_COST * ink[:, near.clip(0, width - 1)].transpose(1, 0, 2)
+    step[(near < 0)[:, None].repeat(height, 1) | (near >= width)[:, None].repeat(height, 1)] = np.inf
+    across = near.shape[1]
+    above = np.full((len(columns), across + 2), np.inf)
+    back = np.zeros(step.shape, np.intp)
+    above[:, 1:-1] = step[:, 0]
+    for row in range(1, height):
+        best, here = above[:, 1:-1].copy(), back[:, row]
+        for move in (-1, 1):
+            beside = above[:, 1 + move : across + 1 + move] + 0.5
+            here[beside < best] = move
+            np.minimum(best, beside, out=best)
+        above[:, 1:-1] = best + step[:, row]
+    at = above[:, 1:-1].argmin(axis=1)
+    each = np.arange(len(columns))
+    seams = np.empty((len(columns), height))
+    for row in range(height - 1, -1, -1):
+        seams[:, row] = near[each, at]
+        at = at + back[each, row, at]
+    return seams

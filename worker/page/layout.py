@@ -9,11 +9,12 @@ import numpy as np
 
 from shared.numbers import Box
 from worker.image.arrays import Floats32, Floats64, Grey, Mask
-from worker.page.candidates import Row, find_candidates, model_input
+from worker.page.candidates import Row, find_candidates
 from worker.page.ink import find_ink
 from worker.page.lines import find_lines
 from worker.page.marks import Marks, find_marks
 from worker.page.opencv import opencv
+from worker.page.placing import model_inputs
 from worker.page.rules import without_rules
 from worker.page.skew import lean
 
@@ -68,15 +69,14 @@ def lay_out(page: Grey, quarters: int = 0) -> Layout:
         level, marks, crowded = _marks(grey, paper)
         degrees = 0.0
     rows = [find_candidates(line, marks) for line in find_lines(marks, degrees)]
-    pixels = [model_input(level, row.parts[one.start : one.stop], one.box) for row in rows for one in row.candidates]
-    return Layout(level, marks.labels > 0, rows, np.stack(pixels) if pixels else np.empty((0, 28, 28), np.float32), back, quarters, crowded)
+    return Layout(level, marks.labels > 0, rows, model_inputs(level, rows), back, quarters, crowded)
 
 
 def _marks(grey: Grey, paper: Mask | None = None) -> tuple[Grey, Marks, bool]:
     """Return the levels of the ink, the marks on the page, and whether there are too many; none beside `paper`."""
     ink = find_ink(grey)
-    mask, _ = without_rules(ink.mask if paper is None else ink.mask & paper, ink.stroke)
-    marks = find_marks(mask, ink.stroke)
+    mask, rules = without_rules(ink.mask if paper is None else ink.mask & paper, ink.stroke)
+    marks = find_marks(mask, rules, ink.stroke)
     count = len(marks.number)
     if count <= MOST_MARKS:
         return ink.level, marks, False

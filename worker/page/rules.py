@@ -17,6 +17,8 @@ LONG, LEAST_SHARE = 25, 0.12
 LEAN = 0.58
 #: ... and is straight but for paper that bends: this share of its columns lies within its thickness of a cubic.
 STRAIGHT = 0.7
+#: A line ends where there is no ink along it for more than this many times its thickness, and as many pixels.
+GAP = 4
 
 
 class _Rule(NamedTuple):
@@ -47,13 +49,18 @@ def _level_lines(mask: Mask, stroke: float) -> Mask:
     width, height, area = stats[:, cv.CC_STAT_WIDTH], stats[:, cv.CC_STAT_HEIGHT], stats[:, cv.CC_STAT_AREA]
     long = (width >= LONG * np.maximum(area / np.maximum(width, 1), 1)) & (width >= LEAST_SHARE * max(mask.shape))
     long &= height <= LEAN * width + 2 * thick
-    found, columns = np.zeros_like(mask), np.arange(mask.shape[1])
+    found, columns, short = np.zeros_like(mask), np.arange(mask.shape[1]), {thick: thin}
     for part in (np.flatnonzero(long[1:]) + 1).tolist():
         left, top, wide, high = stats[part, : cv.CC_STAT_AREA].tolist()
         box = slice(top, top + high), slice(left, left + wide)
         rule = _fitted((labels[box] == part) & thin[box])
-        if rule is not None:
-            _mark_rule(found, mask, _tracked(thin, _extended(rule, left, top, columns)))
+        if rule is None:
+            continue
+        rule = _tracked(thin, _extended(rule, left, top, columns))
+        longest = round(1.5 * rule.thickness) + 1
+        if longest not in short:
+            short[longest] = _short_runs(mask, longest)
+        _mark_rule(found, mask, short[longest], rule, (left, left + wide))
     return found
 
 
@@ -78,7 +85,7 @@ def _fitted(thin: Mask) -> _Rule | None:
     kept = np.ones(len(columns), np.bool_)
     curve = np.zeros(4)
     for tolerance in (6 * thickness, 3 * thickness, 1.5 * thickness + 1):
-        if np.count_nonzero(kept) < 0.5 * STRAIGHT * len(columns) or np.ptp(columns[kept]) < 0.5 * width:
+        if np.count_nonzero(kept) < max(8.0, 0.5 * STRAIGHT * len(columns)) or np.ptp(columns[kept]) < 0.5 * width:
             return None
         curve = np.polyfit(columns[kept] / width, middles[kept], 3)
         kept = np.abs(np.polyval(curve, columns / width) - middles) <= tolerance
@@ -102,32 +109,41 @@ def _extended(rule: _Rule, left: int, top: int, columns: Ints) -> _Rule:
 
 def _tracked(thin: Mask, rule: _Rule) -> _Rule:
     """Shift a line to the thin ink along it, by the median over a stretch of columns: paper bends."""
-    cv = opencv()
-    reach = round(2 * rule.thickness) + 2
-    steps = np.arange(-reach, reach + 1)
-    rows = np.rint(rule.rows).astype(np.intp) + steps[:, None]
-    inside = (rows >= 0) & (rows < len(thin))
-    ink = thin[rows.clip(0, len(thin) - 1), np.arange(thin.shape[1])] & inside
+    columns = np.arange(thin.shape[1])
+    rows, inside = _beside(rule, round(2 * rule.thickness) + 2, len(thin))
+    ink = thin[rows, columns] & inside
     count = ink.sum(axis=0)
     used = np.flatnonzero(count)
     if not used.size:
         return rule
-    shifts = np.interp(np.arange(thin.shape[1]), used, (steps @ ink)[used] / count[used])
-    coarse = np.rint(8 * shifts + 128).clip(0, 255).astype(np.uint8)  # in eighths of a pixel, as OpenCV's median wants
-    window = min(2 * (thin.shape[1] // 40) + 1, 201)
-    smooth = cv.medianBlur(np.ascontiguousarray(np.tile(coarse, (window, 1))), window)[window // 2] if window > 1 else coarse
-    return rule._replace(rows=rule.rows + (smooth.astype(np.float64) - 128) / 8)
+    steps = np.arange(len(rows)) - len(rows) // 2
+    shifts = np.interp(columns, used, (steps @ ink)[used] / count[used])
+    stretch = max(1, len(columns) // 40)
+    padded = np.pad(shifts, stretch, "edge")
+    at = np.arange(0, len(columns), max(1, stretch // 4))
+    medians = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * stretch + 1)[at], axis=1)
+    return rule._replace(rows=rule.rows + np.interp(columns, at, medians))
 
 
-def _mark_rule(found: Mask, mask: Mask, rule: _Rule) -> None:
-    """Mark the pixels of a line in `found`, bool [H, W]: runs near it of about its thickness."""
-    margin = rule.thickness / 2 + 2
-    top = max(0, int(rule.rows.min() - margin))
-    bottom = min(len(mask), int(rule.rows.max() + margin) + 2)
-    if bottom <= top:
+def _mark_rule(found: Mask, mask: Mask, short: Mask, rule: _Rule, seen: tuple[int, int]) -> None:
+    """Mark the pixels of a line in `found`, bool [H, W]: those of `short`, short vertical runs of the mask, near it.
+
+    The line was found in the columns `seen`, and goes on to both sides until there is no ink along it for a while.
+    """
+    columns = np.arange(mask.shape[1])
+    rows, inside = _beside(rule, round(rule.thickness / 2 + 2), len(mask))
+    inked = np.flatnonzero((mask[rows, columns] & inside).any(axis=0))
+    if not inked.size:
         return
-    longest = round(1.5 * rule.thickness) + 1
-    high, low = max(0, top - longest), min(len(mask), bottom + longest)
-    short = _short_runs(np.ascontiguousarray(mask[high:low]), longest)[top - high : bottom - high]
-    near = np.abs(np.arange(top, bottom)[:, None] - rule.rows) <= margin
-    found[top:bottom] |= near & short
+    gaps = np.diff(inked) > GAP * rule.thickness + GAP
+    before, after = inked[1:][gaps & (inked[1:] <= seen[0])], inked[:-1][gaps & (inked[:-1] >= seen[1] - 1)]
+    first, last = before[-1] if before.size else inked[0], after[0] if after.size else inked[-1]
+    inside &= (columns >= first) & (columns <= last)
+    there = short[rows, columns] & inside
+    found[rows[there], np.broadcast_to(columns, rows.shape)[there]] = True
+
+
+def _beside(rule: _Rule, reach: int, height: int) -> tuple[Ints, Mask]:
+    """Return the rows up to `reach` above and below a line in each column, [2 reach + 1, W], and which are inside."""
+    rows = np.rint(rule.rows).astype(np.intp) + np.arange(-reach, reach + 1)[:, None]
+    return rows.clip(0, height - 1), (rows >= 0) & (rows < height)
