@@ -47,6 +47,7 @@ class Candidate(NamedTuple):
     stop: int
     box: Box
     cost: float  # by its shape and place: minus the logarithm of a probability
+    cut_off: bool = False  # whether another part is of the same mark
 
 
 @dataclass(slots=True)
@@ -58,13 +59,20 @@ class Row:
     candidates: list[Candidate] = field(default_factory=list)
 
 
+def whole_marks(marks: Marks) -> Row:
+    """Return a row whose candidates are all of the marks, one by one."""
+    parts = [
+        _part(marks.mask(mark), int(marks.left[mark]), int(marks.top[mark]), mark) for mark in range(len(marks.number))
+    ]
+    return Row(1.0, parts, [Candidate(at, at + 1, part.box, 0.0) for at, part in enumerate(parts)])
+
+
 def find_candidates(line: Line, marks: Marks) -> Row:
     """Cut the wide marks of a line and list the candidates."""
     parts: list[Part] = []
     for mark in line.marks.tolist():
         left, top = int(marks.left[mark]), int(marks.top[mark])
-        mask = marks.labels[top : int(marks.bottom[mark]), left : int(marks.right[mark])] == marks.number[mark]
-        parts += [_part(piece, left, top, mark) for piece in cut(mask, line.height)]
+        parts += [_part(piece, left, top, mark) for piece in cut(marks.mask(mark), line.height)]
     parts.sort(key=lambda part: 2 * part.box[0] + part.box[2])
     row = Row(line.height, parts)
     for start in range(len(parts)):
@@ -76,18 +84,19 @@ def find_candidates(line: Line, marks: Marks) -> Row:
             if box[2] > WIDEST * line.height and stop - start > 1:
                 break
             if LOWEST * line.height <= box[3] <= HIGHEST * line.height and box[2] <= 1.8 * box[3]:
-                row.candidates.append(Candidate(start, stop, box, _cost(parts, start, stop, box, line.height)))
+                row.candidates.append(_candidate(parts, start, stop, box, line.height))
     return row
 
 
-def _cost(parts: list[Part], start: int, stop: int, box: Box, height: float) -> float:
-    """Return the cost of parts as one digit by their shapes and places."""
+def _candidate(parts: list[Part], start: int, stop: int, box: Box, height: float) -> Candidate:
+    """Return parts as one digit, with their cost."""
     own = {part.mark for part in parts[start:stop]}
     before = any(part.mark in own for part in parts[max(0, start - MOST_PARTS) : start])
     after = any(part.mark in own for part in parts[stop : stop + MOST_PARTS])
     gaps = sum(max(0, _gap(parts, start, end)) for end in range(start + 2, stop + 1))
     off = math.log(box[3] / height) / HEIGHT_SPREAD
-    return CUT_COST * (before + after) + GAP_COST * gaps / height + off * off / 2
+    cost = CUT_COST * (before + after) + GAP_COST * gaps / height + off * off / 2
+    return Candidate(start, stop, box, cost, before or after)
 
 
 def mask_of(parts: Sequence[Part], one: Candidate) -> Mask:
@@ -105,7 +114,9 @@ def mask_of(parts: Sequence[Part], one: Candidate) -> Mask:
 def _part(piece: Mask, left: int, top: int, mark: int) -> Part:
     rows, columns = np.flatnonzero(piece.any(axis=1)), np.flatnonzero(piece.any(axis=0))
     first, last, begin, end = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    return Part((left + begin, top + first, end - begin, last - first), piece[first:last, begin:end], mark, int(piece.sum()))
+    return Part(
+        (left + begin, top + first, end - begin, last - first), piece[first:last, begin:end], mark, int(piece.sum())
+    )
 
 
 def _gap(parts: list[Part], start: int, stop: int) -> int:

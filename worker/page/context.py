@@ -24,6 +24,9 @@ CLUTTER_COST = 25.0
 LETTER = 0.55
 #: A gap of this many digit heights ends a word; each letter more in it than digits costs this, in log odds.
 WORD_GAP, LETTER_COST = 0.6, 2.5
+#: The costs of a digit cut off a mark of which another piece was left out, as off a letter; and of a 1 cut off anything:
+#: most letters have an upright stroke.
+BROKEN_COST, CUT_ONE_COST = 4.0, 2.5
 #: The share of the logarithm of letters to digits on the page that is a cost.
 PAGE_COST = 1.5
 #: The cost of a height that differs from the line's by this factor, as a logarithm; it grows with the square.
@@ -54,12 +57,16 @@ def odds_against(layout: Layout, rows: Sequence[Sequence[Seen]]) -> list[list[fl
 def _in_row(layout: Layout, row: Row, seen: Sequence[Seen], letters: Sequence[Part]) -> list[float]:
     """Return the same for one row, without what is counted on the whole page."""
     words = _words([one.candidate.box for one in seen], [part.box for part in letters], WORD_GAP * row.height)
+    taken = {at for one in seen for at in range(one.candidate.start, one.candidate.stop)}
+    broken = {part.mark for at, part in enumerate(row.parts) if at not in taken}
     found = []
     for one, (digits, others) in zip(seen, words, strict=True):
         box = one.candidate.box
+        own = {part.mark for part in row.parts[one.candidate.start : one.candidate.stop]}
         off = math.log(box[3] / row.height) / HEIGHT_SPREAD
         clutter = max(0.0, clutter_around(layout, row, one.candidate) - CLEAN)
-        found.append(off * off + CLUTTER_COST * clutter + LETTER_COST * max(0, others - digits))
+        cut = BROKEN_COST * bool(own & broken) + CUT_ONE_COST * (one.digit == 1 and one.candidate.cut_off)
+        found.append(off * off + cut + CLUTTER_COST * clutter + LETTER_COST * max(0, others - digits))
     return found
 
 
@@ -70,7 +77,7 @@ def clutter_around(layout: Layout, row: Row, candidate: Candidate) -> float:
     left, top, width, height = candidate.box
     x, y = max(0, left - margin), max(0, top - margin)
     view = slice(y, top + height + margin), slice(x, left + width + margin)
-    ink, level = layout.ink[view], layout.level[view]
+    ink, level = layout.marks.labels[view] > 0, layout.level[view]
     own = np.zeros(ink.shape, np.bool_)
     own[top - y : top - y + height, left - x : left - x + width] = mask_of(
         row.parts[candidate.start : candidate.stop], candidate

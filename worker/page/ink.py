@@ -30,6 +30,8 @@ class Ink(NamedTuple):
     mask: Mask
     #: The mean width of the strokes in pixels; 0 without ink.
     stroke: float
+    #: bool [H, W]: the same with what is faint beside dark ink, such as ruling.
+    faint: Mask
 
 
 def find_ink(grey: Grey) -> Ink:
@@ -44,11 +46,11 @@ def find_ink(grey: Grey) -> Ink:
         grey, soft = 255 - grey, 255 - soft
     window = WINDOW
     level = _level(soft, window)
-    mask, stroke = _threshold(level)
+    faint, mask, stroke = _threshold(level)
     if 3 * stroke > window * max(grey.shape):
         level = _level(soft, WIDER * window)
-        mask, stroke = _threshold(level)
-    return Ink(level, mask, stroke)
+        faint, mask, stroke = _threshold(level)
+    return Ink(level, mask, stroke, faint)
 
 
 def ink_is_dark(grey: Grey) -> bool:
@@ -96,18 +98,18 @@ def _level(soft: Grey, window: float) -> Grey:
     return found
 
 
-def _threshold(level: Grey) -> tuple[Mask, float]:
-    """Return the ink, and the mean width of its strokes."""
+def _threshold(level: Grey) -> tuple[Mask, Mask, float]:
+    """Return the ink with what is faint, the ink, and the mean width of its strokes."""
     cv = opencv()
     least = max(LEAST_LEVEL, NOISE * _grain(level), FAINT * _edge_level(level))
     rough = level > least
     stroke = stroke_width(rough)
     if not stroke:
-        return rough, 0.0
+        return rough, rough, 0.0
     side = 2 * round(min(2 * stroke, 40)) + 1
     strongest = cv.dilate(cv.blur(level, (3, 3)), np.ones((side, side), np.uint8))
     mask: Mask = rough & (level > cv.multiply(strongest, SHARE))
-    return mask, stroke_width(mask)
+    return rough, mask, stroke_width(mask)
 
 
 def _grain(level: Grey) -> float:

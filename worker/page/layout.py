@@ -9,13 +9,13 @@ import numpy as np
 
 from shared.numbers import Box
 from worker.image.arrays import Floats32, Floats64, Grey, Mask
-from worker.page.candidates import Row, find_candidates
+from worker.page.candidates import Row, find_candidates, whole_marks
 from worker.page.ink import find_ink
 from worker.page.lines import find_lines
 from worker.page.marks import Marks, find_marks
 from worker.page.opencv import opencv
 from worker.page.placing import model_inputs
-from worker.page.rules import without_rules
+from worker.page.rules import find_rules
 from worker.page.skew import lean
 
 #: Pages that lean by more degrees are turned; others are read as they are.
@@ -30,9 +30,9 @@ MOST_MARKS = 3000
 class Layout:
     """The candidates for digits on a page."""
 
-    #: uint8 [H, W]: the share of the light that the ink takes; and bool [H, W]: what was taken for ink.
+    #: uint8 [H, W]: the share of the light that the ink takes; and the pieces of ink.
     level: Grey
-    ink: Mask
+    marks: Marks
     rows: list[Row]
     #: float32 [n, 28, 28]: the model's input for each candidate, row by row.
     pixels: Floats32
@@ -43,10 +43,20 @@ class Layout:
     #: Whether there were more marks than MOST_MARKS; some were then left out.
     crowded: bool = False
 
+    def sample(self, most: int) -> Floats32:
+        """Return the inputs of at most so many marks of common size, whatever line they are on: float32 [n, 28, 28]."""
+        size = np.maximum(self.marks.height, self.marks.width)
+        common = float(np.median(size)) if size.size else 0.0
+        alike = np.flatnonzero((size > common / 2) & (size < 2 * common))
+        some = self.marks.chosen(alike[:: max(1, -(-len(alike) // most))])
+        return model_inputs(self.level, [whole_marks(some)])
+
     def on_page(self, box: Box, shape: tuple[int, ...]) -> Box:
         """Return the box in pixels of the page of this shape, as it was given."""
         left, top, width, height = box
-        corners = np.array([[left, top, 1], [left + width, top, 1], [left, top + height, 1], [left + width, top + height, 1]])
+        corners = np.array(
+            [[left, top, 1], [left + width, top, 1], [left, top + height, 1], [left + width, top + height, 1]]
+        )
         places = corners @ self.back.T
         low = np.floor(places.min(axis=0) + 1e-6).clip(0, [shape[1] - 1, shape[0] - 1])
         high = np.ceil(places.max(axis=0) - 1e-6).clip(low + 1, [shape[1], shape[0]])
@@ -69,14 +79,15 @@ def lay_out(page: Grey, quarters: int = 0) -> Layout:
         level, marks, crowded = _marks(grey, paper)
         degrees = 0.0
     rows = [find_candidates(line, marks) for line in find_lines(marks, degrees)]
-    return Layout(level, marks.labels > 0, rows, model_inputs(level, rows), back, quarters, crowded)
+    return Layout(level, marks, rows, model_inputs(level, rows), back, quarters, crowded)
 
 
 def _marks(grey: Grey, paper: Mask | None = None) -> tuple[Grey, Marks, bool]:
     """Return the levels of the ink, the marks on the page, and whether there are too many; none beside `paper`."""
     ink = find_ink(grey)
-    mask, rules = without_rules(ink.mask if paper is None else ink.mask & paper, ink.stroke)
-    marks = find_marks(mask, rules, ink.stroke)
+    rules = find_rules(ink.faint, ink.stroke)
+    mask = ink.mask & ~rules
+    marks = find_marks(mask if paper is None else mask & paper, rules, ink.stroke)
     count = len(marks.number)
     if count <= MOST_MARKS:
         return ink.level, marks, False

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from worker.image.arrays import Floats64, Ints, Mask
+from worker.image.arrays import Floats64, Ints
 from worker.page.marks import Marks
 
 #: A mark's right neighbour on a line shares this part of the smaller one's height, is at most REACH heights away, and

@@ -52,6 +52,15 @@ class Marks(NamedTuple):
         flat: Mask = self.width >= FLAT * self.height
         return flat
 
+    def view(self, mark: int) -> tuple[slice, slice]:
+        """Return the rows and columns of a mark's box."""
+        return slice(self.top[mark], self.bottom[mark]), slice(self.left[mark], self.right[mark])
+
+    def mask(self, mark: int) -> Mask:
+        """Return the ink of a mark within its box."""
+        found: Mask = self.labels[self.view(mark)] == self.number[mark]
+        return found
+
     def chosen(self, which: Mask | Ints) -> Marks:
         """Return some of the marks."""
         return Marks(self.labels, *(values[which] for values in self[1:]))
@@ -79,8 +88,7 @@ def find_marks(mask: Mask, rules: Mask, stroke: float) -> Marks:
 
 def _joins_rules(marks: Marks, at: int, near: Mask) -> bool:
     """Tell whether both ends of a narrow mark touch ruling."""
-    box = slice(marks.top[at], marks.bottom[at]), slice(marks.left[at], marks.right[at])
-    own, touching = marks.labels[box] == marks.number[at], near[box]
+    own, touching = marks.mask(at), near[marks.view(at)]
     if marks.width[at] > marks.height[at]:
         own, touching = own.T, touching.T
     return bool((own & touching)[:2].any() and (own & touching)[-2:].any())

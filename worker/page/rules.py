@@ -1,4 +1,4 @@
-"""Removes ruling, the lines of squared paper, frames and long underlines from the ink of a page."""
+"""Finds ruling, the lines of squared paper, frames and long underlines among the ink of a page."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from worker.page.opencv import opencv
 
 #: A line is at most this thick, in strokes of the page, or LEAST_THICK pixels ...
 THICK, LEAST_THICK = 1.6, 4
-#: ... at least this long, in pixels a pixel of thickness, and as a share of the page's longer side ...
-LONG, LEAST_SHARE = 25, 0.12
+#: ... at least this long, in pixels a pixel of thickness, and as a share of the page's longer side; that counts for
+#: lines thinner than THINNER strokes of the page; others have LONGER of it, or cross it: digits in a row have level strokes.
+LONG, LEAST_SHARE, THINNER, LONGER = 25, 0.12, 0.7, 0.3
+#: ... is inked along this share of its columns, ...
+INKED = 0.75
 #: ... leans by at most this slope (30 degrees) ...
 LEAN = 0.58
 #: ... and is straight but for paper that bends: this share of its columns lies within its thickness of a cubic.
@@ -28,15 +31,14 @@ class _Rule(NamedTuple):
     thickness: float  # in pixels
 
 
-def without_rules(mask: Mask, stroke: float) -> tuple[Mask, Mask]:
-    """Return the mask, bool [H, W], without thin long lines that are nearly level or upright, and these lines.
+def find_rules(mask: Mask, stroke: float) -> Mask:
+    """Return the pixels of thin long lines that are nearly level or upright, of a mask bool [H, W].
 
-    Strokes that cross a line stay whole: only runs across the line that are about as short as it is thick are removed.
+    Strokes that cross a line stay whole: only runs across the line that are about as short as it is thick are returned.
     """
     across = _level_lines(mask, stroke)
     down = _level_lines(np.ascontiguousarray((mask & ~across).T), stroke).T
-    lines = across | down
-    return mask & ~lines, lines
+    return across | down
 
 
 def _level_lines(mask: Mask, stroke: float) -> Mask:
@@ -47,7 +49,9 @@ def _level_lines(mask: Mask, stroke: float) -> Mask:
     joined = cv.morphologyEx(thin.view(np.uint8), cv.MORPH_CLOSE, np.ones((1, 2 * thick + 1), np.uint8))
     _, labels, stats, _ = cv.connectedComponentsWithStats(joined, connectivity=8, ltype=cv.CV_32S)
     width, height, area = stats[:, cv.CC_STAT_WIDTH], stats[:, cv.CC_STAT_HEIGHT], stats[:, cv.CC_STAT_AREA]
-    long = (width >= LONG * np.maximum(area / np.maximum(width, 1), 1)) & (width >= LEAST_SHARE * max(mask.shape))
+    thickness = np.maximum(area / np.maximum(width, 1), 1)
+    least, longer = LEAST_SHARE * max(mask.shape), min(LONGER * max(mask.shape), 0.9 * mask.shape[1])
+    long = (width >= LONG * thickness) & (width >= np.where(thickness < THINNER * stroke, least, max(least, longer)))
     long &= height <= LEAN * width + 2 * thick
     found, columns, short = np.zeros_like(mask), np.arange(mask.shape[1]), {thick: thin}
     for part in (np.flatnonzero(long[1:]) + 1).tolist():
@@ -82,6 +86,8 @@ def _fitted(thin: Mask) -> _Rule | None:
     columns = np.flatnonzero(count)
     middles = (np.arange(len(thin)) @ thin)[columns] / count[columns]
     thickness = max(1.0, float(np.median(count[columns])))
+    if len(columns) < INKED * width:
+        return None
     kept = np.ones(len(columns), np.bool_)
     curve = np.zeros(4)
     for tolerance in (6 * thickness, 3 * thickness, 1.5 * thickness + 1):
@@ -110,7 +116,7 @@ def _extended(rule: _Rule, left: int, top: int, columns: Ints) -> _Rule:
 def _tracked(thin: Mask, rule: _Rule) -> _Rule:
     """Shift a line to the thin ink along it, by the median over a stretch of columns: paper bends."""
     columns = np.arange(thin.shape[1])
-    rows, inside = _beside(rule, round(2 * rule.thickness) + 2, len(thin))
+    rows, inside = _beside(rule, round(1.2 * rule.thickness) + 2, len(thin))
     ink = thin[rows, columns] & inside
     count = ink.sum(axis=0)
     used = np.flatnonzero(count)
