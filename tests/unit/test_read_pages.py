@@ -90,7 +90,7 @@ def test_touching_digits_are_cut() -> None:
     assert texts(on_paper(ink)) == ["58"]
 
 
-@pytest.mark.parametrize("every", [90, 55], ids=["lines", "lines through the digits"])
+@pytest.mark.parametrize("every", [110, 55], ids=["lines", "lines through the digits"])
 def test_ruled_paper_is_removed(every: int) -> None:
     paper = np.full((HEIGHT, WIDTH), PAPER)
     for row in range(30, HEIGHT, every):

@@ -18,8 +18,8 @@ MOST_DIGITS = 1000
 #: On a page of which less than this share of the ink was read, SAMPLE marks are tried turned by quarters.
 POOR, SAMPLE = 0.95, 32
 #: The page is turned if that makes all marks together LIKELIER to be digits, as a difference of logarithms: most people
-#: upload pages upright. A mark counts at least as the chance LEAST, so that one blot does not decide; the mean chance is
-#: at least WELL.
+#: upload pages upright. A mark counts at least as the chance LEAST, so that one blot does not decide; the mean chance
+#: is at least WELL.
 LIKELIER, LEAST, WELL = 3.0, 0.03, 0.5
 
 Read = Callable[[Floats32], Reading]

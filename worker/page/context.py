@@ -24,8 +24,8 @@ CLUTTER_COST = 25.0
 LETTER = 0.55
 #: A gap of this many digit heights ends a word; each letter more in it than digits costs this, in log odds.
 WORD_GAP, LETTER_COST = 0.6, 2.5
-#: The costs of a digit cut off a mark of which another piece was left out, as off a letter; and of a 1 cut off anything:
-#: most letters have an upright stroke.
+#: The costs of a digit cut off a mark of which another piece was left out, as off a letter; and of a 1 cut off
+#: anything: most letters have an upright stroke.
 BROKEN_COST, CUT_ONE_COST = 4.0, 2.5
 #: The share of the logarithm of letters to digits on the page that is a cost.
 PAGE_COST = 1.5
