@@ -1,0 +1,1 @@
+"""Reads the numbers on a page."""
