@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from worker.image.arrays import Floats32, Grey, Ints, Mask
-from worker.image.mnist_format import ink_levels, normalise_strokes, place
+from worker.image.arrays import Floats32, Floats64, Grey, Ints, Mask
+from worker.image.components import grown
+from worker.image.mnist_format import normalise_strokes, place
 
 #: The shorter side of a typical cell in the straightened table, in pixels: a digit of half its height fills the
 #: model's box of 20 pixels.
 CELL = 48
 #: The straightened table has this margin, in cells: strokes may cross its outer lines.
-MARGIN = 0.25
-#: Lines are at most this wide, from their middle outwards, in cells; they end where their darkness falls below FADED
-#: of its peak.
-WIDEST, FADED = 0.11, 0.15
-#: Ink is darker than this share of the darkest stroke in its cell, LEAST_INK (255ths of the paper's level), and so many
-#: times the paper's noise.
-SHARE, LEAST_INK, NOISE = 0.4, 14, 4.0
+MARGIN = 0.3
+#: A line is looked for this far on both sides of where it was followed, in cells; it is dark along most of a cell's
+#: side: the darkness across it is that of the quantile ALONG. It ends where that falls below FADED of its peak.
+REACH, ALONG, FADED = 0.2, 0.3, 0.15
+#: Out-of-focus digits are sharpened: the difference to their blur by a Gaussian of BLUR cells is added SHARP times.
+BLUR, SHARP = 0.05, 3.0
+#: Ink is darker than this share of the darkest stroke in its cell, and than LEAST_INK (255ths of the paper's level).
+SHARE, LEAST_INK = 0.4, 14
+#: Strokes are at least this dark in their middle: pencil is, the grain of newspaper and what shines through are not.
+LEAST_STROKE = 26
+#: The model's input is full ink from this quantile of the digit's ink on.
+FULL = 0.75
 #: A digit is at least this high, in cells; less is a dot or dirt.
 LEAST_HEIGHT = 0.25
 #: Other pieces of ink belong to a digit if they are at least this long and at most this far from it, in cells.
@@ -59,7 +66,8 @@ def straighten(grey: Grey, crossings: Floats32) -> Straight:
     rows, columns = (margin + np.rint(np.concatenate([[0], sizes.cumsum()]) * scale).astype(np.intp) for sizes in (high, wide))
     flat = cv2.remap(grey, *_places(crossings, rows, columns, margin), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     ink = _darkness(np.asarray(flat, np.uint8))
-    return Straight(_without_lines(_without_lines(ink, rows).T, columns).T, rows, columns)
+    lines = _lines(ink, rows, columns) | _lines(ink.T, columns, rows).T
+    return Straight(np.where(lines, np.uint8(0), ink), rows, columns)
 
 
 def _places(crossings: Floats32, rows: Ints, columns: Ints, margin: int) -> tuple[Floats32, Floats32]:
@@ -81,60 +89,73 @@ def _darkness(flat: Grey) -> Grey:
     return np.asarray(255 - cv2.divide(flat, cv2.max(paper, 1), scale=255), np.uint8)
 
 
-def _without_lines(ink: Grey, rows: Ints) -> Grey:
-    """Remove lines from left to right at about those rows, cell by cell; ink on both sides of a line stays joined."""
-    found, reach = ink.copy(), round(WIDEST * CELL) + 2
+def _lines(ink: Grey, rows: Ints, columns: Ints) -> Mask:
+    """Return the pixels of the lines from left to right at about those rows, each followed from column to column."""
+    found, reach = np.zeros(ink.shape, np.bool_), round(REACH * CELL)
     for row in rows:
-        band = ink[row - reach : row + reach + 1]
-        for start in range(0, ink.shape[1], CELL // 2):
-            first, last = _line(np.median(band[:, start : start + CELL // 2], axis=1))
-            place_ = slice(row - reach + first, row - reach + last), slice(start, start + CELL // 2)
-            found[place_] = 0
+        for start, stop in itertools.pairwise([0, *columns, ink.shape[1]]):
+            side = slice(start, stop)
+            first, last = _line(np.quantile(ink[row - reach : row + reach + 1, side], ALONG, axis=1))
+            found[row - reach + first : row - reach + last, side] = True
     return found
 
 
-def _line(profile: Floats32) -> tuple[int, int]:
+def _line(profile: Floats64) -> tuple[int, int]:
     """Return where the line in a profile of darkness across it begins and, one past it, ends."""
     middle = len(profile) // 2
-    peak = middle - 3 + int(profile[middle - 3 : middle + 4].argmax())
-    faded = profile < FADED * profile[peak]
+    nearness = 1 - np.abs(np.arange(len(profile)) - middle) / len(profile)
+    peak = int((profile * nearness).argmax())
+    faded = profile <= FADED * profile[peak]
     before, after = np.flatnonzero(faded[:peak]), np.flatnonzero(faded[peak:])
-    return (int(before[-1]) + 1 if before.size else 0), (peak + int(after[0]) if after.size else len(profile))
+    return (int(before[-1]) if before.size else 0), (peak + int(after[0]) + 1 if after.size else len(profile))
 
 
 def digits_of(table: Straight) -> list[list[Digit | None]]:
     """Return the digit in each cell, row by row; None for an empty cell."""
-    noise = _noise(table)
+    ink = table.ink.astype(np.float32)
+    sharp = ink + np.float32(SHARP) * (ink - cv2.GaussianBlur(ink, (0, 0), BLUR * CELL))
+    soft = cv2.blur(ink, (3, 3))
     return [
-        [_digit(table.ink[top:bottom, left:right], noise) for left, right in zip(table.columns, table.columns[1:])]
-        for top, bottom in zip(table.rows, table.rows[1:])
+        [
+            _digit(soft[top:bottom, left:right], sharp[top:bottom, left:right])
+            for left, right in itertools.pairwise(table.columns)
+        ]
+        for top, bottom in itertools.pairwise(table.rows)
     ]
 
 
-def _noise(table: Straight) -> float:
-    """Return the standard deviation of the paper's darkness."""
-    return 3.0
+def _digit(soft: Floats32, sharp: Floats32) -> Digit | None:
+    """Return the digit in a cell from its ink, float32 [H, W], without grain and sharpened."""
+    seen = _parts(soft)
+    if seen is None or float(np.median(soft[seen])) < LEAST_STROKE:
+        return None
+    digit = _parts(sharp)
+    if digit is None:
+        return None
+    full = float(np.quantile(sharp[digit], FULL))
+    ink = np.where(grown(digit), sharp / np.float32(full), np.float32(0)).clip(0, 1)
+    return Digit(ink, digit)
 
 
-def _digit(ink: Grey, noise: float) -> Digit | None:
-    """Return the digit in a cell, uint8 [H, W]."""
+def _darkest(ink: Floats32) -> float:
+    """Return the level of the darkest strokes in the middle of a cell."""
     height, width = ink.shape
-    soft = cv2.GaussianBlur(ink, (3, 3), 0)
-    middle = soft[height // 6 : -(height // 6), width // 6 : -(width // 6)]
-    darkest = float(np.sort(middle, axis=None)[-max(8, middle.size // 50)])
-    level = max(SHARE * darkest, LEAST_INK, NOISE * noise)
-    mask = ink > level
-    count, labels, stats, centres = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    middle = ink[height // 6 : -(height // 6), width // 6 : -(width // 6)]
+    return float(np.sort(middle, axis=None)[-max(8, middle.size // 50)])
+
+
+def _parts(ink: Floats32) -> Mask | None:
+    """Return the pixels of the largest piece of ink in the middle of a cell and what belongs to it; None if too small."""
+    height, width = ink.shape
+    mask = (ink > max(SHARE * _darkest(ink), LEAST_INK)).astype(np.uint8)
+    count, labels, stats, centres = cv2.connectedComponentsWithStats(mask, connectivity=8)
     inside = (np.abs(centres / (width, height) - 0.5) < 0.35).all(axis=1)
     inside[0] = False
-    sizes = np.where(inside, stats[:, 4], 0)
-    main = int(sizes.argmax())
-    if main == 0 or stats[main, 3] < LEAST_HEIGHT * CELL and stats[main, 2] < LEAST_HEIGHT * CELL:
+    main = int(np.where(inside, stats[:, 4], 0).argmax())
+    if main == 0 or max(stats[main, 2], stats[main, 3]) < LEAST_HEIGHT * CELL:
         return None
     chosen = [part for part in range(1, count) if part == main or (inside[part] and _belongs(stats[part], stats[main]))]
-    digit = np.isin(labels, chosen)
-    paper = int(np.median(ink[~mask])) if not mask.all() else 0
-    return Digit(ink_levels(ink, digit, paper), digit)
+    return np.asarray(np.isin(labels, chosen))
 
 
 def _belongs(part: Ints, main: Ints) -> bool:

@@ -87,7 +87,7 @@ def lattice_of(flat: Grey) -> Floats32 | None:
 def ten_lines(paths: Floats32, whole: Floats32, height: int) -> Floats32 | None:
     """Return ten evenly spaced lines [10, n] of the paths [lines, n] in a view of that height, if there are such.
 
-    Each pair of paths may be the first and the last; the best has most lines seen, and fewest between its own.
+    Each pair of paths may be the first and the last; the best has most lines seen, most evenly, and fewest between.
     """
     best, chosen = 0.0, None
     level = paths.mean(axis=1)
@@ -99,7 +99,8 @@ def ten_lines(paths: Floats32, whole: Floats32, height: int) -> Floats32 | None:
             pitch = (level[last] - level[first]) / 9
             seen = (apart.min(axis=1) <= EVEN * pitch) & (whole[first + nearest] >= WHOLE)
             between = float(whole[first : last + 1].sum()) - float(whole[first + nearest[seen]].sum())
-            score = float(whole[first + nearest[seen]].sum()) - between / 2
+            uneven = float(apart.min(axis=1)[seen].sum()) / pitch
+            score = float(whole[first + nearest[seen]].sum()) - between / 2 - 2 * uneven
             if seen.sum() >= SEEN and score > best:
                 best, chosen = score, (ideal, first + nearest, seen)
     if chosen is None:
