@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from worker.image.arrays import Floats32, Grey
+from worker.page.opencv import opencv
 
 #: Pictures are searched at this length of their longer side, in pixels.
 SEARCHED = 1000
@@ -22,29 +22,31 @@ def darkness(grey: Grey) -> Grey:
 
     The paper is the closing by a square: things narrower than a 24th of the picture are ink.
     """
-    soft = cv2.GaussianBlur(grey, (3, 3), 0)
+    cv = opencv()
+    soft = cv.GaussianBlur(grey, (3, 3), 0)
     side = max(grey.shape) // 24 | 1
-    paper = cv2.blur(cv2.morphologyEx(soft, cv2.MORPH_CLOSE, np.ones((side, side), np.uint8)), (side, side))
-    ratio = cv2.divide(soft, cv2.max(paper, 1), scale=255)
+    paper = cv.blur(cv.morphologyEx(soft, cv.MORPH_CLOSE, np.ones((side, side), np.uint8)), (side, side))
+    ratio = cv.divide(soft, cv.max(paper, 1), scale=255)
     return np.asarray(255 - ratio, np.uint8)
 
 
 def outlines(dark: Grey) -> list[Floats32]:
-    """Return the quadrilaterals around large pieces of connected ink, each [4, 2], largest first; last the whole picture.
+    """Return the quadrilaterals [4, 2] around large pieces of connected ink, the largest first; last the whole picture.
 
     Corners run clockwise from the upper left one, x before y. Faint lines need a low level of ink, which in other
     pictures joins everything: several are tried.
     """
+    cv = opencv()
     found: list[tuple[float, Floats32]] = []
     least = LEAST_AREA * dark.size
     for level in _levels(dark):
-        mask = cv2.morphologyEx((dark > level).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
-        _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+        mask = cv.morphologyEx((dark > level).astype(np.uint8), cv.MORPH_CLOSE, np.ones((3, 3), np.uint8))
+        _, labels, stats, _ = cv.connectedComponentsWithStats(mask, connectivity=8)
         for part in np.argsort(-stats[1:, 2] * stats[1:, 3])[:MOST_OUTLINES] + 1:
             if stats[part, 2] * stats[part, 3] < least:
                 break
             corners = _quadrilateral((labels == part).astype(np.uint8))
-            area = float(cv2.contourArea(corners))
+            area = float(cv.contourArea(corners))
             if area >= least and not any(_alike(corners, other) for _, other in found):
                 found.append((area, corners))
     height, width = dark.shape
@@ -54,21 +56,23 @@ def outlines(dark: Grey) -> list[Floats32]:
 
 def _levels(dark: Grey) -> list[float]:
     """Return levels of darkness above which pixels are ink, from one that finds pale lines upwards."""
-    split = cv2.threshold(dark[dark > 6], 0, 255, cv2.THRESH_OTSU)[0] if np.any(dark > 6) else 12.0
+    cv = opencv()
+    split = cv.threshold(dark[dark > 6], 0, 255, cv.THRESH_OTSU)[0] if np.any(dark > 6) else 12.0
     return [max(10.0, 0.5 * split), max(14.0, split)]
 
 
 def _quadrilateral(mask: Grey) -> Floats32:
     """Return the quadrilateral [4, 2] that the convex hull of the mask resembles: its four extreme corners."""
-    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    hull = cv2.convexHull(np.concatenate(contours))
-    around = cv2.arcLength(hull, True)
+    cv = opencv()
+    contours, _ = cv.findContours(mask, cv.RETR_EXTERNAL, cv.CHAIN_APPROX_SIMPLE)
+    hull = cv.convexHull(np.concatenate(contours))
+    around = cv.arcLength(hull, True)
     for share in (0.02, 0.04, 0.06, 0.08, 0.1, 0.12):
-        corners = cv2.approxPolyDP(hull, share * around, True)
+        corners = cv.approxPolyDP(hull, share * around, True)
         if len(corners) <= 4:
             break
     if len(corners) != 4:
-        corners = cv2.boxPoints(cv2.minAreaRect(hull))
+        corners = cv.boxPoints(cv.minAreaRect(hull))
     return _in_order(np.asarray(corners, np.float32).reshape(4, 2))
 
 
@@ -87,13 +91,14 @@ def _alike(one: Floats32, other: Floats32) -> bool:
 
 def straightened(dark: Grey, corners: Floats32) -> tuple[Grey, Floats32]:
     """View the outline from straight above, with a margin; return that [H, W] and the 3x3 matrix back to `dark`."""
+    cv = opencv()
     sides = np.linalg.norm(corners - np.roll(corners, -1, axis=0), axis=1)
     width, height = float(sides[::2].mean()), float(sides[1::2].mean())
     scale = STRAIGHT / max(width, height)
     width, height = max(width * scale, STRAIGHT / 6), max(height * scale, STRAIGHT / 6)
     margin = MARGIN * STRAIGHT
     target = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32) + np.float32(margin)
-    back = cv2.getPerspectiveTransform(target, corners)
+    back = cv.getPerspectiveTransform(target, corners)
     size = round(width + 2 * margin), round(height + 2 * margin)
-    flat = cv2.warpPerspective(dark, back, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    flat = cv.warpPerspective(dark, back, size, flags=cv.INTER_LINEAR | cv.WARP_INVERSE_MAP)
     return np.asarray(flat, np.uint8), np.asarray(back, np.float32)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 
-import cv2
 import numpy as np
 
 from worker.image.arrays import Floats32, Grey, Ints
+from worker.page.opencv import opencv
 
 #: Lines are followed in steps of this many pixels, and may move this many pixels aside in each.
 STEP, ASIDE = 8, 2
@@ -21,8 +21,10 @@ CLEAR, LEAST_DARK = 2.5, 5.0
 SHOWN = 0.5
 #: ... and is one if this share of it lies in stretches of at least STRETCH steps that show.
 WHOLE, STRETCH = 0.6, 9
+#: A black line has this much more evidence than a pale one.
+DARKER = 0.5
 #: Lines nearer than this many pixels are one.
-NEAR = 14
+NEAR = 9
 #: A table has at least two rows and two columns.
 LEAST_LINES = 3
 #: In a table, this share of the pieces between neighbouring crossings shows; merged cells lack some.
@@ -37,16 +39,18 @@ EVEN, FILLED, SEEN = 0.2, 0.8, 8
 
 
 def evidence(flat: Grey) -> Floats32:
-    """Return the evidence in [0, 1] for a line from left to right at each row of every STEP-th column.
+    """Return the evidence for a line from left to right at each row of every STEP-th column: 0 none, 1 or more a line.
 
-    That is the darkness along a stretch of LONG pixels, less that on the darker side THICK pixels off.
+    That is the darkness along a stretch of LONG pixels, less that on the darker side THICK pixels off. DARKER is for
+    the middle of a line, and for the frame of a table beside the fold or edge of the paper.
     """
-    along = cv2.blur(flat.astype(np.float32), (LONG, 3), borderType=cv2.BORDER_REPLICATE)[:, STEP // 2 :: STEP]
+    cv = opencv()
+    along = cv.blur(flat.astype(np.float32), (LONG, 3), borderType=cv.BORDER_REPLICATE)[:, STEP // 2 :: STEP]
     padded = np.pad(along, ((THICK, THICK), (0, 0)), "edge")
     ridge = along - np.maximum(padded[: -2 * THICK], padded[2 * THICK :])
     noise = float(np.quantile(np.abs(ridge), 0.25))
     least = max(LEAST_DARK, CLEAR * noise)
-    return np.asarray((ridge / least).clip(0, 1), np.float32)
+    return np.asarray((ridge / least).clip(0, 1) + DARKER * ridge.clip(0) / 255, np.float32)
 
 
 def follow_lines(shown: Floats32) -> tuple[Floats32, Floats32]:
@@ -117,7 +121,9 @@ def _is_closed(shown: Floats32, lines: Floats32, crossed: Floats32) -> bool:
     columns = np.arange(shown.shape[1])
     ends = ((crossed - STEP // 2) / STEP).clip(0, len(columns) - 1).astype(np.intp)
     on = shown[np.rint(lines).astype(np.intp), columns]
-    pieces = [line[a : b + 1].mean() >= 0.5 for line, row in zip(on, ends, strict=True) for a, b in itertools.pairwise(row)]
+    pieces = [
+        line[a : b + 1].mean() >= 0.5 for line, row in zip(on, ends, strict=True) for a, b in itertools.pairwise(row)
+    ]
     cell = (ends[:, -1] - ends[:, 0]).mean() / (ends.shape[1] - 1)
     before = np.median([line[: max(0, row[0] - 1)].sum() for line, row in zip(on, ends, strict=True)])
     after = np.median([line[row[-1] + 2 :].sum() for line, row in zip(on, ends, strict=True)])
@@ -129,17 +135,19 @@ def unbroken(shown: Floats32, lines: Floats32) -> Floats32:
 
     A row of digits shows a line in short stretches only.
     """
+    cv = opencv()
     if not len(lines):
         return np.empty(0, np.float32)
     along = shown[lines.astype(np.intp), np.arange(shown.shape[1])] >= 0.5
-    runs = cv2.morphologyEx(along.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((1, 3), np.uint8))
-    runs = cv2.morphologyEx(runs, cv2.MORPH_OPEN, np.ones((1, STRETCH), np.uint8))
+    runs = cv.morphologyEx(along.astype(np.uint8), cv.MORPH_CLOSE, np.ones((1, 3), np.uint8))
+    runs = cv.morphologyEx(runs, cv.MORPH_OPEN, np.ones((1, STRETCH), np.uint8))
     return np.asarray(runs.mean(axis=1), np.float32)
 
 
 def _zigzag(lines: Floats32) -> float:
     """Return by how many pixels the median line deviates from the straight line between its places four steps off."""
-    soft = cv2.blur(lines, (4, 1))
+    cv = opencv()
+    soft = cv.blur(lines, (4, 1))
     return float(np.median(np.abs(soft[:, 8:] - 2 * soft[:, 4:-4] + soft[:, :-8]).mean(axis=1)))
 
 
@@ -185,7 +193,8 @@ def _trace(came: Ints, row: int) -> Ints:
 
 def _peaks(total: Floats32) -> list[int]:
     """Return the rows where the evidence is highest within NEAR pixels and high enough."""
-    highest = cv2.dilate(total[:, None], np.ones((2 * NEAR + 1, 1), np.uint8))[:, 0]
+    cv = opencv()
+    highest = cv.dilate(total[:, None], np.ones((2 * NEAR + 1, 1), np.uint8))[:, 0]
     rows: list[int] = []
     for row in np.flatnonzero((total >= highest) & (total >= SHOWN)).tolist():
         if not rows or row - rows[-1] > NEAR:
