@@ -14,11 +14,11 @@ from worker.page.opencv import opencv
 from worker.page.table import CELL, Table
 
 #: Ink is darker than this share of the darkest stroke in its cell, and than LEAST_INK (255ths of the paper's level).
-SHARE, LEAST_INK = 0.4, 14
+SHARE, LEAST_INK = 0.3, 14
 #: Strokes are at least this dark in their middle: pencil is, the grain of newspaper and what shines through are not.
 LEAST_STROKE = 26
 #: The model's input is full ink from this quantile of the digit's ink on.
-FULL = 0.75
+FULL = 0.9
 #: A digit is at least this high or wide, in cells; less is a dot or dirt.
 LEAST_SIZE = 0.25
 #: The middle of a digit is at most this far from that of its cell, in cells.
@@ -65,7 +65,8 @@ def cell_of(table: Table, row: int, column: int) -> Cell:
     sharp = table.sharp[inside]
     mask = _parts(sharp)
     mask = seen if mask is None else mask
-    full = np.quantile(sharp[mask], FULL).astype(np.float32)
+    used = np.sort(sharp[mask])
+    full = used[int(FULL * len(used))]
     ink = np.where(grown(mask), sharp / full, np.float32(0)).clip(0, 1)
     (first, last), (begin, end) = spans(mask)
     box = table.box(top + first, top + last, left + begin, left + end)
@@ -85,8 +86,8 @@ def _parts(ink: Floats32) -> Mask | None:
     main = int(np.where(inside, stats[:, 4], 0).argmax())
     if main == 0 or max(stats[main, 2], stats[main, 3]) < LEAST_SIZE * CELL:
         return None
-    chosen = [part for part in range(1, count) if part == main or (inside[part] and _belongs(stats[part], stats[main]))]
-    return np.asarray(np.isin(labels, chosen))
+    chosen = [part == main or (bool(inside[part]) and _belongs(stats[part], stats[main])) for part in range(count)]
+    return np.asarray(np.array(chosen)[labels], np.bool_)
 
 
 def _darkest(ink: Floats32) -> float:

@@ -152,18 +152,16 @@ def _zigzag(lines: Floats32) -> float:
 
 
 def crossings(across: Floats32, down: Floats32) -> Floats32:
-    """Return where lines from left to right, [rows + 1, n], cross those from top to bottom, [columns + 1, m]."""
-    return np.array([[_crossing(line, other) for other in down] for line in across], np.float32)
+    """Return where lines from left to right, [rows + 1, n], cross those from top to bottom, [columns + 1, m].
 
-
-def _crossing(line: Floats32, other: Floats32) -> tuple[float, float]:
-    """Return where a line crosses another of the other direction: the coordinate along it, and that along the other."""
-    middles = STEP // 2 + STEP * np.arange(max(len(line), len(other)))
-    along, aside = float(other.mean()), 0.0
+    Going to and fro between both lines converges in a few rounds, because they are nearly level and upright.
+    """
+    middles = STEP // 2 + STEP * np.arange(max(across.shape[1], down.shape[1]))
+    x = np.tile(down.mean(axis=1), (len(across), 1))
     for _ in range(4):
-        aside = float(np.interp(along, middles[: len(line)], line))
-        along = float(np.interp(aside, middles[: len(other)], other))
-    return along, aside
+        y = np.array([np.interp(at, middles[: len(line)], line) for at, line in zip(x, across, strict=True)])
+        x = np.array([np.interp(at, middles[: len(line)], line) for at, line in zip(y.T, down, strict=True)]).T
+    return np.stack([x, y], axis=-1).astype(np.float32)
 
 
 def _best_paths(shown: Floats32) -> tuple[Floats32, Ints]:

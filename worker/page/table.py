@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shared.numbers import Box
-from worker.image.arrays import Floats32, Grey, Ints, Mask
+from worker.image.arrays import Floats32, Grey, Ints
 from worker.page.opencv import opencv
 
 #: The shorter side of a typical cell in the straightened table, in pixels: a digit of half its height fills the
@@ -19,8 +19,10 @@ MARGIN = 0.3
 #: side: the darkness across it is that of the quantile ALONG of SAMPLES. It ends where that falls below FADED of its
 #: peak.
 REACH, ALONG, SAMPLES, FADED = 0.2, 0.3, 32, 0.15
+#: It wavers by so many pixels and is this many times darker in places.
+UNSTEADY, GAIN = 2, 1.5
 #: Out-of-focus digits are sharpened: the difference to their blur by a Gaussian of BLUR cells is added SHARP times.
-BLUR, SHARP = 0.05, 3.0
+BLUR, SHARP = 0.05, 2.0
 
 
 class Table(NamedTuple):
@@ -58,8 +60,7 @@ def straighten(grey: Grey, crossings: Floats32) -> Table:
     small = cv.resize(grey, None, fx=reduced, fy=reduced, interpolation=cv.INTER_AREA) if reduced < 1 else grey
     maps = [reduced * (one + 0.5) - 0.5 for one in places]
     dark = _darkness(cv.remap(small, *maps, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE))
-    lines = _lines(dark, rows, columns) | _lines(dark.T, columns, rows).T
-    ink = np.where(lines, np.float32(0), dark)
+    ink = (dark - np.maximum(_lines(dark, rows, columns), _lines(dark.T, columns, rows).T)).clip(0)
     sharp = ink + np.float32(SHARP) * (ink - cv.GaussianBlur(ink, (0, 0), BLUR * CELL))
     return Table(ink, cv.blur(ink, (3, 3)), sharp, rows, columns, places)
 
@@ -85,24 +86,29 @@ def _darkness(flat: Grey) -> Floats32:
     return np.asarray(255 - cv.divide(flat, cv.max(paper, 1), scale=255), np.float32)
 
 
-def _lines(dark: Floats32, rows: Ints, columns: Ints) -> Mask:
-    """Return the pixels of the lines from left to right at about those rows, each followed from column to column."""
-    found, reach = np.zeros(dark.shape, np.bool_), round(REACH * CELL)
+def _lines(dark: Floats32, rows: Ints, columns: Ints) -> Floats32:
+    """Return the darkness of the lines from left to right at about those rows, each followed from column to column.
+
+    Ink on the edge of a line is darker than that; a line wavers by UNSTEADY pixels.
+    """
+    found, reach = np.zeros_like(dark), round(REACH * CELL)
     ends = np.array([0, *columns, dark.shape[1]])
     samples = np.linspace(ends[:-1], ends[1:] - 1, SAMPLES).astype(np.intp)
     for row in rows:
         band = dark[row - reach : row + reach + 1]
         profiles = np.sort(band[:, samples], axis=1)[:, round(ALONG * SAMPLES)]
         for profile, left, right in zip(profiles.T, ends, ends[1:], strict=False):
-            first, last = _line(profile)
-            found[row - reach + first : row - reach + last, left:right] = True
+            found[row - reach : row + reach + 1, left:right] = _line(profile)[:, None]
     return found
 
 
-def _line(profile: Floats32) -> tuple[int, int]:
-    """Return where the line in a profile of darkness across it begins and, one past it, ends."""
+def _line(profile: Floats32) -> Floats32:
+    """Return the line in a profile of darkness across it: UNSTEADY pixels wider, 0 beside it."""
     nearness = 1 - np.abs(np.arange(len(profile)) - len(profile) // 2) / len(profile)
     peak = int((profile * nearness).argmax())
     faded = profile <= FADED * profile[peak]
     before, after = np.flatnonzero(faded[:peak]), np.flatnonzero(faded[peak:])
-    return (int(before[-1]) if before.size else 0), (peak + int(after[0]) + 1 if after.size else len(profile))
+    line = profile.copy()
+    line[: before[-1] if before.size else 0] = 0
+    line[peak + after[0] + 1 if after.size else len(line) :] = 0
+    return np.asarray(opencv().dilate(GAIN * line[:, None], np.ones((2 * UNSTEADY + 1, 1)))[:, 0], np.float32)
