@@ -1,0 +1,83 @@
+"""Reads the digits in the cells of a ruled table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from shared.numbers import FoundDigit, FoundGrid, FoundNumber, PageReading
+from worker.image.arrays import Floats32, Grey
+from worker.inference.decision import DEFAULT_THRESHOLDS, decide
+from worker.inference.mlp import SIDE, Reading
+from worker.page.cells import Digit
+from worker.page.grids import Grid, find_grid
+
+#: The mean confidence, times digitness, of a table's digits below which it is tried turned by quarters.
+POOR = 0.9
+
+Read = Callable[[Floats32], Reading]
+
+
+def read_grid(grey: Grey, read: Read, thresholds: Mapping[str, float]) -> PageReading | None:
+    """Read the ruled table in a page uint8 [H, W], lines darker than the paper; None if there is none.
+
+    `read` is called once, or twice if the page may be turned: then with the digits in the three other turns.
+    """
+    grid = find_grid(grey)
+    if grid is None:
+        return None
+    quarters, readings = 0, [read(inputs(grid, 0))]
+    if _quality(readings[0]) < POOR:
+        turned = np.stack([inputs(grid, turn) for turn in (1, 2, 3)])
+        count = turned.shape[1]
+        rest = read(turned.reshape(-1, SIDE, SIDE))
+        parts = [slice(turn * count, (turn + 1) * count) for turn in range(3)]
+        readings += [Reading(rest.probabilities[part], rest.digitness[part]) for part in parts]
+        quarters = int(np.argmax([_quality(one) for one in readings]))
+    return grid_reading(grid, readings[quarters], quarters, thresholds)
+
+
+def inputs(grid: Grid, quarters: int) -> Floats32:
+    """Return the model's inputs float32 [n, 28, 28] for the digits of the grid, turned clockwise by quarters."""
+    digits = [cell.digit.turned(quarters) for row in grid.cells for cell in row if cell.digit]
+    return np.concatenate([np.empty((0, SIDE, SIDE), np.float32), *(one[None] for one in digits)])
+
+
+def _quality(reading: Reading) -> float:
+    """Return the mean confidence, times digitness, of digits; 1 without any."""
+    sure = reading.probabilities.max(axis=1) * reading.digitness
+    return float(sure.mean()) if sure.size else 1.0
+
+
+def grid_reading(grid: Grid, reading: Reading, quarters: int, thresholds: Mapping[str, float]) -> PageReading:
+    """Return what the grid says, by the reading of its `inputs` turned clockwise by quarters.
+
+    Rows and columns are those of the turned page, boxes those of the page as given. What stands in a sudoku's cell is
+    a digit: low digitness gives it to review. Elsewhere it may be a letter, and is rejected.
+    """
+    limits = {**DEFAULT_THRESHOLDS, **thresholds}
+    cells = [cell for row in grid.cells for cell in row]
+    rows = zip(reading.probabilities, reading.digitness.tolist(), strict=True)
+    digits = [_digit(cell.digit, *next(rows), grid.is_sudoku, limits) if cell.digit else None for cell in cells]
+    turned = np.rot90(np.arange(len(cells)).reshape(len(grid.cells), -1), -quarters).tolist()
+    texts = tuple(tuple(_text(digits[at]) for at in row) for row in turned)
+    boxes = tuple(tuple(cells[at].box for at in row) for row in turned)
+    numbers = tuple(FoundNumber((digit,)) for row in turned for at in row if (digit := digits[at]))
+    return PageReading(numbers, FoundGrid(texts, boxes), 90 * quarters)
+
+
+def _digit(
+    digit: Digit, probabilities: Floats32, digitness: float, in_sudoku: bool, limits: Mapping[str, float]
+) -> FoundDigit:
+    """Return the digit that the model read in a cell."""
+    number = int(probabilities.argmax())
+    confidence = float(probabilities[number])
+    decision, reason = decide(confidence, digitness, (), limits)
+    if in_sudoku and reason == "not_a_digit":
+        decision = "review"
+    return FoundDigit(number, confidence, decision, digit.box)
+
+
+def _text(digit: FoundDigit | None) -> str:
+    return str(digit.digit) if digit and digit.decision != "reject" else ""

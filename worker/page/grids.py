@@ -1,0 +1,92 @@
+"""Finds a ruled table in a picture and takes its cells apart."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from worker.image.arrays import Floats32, Grey
+from worker.page.cells import Cell, cell_of
+from worker.page.frames import SEARCHED, darkness, outlines, straightened
+from worker.page.lattice import lattice_of
+from worker.page.opencv import opencv
+from worker.page.table import straighten
+
+#: A sudoku's outline is corrected if a corner is further than this from where its other lines have it, in cells.
+ASTRAY = 0.25
+#: The crossings in each direction of a sudoku.
+TEN = 10
+
+
+class Grid(NamedTuple):
+    """A ruled table on a page."""
+
+    #: float32 [rows + 1, columns + 1, 2]: where its lines cross, x before y, in pixels of the page.
+    crossings: Floats32
+    #: Row by row.
+    cells: list[list[Cell]]
+
+    @property
+    def is_sudoku(self) -> bool:
+        """Whether it has nine rows and nine columns: then a cell holds one digit at most."""
+        return self.crossings.shape[:2] == (TEN, TEN)
+
+
+def find_grid(grey: Grey) -> Grid | None:
+    """Return the ruled table with its cells in a page uint8 [H, W], lines darker than paper; None if there is none."""
+    crossings = find_crossings(grey)
+    if crossings is None:
+        return None
+    table = straighten(grey, crossings)
+    rows, columns = crossings.shape[0] - 1, crossings.shape[1] - 1
+    return Grid(crossings, [[cell_of(table, row, column) for column in range(columns)] for row in range(rows)])
+
+
+def find_crossings(grey: Grey) -> Floats32 | None:
+    """Return where the lines of a ruled table cross, float32 [rows + 1, columns + 1, 2], x before y, in pixels.
+
+    The table has at least two rows and two columns; a sudoku may lack some of its lines. None if there is no table.
+    """
+    cv = opencv()
+    scale = max(1.0, max(grey.shape) / SEARCHED)
+    size = round(grey.shape[1] / scale), round(grey.shape[0] / scale)
+    dark = darkness(cv.resize(grey, size, interpolation=cv.INTER_AREA) if scale > 1 else grey)
+    for corners in outlines(dark):
+        found = _crossings(dark, corners)
+        if found is not None:
+            return np.asarray(found * scale, np.float32)
+    return None
+
+
+def _crossings(dark: Grey, corners: Floats32) -> Floats32 | None:
+    """Return the crossings of the table in the outline [4, 2]; a sudoku is looked at again if it does not fill it."""
+    found = _within(dark, corners)
+    if found is None or found.shape[:2] != (TEN, TEN):
+        return found
+    better = _sudoku_corners(found)
+    cell = float(np.ptp(found[..., 0])) / (TEN - 1)
+    if np.abs(better - _outer(found)).max() <= ASTRAY * cell:
+        return found
+    again = _within(dark, better)
+    return found if again is None or again.shape != found.shape else again
+
+
+def _within(dark: Grey, corners: Floats32) -> Floats32 | None:
+    flat, back = straightened(dark, corners)
+    found = lattice_of(flat)
+    return None if found is None else np.asarray(opencv().perspectiveTransform(found, back), np.float32)
+
+
+def _outer(crossings: Floats32) -> Floats32:
+    """Return the corners of a table [4, 2], clockwise from the upper left one."""
+    return crossings[[0, 0, -1, -1], [0, -1, -1, 0]]
+
+
+def _sudoku_corners(crossings: Floats32) -> Floats32:
+    """Return where the corners are by the perspective in which most crossings [10, 10, 2] are evenly spaced."""
+    cv = opencv()
+    even = np.stack(np.meshgrid(np.arange(TEN), np.arange(TEN)), axis=-1).astype(np.float32)
+    cell = float(np.ptp(crossings[..., 0])) / (TEN - 1)
+    view, _ = cv.findHomography(even.reshape(-1, 2), crossings.reshape(-1, 2), cv.RANSAC, 0.1 * cell)
+    return np.asarray(cv.perspectiveTransform(_outer(even)[None], view)[0], np.float32)
