@@ -174,6 +174,12 @@ class TooManyPixels(DigitqError):
     code, status, title = "too_many_pixels", 422, "The image has too many pixels"
 
 
+class TooManyDigits(DigitqError):
+    """The page has more digits than are read."""
+
+    code, status, title = "too_many_digits", 422, "The page has too many digits"
+
+
 class EmptyBatch(DigitqError):
     """The batch has no picture."""
 
@@ -190,12 +196,6 @@ class MalformedBatch(DigitqError):
     """The content starts like a zip, gzip or IDX file, and is damaged, incomplete or of another kind."""
 
     code, status, title = "malformed_batch", 422, "The batch cannot be read"
-
-
-class TooManyDigits(DigitqError):
-    """The picture read as numbers has more digits than allowed."""
-
-    code, status, title = "too_many_digits", 422, "The picture has too many digits"
 
 
 class UnknownRead(DigitqError):

@@ -13,6 +13,8 @@ from typing import Any, Literal
 #: How a picture is read: as one digit, or as a page of numbers.
 Read = Literal["digit", "numbers"]
 READS: tuple[Read, ...] = ("digit", "numbers")
+#: What `read` may be, for users.
+READ_IS = "read is `digit` (one digit in each picture, the default) or `numbers` (every number in it)"
 #: Left, top, width and height in pixels of the upright upload.
 Box = tuple[int, int, int, int]
 #: Decisions from the weakest to the strongest.
@@ -191,6 +193,11 @@ class PageReading:
             return None
         numbers = tuple(FoundNumber(tuple(map(FoundDigit.from_noted, digits))) for digits in found["numbers"])
         return cls(numbers, FoundGrid.from_json(found["grid"]) if "grid" in found else None, found.get("rotated", 0))
+
+
+def known_read(text: str) -> Read | None:
+    """Return how pictures are read by this name; None for an unknown one."""
+    return next((read for read in READS if read == text), None)
 
 
 def weakest(decisions: Sequence[str]) -> str:

@@ -25,7 +25,7 @@ from producer.webhooks.safe_http import check_callback
 from shared.errors import BadRequest, NotFound, NoWorker
 from shared.ids import new_id
 from shared.keys import Priority
-from shared.numbers import READS, Read
+from shared.numbers import READ_IS, Read, known_read
 from shared.prediction import Prediction
 from shared.submission import Submission
 
@@ -83,11 +83,10 @@ def submission(request: Request) -> Submission:
 
 def read_parameter(request: Request) -> Read:
     """How pictures are to be read: `?read=`. Raises BadRequest."""
-    wanted = request.parameter("read", "digit")
-    for read in READS:
-        if read == wanted:
-            return read
-    raise BadRequest("read is digit (one digit in each picture, the default) or numbers (all that are in it)")
+    read = known_read(request.parameter("read", "digit"))
+    if read is None:
+        raise BadRequest(READ_IS)
+    return read
 
 
 def represent(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
-from shared.errors import TooManyDigits
 from shared.numbers import Box, FoundDigit, FoundGrid, FoundNumber, PageReading
 from shared.prediction import Outcome, rounded
 from worker.decoding.decode import Page, decode_page, upright_size
@@ -16,8 +15,6 @@ from worker.inference.read_pages import read_pages
 
 #: A batch is closed after pages of this many pixels: a few at full size, which take about a second.
 PIXELS_AT_ONCE = 10_000_000
-#: Most digits that are read in one picture.
-MAX_DIGITS = 1000
 
 Result = Outcome | Exception
 
@@ -100,11 +97,8 @@ def upright(found: PageReading, page: Page) -> PageReading:
     return replace(found, numbers=numbers, grid=FoundGrid(found.grid.cells, boxes) if found.grid else None)
 
 
-def _combined(single: Outcome, page: PageReading, size: tuple[int, int]) -> Result:
+def _combined(single: Outcome, page: PageReading, size: tuple[int, int]) -> Outcome:
     """Return the outcome for a picture that is not certainly one digit."""
-    if len(page.digits) > MAX_DIGITS:
-        many = f"The picture has {len(page.digits)} digits; at most {MAX_DIGITS} are read"
-        return TooManyDigits(many, limit=MAX_DIGITS)
     read = [digit for digit in page.digits if digit.decision != "reject"]
     if single.decision != "reject" and len(read) <= 1:
         return _as_number(single, read[0].box if read else (0, 0, *size))

@@ -15,7 +15,7 @@ from rq.timeouts import JobTimeoutException
 from shared import keys
 from shared.claims import Claim, Finish, as_json
 from shared.errors import DigitqError, UnknownRead
-from shared.numbers import READS, Read
+from shared.numbers import READ_IS, READS, Read, known_read
 from shared.prediction import Outcome
 from worker.inference.classify import NOT_CLASSIFIED
 from worker.queue.rq_compat import DEFAULT_TIMEOUT
@@ -97,10 +97,10 @@ def call_of(claim: Claim, wanted: str) -> Call | None:
 
 def read_of(read: str) -> Read:
     """Returns how a job wants its picture to be read. Raises UnknownRead."""
-    for known in READS:
-        if known == read:
-            return known
-    raise UnknownRead(f"The argument `read` of the job is {read!r:.50}: it is one of {', '.join(READS)}")
+    known = known_read(read)
+    if known is None:
+        raise UnknownRead(f"The argument `read` of the job is not known: {READ_IS}")
+    return known
 
 
 def timeout_seconds(claim: Claim) -> int:
