@@ -51,9 +51,10 @@ def classify(id: str, read: str = "digit") -> dict[str, Any]:
 
 def _classified(image: bytes | None, read: str) -> Classified:
     try:
-        return _classifier(read)([image]) if image else Classified([Expired()])
+        classify = _classifier(read)
     except UnknownRead as error:
         return Classified([error])
+    return classify([image]) if image else Classified([Expired()])
 
 
 def _classifier(read: str) -> Callable[[Pictures], Classified]:
