@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from shared.numbers import Box, FoundDigit, FoundGrid, FoundNumber, PageReading
 from shared.prediction import Outcome, rounded
@@ -19,6 +20,19 @@ PIXELS_AT_ONCE = 10_000_000
 Result = Outcome | Exception
 
 
+class Stages(NamedTuple):
+    """The time of each stage for a batch, in ms."""
+
+    #: To read each picture as a single digit.
+    single_digit: float
+    #: To decode the others as pages.
+    decode: float
+    #: To find digits on them and choose among the candidates.
+    page: float
+    #: To run the model on all candidates.
+    model: float
+
+
 @dataclass(frozen=True, slots=True)
 class NumbersClassifier:
     """A classifier of single digits that also reads pages. Called as `Classifier` is; outcomes have a `page`."""
@@ -27,11 +41,16 @@ class NumbersClassifier:
 
     def __call__(self, images: Pictures) -> Classified:
         """Read a batch, or as many of its first pictures as there is time for; at least one."""
+        return self.staged(images)[0]
+
+    def staged(self, images: Pictures) -> tuple[Classified, Stages]:
+        """Do the same; return the time of each stage too."""
         single = self.digits(images)
         start = time.perf_counter()
         results, pages = self._pages(images, single.results)
+        decoded = time.perf_counter()
         read, thresholds = _TimedRead(self.digits), self.digits.model.card.get("thresholds", {})
-        found = read_pages([page.grey for page in pages.values()], read, thresholds)
+        found = read_pages([page.grey for page in pages.values()], read, thresholds) if pages else []
         for (at, page), reading in zip(pages.items(), found, strict=True):
             first = single.results[at]
             assert isinstance(first, Outcome)
@@ -39,8 +58,10 @@ class NumbersClassifier:
                 results[at] = _combined(first, upright(reading, page), page.size)
             else:
                 results[at] = reading
-        spent = (time.perf_counter() - start) * 1000
-        return Classified(results, single.preprocess_ms + spent - read.ms, single.inference_ms + read.ms)
+        decode_ms, page_ms = (decoded - start) * 1000, (time.perf_counter() - decoded) * 1000 - read.ms
+        spent = single.preprocess_ms + decode_ms + page_ms, single.inference_ms + read.ms
+        stages = Stages(single.preprocess_ms + single.inference_ms, decode_ms, page_ms, read.ms)
+        return Classified(results, *spent), stages
 
     def _pages(self, images: Pictures, single: list[Result]) -> tuple[list[Result], dict[int, Page]]:
         """Return the results of the pictures that there is time for, and by position the pages still to be read."""
