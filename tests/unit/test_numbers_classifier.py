@@ -63,7 +63,7 @@ def test_an_accepted_digit_is_one_number_and_is_as_without_numbers(reads: Callab
     [plain] = Classifier(Sure(), 10**6)([seven(56)]).results
     assert replace(found, page=None) == plain
     assert found.page == PageReading((FoundNumber((FoundDigit(7, 0.95, "accept", (0, 0, 56, 56)),)),))
-    assert calls == [[]]
+    assert calls == []
 
 
 def test_several_digits_are_read_as_a_page(reads: Callable[[Reader], Reads]) -> None:
