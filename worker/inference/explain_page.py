@@ -77,7 +77,7 @@ def _text(draw: ImageDraw.ImageDraw, top: float, row: Sequence[FoundNumber]) -> 
 def _summary(outcome: Outcome, page: PageReading) -> str:
     """Return how much was found, and what was noticed, in a line."""
     noticed = dict.fromkeys(filter(None, (outcome.reason, *outcome.warnings)))
-    parts = [f"{len(page.digits)} digits in {len(page.numbers)} numbers", outcome.decision]
+    parts = [f"digits {len(page.digits)}, numbers {len(page.numbers)}", outcome.decision]
     if page.grid:
         parts.append(f"a table of {len(page.grid.cells)} x {len(page.grid.cells[0])} cells")
     if page.rotated:
