@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Generator, Mapping
 
 import numpy as np
 
 from shared.numbers import FoundDigit, FoundGrid, FoundNumber, PageReading
-from worker.image.arrays import Floats32, Grey
-from worker.inference.decision import DEFAULT_THRESHOLDS, decide
+from worker.image.arrays import Floats32
+from worker.inference.decision import decide
 from worker.inference.mlp import SIDE, Reading
 from worker.page.cells import Digit
-from worker.page.grids import Grid, find_grid
+from worker.page.grids import Grid
 
 #: The mean confidence, times digitness, of a table's digits below which it is tried turned by quarters.
 POOR = 0.9
 
-Read = Callable[[Floats32], Reading]
 
+def read_sudoku(grid: Grid, limits: Mapping[str, float]) -> Generator[Floats32, Reading, PageReading]:
+    """Read the digits in the cells; it yields the model's inputs and is sent their reading.
 
-def read_grid(grey: Grey, read: Read, thresholds: Mapping[str, float]) -> PageReading | None:
-    """Read the ruled table in a page uint8 [H, W], lines darker than the paper; None if there is none.
-
-    `read` is called once, or twice if the page may be turned: then with the digits in the three other turns.
+    If they read poorly, they are tried in the three other turns.
     """
-    grid = find_grid(grey)
-    if grid is None:
-        return None
-    quarters, readings = 0, [read(inputs(grid, 0))]
+    quarters, readings = 0, [(yield inputs(grid, 0))]
     if _quality(readings[0]) < POOR:
         turned = np.stack([inputs(grid, turn) for turn in (1, 2, 3)])
         count = turned.shape[1]
-        rest = read(turned.reshape(-1, SIDE, SIDE))
+        rest = yield turned.reshape(-1, SIDE, SIDE)
         parts = [slice(turn * count, (turn + 1) * count) for turn in range(3)]
         readings += [Reading(rest.probabilities[part], rest.digitness[part]) for part in parts]
         quarters = int(np.argmax([_quality(one) for one in readings]))
-    return grid_reading(grid, readings[quarters], quarters, thresholds)
+    return grid_reading(grid, readings[quarters], quarters, limits)
 
 
 def inputs(grid: Grid, quarters: int) -> Floats32:
@@ -50,13 +45,12 @@ def _quality(reading: Reading) -> float:
     return float(sure.mean()) if sure.size else 1.0
 
 
-def grid_reading(grid: Grid, reading: Reading, quarters: int, thresholds: Mapping[str, float]) -> PageReading:
+def grid_reading(grid: Grid, reading: Reading, quarters: int, limits: Mapping[str, float]) -> PageReading:
     """Return what the grid says, by the reading of its `inputs` turned clockwise by quarters.
 
     Rows and columns are those of the turned page, boxes those of the page as given. What stands in a sudoku's cell is
     a digit: low digitness gives it to review. Elsewhere it may be a letter, and is rejected.
     """
-    limits = {**DEFAULT_THRESHOLDS, **thresholds}
     cells = [cell for row in grid.cells for cell in row]
     rows = zip(reading.probabilities, reading.digitness.tolist(), strict=True)
     digits = [_digit(cell.digit, *next(rows), grid.is_sudoku, limits) if cell.digit else None for cell in cells]
