@@ -1,19 +1,20 @@
-"""A Redis client that repeats commands refused with OOM in a script that may exceed the memory limit.
+"""Redis clients for RQ: one repeats commands refused with OOM in a script that may exceed the memory limit.
 
-RQ uses it: what a worker writes only ends jobs that were accepted, and ended jobs free memory.
+What a worker writes only ends jobs that were accepted, and ended jobs free memory. The other one is for RQ's recovery.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, cast
 
 import redis
 from redis.client import Pipeline
 from redis.exceptions import OutOfMemoryError, WatchError
 
-from shared import redis_scripts
+from shared import keys, redis_scripts
 from shared.connections.liveness import LivePubSub
 
 #: Seconds for which memory counts as full after a refusal.
@@ -58,6 +59,43 @@ class OomRetryRedis(redis.Redis):
             return dict(zip(answer[::2], answer[1::2], strict=True))
         parse = self.response_callbacks.get(command[0])  # type: ignore[no-untyped-call]
         return parse(answer) if parse else answer
+
+
+class RecoveryRedis(OomRetryRedis):
+    """A client for RQ's recovery, which reads all abandoned jobs and then writes them in its first transaction.
+
+    That transaction fails if another worker recovers by then: the turn has expired because this worker stood still, or
+    the primary was replaced. The jobs may have been taken over and have ended since.
+    """
+
+    def __init__(self, client: redis.Redis, worker: str) -> None:
+        super().__init__(client)
+        self._worker = worker.encode()
+        #: Whether the next transaction is the one that fails.
+        self._fenced = False
+
+    def recover(self, cleanup: Callable[..., None], timestamp: float) -> list[str]:
+        """Runs RQ's cleanup of a registry. Returns the ids of the jobs; none if another worker recovers."""
+        abandoned: list[str] = []
+        for _ in range(2):  # a full Redis refuses the first transaction
+            abandoned.clear()
+            self._fenced = True
+            with suppress(WatchError):
+                cleanup(timestamp, [lambda job, *_: abandoned.append(job.id)])
+                return abandoned
+        return []
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Pipeline:
+        """Returns a pipeline. Raises WatchError if it is the fenced one, and another worker recovers."""
+        pipeline: Any = super().pipeline(transaction, shard_hint)
+        if self._fenced:
+            self._fenced = False
+            pipeline.watch(keys.RECOVERY)
+            if pipeline.get(keys.RECOVERY) not in (None, self._worker):
+                pipeline.reset()
+                raise WatchError("another worker recovers")
+            pipeline.multi()
+        return cast(Pipeline, pipeline)
 
 
 class OomRetryPipeline(Pipeline):

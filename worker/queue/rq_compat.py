@@ -25,6 +25,7 @@ from rq.worker.base import WorkerStatus
 
 from shared.claims import Claim
 from worker.queue.limits import TimeLimit
+from worker.queue.oom_retry import RecoveryRedis
 from worker.telemetry.job_logs import job_fields
 
 log = logging.getLogger("digitq.worker")
@@ -175,10 +176,11 @@ class RqWorker(SimpleWorker):
 
     def fail_abandoned(self, timestamp: float) -> list[str]:
         """Lets RQ retry or fail the jobs whose lease ended before this Unix time. Returns their ids."""
-        abandoned: list[str] = []
+        client, abandoned = RecoveryRedis(self.connection, self.name), list[str]()
         for queue in self.queues:
             running = registry.StartedJobRegistry(queue=queue, job_class=self.job_class)
-            running.cleanup(timestamp, [lambda job, *_: abandoned.append(job.id)])
+            running.connection = client
+            abandoned += client.recover(running.cleanup, timestamp)
         return abandoned
 
     def enqueue_scheduled(self, timestamp: int) -> None:
