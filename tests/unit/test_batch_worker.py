@@ -396,7 +396,7 @@ def test_a_recovery_that_stood_still_does_not_requeue_what_has_ended_since(
 
     def late(job: Job, *args: Any) -> None:
         monkeypatch.undo()
-        client.delete("digitq:recovery")  # the turn has expired
+        client.delete(keys.RECOVERY)  # the turn has expired
         burst(store)
         ends.append(store.fetch(id))
         retry(job, *args)
@@ -406,3 +406,16 @@ def test_a_recovery_that_stood_still_does_not_requeue_what_has_ended_since(
         worker.recovery.run_if_due(burst=True)
     assert ends[0].state is State.SUCCEEDED
     assert store.fetch(id) == ends[0]
+
+
+def test_a_recovery_whose_turn_another_worker_has_writes_nothing(client: redis.Redis, store: Store) -> None:
+    id = store.submit(b"7").id
+    [claim] = store.claim("dead", keys.QUEUES, 64, "n")
+    client.zadd("rq:wip:digitq", {f"{id}:{claim.execution}": store.time() - 1})
+    assert store.recovery_turn("another")
+    with serving(store) as worker:
+        worker.recovery.recover_leases()
+        assert store.fetch(id).state is State.RUNNING
+        store.end_recovery_turn("another")
+        worker.recovery.recover_leases()
+        assert store.fetch(id).state is State.QUEUED
