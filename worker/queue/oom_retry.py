@@ -53,7 +53,7 @@ class OomRetryRedis(redis.Redis):
 
     @contextmanager
     def fenced(self, key: str, values: Collection[bytes | None]) -> Iterator[None]:
-        """Runs a block whose first transaction writes nothing, and ends the block, if the key has another value by then.
+        """Runs a block whose first transaction fails, which ends the block, if the key has another value by then.
 
         RQ reads first and writes late. In between this worker may have stood still, or the primary may have been
         replaced: another worker may have taken over what was read, and ended it.
