@@ -60,6 +60,8 @@ def server(answer: Handle) -> Iterator[str]:
 
     class Threads(ThreadingHTTPServer):
         daemon_threads = True
+        #: Of the five connections that are usual, a busy machine drops the sixth, and TCP tries again after seconds.
+        request_queue_size = 128
 
         def handle_error(self, *_: Any) -> None:
             """The client hangs up in the end."""
