@@ -82,6 +82,7 @@ def find_marks(mask: Mask, rules: Mask, stroke: float) -> Marks:
     narrow = np.flatnonzero(keep & ((width < TICK * height) | (height < TICK * width)))
     if narrow.size and rules.any():
         near = cv.dilate(rules.view(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        near[[0, -1]] = near[:, [0, -1]] = True  # the line may go on beside the picture
         keep[[at for at in narrow.tolist() if _joins_rules(marks, at, near)]] = False
     return marks.chosen(keep)
 
