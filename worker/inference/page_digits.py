@@ -39,7 +39,7 @@ def page_digits(layout: Layout, reading: Reading, shape: tuple[int, ...], limits
     numbers, at = [], 0
     read = 0.0
     for row, seen, costs in zip(layout.rows, rows, against, strict=True):
-        lone = all(straight[at + n] for n in range(len(seen)))
+        lone = len(layout.rows) > 1 and all(straight[at + n] for n in range(len(seen)))
         found: list[FoundDigit] = []
         end = -math.inf
         for n, (one, cost) in enumerate(zip(seen, costs, strict=True)):

@@ -14,6 +14,8 @@ COPY_SIDE = 400
 #: Things wider than this share of the longer side are background at first; with strokes wider than a third of that
 #: window, it is made WIDER times as wide, or it would hollow them out.
 WINDOW, WIDER = 1 / 14, 4
+#: The window has at least this many pixels: small pictures show large digits.
+LEAST_WINDOW = 28
 #: Ink is darker than its background by at least this many 255ths of the light, and by NOISE times the grain.
 LEAST_LEVEL, NOISE = 12, 5.0
 #: A pixel is ink from this share of the strongest ink around it, and from FAINT of the typical ink of the page.
@@ -44,7 +46,7 @@ def find_ink(grey: Grey) -> Ink:
     soft = cv.blur(grey, (3, 3)) if max(grey.shape) > COPY_SIDE else grey
     if not ink_is_dark(soft):
         grey, soft = 255 - grey, 255 - soft
-    window = WINDOW
+    window = max(WINDOW, LEAST_WINDOW / max(grey.shape))
     level = _level(soft, window)
     faint, mask, stroke = _threshold(level)
     if 3 * stroke > window * max(grey.shape):
@@ -58,7 +60,7 @@ def ink_is_dark(grey: Grey) -> bool:
     cv = opencv()
     small = reduced(grey, 2 * COPY_SIDE)
     size = max(1, round(small.shape[1] / max(small.shape) * 48)), max(1, round(small.shape[0] / max(small.shape) * 48))
-    coarse = cv.medianBlur(cv.resize(small, size, interpolation=cv.INTER_AREA), 5)
+    coarse = cv.medianBlur(cv.resize(small, size, interpolation=cv.INTER_AREA), 15)
     ground = cv.resize(coarse, small.shape[::-1], interpolation=cv.INTER_LINEAR)
     difference = small.astype(np.float32) - ground
     difference -= np.median(difference)

@@ -8,16 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.image.arrays import Floats64, Ints, Mask
+from worker.page.ink import stroke_width
 from worker.page.opencv import opencv
 
 #: A mark has at least the area of this many squares as wide as a stroke, and is LEAST pixels long.
 SPECK, LEAST = 1.5, 4
-#: A mark this many times as wide as high is a dash: it may be a piece of a digit, and starts no line of text.
-FLAT = 2.2
-#: A short line of a form: a mark at most this many times as wide as high, or the reverse, that joins two lines.
-TICK = 0.35
-#: A frame: a mark of more than FRAME of the page's width and height; or a mark that touches opposite sides.
-FRAME = 0.7
+#: A mark this many times as wide as high, and less than THICK strokes high, is a dash: it may be a piece of a digit, and
+#: starts no line of text. Higher ones may be touching digits.
+FLAT, THICK = 2.2, 4.0
+#: A short line of a form: a mark at most this many times as wide as high, or the reverse, that joins two lines and is at
+#: most AS_THICK times as thick.
+TICK, AS_THICK = 0.35, 1.4
+#: A frame: a mark of more than FRAME of the page's width and height with less than INNER of its ink in the inner half
+#: of its box; or a mark that touches opposite sides.
+FRAME, INNER = 0.7, 0.1
 
 
 class Marks(NamedTuple):
@@ -30,6 +34,7 @@ class Marks(NamedTuple):
     right: Ints
     bottom: Ints
     area: Ints
+    flat: Mask  # which are dashes
 
     @property
     def height(self) -> Ints:
@@ -45,12 +50,6 @@ class Marks(NamedTuple):
     def middle(self) -> tuple[Floats64, Floats64]:
         """The columns and the rows of the middles of the boxes."""
         return (self.left + self.right) / 2, (self.top + self.bottom) / 2
-
-    @property
-    def flat(self) -> Mask:
-        """Which are dashes."""
-        flat: Mask = self.width >= FLAT * self.height
-        return flat
 
     def view(self, mark: int) -> tuple[slice, slice]:
         """Return the rows and columns of a mark's box."""
@@ -72,16 +71,24 @@ def find_marks(mask: Mask, rules: Mask, stroke: float) -> Marks:
     _, labels, stats, _ = cv.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8, ltype=cv.CV_32S)
     stats = stats.astype(np.intp)
     left, top, width, height, area = stats.T
-    marks = Marks(labels, np.arange(len(stats)), left, top, left + width, top + height, area)
+    flat = (width >= FLAT * height) & (height < THICK * stroke)
+    marks = Marks(labels, np.arange(len(stats)), left, top, left + width, top + height, area, flat)
     rows, columns = mask.shape
     speck = (area < SPECK * stroke**2) | (np.maximum(width, height) < LEAST)
     frame = (width > FRAME * columns) & (height > FRAME * rows) & (area < 0.25 * width * height)
+    for at in np.flatnonzero(frame[1:]) + 1:
+        own = marks.mask(at)
+        down, right = own.shape[0] // 4, own.shape[1] // 4
+        frame[at] = own[down:-down, right:-right].sum() < INNER * area[at]
     across = ((width == columns) & (height < rows / 2)) | ((height == rows) & (width > 1.5 * height))
     keep = ~(speck | frame | across)
     keep[0] = False
     narrow = np.flatnonzero(keep & ((width < TICK * height) | (height < TICK * width)))
     if narrow.size and rules.any():
+        thickest = AS_THICK * stroke_width(rules)
+        narrow = narrow[area[narrow] <= thickest * np.maximum(width, height)[narrow]]
         near = cv.dilate(rules.view(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        near[[0, -1]] = near[:, [0, -1]] = True  # the line may go on beside the picture
         keep[[at for at in narrow.tolist() if _joins_rules(marks, at, near)]] = False
     return marks.chosen(keep)
 

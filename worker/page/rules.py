@@ -15,8 +15,12 @@ THICK, LEAST_THICK = 1.6, 4
 #: lines thinner than THINNER strokes of the page; others have LONGER of it, or cross it, since digits in a row have
 #: level strokes ...
 LONG, LEAST_SHARE, THINNER, LONGER = 25, 0.12, 0.7, 0.3
+#: ... unless this many others were found that are at most ALIKE times less thick ...
+RULED, ALIKE = 3, 1.3
 #: ... is inked along this share of its columns ...
-INKED = 0.75
+INKED = 0.6
+#: ... has gaps of at most twice that thickness, or this many pixels ...
+LEAST_GAP = 17
 #: ... leans by at most this slope (30 degrees) ...
 LEAN = 0.58
 #: ... and is straight but for paper that bends: this share of its columns lies within its thickness of a cubic.
@@ -44,29 +48,38 @@ def find_rules(mask: Mask, stroke: float) -> Mask:
 
 def _level_lines(mask: Mask, stroke: float) -> Mask:
     """Return the pixels of long lines from left to right."""
-    cv = opencv()
     thick = round(max(LEAST_THICK, THICK * stroke))
     thin = _short_runs(mask, thick)
-    joined = cv.morphologyEx(thin.view(np.uint8), cv.MORPH_CLOSE, np.ones((1, 2 * thick + 1), np.uint8))
+    found, short = np.zeros_like(mask), {thick: thin}
+    for rule, seen in _rules(thin, thick, stroke):
+        longest = round(1.5 * rule.thickness) + 1
+        if longest not in short:
+            short[longest] = _short_runs(mask, longest)
+        _mark_rule(found, mask, short[longest], _tracked(thin, rule), seen)
+    return found
+
+
+def _rules(thin: Mask, thick: int, stroke: float) -> list[tuple[_Rule, tuple[int, int]]]:
+    """Find the lines from left to right among short vertical runs; with each the columns where it was found."""
+    cv = opencv()
+    joined = cv.morphologyEx(thin.view(np.uint8), cv.MORPH_CLOSE, np.ones((1, max(LEAST_GAP, 2 * thick + 1)), np.uint8))
     _, labels, stats, _ = cv.connectedComponentsWithStats(joined, connectivity=8, ltype=cv.CV_32S)
     width, height, area = stats[:, cv.CC_STAT_WIDTH], stats[:, cv.CC_STAT_HEIGHT], stats[:, cv.CC_STAT_AREA]
     thickness = np.maximum(area / np.maximum(width, 1), 1)
-    least, longer = LEAST_SHARE * max(mask.shape), min(LONGER * max(mask.shape), 0.9 * mask.shape[1])
-    long = (width >= LONG * thickness) & (width >= np.where(thickness < THINNER * stroke, least, max(least, longer)))
-    long &= height <= LEAN * width + 2 * thick
-    found, columns, short = np.zeros_like(mask), np.arange(mask.shape[1]), {thick: thin}
+    least, longer = LEAST_SHARE * max(thin.shape), min(LONGER * max(thin.shape), 0.9 * thin.shape[1])
+    long = (width >= LONG * thickness) & (width >= least) & (height <= LEAN * width + 2 * thick)
+    sure, unsure = [], []
     for part in (np.flatnonzero(long[1:]) + 1).tolist():
         left, top, wide, high = stats[part, : cv.CC_STAT_AREA].tolist()
         box = slice(top, top + high), slice(left, left + wide)
         rule = _fitted((labels[box] == part) & thin[box])
-        if rule is None:
-            continue
-        rule = _tracked(thin, _extended(rule, left, top, columns))
-        longest = round(1.5 * rule.thickness) + 1
-        if longest not in short:
-            short[longest] = _short_runs(mask, longest)
-        _mark_rule(found, mask, short[longest], rule, (left, left + wide))
-    return found
+        if rule is not None:
+            found = _extended(rule, left, top, np.arange(thin.shape[1])), (left, left + wide)
+            (sure if wide >= longer or rule.thickness < THINNER * stroke else unsure).append(found)
+    if len(sure) < RULED:
+        return sure
+    common = float(np.median([rule.thickness for rule, _ in sure]))
+    return sure + [one for one in unsure if one[0].thickness <= ALIKE * common]
 
 
 def _short_runs(mask: Mask, longest: int) -> Mask:
