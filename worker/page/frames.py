@@ -13,8 +13,9 @@ SEARCHED = 1000
 LEAST_AREA = 0.08
 #: ... and at most this many are looked at.
 MOST_OUTLINES = 3
-#: The longer side of a straightened table in pixels, and the margin around it as a share of that.
-STRAIGHT, MARGIN = 640, 0.05
+#: The side of a straightened square table in pixels; another has the same area and is at most LONGEST pixels long.
+#: Around it is a margin, as a share of its longer side.
+STRAIGHT, LONGEST, MARGIN = 640, 1100, 0.05
 
 
 def darkness(grey: Grey) -> Grey:
@@ -47,7 +48,7 @@ def outlines(dark: Grey) -> list[Floats32]:
                 break
             corners = _quadrilateral((labels == part).astype(np.uint8))
             area = float(cv.contourArea(corners))
-            if area >= least and not any(_alike(corners, other) for _, other in found):
+            if least <= area <= dark.size and not any(_alike(corners, other) for _, other in found):
                 found.append((area, corners))
     height, width = dark.shape
     whole = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
@@ -58,7 +59,7 @@ def _levels(dark: Grey) -> list[float]:
     """Return levels of darkness above which pixels are ink, from one that finds pale lines upwards."""
     cv = opencv()
     split = cv.threshold(dark[dark > 6], 0, 255, cv.THRESH_OTSU)[0] if np.any(dark > 6) else 12.0
-    return [max(10.0, 0.5 * split), max(14.0, split)]
+    return [max(8.0, 0.25 * split), max(10.0, 0.5 * split), max(14.0, split)]
 
 
 def _quadrilateral(mask: Grey) -> Floats32:
@@ -89,16 +90,19 @@ def _alike(one: Floats32, other: Floats32) -> bool:
     return float(np.abs(one - other).max()) < 0.03 * float(np.ptp(one, axis=0).max())
 
 
-def straightened(dark: Grey, corners: Floats32) -> tuple[Grey, Floats32]:
-    """View the outline from straight above, with a margin; return that [H, W] and the 3x3 matrix back to `dark`."""
+def straightened(dark: Grey, corners: Floats32) -> tuple[Grey, int, Floats32]:
+    """View the outline [4, 2] from straight above, with a margin around it.
+
+    Returns the view [H, W], its margin in pixels, and the matrix [3, 3] from there back to `dark`.
+    """
     cv = opencv()
     sides = np.linalg.norm(corners - np.roll(corners, -1, axis=0), axis=1)
     width, height = float(sides[::2].mean()), float(sides[1::2].mean())
-    scale = STRAIGHT / max(width, height)
+    scale = min(STRAIGHT / (width * height) ** 0.5, LONGEST / max(width, height))
     width, height = max(width * scale, STRAIGHT / 6), max(height * scale, STRAIGHT / 6)
-    margin = MARGIN * STRAIGHT
+    margin = round(MARGIN * max(width, height))
     target = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32) + np.float32(margin)
     back = cv.getPerspectiveTransform(target, corners)
     size = round(width + 2 * margin), round(height + 2 * margin)
     flat = cv.warpPerspective(dark, back, size, flags=cv.INTER_LINEAR | cv.WARP_INVERSE_MAP)
-    return np.asarray(flat, np.uint8), np.asarray(back, np.float32)
+    return np.asarray(flat, np.uint8), margin, np.asarray(back, np.float32)

@@ -13,8 +13,8 @@ from worker.page.lattice import lattice_of
 from worker.page.opencv import opencv
 from worker.page.table import straighten
 
-#: A sudoku's outline is corrected if a corner is further than this from where its other lines have it, in cells.
-ASTRAY = 0.25
+#: An outline is corrected if a corner is further than this from the table's, as a share of its longer side.
+ASTRAY = 0.04
 #: The crossings in each direction of a sudoku.
 TEN = 10
 
@@ -52,29 +52,32 @@ def find_crossings(grey: Grey) -> Floats32 | None:
     scale = max(1.0, max(grey.shape) / SEARCHED)
     size = round(grey.shape[1] / scale), round(grey.shape[0] / scale)
     dark = darkness(cv.resize(grey, size, interpolation=cv.INTER_AREA) if scale > 1 else grey)
+    found = _crossings(dark)
+    return None if found is None else np.asarray(found * scale, np.float32)
+
+
+def _crossings(dark: Grey) -> Floats32 | None:
+    """Return the crossings of the first table that fills its outline, or else of any: looked at again by its corners.
+
+    An outline may be that of the paper, or be drawn out by something that touches the table.
+    """
+    other = None
     for corners in outlines(dark):
-        found = _crossings(dark, corners)
-        if found is not None:
-            return np.asarray(found * scale, np.float32)
-    return None
-
-
-def _crossings(dark: Grey, corners: Floats32) -> Floats32 | None:
-    """Return the crossings of the table in the outline [4, 2]; a sudoku is looked at again if it does not fill it."""
-    found = _within(dark, corners)
-    if found is None or found.shape[:2] != (TEN, TEN):
-        return found
-    better = _sudoku_corners(found)
-    cell = float(np.ptp(found[..., 0])) / (TEN - 1)
-    if np.abs(better - _outer(found)).max() <= ASTRAY * cell:
-        return found
-    again = _within(dark, better)
-    return found if again is None or again.shape != found.shape else again
+        found = _within(dark, corners)
+        if found is None:
+            continue
+        better = _sudoku_corners(found) if found.shape[:2] == (TEN, TEN) else _outer(found)
+        if np.abs(better - corners).max() <= ASTRAY * float(np.ptp(better, axis=0).max()):
+            return found
+        if other is None:
+            again = _within(dark, better)
+            other = found if again is None or again.shape != found.shape else again
+    return other
 
 
 def _within(dark: Grey, corners: Floats32) -> Floats32 | None:
-    flat, back = straightened(dark, corners)
-    found = lattice_of(flat)
+    flat, margin, back = straightened(dark, corners)
+    found = lattice_of(flat, margin)
     return None if found is None else np.asarray(opencv().perspectiveTransform(found, back), np.float32)
 
 
