@@ -167,11 +167,10 @@ export class List {
 
   // ---------------------------------------------------------------- filter
 
-  #matches({ prediction, element }) {
+  #matches({ prediction, element, digits, corrected }) {
     const { digit, decision } = this.#ui;
-    const read = element.dataset.fixed || String(prediction?.digit ?? "");
-    const how = element.dataset.fixed ? "corrected" : prediction?.decision ?? (element.dataset.state === "failed" ? "failed" : "open");
-    return (!digit.value || digit.value === read) && (!decision.value || decision.value === how || (decision.value === prediction?.decision));
+    const how = corrected ? "corrected" : prediction?.decision ?? (element.dataset.state === "failed" ? "failed" : "open");
+    return (!digit.value || digits.includes(digit.value)) && (!decision.value || decision.value === how || (decision.value === prediction?.decision));
   }
 
   #apply(card) {
