@@ -174,6 +174,12 @@ class TooManyPixels(DigitqError):
     code, status, title = "too_many_pixels", 422, "The image has too many pixels"
 
 
+class TooManyDigits(DigitqError):
+    """The page has more digits than are read."""
+
+    code, status, title = "too_many_digits", 422, "The page has too many digits"
+
+
 class EmptyBatch(DigitqError):
     """The batch has no picture."""
 
@@ -192,6 +198,12 @@ class MalformedBatch(DigitqError):
     code, status, title = "malformed_batch", 422, "The batch cannot be read"
 
 
+class UnknownRead(DigitqError):
+    """A job asks for its picture to be read in a way that is not known, or that its worker does not know."""
+
+    code, status, title = "unknown_read", 422, "The picture cannot be read in this way"
+
+
 class WebhooksDisabled(DigitqError):
     """The request asks for a webhook, and the server has no secret to sign it with."""
 
@@ -205,7 +217,7 @@ class CallbackRefused(DigitqError):
 
 
 class IdempotencyMismatch(DigitqError):
-    """The idempotency key was used before with another image."""
+    """The idempotency key was used before with another image, or to read the same image another way."""
 
     code, status, title = "idempotency_mismatch", 422, "The idempotency key belongs to another image"
 

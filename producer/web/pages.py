@@ -106,5 +106,4 @@ async def show(request: Request, id: str) -> Response:
             raise
         return form(error)
     why = REJECTED.get(prediction.reason or "", REJECTED_OTHERWISE) if prediction.decision == "reject" else None
-    page = prediction.to_json()
-    return html("prediction.html", prediction=prediction, page=page, has_input=model_input is not None, rejected=why)
+    return html("prediction.html", prediction=prediction, has_input=model_input is not None, rejected=why)

@@ -142,7 +142,7 @@ def _upload(data: bytes) -> Image.Image:
 def _bars(outcome: Outcome) -> Image.Image:
     panel = Image.new("RGB", (PANEL, PANEL), PAPER)
     draw, step = ImageDraw.Draw(panel), PANEL / 10
-    for digit, share in enumerate(outcome.probabilities):
+    for digit, share in enumerate(outcome.probabilities or ()):
         top, middle = digit * step, (digit + 0.5) * step
         best = digit == outcome.digit
         draw.text((6, middle), str(digit), INK if best else SOFT, _font(17), "lm")
@@ -157,7 +157,7 @@ def _decision(outcome: Outcome) -> Image.Image:
     panel = Image.new("RGB", (PANEL, PANEL), NOTHING)
     draw, colour = ImageDraw.Draw(panel), COLOURS[outcome.decision]
     draw.text((PANEL / 2, 16), str(outcome.digit), colour, _font(110), "ma")
-    draw.text((PANEL / 2, 150), f"{outcome.decision}, {100 * outcome.confidence:.1f} %", colour, _font(24), "mm")
+    draw.text((PANEL / 2, 150), f"{outcome.decision}, {100 * (outcome.confidence or 0):.1f} %", colour, _font(24), "mm")
     noticed = dict.fromkeys(filter(None, (outcome.reason, *outcome.warnings)))
     lines = [word.replace("_", " ") for word in noticed] or ["no warnings"]
     if outcome.reason == "not_a_digit":

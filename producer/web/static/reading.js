@@ -2,8 +2,8 @@
 
 const WEAKEST = ["reject", "review", "accept"];
 
-/** Returns true for a picture that is shown with a box for each digit: it has several, or a table. */
-export const isPage = ({ digit, numbers, grid }) => Boolean(grid && grid.rows * grid.columns > 1) || (digit == null && Boolean(numbers?.length));
+/** Returns true for a picture that is shown with a box for each digit, false for one that was read as a single digit. */
+export const isPage = ({ probabilities, numbers, grid }) => Boolean(numbers?.length || grid) && !probabilities;
 
 /** The key of a box: two digits never share one. */
 export const keyOf = (box) => box.join();

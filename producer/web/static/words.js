@@ -36,6 +36,7 @@ const PROBLEMS = {
   unreadable: "The file cannot be opened: it is a folder, or it was changed, moved or deleted.",
   no_image: "The file is empty.",
   undecodable_image: "The picture is damaged or cut off, so it cannot be read.",
+  too_many_digits: "There are too many digits in this picture: send a part of it.",
   queue_full: "The queue is full.",
   rate_limited: "Too many pictures at once.",
   unauthorized: "The server requires an API key: reload the page to enter it.",
