@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 from shared.numbers import PageReading
 from tests.browser.answers import Answers, number, picture_of, sudoku
 from tests.chromium import Troubles
+from tests.pages import page as two_digits_as_png
 from tests.pictures import seven
 from tests.stack import Stack
 
@@ -95,7 +96,7 @@ def test_the_boxes_stay_on_the_digits_of_an_upload_that_was_turned(opened: Page,
 def test_arrow_keys_move_between_the_boxes_and_one_tab_leaves_them(opened: Page, answers: Answers) -> None:
     card = upload(opened, answers, "rows.png")
     box = card.locator(".box")
-    assert card.locator(".box[tabindex='0']").count() == 1
+    expect(card.locator(".box[tabindex='0']")).to_have_count(1)
     box.first.focus()
     for key, reached in (
         ("ArrowRight", 1),
@@ -175,6 +176,25 @@ def test_a_single_digit_is_shown_as_before(opened: Page, answers: Answers) -> No
     expect(card.locator("[data-part=digit]")).to_have_text("7")
     expect(card.locator("[data-part=bars] li")).to_have_count(10)
     expect(card.locator(".box")).to_have_count(0)
+
+
+def test_the_worker_reads_the_digits_that_are_boxed(page: Page, chrome: Browser, served: Stack) -> None:
+    """Without a double, and the page of the prediction without JavaScript."""
+    page.set_input_files("#file", [{"name": "two.png", "mimeType": "image/png", "buffer": two_digits_as_png()}])
+    card = page.locator(".card", has_text="two.png")
+    expect(card.locator(".box")).to_have_count(2)
+    assert [(name or "").strip("Maybe ")[0] for name in boxes(card)] == ["7", "4"]
+    [picture, box] = [card.locator(what).first.bounding_box() for what in (".stage img", ".box")]
+    assert picture and box and (box["x"] - picture["x"]) / picture["width"] == pytest.approx(38 / 300, abs=0.05)
+    page.reload()
+    expect(card.locator(".box")).to_have_count(2)
+    own = card.locator("[data-part=name]").get_attribute("href") or ""
+    page.goto(own)
+    has_no_barrier(page)
+    with chrome.new_context(base_url=served.url, java_script_enabled=False) as context:
+        plain = context.new_page()
+        plain.goto(own)
+        expect(plain.locator(".list th[scope=row]").first).to_contain_text("7")
 
 
 # ---------------------------------------------------------------------- corrections and files

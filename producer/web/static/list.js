@@ -167,10 +167,10 @@ export class List {
 
   // ---------------------------------------------------------------- filter
 
-  #matches({ prediction, element, digits, corrected }) {
-    const { digit, decision } = this.#ui;
-    const how = corrected ? "corrected" : prediction?.decision ?? (element.dataset.state === "failed" ? "failed" : "open");
-    return (!digit.value || digits.includes(digit.value)) && (!decision.value || decision.value === how || (decision.value === prediction?.decision));
+  #matches(card) {
+    const { digit, decision } = this.#ui, { prediction, element } = card;
+    const how = card.corrected ? "corrected" : prediction?.decision ?? (element.dataset.state === "failed" ? "failed" : "open");
+    return (!digit.value || card.digits.includes(digit.value)) && (!decision.value || decision.value === how || (decision.value === prediction?.decision));
   }
 
   #apply(card) {

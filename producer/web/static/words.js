@@ -66,6 +66,7 @@ export function stateWords({ state, queue_position: ahead, error }) {
 
 export function reasonWords(prediction) {
   if (prediction.decision === "accept") return "";
+  if (prediction.digit == null && prediction.reason !== "no_ink") return "No digits were found here.";
   return REASONS[prediction.reason] ?? "The model is unsure about this one.";
 }
 

@@ -1,6 +1,5 @@
 // A box over each digit of a picture: buttons that scale with it. One is in the tab order, arrow keys go to the others.
 
-import { keyOf } from "../reading.js";
 import { digitWords, plural } from "../words.js";
 
 /** Largest scale of a small picture in a card, and the part of the picture below which boxes have thin borders. */
@@ -76,11 +75,6 @@ export class Boxes {
     for (const button of buttons) button.tabIndex = -1;
     this.#current = Math.max(0, Math.min(at, buttons.length - 1));
     buttons[this.#current].tabIndex = 0;
-  }
-
-  /** Moves the focus to the box of a digit. */
-  focus(box) {
-    this.#group.children[this.#digits.findIndex((digit) => keyOf(digit.box) === keyOf(box))]?.focus();
   }
 
   #key(event, type) {
