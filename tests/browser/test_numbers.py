@@ -310,7 +310,7 @@ def test_on_a_phone_a_small_box_enlarges_the_picture_and_two_fingers_scale_it(ch
 def test_every_state_fits_and_has_no_barrier(width: int, scheme: Any, opened: Page, answers: Answers) -> None:
     opened.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     opened.set_viewport_size({"width": width, "height": 800})
-    card = upload(opened, answers, *STATES)
+    upload(opened, answers, *STATES)
     opened.locator(".card", has_text="rows.png").locator(".box").nth(7).press("7")
     card = opened.locator(".card", has_text="rows.png")
     has_no_barrier(opened)
@@ -321,6 +321,16 @@ def test_every_state_fits_and_has_no_barrier(width: int, scheme: Any, opened: Pa
     has_no_barrier(opened)
     opened.keyboard.press("Escape")
     assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    # A card contains its layout: what sticks out of it does not make the page wider.
+    sticking_out = opened.evaluate(
+        """() => {
+          const right = (one) => one.getBoundingClientRect().right;
+          return [...document.querySelectorAll(".card *:not(.sr, .box, .scroll *)")]
+            .filter((one) => one.checkVisibility() && right(one) > right(one.closest(".card")))
+            .map((one) => one.outerHTML);
+        }"""
+    )
+    assert sticking_out == []
 
 
 def has_no_barrier(page: Page) -> None:
