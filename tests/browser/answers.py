@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image, ImageDraw, ImageFont
-from playwright.sync_api import BrowserContext, Route
+from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
 
 from shared.numbers import Box, FoundDigit, FoundGrid, FoundNumber, PageReading, weakest
 
@@ -114,3 +117,43 @@ class Answers:
         page = route.fetch().json()
         page["predictions"] = [one for one, _ in reversed(self._pictures.values())] + page["predictions"]
         route.fulfill(status=200, content_type="application/json", body=json.dumps(page))
+
+
+#: Two rows: of the first number the last digit is to be checked, of the last one it was rejected.
+ROWS = PageReading(
+    (number("735426", 20, 20), number("12", 400, 24, "review", 0.71), number("908", 20, 120, "reject", 0.4))
+)
+LINE = PageReading((number("31415", 20, 20),))
+SUDOKU = sudoku(["53..7....", "6..195...", ".98....6.", "8...6...3", "4..8.3..1", "7...2...6", ".6....28.", "...419..5",
+                 "....8..79"])  # fmt: skip
+WORD = PageReading((number("4", 20, 20, "reject", 0.3), number("0", 90, 20, "reject", 0.3)))
+STATES = {"rows.png": ROWS, "line.png": LINE, "sudoku.png": SUDOKU, "word.png": WORD, "blank.png": PageReading()}
+
+
+def upload(page: Page, answers: Answers, *names: str) -> Locator:
+    """Uploads pictures, and returns the card of the last one."""
+    for name in names:
+        image = picture_of(STATES[name], 580, 580)
+        answers.expect(name, STATES[name], image)
+        page.set_input_files("#file", [{"name": name, "mimeType": "image/png", "buffer": image}])
+        expect(page.locator(".card[data-state=succeeded]", has_text=name)).to_be_visible()
+    return page.locator(".card", has_text=names[-1])
+
+
+def boxes(card: Locator) -> list[str | None]:
+    return [box.get_attribute("aria-label") for box in card.locator(".box").all()]
+
+
+def copied(page: Page) -> str:
+    return str(page.evaluate("navigator.clipboard.readText()"))
+
+
+def saved(page: Page, button: Locator) -> str:
+    with page.expect_download() as download:
+        button.click()
+    return Path(download.value.path()).read_text("utf-8-sig")
+
+
+def has_no_barrier(page: Page) -> None:
+    found = Axe().run(page)
+    assert found.violations_count == 0, re.sub(r"\n+", "\n", found.generate_report())

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from tests.browser.answers import Answers
 from tests.chromium import Troubles, browser
 from tests.stack import LEAN, Stack, up
 
@@ -49,3 +50,15 @@ def page(context: BrowserContext, served: Stack) -> Iterator[Page]:
     for card in httpx.get(f"{served.url}/v1/predictions?limit=100").json()["predictions"]:
         httpx.delete(f"{served.url}{card['links']['self']}")
     assert troubles.unexpected() == []
+
+
+@pytest.fixture
+def answers(context: BrowserContext) -> Answers:
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    return Answers(context)
+
+
+@pytest.fixture
+def opened(answers: Answers, page: Page) -> Page:
+    """The page, whose server is doubled before it is asked for anything."""
+    return page

@@ -152,7 +152,7 @@ export class Card {
   }
 
   async #several(prediction) {
-    this.element.classList.add("several", this.#reading.rows.length > 1 || prediction.grid ? "sheet" : "line");
+    this.element.classList.add("several", this.#reading.rows.length > 1 || prediction.grid ? "broad" : "line");
     try {
       const { Page } = await several();
       if (this.#page) return;
