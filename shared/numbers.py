@@ -183,7 +183,7 @@ class PageReading:
         if self.grid:
             noted["grid"] = {"cells": self.grid.cells, "boxes": self.grid.to_json()["boxes"]}
         if self.rotated:
-            noted["rotated"] = self.rotated
+            noted["rotated"] = int(self.rotated)
         return noted
 
     @classmethod

@@ -185,7 +185,8 @@ class Store:
     ) -> Prediction:
         """Submit one picture atomically; return the queued prediction, or the first one under the same idempotency key.
 
-        `notes` are stored with it: `request_id` and `traceparent` for logs, `callback_url` for the webhook.
+        `read` says whether a worker reads one digit or all numbers. `notes` are stored with it: `request_id` and
+        `traceparent` for logs, `callback_url` for the webhook.
         Raises QueueFull, RateLimited, IdempotencyMismatch, RedisUnavailable.
         """
         picture = Submission(id or new_id(), image, filename, priority, idempotency_key, notes or {}, caller, read)

@@ -119,8 +119,10 @@ class Client(_Blocking):
     ...     batch = client.submit_batch([("one.png", image), b"no picture"]).wait(timeout=10)
     ...     print([(row["filename"], row["digit"]) for row in batch.results()])
     ...     print(client.get(client.submit(image, priority="high").id, wait=10).digit)
+    ...     print(client.submit(image, read="numbers").wait(timeout=10).numbers[0].text)
     7
     [('one.png', 7), (None, None)]
+    7
     7
 
     Calls are repeated as `retry` says while the server is busy, unavailable or unreachable. Each submit carries an

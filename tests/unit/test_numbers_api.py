@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 from rq.job import Job
 
+from producer.web import events
 from shared.numbers import PageReading
 from shared.prediction import Outcome
 from shared.store import Store
 from tests import fakes
 from tests.api import PICTURE, answer_all, is_problem
+from tests.listening import listening
 from tests.pages import PAGE, SUDOKU
 from tests.pictures import idx, seven
 from tests.served import WebClient, site
@@ -162,3 +164,22 @@ def test_an_idx_file_is_read_as_numbers_too(web: WebClient, store: Store) -> Non
     path = batch(web, store, idx(3), content_type="application/octet-stream")
     found = [json.loads(line) for line in web.get(f"{path}/results").text.splitlines()]
     assert [len(one["numbers"]) for one in found] == [3, 3, 3]
+
+
+def test_the_event_of_a_page_has_the_numbers(web: WebClient, store: Store) -> None:
+    listener = listening(web)
+    id = web.post("/v1/predictions?read=numbers", data=seven(), **PICTURE).get_json()["id"]
+    read_pages(store)
+    assert listener.wait_for("prediction") == [web.get(f"/v1/predictions/{id}").get_json()]
+
+
+def test_large_pages_push_older_events_out(web: WebClient, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "RING_BYTES", 1500)
+    listener = listening(web)
+    for _ in range(5):
+        web.post("/v1/predictions?read=numbers", data=seven(), **PICTURE)
+    resets = len(listener.wait_for("reset"))  # it has subscribed
+    read_pages(store)
+    listener.wait_for("reset", resets + 1)
+    kept = web.services.events._ring
+    assert 0 < len(kept) < 5 and sum(one.size for one in kept) <= 1500

@@ -63,7 +63,7 @@ def test_an_accepted_digit_is_one_number_and_is_as_without_numbers(reads: Callab
     [plain] = Classifier(Sure(), 10**6)([seven(56)]).results
     assert replace(found, page=None) == plain
     assert found.page == PageReading((FoundNumber((FoundDigit(7, 0.95, "accept", (0, 0, 56, 56)),)),))
-    assert calls == [[]]
+    assert calls == []
 
 
 def test_several_digits_are_read_as_a_page(reads: Callable[[Reader], Reads]) -> None:
@@ -125,6 +125,30 @@ def test_a_batch_is_closed_after_so_many_pixels_of_pages(
     monkeypatch.setattr(numbers_classifier, "PIXELS_AT_ONCE", 100_000)
     assert len(read([encoded(two_digits())] * 5, Sure()).results) == 2
     assert len(read([seven(400)] * 5, Sure()).results) == 5
+
+
+def test_pictures_are_not_read_as_digits_in_vain_once_there_are_enough_pages(
+    reads: Callable[[Reader], Reads], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads(lambda page: PAGE)
+    monkeypatch.setattr(numbers_classifier, "PIXELS_AT_ONCE", 100_000)
+    monkeypatch.setattr(numbers_classifier, "PART_BYTES", 1)
+    seen: list[int] = []
+
+    def counted(self: Classifier, images: Pictures) -> Classified:
+        seen.append(len(images))
+        return plain(self, images)
+
+    plain = Classifier.__call__
+    monkeypatch.setattr(Classifier, "__call__", counted)
+    assert len(read([encoded(two_digits())] * 5, Sure()).results) == 2
+    assert seen == [1, 1]
+
+
+def test_small_pictures_are_read_as_digits_all_at_once() -> None:
+    assert [len(part) for part in numbers_classifier._parts([seven()] * 64)] == [64]
+    assert [len(part) for part in numbers_classifier._parts([bytes(200_000)] * 5)] == [2, 2, 1]
+    assert [len(part) for part in numbers_classifier._parts(np.zeros((1000, 28, 28), np.uint8))] == [335, 335, 330]
 
 
 def test_boxes_are_pixels_of_the_upright_upload(reads: Callable[[Reader], Reads]) -> None:

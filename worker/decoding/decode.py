@@ -98,6 +98,8 @@ def upright_size(picture: bytes | Grey) -> tuple[int, int]:
         return picture.shape[1], picture.shape[0]
     image = Image.open(BytesIO(picture), formats=FORMATS)
     width, height = image.size
+    if image.format == "PNG" and "exif" not in image.info:  # to look for it behind the pixels, Pillow would decode them
+        return width, height
     return (height, width) if image.getexif().get(ORIENTATION) in SIDEWAYS else (width, height)
 
 
