@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,11 +28,12 @@ from tests.browser.answers import (
 )  # fmt: skip
 from tests.chromium import STROKES, Troubles, draw
 from tests.stack import Stack
+from worker.training.evaluate_numbers import from_manifest
 
 # ---------------------------------------------------------------------- corrections and files
 
 
-def test_a_digit_is_corrected_in_its_box_kept_and_exported(opened: Page, answers: Answers) -> None:
+def test_a_digit_is_corrected_in_its_box_kept_and_exported(opened: Page, answers: Answers, tmp_path: Path) -> None:
     card = upload(opened, answers, "rows.png")
     card.locator(".box").nth(7).click()
     expect(opened.locator("#picker")).to_contain_text("2, 71 %, to be checked")
@@ -53,7 +55,12 @@ def test_a_digit_is_corrected_in_its_box_kept_and_exported(opened: Page, answers
         assert (first["label"], first["read"], first["left"], first["width"]) == ("7", "2", "440", "30")
         assert (second["label"], second["read"], second["decision"]) == ("none", "8", "reject")
         assert archive.read(first["path"]) == picture_of(ROWS, 580, 580)
+        archive.extractall(tmp_path)
         assert list(csv.DictReader(io.TextIOWrapper(archive.open("index.csv"), "utf-8-sig"))) == []
+    # Nothing is in doubt any more, so the page can tell how well others are read.
+    [truth] = from_manifest(tmp_path)
+    assert (truth.category, truth.lines) == ("rows", ("73542617", "90"))
+    assert (tmp_path / truth.path).read_bytes() == picture_of(ROWS, 580, 580)
 
 
 def test_a_digit_typed_on_its_box_corrects_it_and_undo_takes_it_back(opened: Page, answers: Answers) -> None:

@@ -1,8 +1,8 @@
 // Corrections: kept in this browser, exported as a labelled data set.
 
-import { ROOT, call } from "./api.js";
+import { ROOT, call, getJson } from "./api.js";
 import { csv } from "./csv.js";
-import { keyOf } from "./reading.js";
+import { keyOf, truthOf } from "./reading.js";
 import { zip } from "./zip.js";
 
 const KEY = `digitq.corrections${ROOT}`;
@@ -80,11 +80,12 @@ async function pictureOf(id) {
 
 /**
  * Returns the zip and the number of pictures that are no longer on the server. `digitq evaluate --pictures` reads its
- * `index.csv`; `digits.csv` has a row for each corrected digit of the pictures with several.
+ * `index.csv`. Of the pictures with several digits `digits.csv` has a row for each corrected digit, and `manifest.jsonl`, for
+ * `digitq evaluate --numbers`, a line for each picture of which no digit is in doubt any more.
  */
 export async function exportFixes() {
   const tables = { "index.csv": [COLUMNS], "not_digits.csv": [COLUMNS], "digits.csv": [[...COLUMNS, ...BOX]] };
-  const pictures = [];
+  const pictures = [], pages = [];
   let gone = 0;
   for (const [id, { label, digits, filename, ...read }] of Object.entries(all)) {
     const picture = await pictureOf(id);
@@ -94,10 +95,13 @@ export async function exportFixes() {
     }
     pictures.push(picture);
     const row = (label, { digit, confidence, decision }, box = []) => [picture[0], label, "corrected", digit, confidence, decision, filename, id, ...box];
+    const truth = digits && truthOf(await getJson(`/v1/predictions/${id}`), digitFixesOf(id));
+    if (truth) pages.push(`${JSON.stringify({ path: picture[0], ...truth })}\n`);
     for (const one of digits ?? []) tables["digits.csv"].push(row(one.label, one, one.box));
     if (label) tables[label === "none" ? "not_digits.csv" : "index.csv"].push(row(label === "none" ? "" : label, read));
   }
   const written = Object.entries(tables).filter(([name, rows]) => name === "index.csv" || rows.length > 1);
-  const files = written.map(([name, rows]) => [name, new TextEncoder().encode(csv(rows))]);
+  const texts = [...written.map(([name, rows]) => [name, csv(rows)]), ...(pages.length ? [["manifest.jsonl", pages.join("")]] : [])];
+  const files = texts.map(([name, text]) => [name, new TextEncoder().encode(text)]);
   return { blob: zip([...files, ...pictures]), count: pictures.length, gone };
 }

@@ -87,3 +87,11 @@ function gridRows(cells) {
   const texts = cells.map((row) => row.map(({ text }) => text || "."));
   return texts.flat().some((text) => text.length > 1) ? texts : texts.map((row) => row.join(""));
 }
+
+/** What a page says for sure, as `manifest.jsonl` of `digitq evaluate --numbers` has it; null while a digit is in doubt. */
+export function truthOf(prediction, labels) {
+  const { rows, cells, open } = readingOf(prediction, labels);
+  if (open.review || open.reject) return null;
+  const lines = cells ? gridRows(cells).map((row) => [...row].join("")) : rows.map((row) => row.map(({ text }) => text).join(""));
+  return { category: cells ? "grid" : ["negative", "line"][lines.length] ?? "rows", lines };
+}
