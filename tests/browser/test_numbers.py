@@ -100,6 +100,8 @@ def test_the_numbers_are_text_to_copy_row_by_row(opened: Page, answers: Answers)
     expect(card.locator(".numbers li")).to_have_count(2)
     assert card.locator(".number .text").all_text_contents() == ["735426", "12", "90?"]
     expect(card.locator(".number").nth(1)).to_contain_text("71 %, please check")
+    weight = "(all) => all.map((one) => getComputedStyle(one).fontWeight)"
+    assert card.locator(".sureness").evaluate_all(weight) == ["400", "600", "600"]
     expect(card.locator(".sum")).to_have_text("3 numbers with 10 digits, 1 to be checked, 1 mark not read.")
     card.get_by_role("button", name="Copy 735426").click()
     assert copied(opened) == "735426"
