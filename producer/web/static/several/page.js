@@ -67,8 +67,10 @@ export class Page {
     say(`${digitWords({ ...digit, label })}.`);
   }
 
-  #pressed(digit, { target, pointerType }) {
-    if (pointerType !== "touch" || target.offsetHeight >= TOO_SMALL) return this.press(digit, this.#boxes.image);
+  #pressed(digit, { target, pointerType, detail }) {
+    // A key's click has no detail; older Safari does not tell what pressed.
+    const finger = detail > 0 && (pointerType ? pointerType === "touch" : matchMedia("(pointer: coarse)").matches);
+    if (!finger || target.offsetHeight >= TOO_SMALL) return this.press(digit, this.#boxes.image);
     const { stage } = this.#boxes;
     enlarge(this, target.offsetLeft / stage.clientWidth, target.offsetTop / stage.clientHeight);
   }
