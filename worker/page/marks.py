@@ -13,11 +13,11 @@ from worker.page.opencv import opencv
 
 #: A mark has at least the area of this many squares as wide as a stroke, and is LEAST pixels long.
 SPECK, LEAST = 1.5, 4
-#: A mark this many times as wide as high, and less than THICK strokes high, is a dash: it may be a piece of a digit, and
-#: starts no line of text. Higher ones may be touching digits.
+#: A mark this many times as wide as high, and less than THICK strokes high, is a dash: it may be a piece of a digit,
+#: and starts no line of text. Higher ones may be touching digits.
 FLAT, THICK = 2.2, 4.0
-#: A short line of a form: a mark at most this many times as wide as high, or the reverse, that joins two lines and is at
-#: most AS_THICK times as thick.
+#: A short line of a form: a mark at most this many times as wide as high, or the reverse, that joins two lines and is
+#: at most AS_THICK times as thick.
 TICK, AS_THICK = 0.35, 1.4
 #: A frame: a mark of more than FRAME of the page's width and height with less than INNER of its ink in the inner half
 #: of its box; or a mark that touches opposite sides.
@@ -62,7 +62,8 @@ class Marks(NamedTuple):
 
     def chosen(self, which: Mask | Ints) -> Marks:
         """Return some of the marks."""
-        return Marks(self.labels, *(values[which] for values in self[1:]))
+        number, left, top, right, bottom, area = (values[which] for values in self[1:7])
+        return Marks(self.labels, number, left, top, right, bottom, area, self.flat[which])
 
 
 def find_marks(mask: Mask, rules: Mask, stroke: float) -> Marks:
@@ -76,7 +77,7 @@ def find_marks(mask: Mask, rules: Mask, stroke: float) -> Marks:
     rows, columns = mask.shape
     speck = (area < SPECK * stroke**2) | (np.maximum(width, height) < LEAST)
     frame = (width > FRAME * columns) & (height > FRAME * rows) & (area < 0.25 * width * height)
-    for at in np.flatnonzero(frame[1:]) + 1:
+    for at in (np.flatnonzero(frame[1:]) + 1).tolist():
         own = marks.mask(at)
         down, right = own.shape[0] // 4, own.shape[1] // 4
         frame[at] = own[down:-down, right:-right].sum() < INNER * area[at]
