@@ -10,7 +10,7 @@ import numpy as np
 
 from shared.numbers import Box
 from worker.image.arrays import Mask
-from worker.page.candidates import Candidate, Part, Row, mask_of
+from worker.page.candidates import Candidate, Row, mask_of
 from worker.page.layout import Layout
 from worker.page.opencv import opencv
 
@@ -20,15 +20,16 @@ from worker.page.opencv import opencv
 AROUND, CLEAN = 0.25, 0.12
 #: What more of it costs, in log odds.
 CLUTTER_COST = 25.0
-#: A part is a letter or sign if it is left out and at least this many digit heights high.
-LETTER = 0.55
+#: A part is a letter or sign if it is left out, or has less than this digitness, and is at least this many digit
+#: heights high.
+SURE, LETTER = 0.6, 0.55
 #: A gap of this many digit heights ends a word; each letter more in it than digits costs this, in log odds.
 WORD_GAP, LETTER_COST = 0.6, 2.5
 #: The costs of a digit cut off a mark of which another piece was left out, as off a letter; and of a 1 cut off
 #: anything: most letters have an upright stroke.
 BROKEN_COST, CUT_ONE_COST = 4.0, 2.5
-#: The share of the logarithm of letters to digits on the page that is a cost.
-PAGE_COST = 1.5
+#: What the logarithm of letters to digits costs, on the line and on the page: where most are letters, the next one is.
+LINE_COST, PAGE_COST = 1.0, 1.0
 #: The cost of a height that differs from the line's by this factor, as a logarithm; it grows with the square.
 HEIGHT_SPREAD = 0.5
 
@@ -45,18 +46,23 @@ class Seen(NamedTuple):
 def odds_against(layout: Layout, rows: Sequence[Sequence[Seen]]) -> list[list[float]]:
     """Return for each digit of each row by how much its surroundings lower the log odds that it is one."""
     letters = [_letters(row, seen) for row, seen in zip(layout.rows, rows, strict=True)]
-    digits = sum(len(seen) for seen in rows)
-    others = sum(len(some) for some in letters)
-    page = PAGE_COST * math.log((others + 1) / (digits + 1)) if others > digits else 0.0
+    digits = [sum(one.digitness >= SURE for one in seen) for seen in rows]
+    page = PAGE_COST * _majority(sum(map(len, letters)), sum(digits))
     return [
-        [page + one for one in _in_row(layout, row, seen, some)]
-        for row, seen, some in zip(layout.rows, rows, letters, strict=True)
+        [page + LINE_COST * _majority(len(some), count) + one for one in _in_row(layout, row, seen, some)]
+        for row, seen, some, count in zip(layout.rows, rows, letters, digits, strict=True)
     ]
 
 
-def _in_row(layout: Layout, row: Row, seen: Sequence[Seen], letters: Sequence[Part]) -> list[float]:
+def _majority(letters: int, digits: int) -> float:
+    """Return the logarithm of letters to digits; 0 if there are no more of them."""
+    return max(0.0, math.log((letters + 1) / (digits + 1)))
+
+
+def _in_row(layout: Layout, row: Row, seen: Sequence[Seen], letters: Sequence[Box]) -> list[float]:
     """Return the same for one row, without what is counted on the whole page."""
-    words = _words([one.candidate.box for one in seen], [part.box for part in letters], WORD_GAP * row.height)
+    sure = [at for at, one in enumerate(seen) if one.digitness >= SURE]
+    words = _words([one.candidate.box for one in seen], sure, letters, WORD_GAP * row.height)
     taken = {at for one in seen for at in range(one.candidate.start, one.candidate.stop)}
     broken = {part.mark for at, part in enumerate(row.parts) if at not in taken}
     found = []
@@ -87,28 +93,27 @@ def clutter_around(layout: Layout, row: Row, candidate: Candidate) -> float:
     return whiteness + np.count_nonzero(ink & ~own) / ink.size
 
 
-def _letters(row: Row, seen: Sequence[Seen]) -> list[Part]:
-    """Return the parts that are as high as digits and were not taken for any."""
+def _letters(row: Row, seen: Sequence[Seen]) -> list[Box]:
+    """Return the boxes of what is as high as a digit and was not taken for one, or hardly."""
     taken = {at for one in seen for at in range(one.candidate.start, one.candidate.stop)}
     marks = {row.parts[at].mark for at in taken}
-    return [
-        part
-        for at, part in enumerate(row.parts)
-        if at not in taken and part.mark not in marks and part.box[3] >= LETTER * row.height
-    ]
+    left_out = [part.box for at, part in enumerate(row.parts) if at not in taken and part.mark not in marks]
+    unsure = [one.candidate.box for one in seen if one.digitness < SURE]
+    return [box for box in left_out + unsure if box[3] >= LETTER * row.height]
 
 
-def _words(digits: Sequence[Box], letters: Sequence[Box], gap: float) -> list[tuple[int, int]]:
-    """Return for each digit how many digits and letters its word has; a wider gap ends it."""
+def _words(digits: Sequence[Box], sure: Sequence[int], letters: Sequence[Box], gap: float) -> list[tuple[int, int]]:
+    """Return for each digit how many sure digits, by position, and letters its word has; a wider gap ends it."""
     marks = sorted([(box, at) for at, box in enumerate(digits)] + [(box, -1) for box in letters])
     found = [(0, 0)] * len(digits)
     word: list[int] = []
     end = -math.inf
     for box, at in [*marks, ((10**9, 0, 0, 0), -1)]:
         if box[0] > end + gap:
-            inside = [one for one in word if one >= 0]
-            for one in inside:
-                found[one] = (len(inside), len(word) - len(inside))
+            count = len(set(word) & set(sure)), word.count(-1)
+            for one in word:
+                if one >= 0:
+                    found[one] = count
             word = []
         word.append(at)
         end = max(end, box[0] + box[2])

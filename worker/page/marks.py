@@ -19,6 +19,8 @@ FLAT, THICK = 2.2, 4.0
 #: A short line of a form: a mark at most this many times as wide as high, or the reverse, that joins two lines and is
 #: at most AS_THICK times as thick.
 TICK, AS_THICK = 0.35, 1.4
+#: An empty box to tick or fill: its four sides are inked along this share of its length, within EDGE of its size.
+BOXED, EDGE = 0.9, 0.12
 #: A frame: a mark of more than FRAME of the page's width and height with less than INNER of its ink in the inner half
 #: of its box; or a mark that touches opposite sides.
 FRAME, INNER = 0.7, 0.1
@@ -84,6 +86,8 @@ def find_marks(mask: Mask, rules: Mask, stroke: float) -> Marks:
     across = ((width == columns) & (height < rows / 2)) | ((height == rows) & (width > 1.5 * height))
     keep = ~(speck | frame | across)
     keep[0] = False
+    hollow = np.flatnonzero(keep & (np.minimum(width, height) > 2 * LEAST) & (area < 0.6 * width * height))
+    keep[[at for at in hollow.tolist() if _is_box(marks.mask(at))]] = False
     narrow = np.flatnonzero(keep & ((width < TICK * height) | (height < TICK * width)))
     if narrow.size and rules.any():
         thickest = AS_THICK * stroke_width(rules)
@@ -92,6 +96,13 @@ def find_marks(mask: Mask, rules: Mask, stroke: float) -> Marks:
         near[[0, -1]] = near[:, [0, -1]] = True  # the line may go on beside the picture
         keep[[at for at in narrow.tolist() if _joins_rules(marks, at, near)]] = False
     return marks.chosen(keep)
+
+
+def _is_box(own: Mask) -> bool:
+    """Tell whether all four sides of the bounding box are inked, as in a rectangle and not in a round 0."""
+    edge = max(2, round(EDGE * min(own.shape)))
+    sides = own[:edge].any(axis=0), own[-edge:].any(axis=0), own[:, :edge].any(axis=1), own[:, -edge:].any(axis=1)
+    return all(side.mean() >= BOXED for side in sides)
 
 
 def _joins_rules(marks: Marks, at: int, near: Mask) -> bool:
