@@ -85,9 +85,7 @@ def clutter_around(layout: Layout, row: Row, candidate: Candidate) -> float:
     view = slice(y, top + height + margin), slice(x, left + width + margin)
     ink, level = layout.marks.labels[view] > 0, layout.level[view]
     own = np.zeros(ink.shape, np.bool_)
-    own[top - y : top - y + height, left - x : left - x + width] = mask_of(
-        row.parts[candidate.start : candidate.stop], candidate
-    )
+    own[top - y : top - y + height, left - x : left - x + width] = mask_of(row, candidate)
     paper: Mask = cv.dilate(ink.view(np.uint8), np.ones((5, 5), np.uint8)) == 0
     whiteness = float(level[paper].mean()) / max(1.0, float(np.median(level[own]))) if paper.any() else 1.0
     return whiteness + np.count_nonzero(ink & ~own) / ink.size
