@@ -63,24 +63,28 @@ class Row:
     candidates: list[Candidate] = field(default_factory=list)
 
 
-def whole_marks(marks: Marks) -> Row:
-    """Return a row whose candidates are all of the marks, one by one."""
+def whole_marks(marks: Marks, height: float = 1.0) -> Row:
+    """Return a row, with digits of this height, whose candidates are all of the marks, one by one."""
     parts = [
         _part(marks.mask(mark), int(marks.left[mark]), int(marks.top[mark]), mark) for mark in range(len(marks.number))
     ]
-    return Row(1.0, parts, [Candidate(at, at + 1, part.box, 0.0) for at, part in enumerate(parts)])
+    return Row(height, parts, [Candidate(at, at + 1, part.box, 0.0) for at, part in enumerate(parts)])
 
 
 def find_candidates(line: Line, marks: Marks) -> Row:
-    """Cut the wide marks of a line and list the candidates."""
+    """Cut the wide marks of a line and list the candidates: their number grows with that of the cuts."""
     parts: list[Part] = []
     for mark in line.marks.tolist():
         left, top = int(marks.left[mark]), int(marks.top[mark])
         parts += [_part(piece, left, top, mark) for piece in cut(marks.mask(mark), line.height)]
     parts.sort(key=lambda part: 2 * part.box[0] + part.box[2])
     row = Row(line.height, parts)
-    for start in range(len(parts)):
-        for stop in range(start + 1, min(start + MOST_PARTS, len(parts)) + 1):
+    ends = {part.mark: at + 1 for at, part in enumerate(parts)}
+    for start, part in enumerate(parts):
+        stops = list(range(start + 1, min(start + MOST_PARTS, len(parts)) + 1))
+        if ends[part.mark] > stops[-1] and (start == 0 or parts[start - 1].mark != part.mark):
+            stops.append(ends[part.mark])  # a mark as it is, however many cuts it has
+        for stop in stops:
             gap = _gap(parts, start, stop)
             if stop - start > 1 and not _belong_together(parts, start, stop, gap, line.height):
                 break

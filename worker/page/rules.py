@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from worker.image.arrays import Floats64, Ints, Mask
+from worker.page.ink import stroke_width
 from worker.page.opencv import opencv
 
 #: A line is at most this thick, in strokes of the page, or LEAST_THICK pixels ...
@@ -50,6 +51,18 @@ def find_rules(mask: Mask, stroke: float) -> Mask:
     across = _level_lines(mask, stroke)
     down = _level_lines(np.ascontiguousarray((mask & ~across).T), stroke).T
     return across | down
+
+
+def bridged(mask: Mask, rules: Mask) -> Mask:
+    """Return the mask, bool [H, W] without ruling, with the ruling between two ends of strokes on both sides of it."""
+    if not rules.any():
+        return mask
+    cv = opencv()
+    reach = round(1.5 * stroke_width(rules)) + 3
+    whole = mask.copy()
+    for kernel in (np.ones((reach, 1), np.uint8), np.ones((1, reach), np.uint8)):
+        whole |= rules & (cv.morphologyEx(mask.view(np.uint8), cv.MORPH_CLOSE, kernel) > 0)
+    return whole
 
 
 def _level_lines(mask: Mask, stroke: float) -> Mask:
