@@ -18,7 +18,7 @@ from worker.page.opencv import opencv
 #: Marks narrower than this, in heights of a digit on the line, are not cut.
 NARROW = 0.75
 #: Cuts are at least this far apart and from the ends, in heights of a digit.
-APART = 0.18
+APART = 0.13
 #: A cut is where the mark is low: its extent from top to bottom is at most this share of that on both sides, within
 #: AROUND digit heights ...
 LOW, AROUND = 0.8, 0.6

@@ -15,7 +15,7 @@ from worker.page.lines import find_lines
 from worker.page.marks import Marks, find_marks
 from worker.page.opencv import opencv
 from worker.page.placing import model_inputs
-from worker.page.rules import find_rules
+from worker.page.rules import bridged, find_rules
 from worker.page.skew import lean
 
 #: Pages that lean by more degrees are turned; others are read as they are.
@@ -24,6 +24,8 @@ STRAIGHT = 7.0
 SMALL, ENLARGED = 120, 3
 #: More marks than this are a texture, or far too many digits: some of them are enough to tell.
 MOST_MARKS = 3000
+#: A page with more candidates than this, several times those of 1,000 digits, is writing or a texture: nothing is cut.
+MOST_CANDIDATES = 5000
 
 
 @dataclass(slots=True)
@@ -78,15 +80,27 @@ def lay_out(page: Grey, quarters: int = 0) -> Layout:
         back = back @ _square(again)
         level, marks, crowded = _marks(grey, paper)
         degrees = 0.0
-    rows = [find_candidates(line, marks) for line in find_lines(marks, degrees)]
+    rows = _rows(marks, degrees)
     return Layout(level, marks, rows, model_inputs(level, rows), back, quarters, crowded)
+
+
+def _rows(marks: Marks, degrees: float) -> list[Row]:
+    """Return the lines of text with their candidates; of a page with too many, only marks as they are."""
+    lines = find_lines(marks, degrees)
+    rows, count = [], 0
+    for line in lines:
+        rows.append(find_candidates(line, marks))
+        count += len(rows[-1].candidates)
+        if count > MOST_CANDIDATES:
+            return [whole_marks(marks.chosen(line.marks), line.height) for line in lines]
+    return rows
 
 
 def _marks(grey: Grey, paper: Mask | None = None) -> tuple[Grey, Marks, bool]:
     """Return the levels of the ink, the marks on the page, and whether there are too many; none beside `paper`."""
     ink = find_ink(grey)
     rules = find_rules(ink.faint, ink.stroke)
-    mask = ink.mask & ~rules
+    mask = bridged(ink.mask & ~rules, rules)
     marks = find_marks(mask if paper is None else mask & paper, rules, ink.stroke)
     count = len(marks.number)
     if count <= MOST_MARKS:

@@ -13,12 +13,14 @@ from worker.page.opencv import opencv
 
 #: A mark has at least the area of this many squares as wide as a stroke, and is LEAST pixels long.
 SPECK, LEAST = 1.5, 4
-#: A mark this many times as wide as high, and less than THICK strokes high, is a dash: it may be a piece of a digit, and
-#: starts no line of text. Higher ones may be touching digits.
+#: A mark this many times as wide as high, and less than THICK strokes high, is a dash: it may be a piece of a digit,
+#: and starts no line of text. Higher ones may be touching digits.
 FLAT, THICK = 2.2, 4.0
-#: A short line of a form: a mark at most this many times as wide as high, or the reverse, that joins two lines and is at
-#: most AS_THICK times as thick.
+#: A short line of a form: a mark at most this many times as wide as high, or the reverse, that joins two lines and is
+#: at most AS_THICK times as thick.
 TICK, AS_THICK = 0.35, 1.4
+#: An empty box to tick or fill: its four sides are inked along this share of its length, within EDGE of its size.
+BOXED, EDGE = 0.9, 0.12
 #: A frame: a mark of more than FRAME of the page's width and height with less than INNER of its ink in the inner half
 #: of its box; or a mark that touches opposite sides.
 FRAME, INNER = 0.7, 0.1
@@ -62,7 +64,8 @@ class Marks(NamedTuple):
 
     def chosen(self, which: Mask | Ints) -> Marks:
         """Return some of the marks."""
-        return Marks(self.labels, *(values[which] for values in self[1:]))
+        number, left, top, right, bottom, area = (values[which] for values in self[1:7])
+        return Marks(self.labels, number, left, top, right, bottom, area, self.flat[which])
 
 
 def find_marks(mask: Mask, rules: Mask, stroke: float) -> Marks:
@@ -76,13 +79,15 @@ def find_marks(mask: Mask, rules: Mask, stroke: float) -> Marks:
     rows, columns = mask.shape
     speck = (area < SPECK * stroke**2) | (np.maximum(width, height) < LEAST)
     frame = (width > FRAME * columns) & (height > FRAME * rows) & (area < 0.25 * width * height)
-    for at in np.flatnonzero(frame[1:]) + 1:
+    for at in (np.flatnonzero(frame[1:]) + 1).tolist():
         own = marks.mask(at)
         down, right = own.shape[0] // 4, own.shape[1] // 4
         frame[at] = own[down:-down, right:-right].sum() < INNER * area[at]
     across = ((width == columns) & (height < rows / 2)) | ((height == rows) & (width > 1.5 * height))
     keep = ~(speck | frame | across)
     keep[0] = False
+    hollow = np.flatnonzero(keep & (np.minimum(width, height) > 2 * LEAST) & (area < 0.6 * width * height))
+    keep[[at for at in hollow.tolist() if _is_box(marks.mask(at))]] = False
     narrow = np.flatnonzero(keep & ((width < TICK * height) | (height < TICK * width)))
     if narrow.size and rules.any():
         thickest = AS_THICK * stroke_width(rules)
@@ -91,6 +96,13 @@ def find_marks(mask: Mask, rules: Mask, stroke: float) -> Marks:
         near[[0, -1]] = near[:, [0, -1]] = True  # the line may go on beside the picture
         keep[[at for at in narrow.tolist() if _joins_rules(marks, at, near)]] = False
     return marks.chosen(keep)
+
+
+def _is_box(own: Mask) -> bool:
+    """Tell whether all four sides of the bounding box are inked, as in a rectangle and not in a round 0."""
+    edge = max(2, round(EDGE * min(own.shape)))
+    sides = own[:edge].any(axis=0), own[-edge:].any(axis=0), own[:, :edge].any(axis=1), own[:, -edge:].any(axis=1)
+    return all(side.mean() >= BOXED for side in sides)
 
 
 def _joins_rules(marks: Marks, at: int, near: Mask) -> bool:

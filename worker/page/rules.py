@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from worker.image.arrays import Floats64, Ints, Mask
+from worker.page.ink import stroke_width
 from worker.page.opencv import opencv
 
 #: A line is at most this thick, in strokes of the page, or LEAST_THICK pixels ...
@@ -18,9 +19,7 @@ LONG, LEAST_SHARE, THINNER, LONGER = 25, 0.12, 0.7, 0.3
 #: ... unless this many others were found that are at most ALIKE times less thick ...
 RULED, ALIKE = 3, 1.3
 #: ... is inked along this share of its columns ...
-INKED = 0.6
-#: ... has gaps of at most twice that thickness, or this many pixels ...
-LEAST_GAP = 17
+INKED = 0.65
 #: ... leans by at most this slope (30 degrees) ...
 LEAN = 0.58
 #: ... and is straight but for paper that bends: this share of its columns lies within its thickness of a cubic.
@@ -36,6 +35,14 @@ class _Rule(NamedTuple):
     thickness: float  # in pixels
 
 
+class _Piece(NamedTuple):
+    """A line, and the columns where it was found: from `first` to before `last`."""
+
+    rule: _Rule
+    first: int
+    last: int
+
+
 def find_rules(mask: Mask, stroke: float) -> Mask:
     """Return the pixels of thin long lines that are nearly level or upright, of a mask bool [H, W].
 
@@ -46,40 +53,61 @@ def find_rules(mask: Mask, stroke: float) -> Mask:
     return across | down
 
 
+def bridged(mask: Mask, rules: Mask) -> Mask:
+    """Return the mask, bool [H, W] without ruling, with the ruling between two ends of strokes on both sides of it."""
+    if not rules.any():
+        return mask
+    cv = opencv()
+    reach = round(1.5 * stroke_width(rules)) + 3
+    whole = mask.copy()
+    for kernel in (np.ones((reach, 1), np.uint8), np.ones((1, reach), np.uint8)):
+        whole |= rules & (cv.morphologyEx(mask.view(np.uint8), cv.MORPH_CLOSE, kernel) > 0)
+    return whole
+
+
 def _level_lines(mask: Mask, stroke: float) -> Mask:
     """Return the pixels of long lines from left to right."""
     thick = round(max(LEAST_THICK, THICK * stroke))
     thin = _short_runs(mask, thick)
     found, short = np.zeros_like(mask), {thick: thin}
-    for rule, seen in _rules(thin, thick, stroke):
-        longest = round(1.5 * rule.thickness) + 1
+    for piece in _rules(thin, thick, stroke):
+        longest = round(1.5 * piece.rule.thickness) + 1
         if longest not in short:
             short[longest] = _short_runs(mask, longest)
-        _mark_rule(found, mask, short[longest], _tracked(thin, rule), seen)
+        _mark_rule(found, mask, short[longest], piece._replace(rule=_tracked(thin, piece.rule)))
     return found
 
 
-def _rules(thin: Mask, thick: int, stroke: float) -> list[tuple[_Rule, tuple[int, int]]]:
-    """Find the lines from left to right among short vertical runs; with each the columns where it was found."""
+def _rules(thin: Mask, thick: int, stroke: float) -> list[_Piece]:
+    """Find the lines from left to right among short vertical runs.
+
+    On ruled paper shorter and more broken pieces count too, if they are as thin as the lines found.
+    """
+    longer = min(LONGER * max(thin.shape), 0.9 * thin.shape[1])
+    pieces = _pieces(thin, thick, 2 * thick + 1)
+    sure = [one for one in pieces if one.last - one.first >= longer or one.rule.thickness < THINNER * stroke]
+    if len(sure) < RULED:
+        return sure
+    most = ALIKE * float(np.median([one.rule.thickness for one in sure]))
+    return sure + [one for one in _pieces(thin, thick, 4 * thick + 1) if one.rule.thickness <= most]
+
+
+def _pieces(thin: Mask, thick: int, gap: int) -> list[_Piece]:
+    """Find straight long pieces of short vertical runs with gaps of at most so many pixels."""
     cv = opencv()
-    joined = cv.morphologyEx(thin.view(np.uint8), cv.MORPH_CLOSE, np.ones((1, max(LEAST_GAP, 2 * thick + 1)), np.uint8))
+    joined = cv.morphologyEx(thin.view(np.uint8), cv.MORPH_CLOSE, np.ones((1, gap), np.uint8))
     _, labels, stats, _ = cv.connectedComponentsWithStats(joined, connectivity=8, ltype=cv.CV_32S)
     width, height, area = stats[:, cv.CC_STAT_WIDTH], stats[:, cv.CC_STAT_HEIGHT], stats[:, cv.CC_STAT_AREA]
-    thickness = np.maximum(area / np.maximum(width, 1), 1)
-    least, longer = LEAST_SHARE * max(thin.shape), min(LONGER * max(thin.shape), 0.9 * thin.shape[1])
-    long = (width >= LONG * thickness) & (width >= least) & (height <= LEAN * width + 2 * thick)
-    sure, unsure = [], []
+    long = (width >= LONG * np.maximum(area / np.maximum(width, 1), 1)) & (width >= LEAST_SHARE * max(thin.shape))
+    long &= height <= LEAN * width + 2 * thick
+    found = []
     for part in (np.flatnonzero(long[1:]) + 1).tolist():
         left, top, wide, high = stats[part, : cv.CC_STAT_AREA].tolist()
         box = slice(top, top + high), slice(left, left + wide)
         rule = _fitted((labels[box] == part) & thin[box])
         if rule is not None:
-            found = _extended(rule, left, top, np.arange(thin.shape[1])), (left, left + wide)
-            (sure if wide >= longer or rule.thickness < THINNER * stroke else unsure).append(found)
-    if len(sure) < RULED:
-        return sure
-    common = float(np.median([rule.thickness for rule, _ in sure]))
-    return sure + [one for one in unsure if one[0].thickness <= ALIKE * common]
+            found.append(_Piece(_extended(rule, left, top, np.arange(thin.shape[1])), left, left + wide))
+    return found
 
 
 def _short_runs(mask: Mask, longest: int) -> Mask:
@@ -145,18 +173,19 @@ def _tracked(thin: Mask, rule: _Rule) -> _Rule:
     return rule._replace(rows=rule.rows + np.interp(columns, at, medians))
 
 
-def _mark_rule(found: Mask, mask: Mask, short: Mask, rule: _Rule, seen: tuple[int, int]) -> None:
+def _mark_rule(found: Mask, mask: Mask, short: Mask, piece: _Piece) -> None:
     """Mark the pixels of a line in `found`, bool [H, W]: those of `short`, short vertical runs of the mask, near it.
 
-    The line was found in the columns `seen`, and goes on to both sides until there is no ink along it for a while.
+    The line goes on to both sides of where it was found until there is no ink along it for a while.
     """
+    rule = piece.rule
     columns = np.arange(mask.shape[1])
     rows, inside = _beside(rule, round(rule.thickness / 2 + 2), len(mask))
     inked = np.flatnonzero((mask[rows, columns] & inside).any(axis=0))
     if not inked.size:
         return
     gaps = np.diff(inked) > GAP * rule.thickness + GAP
-    before, after = inked[1:][gaps & (inked[1:] <= seen[0])], inked[:-1][gaps & (inked[:-1] >= seen[1] - 1)]
+    before, after = inked[1:][gaps & (inked[1:] <= piece.first)], inked[:-1][gaps & (inked[:-1] >= piece.last - 1)]
     first, last = before[-1] if before.size else inked[0], after[0] if after.size else inked[-1]
     inside &= (columns >= first) & (columns <= last)
     there = short[rows, columns] & inside
