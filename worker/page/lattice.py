@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from worker.image.arrays import Floats32, Grey
-from worker.page.ruled_lines import STEP, evidence, follow_lines, unbroken
+from worker.page.opencv import opencv
+from worker.page.ruled_lines import STEP, THICK, bridged, evidence, follow_lines, unbroken
 
 #: A line shows in unbroken stretches along this share of its way: a sudoku's, which are told by their places, and
 #: others.
@@ -23,6 +24,8 @@ CLOSED = 0.7
 ROUGH = 1.25
 #: Lines end at the outer ones: beyond them, less than this share of a cell shows. Squared paper goes on.
 BEYOND = 0.5
+#: Digits are written into cells, not across lines: ink, at least so dark, crosses at most this share of their way.
+LEAST_ACROSS, CROSSED = 12.0, 0.07
 #: A sudoku's ten lines in each direction are evenly spaced within this share of a cell and fill this share of the view;
 #: this many of them are seen, the others are put between.
 EVEN, FILLED, SEEN = 0.33, 0.8, 8
@@ -45,7 +48,7 @@ class Side(NamedTuple):
         on = self.shown[np.rint(self.lines).astype(np.intp), columns].clip(0, 1)
         ends = ((crossed - STEP // 2) / STEP).clip(0, len(columns) - 1).astype(np.intp)
         pieces = [
-            [line[a : b + 1].mean() >= SHOWN for a, b in itertools.pairwise(row)]
+            [line[a : max(a, b) + 1].mean() >= SHOWN for a, b in itertools.pairwise(row)]
             for line, row in zip(on, ends, strict=True)
         ]
         before = np.median([line[: max(0, row[0] - 1)].sum() for line, row in zip(on, ends, strict=True)])
@@ -69,10 +72,20 @@ def lattice_of(flat: Grey, margin: int) -> Floats32 | None:
     `flat` is the view of a table from straight above, with a margin of so many pixels around its outline. Where ten
     lines in each direction are evenly spaced, they are a sudoku's: others are rows of digits, or folds.
     """
+    found = _chosen(flat, margin)
+    if found is None or max(_crossed(flat, found), _crossed(flat.T, found.swapaxes(0, 1)[..., ::-1])) > CROSSED:
+        return None
+    return found
+
+
+def _chosen(flat: Grey, margin: int) -> Floats32 | None:
+    """Return the crossings of what may be a table, or squared paper."""
     shown = [evidence(flat), evidence(flat.T)]
     paths = [follow_lines(one) for one in shown]
+    runs = [unbroken(*pair) for pair in zip(shown, paths, strict=True)]
+    paths = [bridged(*pair) for pair in zip(paths, runs, strict=True)]
     inside = slice(margin // STEP, -(margin // STEP) or None)
-    whole = [unbroken(one[:, inside], path[:, inside]) for one, path in zip(shown, paths, strict=True)]
+    whole = [run[:, inside].mean(axis=1, dtype=np.float32) for run in runs]
     nine = [ten_lines(path, share, len(one)) for path, share, one in zip(paths, whole, shown, strict=True)]
     if nine[0] is not None and nine[1] is not None:
         found = _sudoku(Side(shown[0], nine[0]), Side(shown[1], nine[1]))
@@ -111,6 +124,23 @@ def _table(across: Side, down: Side) -> Floats32 | None:
 
 def _is_smooth(across: Side, down: Side, found: Floats32) -> bool:
     return max(across.roughness(found[..., 0]), down.roughness(found[..., 1].T)) <= ROUGH
+
+
+def _crossed(flat: Grey, found: Floats32) -> float:
+    """Return the share of the way along the lines from left to right on which ink runs across them, off the crossings.
+
+    Ink runs across where it is half as dark as the line, or more, on both sides of it.
+    """
+    soft, across, total = opencv().blur(flat, (3, 3)).astype(np.float32), 0, 1
+    for line in found:
+        x = np.arange(line[0, 0] + THICK, line[-1, 0] - THICK, STEP // 2).astype(np.intp)
+        x = x[np.abs(x[:, None] - line[:, 0]).min(axis=1, initial=np.inf) > THICK]
+        y = np.rint(np.interp(x, line[:, 0], line[:, 1])).astype(np.intp)
+        x, y = (one[(y >= THICK) & (y < len(soft) - THICK)] for one in (x, y))
+        beside = np.minimum(soft[y - THICK, x], soft[y + THICK, x])
+        across += int(np.count_nonzero(beside > max(LEAST_ACROSS, np.median(soft[y, x]) / 2))) if len(x) else 0
+        total += len(x)
+    return across / total
 
 
 def _closed(pieces: Floats32, others: Floats32) -> Floats32:
