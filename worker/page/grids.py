@@ -15,6 +15,8 @@ from worker.page.table import straighten
 
 #: An outline is corrected if a corner is further than this from the table's, as a share of its longer side.
 ASTRAY = 0.04
+#: A sudoku's crossing is wrong if it is off by this much more than those around it, in cells.
+OUT_OF_LINE = 0.3
 #: The crossings in each direction of a sudoku.
 TEN = 10
 
@@ -66,11 +68,12 @@ def _crossings(dark: Grey) -> Floats32 | None:
         found = _within(dark, corners)
         if found is None:
             continue
-        better = _sudoku_corners(found) if found.shape[:2] == (TEN, TEN) else _outer(found)
-        if np.abs(better - corners).max() <= ASTRAY * float(np.ptp(better, axis=0).max()):
+        if found.shape[:2] == (TEN, TEN):
+            found = evened(found)
+        if np.abs(_outer(found) - corners).max() <= ASTRAY * float(np.ptp(_outer(found), axis=0).max()):
             return found
         if other is None:
-            again = _within(dark, better)
+            again = _within(dark, _outer(found))
             other = found if again is None or again.shape != found.shape else again
     return other
 
@@ -86,10 +89,20 @@ def _outer(crossings: Floats32) -> Floats32:
     return crossings[[0, 0, -1, -1], [0, -1, -1, 0]]
 
 
-def _sudoku_corners(crossings: Floats32) -> Floats32:
-    """Return where the corners are by the perspective in which most crossings [10, 10, 2] are evenly spaced."""
+def evened(crossings: Floats32) -> Floats32:
+    """Return the crossings [10, 10, 2] of a sudoku, with those put right that are out of line with the ones around.
+
+    All are compared with the perspective in which most are evenly spaced: on curved paper they are off by about as much
+    as the crossings within two cells. A line that leaves the picture, or is pale, may have been lost to another.
+    """
     cv = opencv()
     even = np.stack(np.meshgrid(np.arange(TEN), np.arange(TEN)), axis=-1).astype(np.float32)
     cell = float(np.ptp(crossings[..., 0])) / (TEN - 1)
     view, _ = cv.findHomography(even.reshape(-1, 2), crossings.reshape(-1, 2), cv.RANSAC, 0.1 * cell)
-    return np.asarray(cv.perspectiveTransform(_outer(even)[None], view)[0], np.float32)
+    if view is None:
+        return crossings
+    plane = cv.perspectiveTransform(even, view)
+    off = np.pad(crossings - plane, ((2, 2), (2, 2), (0, 0)), constant_values=np.nan)
+    around = np.nanmedian(np.lib.stride_tricks.sliding_window_view(off, (5, 5), axis=(0, 1)), axis=(3, 4))
+    wrong = np.abs(crossings - plane - around).max(axis=2, keepdims=True) > OUT_OF_LINE * cell
+    return np.where(wrong, plane + around, crossings).astype(np.float32)

@@ -160,7 +160,7 @@ def ten_lines(paths: Floats32, whole: Floats32, height: int) -> Floats32 | None:
     for first in range(len(paths)):
         for last in np.flatnonzero(level - level[first] >= FILLED * height).tolist():
             ideal = paths[first] + np.linspace(0, 1, 10)[:, None] * (paths[last] - paths[first])
-            apart = np.abs(paths[None, first : last + 1] - ideal[:, None]).mean(axis=2)
+            apart = np.median(np.abs(paths[None, first : last + 1] - ideal[:, None]), axis=2)
             nearest = apart.argmin(axis=1)
             pitch = (level[last] - level[first]) / 9
             seen = (apart.min(axis=1) <= EVEN * pitch) & (whole[first + nearest] >= WHOLE)
