@@ -11,14 +11,11 @@ from worker.page.cells import Cell, cell_of
 from worker.page.frames import SEARCHED, darkness, outlines, straightened
 from worker.page.lattice import lattice_of
 from worker.page.opencv import opencv
+from worker.page.sudoku import LINES, evened
 from worker.page.table import straighten
 
 #: An outline is corrected if a corner is further than this from the table's, as a share of its longer side.
 ASTRAY = 0.04
-#: A sudoku's crossing is wrong if it is off by this much more than those around it, in cells.
-OUT_OF_LINE = 0.3
-#: The crossings in each direction of a sudoku.
-TEN = 10
 
 
 class Grid(NamedTuple):
@@ -32,7 +29,7 @@ class Grid(NamedTuple):
     @property
     def is_sudoku(self) -> bool:
         """Whether it has nine rows and nine columns: then a cell holds one digit at most."""
-        return self.crossings.shape[:2] == (TEN, TEN)
+        return self.crossings.shape[:2] == (LINES, LINES)
 
 
 def find_grid(grey: Grey) -> Grid | None:
@@ -68,7 +65,7 @@ def _crossings(dark: Grey) -> Floats32 | None:
         found = _within(dark, corners)
         if found is None:
             continue
-        if found.shape[:2] == (TEN, TEN):
+        if found.shape[:2] == (LINES, LINES):
             found = evened(found)
         if np.abs(_outer(found) - corners).max() <= ASTRAY * float(np.ptp(_outer(found), axis=0).max()):
             return found
@@ -87,22 +84,3 @@ def _within(dark: Grey, corners: Floats32) -> Floats32 | None:
 def _outer(crossings: Floats32) -> Floats32:
     """Return the corners of a table [4, 2], clockwise from the upper left one."""
     return crossings[[0, 0, -1, -1], [0, -1, -1, 0]]
-
-
-def evened(crossings: Floats32) -> Floats32:
-    """Return the crossings [10, 10, 2] of a sudoku, with those put right that are out of line with the ones around.
-
-    All are compared with the perspective in which most are evenly spaced: on curved paper they are off by about as much
-    as the crossings within two cells. A line that leaves the picture, or is pale, may have been lost to another.
-    """
-    cv = opencv()
-    even = np.stack(np.meshgrid(np.arange(TEN), np.arange(TEN)), axis=-1).astype(np.float32)
-    cell = float(np.ptp(crossings[..., 0])) / (TEN - 1)
-    view, _ = cv.findHomography(even.reshape(-1, 2), crossings.reshape(-1, 2), cv.RANSAC, 0.1 * cell)
-    if view is None:
-        return crossings
-    plane = cv.perspectiveTransform(even, view)
-    off = np.pad(crossings - plane, ((2, 2), (2, 2), (0, 0)), constant_values=np.nan)
-    around = np.nanmedian(np.lib.stride_tricks.sliding_window_view(off, (5, 5), axis=(0, 1)), axis=(3, 4))
-    wrong = np.abs(crossings - plane - around).max(axis=2, keepdims=True) > OUT_OF_LINE * cell
-    return np.where(wrong, plane + around, crossings).astype(np.float32)
