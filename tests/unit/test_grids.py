@@ -184,6 +184,19 @@ def test_a_sudoku_is_read_however_it_is_turned(model, seen, quarters):
     assert len(reading.digits) == sum(cell != "." for row in PUZZLE for cell in row)
 
 
+def test_a_cell_of_a_table_may_hold_a_number(model):
+    page, places = table(["..", ".."], wide=120)
+    x, y = places[1, 0].astype(int)
+    for at, number in enumerate((7, 5)):
+        part = page[y + 5 : y + 55, x + 20 + 40 * at : x + 60 + 40 * at]
+        np.minimum(part, paper(drawn(number, 40, 50, size=34, at=(4, 8))), out=part)
+    reading = read_grid(page, model.read, {})
+    assert reading is not None
+    assert reading.grid is not None
+    assert reading.grid.to_json()["cells"] == [["", ""], ["75", ""]]
+    assert [number.text for number in reading.numbers] == ["75"]
+
+
 def test_boxes_are_those_of_the_page(model):
     page, places = table(["5.", ".8"])
     reading = read_grid(page, model.read, {})
@@ -204,7 +217,7 @@ def cell_with(mark: Page) -> tuple[bool, Page]:
     grid = find_grid(page)
     assert grid is not None
     cell = grid.cells[1][1]
-    return cell.digit is not None, cell.crop
+    return cell.digits != (), cell.crop
 
 
 def dot() -> Page:

@@ -39,7 +39,9 @@ def find_grid(grey: Grey) -> Grid | None:
         return None
     table = straighten(grey, crossings)
     rows, columns = crossings.shape[0] - 1, crossings.shape[1] - 1
-    return Grid(crossings, [[cell_of(table, row, column) for column in range(columns)] for row in range(rows)])
+    several = crossings.shape[:2] != (LINES, LINES)
+    cells = [[cell_of(table, row, column, several) for column in range(columns)] for row in range(rows)]
+    return Grid(crossings, cells)
 
 
 def find_crossings(grey: Grey) -> Floats32 | None:
