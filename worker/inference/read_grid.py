@@ -35,8 +35,8 @@ def read_sudoku(grid: Grid, limits: Mapping[str, float]) -> Generator[Floats32, 
 
 def inputs(grid: Grid, quarters: int) -> Floats32:
     """Return the model's inputs float32 [n, 28, 28] for the digits of the grid, turned clockwise by quarters."""
-    digits = [cell.digit.turned(quarters) for row in grid.cells for cell in row if cell.digit]
-    return np.concatenate([np.empty((0, SIDE, SIDE), np.float32), *(one[None] for one in digits)])
+    digits = [digit.turned(quarters)[None] for row in grid.cells for cell in row for digit in cell.digits]
+    return np.concatenate([np.empty((0, SIDE, SIDE), np.float32), *digits])
 
 
 def _quality(reading: Reading) -> float:
@@ -53,11 +53,13 @@ def grid_reading(grid: Grid, reading: Reading, quarters: int, limits: Mapping[st
     """
     cells = [cell for row in grid.cells for cell in row]
     rows = zip(reading.probabilities, reading.digitness.tolist(), strict=True)
-    digits = [_digit(cell.digit, *next(rows), grid.is_sudoku, limits) if cell.digit else None for cell in cells]
+    found = [[_digit(digit, *next(rows), grid.is_sudoku, limits) for digit in cell.digits] for cell in cells]
     turned = np.rot90(np.arange(len(cells)).reshape(len(grid.cells), -1), -quarters).tolist()
-    texts = tuple(tuple(_text(digits[at]) for at in row) for row in turned)
+    if quarters == 2:  # what stood on the right is read first
+        found = [digits[::-1] for digits in found]
+    texts = tuple(tuple(_text(found[at]) for at in row) for row in turned)
     boxes = tuple(tuple(cells[at].box for at in row) for row in turned)
-    numbers = tuple(FoundNumber((digit,)) for row in turned for at in row if (digit := digits[at]))
+    numbers = tuple(FoundNumber(tuple(found[at])) for row in turned for at in row if found[at])
     return PageReading(numbers, FoundGrid(texts, boxes), 90 * quarters)
 
 
@@ -73,5 +75,5 @@ def _digit(
     return FoundDigit(number, confidence, decision, digit.box)
 
 
-def _text(digit: FoundDigit | None) -> str:
-    return str(digit.digit) if digit and digit.decision != "reject" else ""
+def _text(digits: list[FoundDigit]) -> str:
+    return "".join(str(one.digit) for one in digits if one.decision != "reject")

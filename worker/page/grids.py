@@ -11,12 +11,11 @@ from worker.page.cells import Cell, cell_of
 from worker.page.frames import SEARCHED, darkness, outlines, straightened
 from worker.page.lattice import lattice_of
 from worker.page.opencv import opencv
+from worker.page.sudoku import LINES, evened
 from worker.page.table import straighten
 
 #: An outline is corrected if a corner is further than this from the table's, as a share of its longer side.
 ASTRAY = 0.04
-#: The crossings in each direction of a sudoku.
-TEN = 10
 
 
 class Grid(NamedTuple):
@@ -30,7 +29,7 @@ class Grid(NamedTuple):
     @property
     def is_sudoku(self) -> bool:
         """Whether it has nine rows and nine columns: then a cell holds one digit at most."""
-        return self.crossings.shape[:2] == (TEN, TEN)
+        return self.crossings.shape[:2] == (LINES, LINES)
 
 
 def find_grid(grey: Grey) -> Grid | None:
@@ -40,7 +39,9 @@ def find_grid(grey: Grey) -> Grid | None:
         return None
     table = straighten(grey, crossings)
     rows, columns = crossings.shape[0] - 1, crossings.shape[1] - 1
-    return Grid(crossings, [[cell_of(table, row, column) for column in range(columns)] for row in range(rows)])
+    several = crossings.shape[:2] != (LINES, LINES)
+    cells = [[cell_of(table, row, column, several) for column in range(columns)] for row in range(rows)]
+    return Grid(crossings, cells)
 
 
 def find_crossings(grey: Grey) -> Floats32 | None:
@@ -66,11 +67,12 @@ def _crossings(dark: Grey) -> Floats32 | None:
         found = _within(dark, corners)
         if found is None:
             continue
-        better = _sudoku_corners(found) if found.shape[:2] == (TEN, TEN) else _outer(found)
-        if np.abs(better - corners).max() <= ASTRAY * float(np.ptp(better, axis=0).max()):
+        if found.shape[:2] == (LINES, LINES):
+            found = evened(found)
+        if np.abs(_outer(found) - corners).max() <= ASTRAY * float(np.ptp(_outer(found), axis=0).max()):
             return found
         if other is None:
-            again = _within(dark, better)
+            again = _within(dark, _outer(found))
             other = found if again is None or again.shape != found.shape else again
     return other
 
@@ -84,12 +86,3 @@ def _within(dark: Grey, corners: Floats32) -> Floats32 | None:
 def _outer(crossings: Floats32) -> Floats32:
     """Return the corners of a table [4, 2], clockwise from the upper left one."""
     return crossings[[0, 0, -1, -1], [0, -1, -1, 0]]
-
-
-def _sudoku_corners(crossings: Floats32) -> Floats32:
-    """Return where the corners are by the perspective in which most crossings [10, 10, 2] are evenly spaced."""
-    cv = opencv()
-    even = np.stack(np.meshgrid(np.arange(TEN), np.arange(TEN)), axis=-1).astype(np.float32)
-    cell = float(np.ptp(crossings[..., 0])) / (TEN - 1)
-    view, _ = cv.findHomography(even.reshape(-1, 2), crossings.reshape(-1, 2), cv.RANSAC, 0.1 * cell)
-    return np.asarray(cv.perspectiveTransform(_outer(even)[None], view)[0], np.float32)

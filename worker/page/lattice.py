@@ -8,24 +8,26 @@ from typing import NamedTuple
 import numpy as np
 
 from worker.image.arrays import Floats32, Grey
-from worker.page.ruled_lines import STEP, evidence, follow_lines, unbroken
+from worker.page.opencv import opencv
+from worker.page.ruled_lines import STEP, THICK, bridged, evidence, follow_lines, unbroken
+from worker.page.sudoku import ten_lines
 
-#: A line shows in unbroken stretches along this share of its way: a sudoku's, which are told by their places, and
-#: others.
-WHOLE, CLEARLY_WHOLE = 0.6, 0.75
+#: A line shows in unbroken stretches along this share of its way; a sudoku's are told by their places too.
+WHOLE = 0.75
 #: A table has at least two rows and two columns.
 LEAST_LINES = 3
 #: A piece of a line shows if its mean evidence is this.
 SHOWN = 0.7
 #: This share of a line's pieces between crossings shows, merged cells lack some; and as many lines reach an outer one.
 CLOSED = 0.7
+#: A sudoku lacks more of single lines, but of an outer one this share shows, and as many of the others reach it.
+REACHED = 0.5
 #: The median line is off a cubic by at most this many pixels: paths through grass or grain are by two.
 ROUGH = 1.25
 #: Lines end at the outer ones: beyond them, less than this share of a cell shows. Squared paper goes on.
 BEYOND = 0.5
-#: A sudoku's ten lines in each direction are evenly spaced within this share of a cell and fill this share of the view;
-#: this many of them are seen, the others are put between.
-EVEN, FILLED, SEEN = 0.33, 0.8, 8
+#: Digits are written into cells, not across lines: ink, at least so dark, crosses at most this share of their way.
+LEAST_ACROSS, CROSSED = 12.0, 0.07
 
 
 class Side(NamedTuple):
@@ -45,7 +47,7 @@ class Side(NamedTuple):
         on = self.shown[np.rint(self.lines).astype(np.intp), columns].clip(0, 1)
         ends = ((crossed - STEP // 2) / STEP).clip(0, len(columns) - 1).astype(np.intp)
         pieces = [
-            [line[a : b + 1].mean() >= SHOWN for a, b in itertools.pairwise(row)]
+            [line[a : max(a, b) + 1].mean() >= SHOWN for a, b in itertools.pairwise(row)]
             for line, row in zip(on, ends, strict=True)
         ]
         before = np.median([line[: max(0, row[0] - 1)].sum() for line, row in zip(on, ends, strict=True)])
@@ -69,26 +71,36 @@ def lattice_of(flat: Grey, margin: int) -> Floats32 | None:
     `flat` is the view of a table from straight above, with a margin of so many pixels around its outline. Where ten
     lines in each direction are evenly spaced, they are a sudoku's: others are rows of digits, or folds.
     """
+    found = _chosen(flat, margin)
+    if found is None or max(_crossed(flat, found), _crossed(flat.T, found.swapaxes(0, 1)[..., ::-1])) > CROSSED:
+        return None
+    return found
+
+
+def _chosen(flat: Grey, margin: int) -> Floats32 | None:
+    """Return the crossings of what may be a table, or squared paper."""
     shown = [evidence(flat), evidence(flat.T)]
     paths = [follow_lines(one) for one in shown]
+    runs = [unbroken(*pair) for pair in zip(shown, paths, strict=True)]
+    paths = [bridged(*pair) for pair in zip(paths, runs, strict=True)]
     inside = slice(margin // STEP, -(margin // STEP) or None)
-    whole = [unbroken(one[:, inside], path[:, inside]) for one, path in zip(shown, paths, strict=True)]
+    whole = [run[:, inside].mean(axis=1, dtype=np.float32) for run in runs]
     nine = [ten_lines(path, share, len(one)) for path, share, one in zip(paths, whole, shown, strict=True)]
     if nine[0] is not None and nine[1] is not None:
         found = _sudoku(Side(shown[0], nine[0]), Side(shown[1], nine[1]))
         if found is not None:
             return found
-    return _table(
-        *(Side(one, path[share >= CLEARLY_WHOLE]) for one, path, share in zip(shown, paths, whole, strict=True))
-    )
+    return _table(*(Side(one, path[share >= WHOLE]) for one, path, share in zip(shown, paths, whole, strict=True)))
 
 
 def _sudoku(across: Side, down: Side) -> Floats32 | None:
-    """Return the crossings of a sudoku's lines; None if too few of their pieces show."""
+    """Return the crossings of a sudoku's lines; None if too few of their pieces show, as with the edges of paper."""
     found = crossings(across.lines, down.lines)
     (one, beyond), (other, below) = across.pieces(found[..., 0]), down.pieces(found[..., 1].T)
-    shown = min(float(one.mean()), float(other.mean())) >= CLOSED
-    return found if shown and max(beyond, below) <= BEYOND and _is_smooth(across, down, found) else None
+    outer = min(float(_closed(*pair)[[0, -1]].min()) for pair in ((one, other), (other, one)))
+    if min(float(one.mean()), float(other.mean())) < CLOSED or outer < REACHED or max(beyond, below) > BEYOND:
+        return None
+    return found if _is_smooth(across, down, found) else None
 
 
 def _table(across: Side, down: Side) -> Floats32 | None:
@@ -113,39 +125,28 @@ def _is_smooth(across: Side, down: Side, found: Floats32) -> bool:
     return max(across.roughness(found[..., 0]), down.roughness(found[..., 1].T)) <= ROUGH
 
 
+def _crossed(flat: Grey, found: Floats32) -> float:
+    """Return the share of the way along the lines from left to right on which ink runs across them, off the crossings.
+
+    Ink runs across where it is half as dark as the line, or more, on both sides of it.
+    """
+    soft, across, total = opencv().blur(flat, (3, 3)).astype(np.float32), 0, 1
+    for line in found:
+        x = np.arange(line[0, 0] + THICK, line[-1, 0] - THICK, STEP // 2).astype(np.intp)
+        x = x[np.abs(x[:, None] - line[:, 0]).min(axis=1, initial=np.inf) > THICK]
+        y = np.rint(np.interp(x, line[:, 0], line[:, 1])).astype(np.intp)
+        x, y = (one[(y >= THICK) & (y < len(soft) - THICK)] for one in (x, y))
+        beside = np.minimum(soft[y - THICK, x], soft[y + THICK, x])
+        across += int(np.count_nonzero(beside > max(LEAST_ACROSS, np.median(soft[y, x]) / 2))) if len(x) else 0
+        total += len(x)
+    return across / total
+
+
 def _closed(pieces: Floats32, others: Floats32) -> Floats32:
     """Return the share of each line's pieces that show; for the outer ones at most that of the others' ends there."""
     closed = pieces.mean(axis=1)
     closed[[0, -1]] = np.minimum(closed[[0, -1]], others[:, [0, -1]].mean(axis=0))
     return np.asarray(closed, np.float32)
-
-
-def ten_lines(paths: Floats32, whole: Floats32, height: int) -> Floats32 | None:
-    """Return ten evenly spaced lines [10, n] of the paths [lines, n] in a view of that height, if there are such.
-
-    Each pair of paths may be the first and the last; the best has most lines seen, most evenly, and fewest between.
-    """
-    best, chosen = 0.0, None
-    level = paths.mean(axis=1)
-    for first in range(len(paths)):
-        for last in np.flatnonzero(level - level[first] >= FILLED * height).tolist():
-            ideal = paths[first] + np.linspace(0, 1, 10)[:, None] * (paths[last] - paths[first])
-            apart = np.abs(paths[None, first : last + 1] - ideal[:, None]).mean(axis=2)
-            nearest = apart.argmin(axis=1)
-            pitch = (level[last] - level[first]) / 9
-            seen = (apart.min(axis=1) <= EVEN * pitch) & (whole[first + nearest] >= WHOLE)
-            between = float(whole[first : last + 1].sum()) - float(whole[first + nearest[seen]].sum())
-            uneven = float(apart.min(axis=1)[seen].sum()) / pitch
-            score = float(whole[first + nearest[seen]].sum()) - between / 2 - 2 * uneven
-            if seen.sum() >= SEEN and score > best:
-                best, chosen = score, (ideal, first + nearest, seen)
-    if chosen is None:
-        return None
-    ideal, nearest, seen = chosen
-    offset = (paths[nearest] - ideal)[seen]
-    numbers = np.arange(10)
-    drift = [np.interp(numbers, numbers[seen], offset[:, column]) for column in range(paths.shape[1])]
-    return np.asarray(ideal + np.transpose(drift), np.float32)
 
 
 def crossings(across: Floats32, down: Floats32) -> Floats32:

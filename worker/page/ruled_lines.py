@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from worker.image.arrays import Floats32, Grey, Ints
+from worker.image.arrays import Floats32, Grey, Ints, Mask
 from worker.page.opencv import opencv
 
 #: Lines are followed in steps of this many pixels, and may move this many pixels aside in each.
@@ -54,18 +54,28 @@ def follow_lines(shown: Floats32) -> Floats32:
     return paths.reshape(len(rows), shown.shape[1]).astype(np.float32)
 
 
-def unbroken(shown: Floats32, lines: Floats32) -> Floats32:
-    """Return for each line the share of its way in stretches of at least STRETCH steps that show; float [lines].
+def unbroken(shown: Floats32, lines: Floats32) -> Mask:
+    """Return where lines [lines, n] show in stretches of at least STRETCH steps, bool [lines, n].
 
     A row of digits shows a line in short stretches only.
     """
     cv = opencv()
     if not len(lines):
-        return np.empty(0, np.float32)
+        return np.zeros(lines.shape, np.bool_)
     along = shown[lines.astype(np.intp), np.arange(shown.shape[1])] >= 0.5
     runs = cv.morphologyEx(along.astype(np.uint8), cv.MORPH_CLOSE, np.ones((1, 3), np.uint8))
-    runs = cv.morphologyEx(runs, cv.MORPH_OPEN, np.ones((1, STRETCH), np.uint8))
-    return np.asarray(runs.mean(axis=1), np.float32)
+    return np.asarray(cv.morphologyEx(runs, cv.MORPH_OPEN, np.ones((1, STRETCH), np.uint8)), np.bool_)
+
+
+def bridged(lines: Floats32, runs: Mask) -> Floats32:
+    """Return the lines led straight across gaps between the stretches that show: paths there run through digits."""
+    columns = np.arange(lines.shape[1])
+    straight = [
+        np.interp(columns, columns[run], line[run]) if run.any() else line
+        for line, run in zip(lines, runs, strict=True)
+    ]
+    between = np.maximum.accumulate(runs, axis=1) & np.maximum.accumulate(runs[:, ::-1], axis=1)[:, ::-1]
+    return np.where(between, np.array(straight).reshape(lines.shape), lines).astype(np.float32)
 
 
 def _best_paths(shown: Floats32) -> tuple[Floats32, Ints]:
