@@ -21,7 +21,7 @@ LEAST_STROKE = 26
 FULL = 0.9
 #: A digit is at least this high or wide, in cells; less is a dot or dirt.
 LEAST_SIZE = 0.25
-#: In a cell as wide as high, the middle of a digit is at most this far from that of the cell, in cells.
+#: The middle of a digit is at most this far from that of its cell, in cells.
 ASIDE = 0.35
 #: A piece of ink is of a line if it is so long, in cells, so many times longer than wide, and its middle that near to
 #: the edge of the cell. Elsewhere it may be a 1, also one that lies.
@@ -50,74 +50,54 @@ class Cell(NamedTuple):
 
     #: In pixels of the page.
     box: Box
-    #: The digits in it, from left to right; none if it is empty.
-    digits: tuple[Digit, ...]
+    #: The digit in it; None if it is empty.
+    digit: Digit | None
     #: uint8 [h, w]: the cell seen from straight above, without the table's lines; dark ink on white paper.
     crop: Grey
 
 
-def cell_of(table: Table, row: int, column: int, several: bool) -> Cell:
-    """Return the cell in that row and column, counted from 0; unless `several` it holds one digit at most."""
+def cell_of(table: Table, row: int, column: int) -> Cell:
+    """Return the cell in that row and column, counted from 0."""
     top, bottom = table.rows[row : row + 2].tolist()
     left, right = table.columns[column : column + 2].tolist()
     inside = slice(top, bottom), slice(left, right)
-    box, crop = table.box(top, bottom, left, right), np.rint(255 - table.ink[inside]).astype(np.uint8)
-    soft, sharp = table.soft[inside], table.sharp[inside]
-    seen = [mask for mask in _digits(soft, several) if _is_ink(soft, mask)]
-    if not seen:
-        return Cell(box, (), crop)
-    sharper = [mask for mask in _digits(sharp, several) if _is_ink(soft, mask)]
-    found = []
-    for mask in sharper or seen:
-        (first, last), (begin, end) = spans(mask)
-        place = table.box(top + first, top + last, left + begin, left + end)
-        found.append(Digit(_levels(sharp, mask), mask, place))
-    return Cell(box, tuple(found), crop)
-
-
-def _is_ink(soft: Floats32, mask: Mask) -> bool:
-    return float(np.median(soft[mask])) >= LEAST_STROKE
-
-
-def _levels(sharp: Floats32, mask: Mask) -> Floats32:
-    """Return the ink of a digit in [0, 1], float32 [h, w], with the soft edge around its pixels."""
+    crop = np.rint(255 - table.ink[inside]).astype(np.uint8)
+    seen = _parts(table.soft[inside])
+    if seen is None or float(np.median(table.soft[inside][seen])) < LEAST_STROKE:
+        return Cell(table.box(top, bottom, left, right), None, crop)
+    sharp = table.sharp[inside]
+    mask = _parts(sharp)
+    mask = seen if mask is None else mask
     used = np.sort(sharp[mask])
-    return np.where(grown(mask), sharp / used[int(FULL * len(used))], np.float32(0)).clip(0, 1)
+    full = used[int(FULL * len(used))]
+    ink = np.where(grown(mask), sharp / full, np.float32(0)).clip(0, 1)
+    (first, last), (begin, end) = spans(mask)
+    box = table.box(top + first, top + last, left + begin, left + end)
+    return Cell(table.box(top, bottom, left, right), Digit(ink, mask, box), crop)
 
 
-def _digits(ink: Floats32, several: bool) -> list[Mask]:
-    """Return the pixels of each digit in a cell, from left to right, or of its largest piece of ink alone."""
+def _parts(ink: Floats32) -> Mask | None:
+    """Return the pixels of the largest piece of ink in the middle of a cell and of what belongs to it.
+
+    None if all pieces are too small.
+    """
     height, width = ink.shape
     mask = (ink > max(SHARE * _darkest(ink), LEAST_INK)).astype(np.uint8)
     count, labels, stats, centres = opencv().connectedComponentsWithStats(mask, connectivity=8)
     edge = np.minimum(centres, (width, height) - centres).min(axis=1)
     inside = (edge > (0.5 - ASIDE) * CELL) & ~_is_line(stats, edge)
     inside[0] = False
-    large = [at for at in np.flatnonzero(inside).tolist() if max(stats[at, 2:4]) >= LEAST_SIZE * CELL]
-    if not several:
-        large = sorted(large, key=lambda at: -stats[at, 4])[:1]
-    groups: list[list[int]] = []
-    for at in sorted(large, key=lambda at: stats[at, 0]):
-        if groups and _overlap(stats[groups[-1][0]], stats[at]):
-            groups[-1].append(at)
-        else:
-            groups.append([at])
-    others = [at for at in np.flatnonzero(inside).tolist() if at not in large]
-    for group in groups:
-        group += [at for at in others if _belongs(stats[at], stats[group[0]])]
-    return [np.isin(np.arange(count), group)[labels] for group in groups]
+    main = int(np.where(inside, stats[:, 4], 0).argmax())
+    if main == 0 or max(stats[main, 2], stats[main, 3]) < LEAST_SIZE * CELL:
+        return None
+    chosen = [part == main or (bool(inside[part]) and _belongs(stats[part], stats[main])) for part in range(count)]
+    return np.asarray(np.array(chosen)[labels], np.bool_)
 
 
 def _is_line(stats: Ints, edge: Floats64) -> Mask:
     """Tell which pieces of ink, with their middles so far from the edge of the cell, are remains of lines."""
     shorter, longer = np.sort(stats[:, 2:4], axis=1).T
     return np.asarray((longer >= LONG * CELL) & (longer > SLIM * shorter) & (edge < EDGE * CELL))
-
-
-def _overlap(one: Ints, other: Ints) -> bool:
-    """Tell whether two pieces of ink are above one another along more than half of the narrower one."""
-    common = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
-    return bool(common > min(one[2], other[2]) / 2)
 
 
 def _darkest(ink: Floats32) -> float:

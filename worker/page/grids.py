@@ -39,9 +39,7 @@ def find_grid(grey: Grey) -> Grid | None:
         return None
     table = straighten(grey, crossings)
     rows, columns = crossings.shape[0] - 1, crossings.shape[1] - 1
-    several = crossings.shape[:2] != (LINES, LINES)
-    cells = [[cell_of(table, row, column, several) for column in range(columns)] for row in range(rows)]
-    return Grid(crossings, cells)
+    return Grid(crossings, [[cell_of(table, row, column) for column in range(columns)] for row in range(rows)])
 
 
 def find_crossings(grey: Grey) -> Floats32 | None:

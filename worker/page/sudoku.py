@@ -14,6 +14,8 @@ LINES = 10
 EVEN, FILLED = 0.33, 0.8
 #: They show in unbroken stretches along this share of their way, so many of them at least; the others are put between.
 WHOLE, SEEN = 0.6, 8
+#: With so many other lines that show as well between them, it is squared paper.
+OTHERS = 2
 #: A crossing is wrong if it is off by this much more than those around it, in cells.
 OUT_OF_LINE = 0.3
 
@@ -43,7 +45,7 @@ def _between(first: Floats32, last: Floats32) -> Floats32:
 def _choice(paths: Floats32, whole: Floats32, first: int, last: int) -> tuple[float, Ints, Mask]:
     """Return how good ten lines from the first path to the last are, the nearest path to each, and which were seen.
 
-    The best have most lines seen, most evenly, and fewest others between. 0 if too few are seen.
+    The best have most lines seen, most evenly, and fewest others between. 0 if too few are seen, or too many others.
     """
     ideal = _between(paths[first], paths[last])
     apart = np.median(np.abs(paths[None, first : last + 1] - ideal[:, None]), axis=2)
@@ -51,9 +53,10 @@ def _choice(paths: Floats32, whole: Floats32, first: int, last: int) -> tuple[fl
     apart = apart.min(axis=1) * (LINES - 1) / (paths[last] - paths[first]).mean()
     seen = (apart <= EVEN) & (whole[nearest] >= WHOLE)
     shown = float(whole[nearest[seen]].sum())
-    others = float(whole[first : last + 1].sum()) - shown
-    score = shown - others / 2 - 2 * float(apart[seen].sum())
-    return score if seen.sum() >= SEEN else 0.0, nearest, seen
+    others = np.delete(whole[first : last + 1], np.unique(nearest[seen]) - first)
+    score = shown - float(others.sum()) / 2 - 2 * float(apart[seen].sum())
+    told = seen.sum() >= SEEN and np.count_nonzero(others >= WHOLE) < OTHERS
+    return score if told else 0.0, nearest, seen
 
 
 def _goes_on(level: Floats32, whole: Floats32, nearest: Ints) -> bool:

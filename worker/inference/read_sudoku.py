@@ -1,4 +1,4 @@
-"""Reads the digits in the cells of a ruled table."""
+"""Reads the digits in the cells of a sudoku."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def read_sudoku(grid: Grid, limits: Mapping[str, float]) -> Generator[Floats32, 
         parts = [slice(turn * count, (turn + 1) * count) for turn in range(3)]
         readings += [Reading(rest.probabilities[part], rest.digitness[part]) for part in parts]
         quarters = int(np.argmax([_quality(one) for one in readings]))
-    return grid_reading(grid, readings[quarters], quarters, limits)
+    return _reading(grid, readings[quarters], quarters, limits)
 
 
 def inputs(grid: Grid, quarters: int) -> Floats32:
     """Return the model's inputs float32 [n, 28, 28] for the digits of the grid, turned clockwise by quarters."""
-    digits = [digit.turned(quarters)[None] for row in grid.cells for cell in row for digit in cell.digits]
+    digits = [cell.digit.turned(quarters)[None] for row in grid.cells for cell in row if cell.digit]
     return np.concatenate([np.empty((0, SIDE, SIDE), np.float32), *digits])
 
 
@@ -45,35 +45,28 @@ def _quality(reading: Reading) -> float:
     return float(sure.mean()) if sure.size else 1.0
 
 
-def grid_reading(grid: Grid, reading: Reading, quarters: int, limits: Mapping[str, float]) -> PageReading:
+def _reading(grid: Grid, reading: Reading, quarters: int, limits: Mapping[str, float]) -> PageReading:
     """Return what the grid says, by the reading of its `inputs` turned clockwise by quarters.
 
-    Rows and columns are those of the turned page, boxes those of the page as given. What stands in a sudoku's cell is
-    a digit: low digitness gives it to review. Elsewhere it may be a letter, and is rejected.
+    Rows and columns are those of the turned page, boxes those of the page as given.
     """
     cells = [cell for row in grid.cells for cell in row]
     rows = zip(reading.probabilities, reading.digitness.tolist(), strict=True)
-    found = [[_digit(digit, *next(rows), grid.is_sudoku, limits) for digit in cell.digits] for cell in cells]
+    digits = [_digit(cell.digit, *next(rows), limits) if cell.digit else None for cell in cells]
     turned = np.rot90(np.arange(len(cells)).reshape(len(grid.cells), -1), -quarters).tolist()
-    if quarters == 2:  # what stood on the right is read first
-        found = [digits[::-1] for digits in found]
-    texts = tuple(tuple(_text(found[at]) for at in row) for row in turned)
+    texts = tuple(tuple(_text(digits[at]) for at in row) for row in turned)
     boxes = tuple(tuple(cells[at].box for at in row) for row in turned)
-    numbers = tuple(FoundNumber(tuple(found[at])) for row in turned for at in row if found[at])
+    numbers = tuple(FoundNumber((digit,)) for row in turned for at in row if (digit := digits[at]))
     return PageReading(numbers, FoundGrid(texts, boxes), 90 * quarters)
 
 
-def _digit(
-    digit: Digit, probabilities: Floats32, digitness: float, in_sudoku: bool, limits: Mapping[str, float]
-) -> FoundDigit:
-    """Return the digit that the model read in a cell."""
+def _digit(digit: Digit, probabilities: Floats32, digitness: float, limits: Mapping[str, float]) -> FoundDigit:
+    """Return the digit that the model read in a cell: nothing else stands there, so low digitness is to be reviewed."""
     number = int(probabilities.argmax())
     confidence = float(probabilities[number])
     decision, reason = decide(confidence, digitness, (), limits)
-    if in_sudoku and reason == "not_a_digit":
-        decision = "review"
-    return FoundDigit(number, confidence, decision, digit.box)
+    return FoundDigit(number, confidence, "review" if reason == "not_a_digit" else decision, digit.box)
 
 
-def _text(digits: list[FoundDigit]) -> str:
-    return "".join(str(one.digit) for one in digits if one.decision != "reject")
+def _text(digit: FoundDigit | None) -> str:
+    return str(digit.digit) if digit and digit.decision != "reject" else ""
