@@ -147,6 +147,24 @@ def squared_paper() -> Page:
     return paper(ink)
 
 
+def framed_squares() -> Page:
+    """A frame full of squares, with digits written across them."""
+    page, places = table(["." * 14] * 7, wide=30, high=30)
+    for number, column in ((8, 0), (5, 7)):
+        x, y = places[0, column].astype(int)
+        digit = paper(drawn(number, 210, 210, size=180, at=(20, 15)))
+        page[y : y + 210, x : x + 210] = np.minimum(page[y : y + 210, x : x + 210], digit)
+    return page
+
+
+def open_squares() -> Page:
+    """Lines that cross and go on: the outer ones bound nothing."""
+    ink = np.zeros((400, 400))
+    for at in range(80, 321, 80):
+        ink[at : at + 3, 30:370] = ink[30:370, at : at + 3] = 0.5
+    return paper(ink)
+
+
 def lined_paper() -> Page:
     ink = np.zeros((600, 800))
     ink[40::40] = 0.3
@@ -169,7 +187,7 @@ def grain() -> Page:
     return np.rint(128 + 300 * cv2.GaussianBlur(noise, (0, 0), 3)).clip(0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("page", [squared_paper, lined_paper, frame, chessboard, grain])
+@pytest.mark.parametrize("page", [squared_paper, framed_squares, open_squares, lined_paper, frame, chessboard, grain])
 def test_no_table_where_there_is_none(page):
     assert find_grid(page()) is None
 
@@ -234,7 +252,7 @@ def shadow() -> Page:
 
 def second_line() -> Page:
     mark = np.zeros((CELL, CELL))
-    mark[:, 4:6] = 0.5
+    mark[8:52, 13:15] = 0.5
     return mark
 
 
