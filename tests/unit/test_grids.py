@@ -12,7 +12,7 @@ from shared.settings import SHIPPED_MODEL
 from tests.drawings import drawn
 from worker.inference.mlp import Mlp
 from worker.inference.read_pages import read_pages
-from worker.page.grids import find_crossings, find_grid
+from worker.page.grid.find import find_crossings, find_grid
 
 Page = np.ndarray
 CELL, MARGIN = 60, 50

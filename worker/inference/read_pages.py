@@ -15,7 +15,7 @@ from worker.inference.page_digits import DEFAULT_THRESHOLDS as PAGE_THRESHOLDS
 from worker.inference.page_digits import PageDigits, page_digits
 from worker.inference.read_sudoku import read_sudoku
 from worker.inference.table_texts import in_cells
-from worker.page.grids import find_grid
+from worker.page.grid.find import find_grid
 from worker.page.layout import Layout, lay_out
 
 #: At most this many digits are read from a page.

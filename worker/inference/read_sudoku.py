@@ -10,8 +10,8 @@ from shared.numbers import FoundDigit, FoundGrid, FoundNumber, PageReading
 from worker.image.arrays import Floats32
 from worker.inference.decision import decide
 from worker.inference.mlp import SIDE, Reading
-from worker.page.cells import Digit
-from worker.page.grids import Grid
+from worker.page.grid.cells import Digit
+from worker.page.grid.find import Grid
 
 #: The mean confidence, times digitness, of a table's digits below which it is tried turned by quarters.
 POOR = 0.9

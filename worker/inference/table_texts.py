@@ -8,7 +8,7 @@ from itertools import groupby
 import numpy as np
 
 from shared.numbers import FoundDigit, FoundGrid, FoundNumber, PageReading
-from worker.page.grids import Grid
+from worker.page.grid.find import Grid
 
 #: Row and column; None outside the table.
 Place = tuple[int, int] | None

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from worker.image.arrays import Floats32, Grey
-from worker.page.cells import Cell, cell_of
-from worker.page.frames import SEARCHED, darkness, outlines, straightened
-from worker.page.lattice import lattice_of
+from worker.page.grid.cells import Cell, cell_of
+from worker.page.grid.frames import SEARCHED, darkness, outlines, straightened
+from worker.page.grid.lattice import lattice_of
 from worker.page.opencv import opencv
-from worker.page.sudoku import LINES, evened
-from worker.page.table import straighten
+from worker.page.grid.sudoku import LINES, evened
+from worker.page.grid.table import straighten
 
 #: An outline is corrected if a corner is further than this from the table's, as a share of its longer side.
 ASTRAY = 0.04
