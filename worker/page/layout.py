@@ -15,7 +15,7 @@ from worker.page.lines import find_lines
 from worker.page.marks import Marks, find_marks
 from worker.page.opencv import opencv
 from worker.page.placing import model_inputs
-from worker.page.rules import bridged, find_rules
+from worker.page.rules import bridged, find_rules, without_strokes
 from worker.page.skew import lean
 
 #: Pages that lean by more degrees are turned; others are read as they are.
@@ -99,7 +99,7 @@ def _rows(marks: Marks, degrees: float) -> list[Row]:
 def _marks(grey: Grey, paper: Mask | None = None) -> tuple[Grey, Marks, bool]:
     """Return the levels of the ink, the marks on the page, and whether there are too many; none beside `paper`."""
     ink = find_ink(grey)
-    rules = find_rules(ink.faint, ink.stroke)
+    rules = without_strokes(find_rules(ink.faint, ink.stroke), ink.mask, ink.level)
     mask = bridged(ink.mask & ~rules, rules)
     marks = find_marks(mask if paper is None else mask & paper, rules, ink.stroke)
     count = len(marks.number)

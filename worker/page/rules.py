@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from worker.image.arrays import Floats64, Ints, Mask
+from worker.image.arrays import Floats64, Grey, Ints, Mask
 from worker.page.ink import stroke_width
 from worker.page.opencv import opencv
 
@@ -24,6 +24,9 @@ INKED = 0.65
 LEAN = 0.58
 #: ... and is straight but for paper that bends: this share of its columns lies within its thickness of a cubic.
 STRAIGHT = 0.7
+#: The pen is at least this many times as dark as pale ruling; what lies on that is pen from this share of the way from
+#: the one level to the other.
+PALE, DARK = 1.4, 0.6
 #: A line ends where there is no ink along it for more than this many times its thickness, and as many pixels.
 GAP = 4
 
@@ -51,6 +54,25 @@ def find_rules(mask: Mask, stroke: float) -> Mask:
     across = _level_lines(mask, stroke)
     down = _level_lines(np.ascontiguousarray((mask & ~across).T), stroke).T
     return across | down
+
+
+def without_strokes(rules: Mask, mask: Mask, level: Grey) -> Mask:
+    """Return the ruling, bool [H, W], without strokes along it, which have the level of the other ink in `mask`.
+
+    Print is often paler than the pen: the foot of a 2 may lie on a line. Lines as dark as the ink stay as they are.
+    """
+    ink = mask & ~rules
+    if not rules.any() or not ink.any():
+        return rules
+    line, pen = float(np.median(level[rules])), float(np.median(level[ink]))
+    if pen < PALE * line:
+        return rules
+    cv = opencv()
+    dark = (rules & (level >= DARK * pen + (1 - DARK) * line)).view(np.uint8)
+    length = 2 * round(stroke_width(ink)) + 1
+    along = (cv.morphologyEx(dark, cv.MORPH_OPEN, np.ones(shape, np.uint8)) for shape in ((1, length), (length, 1)))
+    kept: Mask = rules & (cv.max(*along) == 0)
+    return kept
 
 
 def bridged(mask: Mask, rules: Mask) -> Mask:
