@@ -85,6 +85,17 @@ def test_a_wide_gap_starts_a_new_number() -> None:
     assert texts(on_paper(written("457   81"))) == ["457", "81"]
 
 
+def test_an_exponent_is_on_the_line_of_its_base() -> None:
+    ink = np.maximum(written("57", "84"), drawn(4, WIDTH, HEIGHT, 30, (190, 25)))
+    assert texts(on_paper(ink)) == ["574", "84"]
+
+
+def test_a_dash_fits_in_a_number() -> None:
+    ink = written("45 78")
+    ink[78:84, 190:220] = 1
+    assert texts(on_paper(ink)) == ["4578"]
+
+
 def test_touching_digits_are_cut() -> None:
     ink = written("58", step=46, size=60)
     assert texts(on_paper(ink)) == ["58"]
@@ -137,6 +148,17 @@ def test_a_digit_in_a_word_of_letters_is_refused() -> None:
     ImageDraw.Draw(grey).text((60, 33), "WAX", fill=INK, font_size=80)
     ImageDraw.Draw(grey).text((305, 33), "W", fill=INK, font_size=80)
     assert texts(np.asarray(grey)) == ["7"]
+
+
+def test_boxes_and_lines_of_a_form_are_refused() -> None:
+    ink = written("4578")
+    for left in range(60, 500, 60):
+        ink[300:303, left : left + 40] = ink[340:343, left : left + 40] = 1
+        ink[300:343, left : left + 3] = ink[300:343, left + 37 : left + 40] = 1
+    ink[450:453, 40:860] = ink[520:523, 40:860] = 1
+    for left in range(80, 860, 120):
+        ink[450:523, left : left + 3] = 1
+    assert texts(on_paper(ink)) == ["4578"]
 
 
 def test_texture_and_empty_paper_give_nothing() -> None:

@@ -15,8 +15,8 @@ from worker.page.lines import find_lines
 from worker.page.marks import Marks, find_marks
 from worker.page.opencv import opencv
 from worker.page.placing import model_inputs
-from worker.page.rules import bridged, find_rules
 from worker.page.skew import lean
+from worker.page.unruled import unruled
 
 #: Pages that lean by more degrees are turned; others are read as they are.
 STRAIGHT = 7.0
@@ -99,8 +99,7 @@ def _rows(marks: Marks, degrees: float) -> list[Row]:
 def _marks(grey: Grey, paper: Mask | None = None) -> tuple[Grey, Marks, bool]:
     """Return the levels of the ink, the marks on the page, and whether there are too many; none beside `paper`."""
     ink = find_ink(grey)
-    rules = find_rules(ink.faint, ink.stroke)
-    mask = bridged(ink.mask & ~rules, rules)
+    mask, rules = unruled(ink)
     marks = find_marks(mask if paper is None else mask & paper, rules, ink.stroke)
     count = len(marks.number)
     if count <= MOST_MARKS:

@@ -16,7 +16,7 @@ SHARED, REACH, RATIO = 0.4, 3.0, 2.5
 SAME = 0.55
 #: One or two marks lower than RAISED of a mark's height, within BESIDE of its height to the right of it and within OVER
 #: above or below it, are on its line too: exponents and indices.
-RAISED, BESIDE, OVER = 0.9, 0.6, 0.25
+RAISED, BESIDE, OVER = 0.9, 0.6, 0.6
 #: A dash or a dot belongs to a line if its middle is within this many heights of the line's marks.
 NEAR = 0.7
 

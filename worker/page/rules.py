@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 
 from worker.image.arrays import Floats64, Ints, Mask
-from worker.page.ink import stroke_width
 from worker.page.opencv import opencv
 
 #: A line is at most this thick, in strokes of the page, or LEAST_THICK pixels ...
@@ -24,6 +23,8 @@ INKED = 0.65
 LEAN = 0.58
 #: ... and is straight but for paper that bends: this share of its columns lies within its thickness of a cubic.
 STRAIGHT = 0.7
+#: Lines are sought at half the size on pages of a longer side than this.
+LARGE = 1400
 #: A line ends where there is no ink along it for more than this many times its thickness, and as many pixels.
 GAP = 4
 
@@ -53,29 +54,42 @@ def find_rules(mask: Mask, stroke: float) -> Mask:
     return across | down
 
 
-def bridged(mask: Mask, rules: Mask) -> Mask:
-    """Return the mask, bool [H, W] without ruling, with the ruling between two ends of strokes on both sides of it."""
-    if not rules.any():
-        return mask
-    cv = opencv()
-    reach = round(1.5 * stroke_width(rules)) + 3
-    whole = mask.copy()
-    for kernel in (np.ones((reach, 1), np.uint8), np.ones((1, reach), np.uint8)):
-        whole |= rules & (cv.morphologyEx(mask.view(np.uint8), cv.MORPH_CLOSE, kernel) > 0)
-    return whole
-
-
 def _level_lines(mask: Mask, stroke: float) -> Mask:
-    """Return the pixels of long lines from left to right."""
-    thick = round(max(LEAST_THICK, THICK * stroke))
-    thin = _short_runs(mask, thick)
-    found, short = np.zeros_like(mask), {thick: thin}
-    for piece in _rules(thin, thick, stroke):
+    """Return the pixels of long lines from left to right, sought on a copy of half the size of a large page."""
+    step = 2 if max(mask.shape) > LARGE else 1
+    coarse = _pooled(mask, step)
+    thick = round(max(LEAST_THICK, THICK * stroke / step))
+    pieces = _rules(_short_runs(coarse, thick), thick, stroke / step)
+    found = np.zeros_like(mask)
+    if not pieces:
+        return found
+    thin = _short_runs(mask, step * thick)
+    short = {step * thick: thin}
+    for piece in (_scaled(piece, step, mask.shape[1]) for piece in pieces):
         longest = round(1.5 * piece.rule.thickness) + 1
         if longest not in short:
             short[longest] = _short_runs(mask, longest)
         _mark_rule(found, mask, short[longest], piece._replace(rule=_tracked(thin, piece.rule)))
     return found
+
+
+def _pooled(mask: Mask, step: int) -> Mask:
+    """Return the mask at half the size, if `step` is 2: a pixel is set if one of its four is."""
+    if step == 1:
+        return mask
+    even = mask[: mask.shape[0] // 2 * 2, : mask.shape[1] // 2 * 2]
+    rows = even[::2] | even[1::2]
+    return rows[:, ::2] | rows[:, 1::2]
+
+
+def _scaled(piece: _Piece, step: int, width: int) -> _Piece:
+    """Return a line found on a copy of one `step`th of the size, on a page of this width."""
+    if step == 1:
+        return piece
+    rows, thickness = piece.rule
+    at = np.arange(len(rows)) * step + (step - 1) / 2
+    rows = np.interp(np.arange(width), at, rows * step + (step - 1) / 2)
+    return _Piece(_Rule(rows, max(1.0, thickness * step - 1)), piece.first * step, piece.last * step)
 
 
 def _rules(thin: Mask, thick: int, stroke: float) -> list[_Piece]:
