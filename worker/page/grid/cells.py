@@ -10,8 +10,8 @@ from shared.numbers import Box
 from worker.image.arrays import Floats32, Floats64, Grey, Ints, Mask, spans
 from worker.image.components import grown
 from worker.image.mnist_format import normalise_strokes, place
-from worker.page.opencv import opencv
 from worker.page.grid.table import CELL, Table
+from worker.page.opencv import opencv
 
 #: Ink is darker than this share of the darkest stroke in its cell, and than LEAST_INK (255ths of the paper's level).
 SHARE, LEAST_INK = 0.3, 14

@@ -10,9 +10,9 @@ from worker.image.arrays import Floats32, Grey
 from worker.page.grid.cells import Cell, cell_of
 from worker.page.grid.frames import SEARCHED, darkness, outlines, straightened
 from worker.page.grid.lattice import lattice_of
-from worker.page.opencv import opencv
 from worker.page.grid.sudoku import LINES, evened
 from worker.page.grid.table import straighten
+from worker.page.opencv import opencv
 
 #: An outline is corrected if a corner is further than this from the table's, as a share of its longer side.
 ASTRAY = 0.04

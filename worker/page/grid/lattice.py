@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from worker.image.arrays import Floats32, Grey
-from worker.page.opencv import opencv
 from worker.page.grid.ruled_lines import STEP, THICK, bridged, evidence, follow_lines, unbroken
 from worker.page.grid.sudoku import ten_lines
+from worker.page.opencv import opencv
 
 #: A line shows in unbroken stretches along this share of its way; a sudoku's are told by their places too.
 WHOLE = 0.75
