@@ -19,7 +19,7 @@ from worker.page.path import best_path
 
 #: `page_accept` and `page_review`: least confidence of an accepted digit, and of one that counts at all. `page_show`:
 #: least digitness of what is reported as rejected. The model's card overrides these.
-DEFAULT_THRESHOLDS = {"page_accept": 0.97, "page_review": 0.6, "page_show": 0.2}
+DEFAULT_THRESHOLDS = {"page_accept": 0.99, "page_review": 0.8, "page_show": 0.2}
 #: A gap wider than this many digit heights starts a new number: a dash fits in, as in 818-1000.
 GAP = 1.5
 #: A 0 is round if it is at least this many times as wide as high, and the reverse.

@@ -33,7 +33,7 @@ BROKEN_COST, CUT_COST, CUT_ONE_COST = 6.0, 1.0, 2.5
 #: The cost of a 1 on a page where most is no digit: it has the least shape.
 ONE_COST = 1.5
 #: What the logarithm of letters to digits costs, on the line and on the page: where most are letters, the next one is.
-LINE_COST, PAGE_COST = 1.0, 1.0
+LINE_COST, PAGE_COST = 1.0, 2.0
 #: The cost of a height that differs from the line's by this factor, as a logarithm; it grows with the square.
 HEIGHT_SPREAD = 0.5
 

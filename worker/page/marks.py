@@ -13,6 +13,8 @@ from worker.page.opencv import opencv
 
 #: A mark has at least the area of this many squares as wide as a stroke, and is LEAST pixels long.
 SPECK, LEAST = 1.5, 4
+#: A mark of less than SMALL strokes that fills this share of a square of its size is a dot, as where squares cross.
+SMALL, DOT = 3.0, 0.55
 #: A mark this many times as wide as high, and less than THICK strokes high, is a dash: it may be a piece of a digit,
 #: and starts no line of text. Higher ones may be touching digits.
 FLAT, THICK = 2.2, 4.0
@@ -77,7 +79,8 @@ def find_marks(mask: Mask, rules: Mask, stroke: float) -> Marks:
     flat = (width >= FLAT * height) & (height < THICK * stroke)
     marks = Marks(labels, np.arange(len(stats)), left, top, left + width, top + height, area, flat)
     rows, columns = mask.shape
-    speck = (area < SPECK * stroke**2) | (np.maximum(width, height) < LEAST)
+    size = np.maximum(width, height)
+    speck = (area < SPECK * stroke**2) | (size < LEAST) | ((size < SMALL * stroke) & (area > DOT * size**2))
     frame = (width > FRAME * columns) & (height > FRAME * rows) & (area < 0.25 * width * height)
     for at in (np.flatnonzero(frame[1:]) + 1).tolist():
         own = marks.mask(at)
