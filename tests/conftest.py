@@ -135,7 +135,7 @@ def stack() -> Iterator[Stack]:
 
 def shared_folder(name: str) -> Path:
     """Optional data beside the project; a test that wants it is skipped without it."""
-    folder = Path(os.environ.get(f"DIGITQ_TEST_{name.upper()}", ROOT.parent / "shared" / name))
+    folder = Path(os.environ.get(f"TEST_{name.upper()}", ROOT.parent / "shared" / name))
     if not folder.is_dir():
-        pytest.skip(f"needs the folder {name}/ beside the project (or DIGITQ_TEST_{name.upper()})")
+        pytest.skip(f"needs the folder {name}/ beside the project (or TEST_{name.upper()})")
     return folder
