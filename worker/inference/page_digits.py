@@ -23,7 +23,7 @@ DEFAULT_THRESHOLDS = {"page_accept": 0.99, "page_review": 0.8, "page_show": 0.2}
 #: A gap wider than this many digit heights starts a new number: a dash fits in, as in 818-1000.
 GAP = 1.5
 #: A 0 is round if it is at least this many times as wide as high, and the reverse.
-ROUND = 0.85
+ROUND = 0.75
 
 
 class PageDigits(NamedTuple):

@@ -33,7 +33,9 @@ BROKEN_COST, CUT_COST, CUT_ONE_COST = 6.0, 1.0, 2.5
 #: The cost of a 1 on a page where most is no digit: it has the least shape.
 ONE_COST = 1.5
 #: What the logarithm of letters to digits costs, on the line and on the page: where most are letters, the next one is.
-LINE_COST, PAGE_COST = 1.0, 2.0
+LINE_COST, PAGE_COST = 3.0, 4.0
+#: A word of several digits and no letter has this share of that cost: a number within a text.
+PURE = 0.3
 #: The cost of a height that differs from the line's by this factor, as a logarithm; it grows with the square.
 HEIGHT_SPREAD = 0.5
 
@@ -55,9 +57,16 @@ def odds_against(layout: Layout, rows: Sequence[Sequence[Seen]]) -> list[list[fl
     found = []
     for row, seen, some, count in zip(layout.rows, rows, letters, digits, strict=True):
         common = page + LINE_COST * _majority(len(some), count)
-        costs = _in_row(layout, row, seen, some)
+        words = _words_of(row, seen, some)
+        alone = _each_alone(layout, row, seen)
         found.append(
-            [common + cost + ONE_COST * (page > 0 and one.digit == 1) for one, cost in zip(seen, costs, strict=True)]
+            [
+                cost
+                + LETTER_COST * max(0, others - numbers)
+                + common * (PURE if numbers > 1 and not others else 1)
+                + ONE_COST * (page > 0 and one.digit == 1)
+                for one, cost, (numbers, others) in zip(seen, alone, words, strict=True)
+            ]
         )
     return found
 
@@ -67,16 +76,17 @@ def _majority(letters: int, digits: int) -> float:
     return max(0.0, math.log((letters + 1) / (digits + 1)))
 
 
-def _in_row(layout: Layout, row: Row, seen: Sequence[Seen], letters: Sequence[Box]) -> list[float]:
-    """Return the same for one row, without what is counted on the whole page."""
+def _words_of(row: Row, seen: Sequence[Seen], letters: Sequence[Box]) -> list[tuple[int, int]]:
+    """Return for each digit of a row how many sure digits and how many letters its word has."""
     sure = [at for at, one in enumerate(seen) if one.digitness >= SURE]
-    words = _words([one.candidate.box for one in seen], sure, letters, WORD_GAP * row.height)
+    return _words([one.candidate.box for one in seen], sure, letters, WORD_GAP * row.height)
+
+
+def _each_alone(layout: Layout, row: Row, seen: Sequence[Seen]) -> list[float]:
+    """Return for each digit of a row what its own shape, paper and ink cost."""
     taken = {at for one in seen if one.digitness >= SURE for at in range(one.candidate.start, one.candidate.stop)}
     broken = _broken(row, taken)
-    return [
-        LETTER_COST * max(0, others - digits) + _alone(layout, row, one, broken)
-        for one, (digits, others) in zip(seen, words, strict=True)
-    ]
+    return [_alone(layout, row, one, broken) for one in seen]
 
 
 def _broken(row: Row, taken: set[int]) -> dict[int, float]:
