@@ -34,8 +34,8 @@ BROKEN_COST, CUT_COST, CUT_ONE_COST = 6.0, 1.0, 2.5
 ONE_COST = 1.5
 #: What the logarithm of letters to digits costs, on the line and on the page: where most are letters, the next one is.
 LINE_COST, PAGE_COST = 3.0, 4.0
-#: A word of several digits and no letter has this share of that cost: a number within a text.
-PURE = 0.3
+#: A word of digits without a letter has this share of that cost: a number within a text.
+PURE = 0.5
 #: The cost of a height that differs from the line's by this factor, as a logarithm; it grows with the square.
 HEIGHT_SPREAD = 0.5
 
@@ -63,7 +63,7 @@ def odds_against(layout: Layout, rows: Sequence[Sequence[Seen]]) -> list[list[fl
             [
                 cost
                 + LETTER_COST * max(0, others - numbers)
-                + common * (PURE if numbers > 1 and not others else 1)
+                + common * (PURE if numbers and not others else 1)
                 + ONE_COST * (page > 0 and one.digit == 1)
                 for one, cost, (numbers, others) in zip(seen, alone, words, strict=True)
             ]

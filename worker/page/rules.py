@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from worker.image.arrays import Floats64, Ints, Mask
+from worker.image.arrays import Mask
 from worker.page.opencv import opencv
+from worker.page.rule_curves import Rule, beside, extended, fitted, tracked
 
 #: A line is at most this thick, in strokes of the page, or LEAST_THICK pixels ...
 THICK, LEAST_THICK = 1.6, 4
@@ -17,29 +18,18 @@ THICK, LEAST_THICK = 1.6, 4
 LONG, LEAST_SHARE, THINNER, LONGER = 25, 0.12, 0.7, 0.3
 #: ... unless this many others were found that are at most ALIKE times less thick ...
 RULED, ALIKE = 3, 1.3
-#: ... is inked along this share of its columns ...
-INKED = 0.65
-#: ... leans by at most this slope (30 degrees) ...
+#: ... and leans by at most this slope (30 degrees).
 LEAN = 0.58
-#: ... and is straight but for paper that bends: this share of its columns lies within its thickness of a cubic.
-STRAIGHT = 0.7
 #: Lines are sought at half the size on pages of a longer side than this.
 LARGE = 1400
 #: A line ends where there is no ink along it for more than this many times its thickness, and as many pixels.
 GAP = 4
 
 
-class _Rule(NamedTuple):
-    """A line from left to right."""
-
-    rows: Floats64  # its row in each column of a picture
-    thickness: float  # in pixels
-
-
 class _Piece(NamedTuple):
     """A line, and the columns where it was found: from `first` to before `last`."""
 
-    rule: _Rule
+    rule: Rule
     first: int
     last: int
 
@@ -69,7 +59,7 @@ def _level_lines(mask: Mask, stroke: float) -> Mask:
         longest = round(1.5 * piece.rule.thickness) + 1
         if longest not in short:
             short[longest] = _short_runs(mask, longest)
-        _mark_rule(found, mask, short[longest], piece._replace(rule=_tracked(thin, piece.rule)))
+        _mark_rule(found, mask, short[longest], piece._replace(rule=tracked(thin, piece.rule)))
     return found
 
 
@@ -89,7 +79,7 @@ def _scaled(piece: _Piece, step: int, width: int) -> _Piece:
     rows, thickness = piece.rule
     at = np.arange(len(rows)) * step + (step - 1) / 2
     rows = np.interp(np.arange(width), at, rows * step + (step - 1) / 2)
-    return _Piece(_Rule(rows, max(1.0, thickness * step - 1)), piece.first * step, piece.last * step)
+    return _Piece(Rule(rows, max(1.0, thickness * step - 1)), piece.first * step, piece.last * step)
 
 
 def _rules(thin: Mask, thick: int, stroke: float) -> list[_Piece]:
@@ -118,9 +108,9 @@ def _pieces(thin: Mask, thick: int, gap: int) -> list[_Piece]:
     for part in (np.flatnonzero(long[1:]) + 1).tolist():
         left, top, wide, high = stats[part, : cv.CC_STAT_AREA].tolist()
         box = slice(top, top + high), slice(left, left + wide)
-        rule = _fitted((labels[box] == part) & thin[box])
+        rule = fitted((labels[box] == part) & thin[box])
         if rule is not None:
-            found.append(_Piece(_extended(rule, left, top, np.arange(thin.shape[1])), left, left + wide))
+            found.append(_Piece(extended(rule, left, top, np.arange(thin.shape[1])), left, left + wide))
     return found
 
 
@@ -133,60 +123,6 @@ def _short_runs(mask: Mask, longest: int) -> Mask:
     return found
 
 
-def _fitted(thin: Mask) -> _Rule | None:
-    """Fit a cubic to the middles of the columns of a long thin piece, bool [h, w]; None if it is not straight.
-
-    Strokes that hang on the line are left out step by step.
-    """
-    count, width = thin.sum(axis=0), thin.shape[1]
-    columns = np.flatnonzero(count)
-    middles = (np.arange(len(thin)) @ thin)[columns] / count[columns]
-    thickness = max(1.0, float(np.median(count[columns])))
-    if len(columns) < INKED * width:
-        return None
-    kept = np.ones(len(columns), np.bool_)
-    curve = np.zeros(4)
-    for tolerance in (6 * thickness, 3 * thickness, 1.5 * thickness + 1):
-        if np.count_nonzero(kept) < max(8.0, 0.5 * STRAIGHT * len(columns)) or np.ptp(columns[kept]) < 0.5 * width:
-            return None
-        curve = np.polyfit(columns[kept] / width, middles[kept], 3)
-        kept = np.abs(np.polyval(curve, columns / width) - middles) <= tolerance
-    if np.count_nonzero(kept) < STRAIGHT * len(columns):
-        return None
-    thickness = max(1.0, float(np.median(count[columns][kept])))
-    return _Rule(np.polyval(curve, np.arange(width) / width), thickness)
-
-
-def _extended(rule: _Rule, left: int, top: int, columns: Ints) -> _Rule:
-    """Continue a line, found in a box at `left` and `top`, straight on to both sides of the page.
-
-    It may go on where ink that it meets, or light, hid it.
-    """
-    rows, end = rule.rows + top, min(len(rule.rows) // 2, 200)
-    inside = np.interp(columns, np.arange(left, left + len(rows)), rows)
-    before = (rows[end] - rows[0]) / end * np.minimum(columns - left, 0)
-    after = (rows[-1] - rows[-1 - end]) / end * np.maximum(columns - left - len(rows) + 1, 0)
-    return rule._replace(rows=inside + before + after)
-
-
-def _tracked(thin: Mask, rule: _Rule) -> _Rule:
-    """Shift a line to the thin ink along it, by the median over a stretch of columns: paper bends."""
-    columns = np.arange(thin.shape[1])
-    rows, inside = _beside(rule, round(1.2 * rule.thickness) + 2, len(thin))
-    ink = thin[rows, columns] & inside
-    count = ink.sum(axis=0)
-    used = np.flatnonzero(count)
-    if not used.size:
-        return rule
-    steps = np.arange(len(rows)) - len(rows) // 2
-    shifts = np.interp(columns, used, (steps @ ink)[used] / count[used])
-    stretch = max(1, len(columns) // 40)
-    padded = np.pad(shifts, stretch, "edge")
-    at = np.arange(0, len(columns), max(1, stretch // 4))
-    medians = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * stretch + 1)[at], axis=1)
-    return rule._replace(rows=rule.rows + np.interp(columns, at, medians))
-
-
 def _mark_rule(found: Mask, mask: Mask, short: Mask, piece: _Piece) -> None:
     """Mark the pixels of a line in `found`, bool [H, W]: those of `short`, short vertical runs of the mask, near it.
 
@@ -194,7 +130,7 @@ def _mark_rule(found: Mask, mask: Mask, short: Mask, piece: _Piece) -> None:
     """
     rule = piece.rule
     columns = np.arange(mask.shape[1])
-    rows, inside = _beside(rule, round(rule.thickness / 2 + 2), len(mask))
+    rows, inside = beside(rule, round(rule.thickness / 2 + 2), len(mask))
     inked = np.flatnonzero((mask[rows, columns] & inside).any(axis=0))
     if not inked.size:
         return
@@ -204,9 +140,3 @@ def _mark_rule(found: Mask, mask: Mask, short: Mask, piece: _Piece) -> None:
     inside &= (columns >= first) & (columns <= last)
     there = short[rows, columns] & inside
     found[rows[there], np.broadcast_to(columns, rows.shape)[there]] = True
-
-
-def _beside(rule: _Rule, reach: int, height: int) -> tuple[Ints, Mask]:
-    """Return the rows up to `reach` above and below a line in each column, [2 reach + 1, W], and which are inside."""
-    rows = np.rint(rule.rows).astype(np.intp) + np.arange(-reach, reach + 1)[:, None]
-    return rows.clip(0, height - 1), (rows >= 0) & (rows < height)
