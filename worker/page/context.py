@@ -35,7 +35,7 @@ ONE_COST = 1.5
 #: What the logarithm of letters to digits costs, on the line and on the page: where most are letters, the next one is.
 LINE_COST, PAGE_COST = 3.0, 4.0
 #: A word of digits without a letter has this share of that cost: a number within a text.
-PURE = 0.5
+PURE = 0.3
 #: The cost of a height that differs from the line's by this factor, as a logarithm; it grows with the square.
 HEIGHT_SPREAD = 0.5
 
