@@ -40,7 +40,7 @@ def exit_code(error: DigitqError) -> int:
 
 
 def told(error: DigitqError) -> str:
-    """Returns the line for stderr: the title, and the message where it says more."""
+    """Return the line for stderr: the title, and the message where it says more."""
     if isinstance(error, Unauthorized):
         return f"digitq: {error.title}. Set DIGITQ_API_KEY to a key that this server knows."
     text = str(error) if str(error).startswith(error.title) else f"{error.title}: {error}"
@@ -91,7 +91,7 @@ class LazyGroup(click.Group):
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs the command; its errors end as exit codes."""
+        """Run the command; its errors end as exit codes."""
         with exit_codes():
             return super().invoke(ctx)
 

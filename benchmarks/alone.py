@@ -21,7 +21,7 @@ from shared.store import connect
 
 
 def alone(folder: Path, plan: Plan) -> dict[str, Any]:
-    """Returns all measurements of this module by name."""
+    """Return all measurements of this module by name."""
     small, large = plan.backlogs
     with embedded(folder) as url:
         drains = [drain(url, count) for count in (small, large, small)]
@@ -66,7 +66,7 @@ def drain(url: str, count: int) -> dict[str, float]:
 
 
 def _burst(url: str) -> tuple[float, float]:
-    """Runs one worker until the queues are empty. Returns when it started (Unix s), and its CPU seconds."""
+    """Run one worker until the queues are empty. Returns when it started (Unix s), and its CPU seconds."""
     env = {key: value for key, value in child_environment(REDIS_URL=url).items() if not key.startswith("DIGITQ_")}
     env["DIGITQ_LOG_LEVEL"] = "WARNING"
     before, spawned = os.times(), time.time()
@@ -80,12 +80,12 @@ def _info(redis: Any, field: str) -> float:
 
 
 def redis_cpu(redis: Any) -> float:
-    """Returns the CPU seconds of the server so far."""
+    """Return the CPU seconds of the server so far."""
     return _info(redis, "used_cpu_user") + _info(redis, "used_cpu_sys")
 
 
 def noop(plan: Plan) -> dict[str, Any]:
-    """Runs `benchmarks.worker_throughput` in its own process, because it installs signal handlers."""
+    """Run `benchmarks.worker_throughput` in its own process, because it installs signal handlers."""
     words = [str(plan.noop_jobs), str(plan.noop_rounds)]
     command = [sys.executable, "-m", "benchmarks.worker_throughput", *words]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)

@@ -50,11 +50,11 @@ class Unsettled(Server):
     """A server whose `settle` returns at once."""
 
     def settle(self, seconds: float = 0) -> None:
-        """Returns at once."""
+        """Return at once."""
 
 
 def post(server: Server, count: int) -> str:
-    """Uploads `count` digits as one IDX file and returns the batch's id. Raises NoBulk."""
+    """Upload `count` digits as one IDX file and return the batch's id. Raises NoBulk."""
     headers = {"Content-Type": "application/octet-stream", **dict(one.split(": ", 1) for one in server.headers)}
     request = urllib.request.Request(f"{server.url}/v1/batches", idx(count), headers)
     try:

@@ -103,7 +103,7 @@ def simulate(
 def _steps(
     traffic: Traffic, fleet: Callable[[float, float], int], per_worker: float, seconds: float, dice: random.Random
 ) -> Iterator[tuple[list[tuple[float, int]], int, int]]:
-    """Yields for each step: waiting times of finished pictures, queue length, workers."""
+    """Yield for each step: waiting times of finished pictures, queue length, workers."""
     queue: deque[list[float]] = deque()  # time of arrival, number left
     backlog, spare = 0, 0.0
     for step in range(int(seconds / STEP)):

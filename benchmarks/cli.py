@@ -30,7 +30,7 @@ Report = dict[str, Any]
 
 
 def say(text: str) -> None:
-    """Prints progress."""
+    """Print progress."""
     click.echo(text, err=True)
 
 

@@ -97,7 +97,7 @@ class Client:
             connection.close()
 
     async def _one(self, intended: float) -> bool:
-        """Sends a picture once a connection is free; if it times out, it counts with its age."""
+        """Send a picture once a connection is free; if it times out, it counts with its age."""
         try:
             async with self._free:
                 return await self._picture(intended)
@@ -106,7 +106,7 @@ class Client:
             raise
 
     async def _picture(self, intended: float) -> bool:
-        """Sends a picture and checks its digit; counts failures by kind and returns False."""
+        """Send a picture and check its digit; count failures by kind and return False."""
         connection, path = None, ""
         try:
             connection = self._idle.pop() if self._idle else await self._connect()
@@ -141,7 +141,7 @@ class Client:
 
 
 def arrivals(start: float, end: float, rate: float, seed: int) -> Iterator[float]:
-    """Returns Poisson arrivals, `rate` a second, from `start` to `end`; the same for equal seeds."""
+    """Return Poisson arrivals, `rate` a second, from `start` to `end`; the same for equal seeds."""
     chance = random.Random(seed)
     at = start + chance.expovariate(rate)
     while at < end:
@@ -150,7 +150,7 @@ def arrivals(start: float, end: float, rate: float, seed: int) -> Iterator[float
 
 
 def run(load: Load) -> dict[str, Any]:
-    """Sends the load in this process. Uses `select`, whose timeouts are exact to the microsecond, unlike epoll's."""
+    """Send the load in this process. Uses `select`, whose timeouts are exact to the microsecond, unlike epoll's."""
     loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
     try:
         return loop.run_until_complete(Client(load).run())

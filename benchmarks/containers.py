@@ -32,7 +32,7 @@ class Container:
 
     @classmethod
     def run(cls, *words: str) -> Container:
-        """Runs a container, with arguments as for `docker run`. No health checks, which would use its CPU."""
+        """Run a container, with arguments as for `docker run`. No health checks, which would use its CPU."""
         id = docker("run", "-d", "--init", "--no-healthcheck", *words)
         return cls(id, *_usage(int(docker("inspect", "-f", "{{.State.Pid}}", id))))
 
@@ -44,7 +44,7 @@ class Container:
         return int(docker("port", self.id, str(inside)).split(":")[-1].split()[0])
 
     def cpu_s(self) -> float:
-        """Returns the CPU seconds of all its processes."""
+        """Return the CPU seconds of all its processes."""
         return int(self.usage.read_text().removeprefix("usage_usec").split()[0]) * self.unit
 
     def remove(self) -> None:

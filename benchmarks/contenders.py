@@ -52,7 +52,7 @@ class Server:
     headers: tuple[str, ...] = ()
 
     def cpu(self) -> dict[str, float]:
-        """Returns CPU seconds by process group; empty if unknown."""
+        """Return CPU seconds by process group; empty if unknown."""
         found = processes.groups(self.pid) if self.pid else {}
         return {name: processes.cpu_seconds(pids) for name, pids in found.items()}
 
@@ -63,7 +63,7 @@ class Server:
         return {name: sum(mb) / (len(mb) if name == "worker" else 1) for name, mb in sums.items() if mb}
 
     def settle(self, seconds: float = 20) -> None:
-        """Waits until the previous load is finished."""
+        """Wait until the previous load is finished."""
         end = time.monotonic() + seconds
         while self.pid and time.monotonic() < end:
             before = sum(self.cpu().values())
@@ -73,14 +73,14 @@ class Server:
 
 
 def free_port() -> int:
-    """Returns a free local port."""
+    """Return a free local port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def missing(name: str) -> str:
-    """Returns why a server cannot run here; empty if it can."""
+    """Return why a server cannot run here; empty if it can."""
     if name in ("celery", "dramatiq") and not (PACKAGES / name).is_dir():
         return (
             f"{name} is not installed: `make bench` does it, or `.venv/bin/python -m pip install"
@@ -91,7 +91,7 @@ def missing(name: str) -> str:
 
 @contextmanager
 def start(name: str, folder: Path) -> Iterator[Server]:
-    """Starts a server with its data in `folder`, and stops it with all its processes at the end.
+    """Start a server with its data in `folder`, and stop it with all its processes at the end.
 
     Raises Broken if it gives no correct response within two minutes.
     """

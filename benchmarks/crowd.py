@@ -32,7 +32,7 @@ class Books:
     states: Counter[str] = field(default_factory=Counter)
 
     def result(self) -> dict[str, Any]:
-        """Returns the figures; times in ms, `told` in seconds."""
+        """Return the figures; times in ms, `told` in seconds."""
         accepted = self.answers["202"]
         return {
             "sent": sum(self.answers.values()), "answers": dict(self.answers), "states": dict(self.states),
@@ -79,7 +79,7 @@ class Crowd:
             self.books.told.append(int(json.loads(reply.body).get("retry_after_seconds") or 0))
 
     async def _follow(self, path: str, meant: float) -> None:
-        """Waits for the result, by long polls where possible, else by polling."""
+        """Wait for the result, by long polls where possible, else by polling."""
         look = request("GET", self._host, f"{path}?wait=10")
         while True:
             try:
@@ -102,7 +102,7 @@ class Crowd:
         return reply
 
     async def _connection(self) -> Connection:
-        """Returns a connection that the server has not closed; it closes idle ones after half a minute."""
+        """Return a connection that the server has not closed; it closes idle ones after half a minute."""
         while self._idle:
             if (connection := self._idle.pop()).is_open:
                 return connection

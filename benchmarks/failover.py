@@ -179,7 +179,7 @@ def lost(stack: Stack, ids: Sequence[str]) -> int:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Returns the rows as a Markdown table."""
+    """Return the rows as a Markdown table."""
     heads = ("change", "replicas", "acks", "times", "accepted", "lost", "longest 503 (s)", "median 503 (s)",
              "sentinels agree (s)", "worker follows (s)", "web follows (s)")  # fmt: skip
     lines = [heads, ["---"] * len(heads)]
@@ -191,7 +191,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def plan(kinds: Sequence[str], replicas: Sequence[str], acks: Sequence[str]) -> Iterator[Row]:
-    """Returns a row for each combination in which uploads can be accepted."""
+    """Return a row for each combination in which uploads can be accepted."""
     for kind in kinds:
         for count in map(int, replicas):
             yield from (Row(kind, count, wanted) for wanted in map(int, acks) if wanted <= count)

@@ -20,7 +20,7 @@ WARM_SECONDS = 2.0
 
 
 def redis_command() -> list[str]:
-    """Returns image and command of docker-compose.yml, with enough memory."""
+    """Return image and command of docker-compose.yml, with enough memory."""
     service = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["redis"]
     return [service["image"], *("4gb" if word.startswith("$") else word for word in service["command"])]
 
@@ -44,7 +44,7 @@ class Fleet:
         return container
 
     def beside(self, image: str) -> Container:
-        """Runs a container in Redis's network."""
+        """Run a container in Redis's network."""
         return self._run("--network", f"container:{self.server.id}", "-e", "DIGITQ_LOG_LEVEL=WARNING", image)
 
     def grow(self, workers: int, cores: float) -> None:
@@ -66,7 +66,7 @@ class Fleet:
             self.queue.submit_many(pngs(missing))
 
     def window(self, seconds: float) -> dict[str, float]:
-        """Returns pictures/s, and CPU µs a picture of Redis and of the workers, under full load."""
+        """Return pictures/s, and CPU µs a picture of Redis and of the workers, under full load."""
         resume(self.redis)
         time.sleep(WARM_SECONDS)
         began, done, cpu = time.perf_counter(), self.done(), self.cpu()
@@ -83,7 +83,7 @@ class Fleet:
         return int(self.redis.zcard(keys.finished("digitq")))
 
     def cpu(self) -> tuple[float, float]:
-        """Returns the CPU seconds of Redis's main thread, and of all workers."""
+        """Return the CPU seconds of Redis's main thread, and of all workers."""
         info = self.redis.info("cpu")
         main = info["used_cpu_user_main_thread"] + info["used_cpu_sys_main_thread"]
         return main, sum(worker.cpu_s() for worker in self.workers)

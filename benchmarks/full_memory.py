@@ -102,7 +102,7 @@ class Up:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Waits until uploads are accepted. Raises ClickException after a timeout."""
+        """Wait until uploads are accepted. Raises ClickException after a timeout."""
         command = [sys.executable, "-m", "digitq", "up", "--port", str(self.port), "--workers", str(self._workers)]
         with (self.folder / "up.log").open("ab") as log:
             self._process = subprocess.Popen(command, cwd=ROOT, env=self._env, stdout=log, stderr=log)
@@ -130,7 +130,7 @@ class Up:
         self._process.wait()
 
     def stop(self) -> None:
-        """Stops it gracefully."""
+        """Stop it gracefully."""
         if self._process and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:
@@ -156,7 +156,7 @@ def play(up: Up, seconds: float, events: list[tuple[float, str]]) -> None:
 
 
 def bodies() -> list[bytes]:
-    """Returns golden digits, one in twenty as large as a scan."""
+    """Return golden digits, one in twenty as large as a scan."""
     from benchmarks.overload import large
 
     return [picture()[0]] * 19 + [large()]

@@ -69,6 +69,6 @@ class Connection(asyncio.Protocol):
 
 
 def request(method: str, host: str, path: str, body: bytes = b"", headers: tuple[str, ...] = ()) -> bytes:
-    """Returns the bytes of a request."""
+    """Return the bytes of a request."""
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *headers, f"Content-Length: {len(body)}"]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

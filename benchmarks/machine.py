@@ -18,7 +18,7 @@ VERSIONS = ("digitq", "flask", "granian", "redis", "hiredis", "rq", "tensorflow-
 
 
 def describe() -> dict[str, Any]:
-    """Returns CPU model and cores, memory (GB), kernel, Python, server and library versions, and the load before."""
+    """Return CPU model and cores, memory (GB), kernel, Python, server and library versions, and the load before."""
     return {
         "cpu": _proc("cpuinfo", "model name") or platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),

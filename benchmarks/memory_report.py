@@ -39,13 +39,13 @@ class Sample:
 
 
 def longest(spans: list[tuple[float, float]], where: list[tuple[float, float]]) -> float:
-    """Returns the longest part of a span within one of the windows."""
+    """Return the longest part of a span within one of the windows."""
     parts = [min(b, d) - max(a, c) for a, b in spans for c, d in where]
     return max([0.0, *parts])
 
 
 def windows(samples: list[Sample], holds: Callable[[Sample], bool]) -> list[tuple[float, float]]:
-    """Returns the periods in which a condition held."""
+    """Return the periods in which a condition held."""
     found: list[tuple[float, float]] = []
     for sample in samples:
         if not holds(sample):
@@ -58,7 +58,7 @@ def windows(samples: list[Sample], holds: Callable[[Sample], bool]) -> list[tupl
 
 
 def without(where: list[tuple[float, float]], away: tuple[float, float]) -> list[tuple[float, float]]:
-    """Returns the windows without one span."""
+    """Return the windows without one span."""
     parts = [part for a, b in where for part in ((a, min(b, away[0])), (max(a, away[1]), b))]
     return [(a, b) for a, b in parts if a < b]
 

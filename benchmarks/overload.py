@@ -52,7 +52,7 @@ GROWN_MB = 8.0
 
 @contextmanager
 def stack(**env: str) -> Iterator[tuple[str, int, Queue]]:
-    """Starts a temporary stack with one worker; returns its URL, process and queue."""
+    """Start a temporary stack with one worker; return its URL, process and queue."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="digitq-") as folder:
         clean = {name: text for name, text in os.environ.items() if not name.startswith("DIGITQ_")} | env
@@ -73,14 +73,14 @@ def stack(**env: str) -> Iterator[tuple[str, int, Queue]]:
 
 
 def large() -> bytes:
-    """Returns a picture of the size of a scan."""
+    """Return a picture of the size of a scan."""
     out = BytesIO()
     Image.open(BytesIO(picture()[0])).resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(out, "PNG")
     return out.getvalue()
 
 
 def capacity(body: bytes) -> float:
-    """Returns the pictures/s of one worker without other load."""
+    """Return the pictures/s of one worker without other load."""
     with stack() as (_, _, queue):
         last = [queue.submit(body) for _ in range(PROBE)][-1]
         began, waiting = time.monotonic(), (queue.get(last.id).queue_position or 0) + 1
@@ -89,7 +89,7 @@ def capacity(body: bytes) -> float:
 
 
 async def watched(crowd: Crowd, rate: float, seconds: float, root: int) -> dict[str, list[float]]:
-    """Runs the load, and samples the memory (MB) of each process once a second."""
+    """Run the load, and sample the memory (MB) of each process once a second."""
     memory: defaultdict[str, list[float]] = defaultdict(list)
 
     async def look() -> None:
@@ -114,7 +114,7 @@ def overloaded(body: bytes, rate: float, seconds: float, room: int) -> tuple[Boo
 
 
 def grown(sizes: list[float], seconds: float) -> tuple[float, float]:
-    """Returns the mean of a window after the warm-up, and of one before the end."""
+    """Return the mean of a window after the warm-up, and of one before the end."""
     first = int(min(WARM_SECONDS, seconds / 3))
     length = int(min(WINDOW_SECONDS, seconds / 3))
     early, late = sizes[first : first + length], sizes[int(seconds) - length : int(seconds)]
@@ -122,7 +122,7 @@ def grown(sizes: list[float], seconds: float) -> tuple[float, float]:
 
 
 def broken(result: dict[str, Any], goal_ms: float) -> list[str]:
-    """Returns the broken guarantees."""
+    """Return the broken guarantees."""
     p99, more = result["end_ms"]["p99"], {n: late - early for n, (early, late) in result["memory_mb"].items()}
     return [
         *([f"p99 of the accepted ones is {p99} ms"] if p99 is None or p99 > goal_ms else []),

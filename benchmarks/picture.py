@@ -20,20 +20,20 @@ USUAL_BYTES = 254
 
 @cache
 def recorded() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Returns the golden digits uint8 [n, 28, 28] and the model's results int [n]."""
+    """Return the golden digits uint8 [n, 28, 28] and the model's results int [n]."""
     with np.load(SHIPPED_MODEL / FILE) as golden:
         return golden["images"], golden["probabilities"].argmax(axis=1)
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """Encodes uint8 [28, 28] as an 8-bit grey PNG."""
+    """Encode uint8 [28, 28] as an 8-bit grey PNG."""
     out = BytesIO()
     Image.fromarray(pixels).save(out, "PNG")
     return out.getvalue()
 
 
 def picture() -> tuple[bytes, int]:
-    """Returns the standard picture, a PNG of about 254 bytes, and its digit."""
+    """Return the standard picture, a PNG of about 254 bytes, and its digit."""
     images, digits = recorded()
     files = [png(image) for image in images]
     chosen = min(range(len(files)), key=lambda one: abs(len(files[one]) - USUAL_BYTES))
@@ -41,12 +41,12 @@ def picture() -> tuple[bytes, int]:
 
 
 def pngs(count: int) -> list[bytes]:
-    """Returns `count` PNG files, repeating the golden digits."""
+    """Return `count` PNG files, repeating the golden digits."""
     return list(islice(cycle([png(image) for image in recorded()[0]]), count))
 
 
 def idx(count: int) -> bytes:
-    """Returns `count` digits as an IDX file like MNIST's, 784 bytes each."""
+    """Return `count` digits as an IDX file like MNIST's, 784 bytes each."""
     images = recorded()[0]
     tiled = images[np.arange(count) % len(images)]
     return struct.pack(">BBBBIII", 0, 0, 8, 3, count, 28, 28) + tiled.tobytes()

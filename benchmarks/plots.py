@@ -74,5 +74,5 @@ def _curve(x: Axis, y: Axis, points: Points, colour: str, name: str, dash: str =
 
 
 def text(x: float, y: float, words: str, anchor: str) -> str:
-    """Returns a text element at a position; `anchor` is its SVG text-anchor."""
+    """Return a text element at a position; `anchor` is its SVG text-anchor."""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'

@@ -44,7 +44,7 @@ class Notes:
     missed: Counter[str] = field(default_factory=Counter)
 
     def end(self, id: str, state: str) -> None:
-        """Records an end, once."""
+        """Record an end, once."""
         if id not in self.ended:
             self.ended[id] = time.time()
             self.states[state] += 1
@@ -62,14 +62,14 @@ class Pressure:
         self._bodies, self.notes, self._stop = bodies, notes, False
 
     async def press(self, clients: int, seconds: float) -> None:
-        """Runs the clients for `seconds`."""
+        """Run the clients for `seconds`."""
         tasks = [asyncio.create_task(self._client(number)) for number in range(clients)]
         await asyncio.sleep(seconds)
         self._stop = True
         await asyncio.gather(*tasks)
 
     async def look(self, ids: list[str], clients: int = 16) -> None:
-        """Polls each id whose end is unknown."""
+        """Poll each id whose end is unknown."""
         left = iter(ids)
 
         async def some() -> None:
@@ -123,7 +123,7 @@ class Pressure:
         return None
 
     async def _follow(self, connection: Connection | None, id: str) -> Connection | None:
-        """Polls a prediction until it has finished."""
+        """Poll a prediction until it has finished."""
         look = request("GET", self._host, f"/v1/predictions/{id}?wait=10")
         while True:
             try:

@@ -18,7 +18,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def groups(root: int) -> dict[str, list[int]]:
-    """Returns all processes under `root` by group; the rest is "other"."""
+    """Return all processes under `root` by group; the rest is "other"."""
     children = defaultdict(list)
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -45,7 +45,7 @@ def _fields(stat: Path) -> list[str]:
 
 
 def cpu_seconds(pids: list[int]) -> float:
-    """Returns user plus system time in seconds."""
+    """Return user plus system time in seconds."""
     total = 0
     for pid in pids:
         with suppress(OSError):
@@ -54,7 +54,7 @@ def cpu_seconds(pids: list[int]) -> float:
 
 
 def rss_mb(pid: int) -> float:
-    """Returns resident memory in MB (10^6 bytes); 0 for a dead process."""
+    """Return resident memory in MB (10^6 bytes); 0 for a dead process."""
     with suppress(OSError):
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
     return 0.0

@@ -101,7 +101,7 @@ def _measured(client: Any, load: dict[str, Any], seconds: float) -> dict[str, An
 
 
 def apart(folder: Path, seconds: float) -> dict[str, Any]:
-    """Runs a round of the checkout in a folder, with its own code."""
+    """Run a round of the checkout in a folder, with its own code."""
     own = folder / ".venv" / "bin" / "python"
     python = str(own) if own.exists() else sys.executable
     command = [python, str(Path(__file__).resolve()), "--alone", "--seconds", str(seconds)]

@@ -107,7 +107,7 @@ KINDS: dict[str, Callable[[Images, np.random.Generator], Case]] = {
 
 
 def on_paper(ink: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Turns ink (255 on 0) into a picture: polarity, contrast, blur, grain and uneven light are random."""
+    """Turn ink (255 on 0) into a picture: polarity, contrast, blur, grain and uneven light are random."""
     soft = np.asarray(ink.filter(ImageFilter.GaussianBlur(rng.uniform(0, 1))), np.float32) / 255
     paper, depth = rng.uniform(150, 250), rng.uniform(0.35, 0.95)
     light = 1 + rng.uniform(0, 0.12) * np.linspace(-1, 1, soft.shape[1]) * rng.choice([-1, 1])
@@ -130,7 +130,7 @@ def _set(text: str, rng: np.random.Generator, framed: bool = False) -> Image.Ima
 
 
 def read(classifier: Classifier, pictures: list[Image.Image]) -> Iterator[Outcome | Exception]:
-    """Returns the outcomes in order."""
+    """Return the outcomes in order."""
     files = [_png(picture) for picture in pictures]
     found: list[Outcome | Exception] = []
     while len(found) < len(files):  # a slow batch is released before its end
@@ -151,7 +151,7 @@ def _png(picture: Image.Image) -> bytes:
 @click.option("--seed", default=0, show_default=True)
 @click.option("--each", default=300, show_default=True, help="Pictures of each kind.")
 def main(data: Path, model: Path, none: tuple[Path, ...], seed: int, each: int) -> None:
-    """Prints the number of wrongly accepted pictures of each kind."""
+    """Print the number of wrongly accepted pictures of each kind."""
     classifier, digits = Classifier(Mlp.load(model), 10**8), load_mnist(data).test_images
     for name, draw in KINDS.items():
         rng = np.random.default_rng([seed, *name.encode()])

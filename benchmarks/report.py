@@ -14,7 +14,7 @@ OURS = ("digitq", "digitq2")
 
 
 def median(values: Sequence[float | None], digits: int = 1) -> str:
-    """Returns median and range as `12.3 (11.9–13.0)`; a dash if nothing was measured."""
+    """Return median and range as `12.3 (11.9–13.0)`; a dash if nothing was measured."""
     known = [one for one in values if one is not None]
     if not known:
         return "–"
@@ -23,18 +23,18 @@ def median(values: Sequence[float | None], digits: int = 1) -> str:
 
 
 def cpu(record: Record) -> float | None:
-    """Returns CPU microseconds a picture over all processes of the server; None if unknown."""
+    """Return CPU microseconds a picture over all processes of the server; None if unknown."""
     return sum(record["cpu_us"].values()) if record["cpu_us"] and record["answered"] else None
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a Markdown table."""
+    """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def text(report: dict[str, Any]) -> str:
-    """Returns the report as Markdown."""
+    """Return the report as Markdown."""
     return "\n\n".join(part for part in _parts(report) if part) + "\n"
 
 

@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 
 
 def measure(server: Server, seconds: float, **load: Any) -> Record:
-    """Runs a load from its own process; returns its Result, and CPU microseconds a picture by group."""
+    """Run a load from its own process; return its Result, and CPU microseconds a picture by group."""
     body, digit = picture()
     words = asdict(Load(server.url, b64encode(body).decode(), digit, seconds, headers=server.headers, **load))
     server.settle()
@@ -37,7 +37,7 @@ def measure(server: Server, seconds: float, **load: Any) -> Record:
 
 
 def in_turn(servers: Sequence[Server], repetition: int) -> Iterator[Server]:
-    """Yields all servers, each repetition starting with another one."""
+    """Yield all servers, each repetition starting with another one."""
     first = repetition % len(servers)
     yield from [*servers[first:], *servers[:first]]
 
@@ -69,6 +69,6 @@ def open_loop(servers: Sequence[Server], reached: Sequence[Record], plan: Plan, 
 
 
 def capacity(name: str, records: Sequence[Record]) -> float:
-    """Returns the median pictures/s of a server with the most clients."""
+    """Return the median pictures/s of a server with the most clients."""
     most = max(one["clients"] for one in records)
     return statistics.median(float(one["rate"]) for one in records if one["server"] == name and one["clients"] == most)

@@ -23,7 +23,7 @@ class Tally:
     in_window: int = 0
 
     def right(self, intended: float, now: float, size: int) -> None:
-        """Records a correct response at `now` to a picture scheduled for `intended`."""
+        """Record a correct response at `now` to a picture scheduled for `intended`."""
         self.answered += 1
         self.in_window += self.begin <= now < self.end
         if intended >= self.begin:
@@ -31,12 +31,12 @@ class Tally:
             self.sizes.append(size)
 
     def unanswered(self, age: float) -> None:
-        """Records a timeout after `age` seconds: an error with at least that latency."""
+        """Record a timeout after `age` seconds: an error with at least that latency."""
         self.latencies.append(age)
         self.errors["unanswered"] += 1
 
     def result(self) -> dict[str, Any]:
-        """Returns pictures/s and latencies (ms) of the window, errors and responses of the whole run."""
+        """Return pictures/s and latencies (ms) of the window, errors and responses of the whole run."""
         return {
             "rate": self.in_window / (self.end - self.begin),
             "answered": self.answered,
@@ -47,7 +47,7 @@ class Tally:
 
 
 def percentiles(values: list[float]) -> dict[str, float | None]:
-    """Returns exact quantiles by nearest rank, and the maximum; None without values."""
+    """Return exact quantiles by nearest rank, and the maximum; None without values."""
     ordered, n = sorted(values), len(values)
     found = {name: ordered[math.ceil(q * n) - 1] if n else None for name, q in QUANTILES.items()}
     return {**found, "max": ordered[-1] if n else None}

@@ -45,7 +45,7 @@ class Side:
         self._load = {"url": f"http://127.0.0.1:{self.port}", "clients": CLIENTS}
 
     def wait_until_ready(self) -> None:
-        """Returns when an upload would be answered."""
+        """Return when an upload would be answered."""
         end = time.monotonic() + 60
         while not http_ok(f"http://127.0.0.1:{self.port}/readyz"):
             if time.monotonic() > end:
@@ -53,7 +53,7 @@ class Side:
             time.sleep(0.1)
 
     def loaded(self, seconds: float) -> dict[str, float]:
-        """Returns pictures a second and CPU in us a picture under load."""
+        """Return pictures a second and CPU in us a picture under load."""
         body, digit = picture()
         load = {**self._load, "body": b64encode(body).decode(), "digit": digit, "seconds": seconds}
         pids = [pid for many in groups(self._process.pid).values() for pid in many]
@@ -68,7 +68,7 @@ class Side:
         return {"rate": done["rate"], "cpu_us": 1e6 * used / (done["rate"] * seconds)}
 
     def stop(self) -> None:
-        """Ends the process."""
+        """End the process."""
         self._process.terminate()
         self._process.wait()
 

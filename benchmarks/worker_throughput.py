@@ -52,7 +52,7 @@ def stock(store: Store) -> None:
 
 
 def rate(store: Store, side: Callable[[Store], None], jobs: int) -> tuple[float, float]:
-    """Returns jobs per second, and CPU microseconds of this process per job."""
+    """Return jobs per second, and CPU microseconds of this process per job."""
     fill(store, jobs)
     wall, cpu = time.perf_counter(), time.process_time()
     side(store)
@@ -63,7 +63,7 @@ def rate(store: Store, side: Callable[[Store], None], jobs: int) -> tuple[float,
 
 
 def compare(jobs: int, rounds: int) -> dict[str, Any]:
-    """Returns the median jobs/s and worker CPU µs a job of both, and the ratio of each round."""
+    """Return the median jobs/s and worker CPU µs a job of both, and the ratio of each round."""
     logging.disable(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="digitq-") as folder, embedded(Path(folder)) as url:
         store = Store(connect(url, timeout=60), Settings(redis_url=url))

@@ -21,7 +21,7 @@ NUMBER_COLUMNS = (*COLUMNS[:4], "text", *COLUMNS[4:])
 
 
 def mark(file: TextIO) -> str:
-    """Returns BOM if `file` is an empty UTF-8 file; an empty string for anything else, such as a pipe."""
+    """Return BOM if `file` is an empty UTF-8 file; an empty string for anything else, such as a pipe."""
     if file.encoding.lower() != "utf-8":
         return ""
     try:
@@ -32,7 +32,7 @@ def mark(file: TextIO) -> str:
 
 
 def csv_lines(rows: Iterable[dict[str, Any]], columns: Iterable[str] = COLUMNS) -> Iterator[str]:
-    """Yields a header and a line for each result. Warnings are separated by spaces; an error has two columns.
+    """Yield a header and a line for each result. Warnings are separated by spaces; an error has two columns.
 
     A column `text` has the numbers: those of a row separated by spaces, rows by " / ".
     """
@@ -46,7 +46,7 @@ def csv_lines(rows: Iterable[dict[str, Any]], columns: Iterable[str] = COLUMNS) 
 
 
 def csv_line(cells: Iterable[Any]) -> str:
-    """Returns one line of RFC 4180. Text that looks like a formula gets a leading quote, as OWASP advises."""
+    """Return one line of RFC 4180. Text that looks like a formula gets a leading quote, as OWASP advises."""
     out = StringIO()
     safe = (f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell for cell in cells)
     csv.writer(out).writerow(safe)

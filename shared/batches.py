@@ -186,7 +186,7 @@ class Batches:
     def wait(
         self, id: str, seconds: float, stopped: Callable[[], bool] = lambda: False, owner: str | None = None
     ) -> Batch:
-        """Returns the batch once it has ended, `seconds` are over or it is `stopped`. Raises what fetch raises."""
+        """Return the batch once it has ended, `seconds` are over or it is `stopped`. Raises what fetch raises."""
         end, looks = time.monotonic() + seconds, self.looks(id, owner)
         while True:
             batch, pause = next(looks)

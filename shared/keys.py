@@ -130,7 +130,7 @@ def results(id: str) -> str:
 
 
 def flow(slot: int) -> str:
-    """Counts of arrivals and ends in the five seconds from Unix time 5 * slot."""
+    """Count of arrivals and ends in the five seconds from Unix time 5 * slot."""
     return f"digitq:flow:{slot}"
 
 

@@ -194,7 +194,7 @@ class Prediction:
         return self if self.source is None else self.source.get(self.id)
 
     def cancel(self) -> None:
-        """Takes a waiting prediction back, or forgets an ended one. Raises StillRunning."""
+        """Take a waiting prediction back, or forget an ended one. Raises StillRunning."""
         if self.source is not None:
             self.source.cancel(self.id)
 

@@ -23,7 +23,7 @@ _COMMENT = re.compile(r"(?:^|(?<=\s))--.*$", re.MULTILINE)
 
 @cache
 def source(name: str) -> str:
-    """Returns the script as Redis gets it: behind its `#!lua` line, the definitions of `scripts/parts/` that it uses.
+    """Return the script as Redis gets it: behind its `#!lua` line, the definitions of `scripts/parts/` that it uses.
 
     A call creates each function anew, so a script gets no more of them than it needs.
     """
@@ -42,7 +42,7 @@ def register(client: redis.Redis) -> dict[str, Script]:
 
 
 def arguments(rows: Sequence[Mapping[str, Any]] = (), /, **named: Any) -> list[Any]:
-    """Encodes what a script is told: one JSON object with its arguments by name, then rows with the same columns.
+    """Encode what a script is told: one JSON object with its arguments by name, then rows with the same columns.
 
     Texts that are equal in all rows go into the object, except for the first column.
     """

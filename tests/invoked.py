@@ -10,6 +10,6 @@ from digitq import main
 
 
 def invoked(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Runs a command; returns exit code, stdout and stderr."""
+    """Run a command; return exit code, stdout and stderr."""
     done = CliRunner().invoke(main, words, env=env)
     return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)

@@ -85,7 +85,7 @@ class Service:
         SimpleWorker(["digitq"], connection=self.client, serializer="json").work(burst=True, logging_level="CRITICAL")
 
     def keep_house(self) -> None:
-        """Runs the maintenance of a worker, that of each second and of each minute."""
+        """Run the maintenance of a worker, that of each second and of each minute."""
         self.keeper.recovery.last_run = float("-inf")
         self.keeper.recovery.run_if_due(burst=True)
 
@@ -184,7 +184,7 @@ def _stage_and_go_away(batches: Batches, size: int) -> None:
 
 
 def _plain_jobs(service: Service, count: int) -> None:
-    """Runs jobs of plain RQ clients and RQ's tools: nothing of it names a time to live, with one exception."""
+    """Run jobs of plain RQ clients and RQ's tools: nothing of it names a time to live, with one exception."""
     client, queue, store = service.client, service.queue, service.store
     kinds = [*PLAIN.values()]
 
@@ -229,7 +229,7 @@ def left(client: redis.Redis) -> dict[str, int]:
 
 
 def wait_until_nothing_is_left(service: Service) -> dict[str, int]:
-    """Keeps house until nothing is left; what is still there after everybody's time."""
+    """Keep house until nothing is left; what is still there after everybody's time."""
     end = time.monotonic() + LONGEST_TTLS * service.store.settings.result_ttl_seconds + SLACK_SECONDS
     while (rest := left(service.client)) and time.monotonic() < end:
         service.keep_house()
@@ -238,14 +238,14 @@ def wait_until_nothing_is_left(service: Service) -> dict[str, int]:
 
 
 def kinds_of(names: dict[str, int]) -> dict[str, tuple[int, int]]:
-    """Counts keys by the first two parts of their names, and the longest TTL of each (-1: none)."""
+    """Count keys by the first two parts of their names, and the longest TTL of each (-1: none)."""
     found: Counter[str] = Counter(":".join(name.split(":")[:2]) for name in names)
     ttls = {kind: [ttl for name, ttl in names.items() if name.startswith(kind)] for kind in found}
     return {kind: (count, -1 if -1 in ttls[kind] else max(ttls[kind])) for kind, count in found.most_common()}
 
 
 def main(pictures: int = 3000, ttl: int = 4) -> int:
-    """Prints what there was and what is left; 1 if anything is."""
+    """Print what there was and what is left; 1 if anything is."""
     from tests.conftest import own_server
 
     logging.disable(logging.WARNING)  # that leases run out is what this is about

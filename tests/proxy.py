@@ -56,7 +56,7 @@ class Proxy:
             self._open.discard(end)
 
     def close(self) -> None:
-        """Breaks all that is open, and listens no more."""
+        """Break all that is open, and listen no more."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()

@@ -78,6 +78,6 @@ def submit(web: WebClient, url: str, **headers: str) -> str:
 
 
 def fate(client: redis.Redis, id: str) -> tuple[str, int]:
-    """Returns the outcome of the callback and the number of attempts."""
+    """Return the outcome of the callback and the number of attempts."""
     outcome, tries = client.hmget(keys.callback(id), "outcome", "tries")
     return (outcome or b"").decode(), int(tries or 0)

@@ -156,7 +156,7 @@ class Served:
 
 @contextmanager
 def served(made: Callable[[AbstractEventLoop], Answer]) -> Iterator[Served]:
-    """Serves the application on an event loop during the block."""
+    """Serve the application on an event loop during the block."""
     one = Served(made)
     thread = threading.Thread(target=one.loop.run_forever)
     thread.start()
@@ -170,7 +170,7 @@ def served(made: Callable[[AbstractEventLoop], Answer]) -> Iterator[Served]:
 
 
 async def ended() -> None:
-    """Cancels what still runs on the loop, and waits for its end."""
+    """Cancel what still runs on the loop, and wait for its end."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for one in others:
         one.cancel()

@@ -129,7 +129,7 @@ class WebClient(Client):
         return WebClient(self.app, self.here)
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
-        """Calls a function on the application's loop."""
+        """Call a function on the application's loop."""
 
         async def called() -> T:
             return function(*args)

@@ -31,7 +31,7 @@ class Stack:
         self.redis_url = f"unix://{state_dir / 'redis' / 'redis.sock'}"
 
     def pids(self, word: str = "") -> list[int]:
-        """Processes of this stack whose command line has the word."""
+        """Process of this stack whose command line has the word."""
         mark = f"{TAG}={self.state_dir}\0".encode()
         found = []
         for proc in Path("/proc").glob("[0-9]*"):
@@ -68,7 +68,7 @@ def client_of(url: str) -> Iterator[Client]:
 
 @contextmanager
 def up(state_dir: Path, workers: int = 1, **env: str) -> Iterator[Stack]:
-    """Starts, waits for the ready line's condition, and stops with SIGTERM."""
+    """Start, wait for the ready line's condition, and stop with SIGTERM."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

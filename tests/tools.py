@@ -25,7 +25,7 @@ def tool(package: str, *names: str) -> str:
 
 
 def is_there(pid: int) -> bool:
-    """Returns True if the process runs; a zombie that nobody has asked how does not."""
+    """Return True if the process runs; a zombie that nobody has asked how does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

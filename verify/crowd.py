@@ -66,7 +66,7 @@ class Crowd:
 
 
 def head(method: str, path: str, *lines: str) -> bytes:
-    """Returns the head of a request."""
+    """Return the head of a request."""
     return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *lines, "", ""]).encode()
 
 

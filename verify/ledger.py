@@ -171,7 +171,7 @@ class Ledger:
     # ------------------------------------------------------------------ judgement
 
     def tally(self) -> dict[str, int]:
-        """Counts accepted, final states, evicted, lost, and excusably lost pictures."""
+        """Count accepted, final states, evicted, lost, and excusably lost pictures."""
         evicted = [e for e in self.entries.values() if self.evicted(e)]
         numbers = Counter(e.end.state for e in self.entries.values() if e.end and not e.missing)
         lost = [self._loss(e) for e in self.entries.values() if (not e.end or e.missing) and not self.evicted(e)]

@@ -31,11 +31,11 @@ class Proxy:
         self._ready.wait(5)
 
     def cut(self) -> None:
-        """Resets every open connection."""
+        """Reset every open connection."""
         self._loop.call_soon_threadsafe(self._cut)
 
     def deafen(self, new: bool = False) -> None:
-        """Keeps open connections open without passing data in either direction.
+        """Keep open connections open without passing data in either direction.
 
         With `new`, later connections too, until `hear`.
         """
@@ -47,7 +47,7 @@ class Proxy:
         self.deafens_new = False
 
     def close(self) -> None:
-        """Ends the proxy and its thread."""
+        """End the proxy and its thread."""
         self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join(5)
 

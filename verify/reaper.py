@@ -36,7 +36,7 @@ class Reaper:
 
 
 def main(folder: Path) -> None:
-    """Waits until the run ends or is killed, then kills its processes."""
+    """Wait until the run ends or is killed, then kill its processes."""
     orderly = sys.stdin.read() == DONE.decode()
     patience = 0.0 if orderly else CALM_SECONDS
     end = time.monotonic() + patience
@@ -51,7 +51,7 @@ def main(folder: Path) -> None:
 
 
 def _working_in(folder: Path) -> Iterator[int]:
-    """Returns the processes whose working directory is in the folder of the run."""
+    """Return the processes whose working directory is in the folder of the run."""
     for proc in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if (proc / "cwd").readlink().is_relative_to(folder):

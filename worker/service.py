@@ -41,7 +41,7 @@ def numbers_classifier() -> NumbersClassifier:
 
 
 def serve(settings: Settings, burst: bool = False) -> None:
-    """Runs one worker until it is told to stop. Raises ModelError before it claims a job."""
+    """Run one worker until it is told to stop. Raises ModelError before it claims a job."""
     from worker.queue.batch_worker import BatchWorker
 
     start = time.perf_counter()

@@ -78,7 +78,7 @@ def classify_chunk(id: str, read: str = "digit") -> dict[str, str]:
 
 
 def _current_job() -> tuple[Job, Store]:
-    """Returns the job that this process runs, and a Store on its connection."""
+    """Return the job that this process runs, and a Store on its connection."""
     job = get_current_job()
     if job is None or job.connection is None:
         raise RuntimeError("worker.tasks runs inside an RQ worker")

@@ -41,7 +41,7 @@ def commands(name: str, port: int) -> list[list[str]]:
 
 @contextmanager
 def running(command: list[str], env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs a process; it and its children are killed if they have not stopped ten seconds after SIGTERM."""
+    """Run a process; it and its children are killed if they have not stopped ten seconds after SIGTERM."""
     process = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         yield process

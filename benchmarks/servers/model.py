@@ -20,7 +20,7 @@ def load() -> Any:
 
 
 def digit(png: bytes) -> int:
-    """Returns the digit in a 28x28 picture, white on black. No preprocessing, which favours the compared servers."""
+    """Return the digit in a 28x28 picture, white on black. No preprocessing, which favours the compared servers."""
     pixels = np.asarray(Image.open(BytesIO(png)).convert("L"), np.float32)[None] / 255
     [probabilities] = load().probabilities.concrete_functions
     return int(probabilities(tensorflow().constant(pixels)).numpy()[0, :CLASSES].argmax())

@@ -105,7 +105,7 @@ def submit(
 
 @contextmanager
 def exit_on_interrupt() -> Iterator[None]:
-    """Ends the process on Ctrl-C without waiting for its threads. The journal is already on the disk."""
+    """End the process on Ctrl-C without waiting for its threads. The journal is already on the disk."""
     try:
         yield
     except KeyboardInterrupt:
@@ -115,7 +115,7 @@ def exit_on_interrupt() -> Iterator[None]:
 
 
 def _prediction_or_batch(id: str, prediction: Callable[[str], Any], batch: Callable[[str], Any]) -> Any:
-    """Returns `prediction(id)`, or `batch(id)` if there is no such prediction. Raises NotFound, Lost, Expired."""
+    """Return `prediction(id)`, or `batch(id)` if there is no such prediction. Raises NotFound, Lost, Expired."""
     try:
         return prediction(id)
     except (NotFound, Lost, Expired) as error:

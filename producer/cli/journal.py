@@ -56,7 +56,7 @@ class Journal:
             self._load(line)
 
     def begin(self, place: str, sha256: str, read: Read = "digit") -> Entry:
-        """Returns the entry of the picture at a path, read in this way; a new one if there is none."""
+        """Return the entry of the picture at a path, read in this way; a new one if there is none."""
         if self._file is None:
             return Entry("", new_key())
         key = f"{fingerprint_of(sha256, read)}:{place}"
@@ -70,7 +70,7 @@ class Journal:
         return entry
 
     def submit(self, entry: Entry, get: Callable[[str], Submitted], submit: Callable[[str], Submitted]) -> Submitted:
-        """Returns `get(id)` of an entry that the server accepted and still has, else `submit(idempotency_key)`."""
+        """Return `get(id)` of an entry that the server accepted and still has, else `submit(idempotency_key)`."""
         if entry.id:
             try:
                 return get(entry.id)
@@ -82,17 +82,17 @@ class Journal:
         return submitted
 
     def end(self, entry: Entry, outcome: dict[str, Any]) -> None:
-        """Records the final outcome."""
+        """Record the final outcome."""
         entry.outcome = outcome
         self._append(entry, outcome=outcome)
 
     def restart(self, entry: Entry) -> None:
-        """Makes the entry new, to be submitted again under another idempotency key."""
+        """Make the entry new, to be submitted again under another idempotency key."""
         entry.id, entry.idempotency_key = "", new_key()
         self._append(entry, id="", idempotency_key=entry.idempotency_key)
 
     def _append(self, entry: Entry, **fields: Any) -> None:
-        """Returns once the line is on the disk. One fsync serves all threads that have written before it."""
+        """Return once the line is on the disk. One fsync serves all threads that have written before it."""
         if self._file is None:
             return
         with self._writing:
@@ -119,7 +119,7 @@ class Journal:
 
 @contextmanager
 def opened(path: Path | None) -> Iterator[Journal]:
-    """Opens or creates the journal at a path. Raises click.UsageError if it is in use or another kind of file."""
+    """Open or create the journal at a path. Raises click.UsageError if it is in use or another kind of file."""
     if path is None:
         yield Journal()
         return

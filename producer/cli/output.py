@@ -26,7 +26,7 @@ NUMBER_COLUMNS = (*COLUMNS[:4], "text", *COLUMNS[4:])
 
 
 def exit_code(result: Result, wait: bool = False, strict: bool = False) -> int:
-    """Returns the exit code for one picture. With `strict` a digit that is not accepted counts as failed."""
+    """Return the exit code for one picture. With `strict` a digit that is not accepted counts as failed."""
     if isinstance(result, TimeoutError):
         return TIMEOUT
     if isinstance(result, DigitqError):
@@ -38,7 +38,7 @@ def exit_code(result: Result, wait: bool = False, strict: bool = False) -> int:
 
 
 def batch_code(batch: Batch, wait: bool = False, rows: Iterable[Mapping[str, Any]] = ()) -> int:
-    """Returns the exit code for a batch. Each result in `rows` that is not accepted counts as failed."""
+    """Return the exit code for a batch. Each result in `rows` that is not accepted counts as failed."""
     if batch.state.terminal:
         accepted = all(row["decision"] == "accept" for row in rows)
         return FAILED if batch.succeeded < batch.total or not accepted else OK
@@ -46,7 +46,7 @@ def batch_code(batch: Batch, wait: bool = False, rows: Iterable[Mapping[str, Any
 
 
 def print_header(format: Format, read: Read) -> None:
-    """Prints the header row of CSV."""
+    """Print the header row of CSV."""
     if format == "csv":
         click.echo(mark(sys.stdout) + csv_line([*_columns(read), "error_message"]), nl=False)
 
@@ -56,7 +56,7 @@ def _columns(read: Read) -> tuple[str, ...]:
 
 
 def print_result(label: str, result: Result, format: Format, read: Read, alone: bool) -> None:
-    """Prints the result of one picture on stdout, and an error on stderr too.
+    """Print the result of one picture on stdout, and an error on stderr too.
 
     As text, numbers have a line for each row, without the label if the picture is `alone`.
     """
@@ -75,7 +75,7 @@ def print_result(label: str, result: Result, format: Format, read: Read, alone: 
 
 
 def result_json(label: str, result: Result) -> dict[str, Any]:
-    """Returns a prediction as in the API; an error looks like a failed prediction without an id and a state."""
+    """Return a prediction as in the API; an error looks like a failed prediction without an id and a state."""
     if isinstance(result, Prediction):
         return result.to_json()
     error = {"code": getattr(result, "code", "timeout"), "message": str(result)}
@@ -84,7 +84,7 @@ def result_json(label: str, result: Result) -> dict[str, Any]:
 
 
 def text_line(row: Mapping[str, Any], name: str) -> str:
-    """Returns the JSON object of a prediction, or a result of a batch, as a line of text."""
+    """Return the JSON object of a prediction, or a result of a batch, as a line of text."""
     if page := PageReading.from_json(row):
         return f"{name}: {' / '.join(page.lines) or verdict(None, None, row['decision'], row['reason'])}"
     if row["digit"] is not None and row["confidence"] is not None:
@@ -94,7 +94,7 @@ def text_line(row: Mapping[str, Any], name: str) -> str:
 
 
 def batch_line(batch: Batch) -> str:
-    """Returns the id, state and counts of a batch as a line of text."""
+    """Return the id, state and counts of a batch as a line of text."""
     counts = [f"{batch.succeeded} succeeded", f"{batch.failed} failed"]
     counts += [f"{batch.cancelled} cancelled"] if batch.cancelled else []
     skipped = f"; files that are no pictures: {batch.skipped}" if batch.skipped else ""
@@ -102,13 +102,13 @@ def batch_line(batch: Batch) -> str:
 
 
 def print_rows(rows: Iterable[Mapping[str, Any]], format: Format) -> None:
-    """Prints the results of a batch on stdout, as JSON lines or as text."""
+    """Print the results of a batch on stdout, as JSON lines or as text."""
     text = (text_line(row, row["filename"] or str(row["index"])) for row in rows)
     click.echo("\n".join(map(json.dumps, rows) if format == "json" else text))
 
 
 def confusion(digits: Sequence[int | None], expected: Iterable[int]) -> str:
-    """Returns the confusion matrix as text: a row for each label, a column for each digit, and one for none."""
+    """Return the confusion matrix as text: a row for each label, a column for each digit, and one for none."""
     counts = [[0] * 11 for _ in range(10)]
     for digit, label in zip(digits, expected, strict=True):
         counts[label][10 if digit is None else digit] += 1

@@ -12,7 +12,7 @@ from shared.settings import without_password
 
 
 def screen(url: str, status: dict[str, Any], last: Iterable[Prediction], now: float, trouble: str = "") -> list[str]:
-    """Returns the lines of the screen; `now` is a Unix time, and `trouble` replaces the hint at Ctrl-C."""
+    """Return the lines of the screen; `now` is a Unix time, and `trouble` replaces the hint at Ctrl-C."""
     lines = [f"digitq {without_password(url)}  {_clock(now)}  {trouble or 'Ctrl-C ends'}", ""]
     if status.get("redis"):
         p50, p95 = (_number(status[name], "ms") for name in ("p50_ms", "p95_ms"))
@@ -26,7 +26,7 @@ def screen(url: str, status: dict[str, Any], last: Iterable[Prediction], now: fl
 
 
 def status_line(status: dict[str, Any], now: float) -> str:
-    """Returns a status as `12:00:00 queued=3 running=1 …`, for a log or for cut and awk."""
+    """Return a status as `12:00:00 queued=3 running=1 …`, for a log or for cut and awk."""
     if not status.get("redis"):
         return f"{_clock(now)} redis=down"
     workers = status["workers"]
@@ -38,7 +38,7 @@ def status_line(status: dict[str, Any], now: float) -> str:
 
 
 def load_lines(status: dict[str, Any]) -> list[str]:
-    """Returns the load of the queue and the workers as three lines. Older servers omit some values."""
+    """Return the load of the queue and the workers as three lines. Older servers omit some values."""
     get, workers = status.get, status["workers"]
     goal = f"{_number(workers.get('needed'))} needed to answer in {_duration(get('latency_goal_ms'))}"
     rates = f"{_number(get('arrivals_per_second'))} arrive/s   {_number(get('capacity_per_second'))} possible/s"
@@ -59,7 +59,7 @@ def _number(value: float | None, unit: str = "") -> str:
 
 
 def _duration(ms: float | None) -> str:
-    """Returns milliseconds as `0.4 s`, `12 s` or `4 min`."""
+    """Return milliseconds as `0.4 s`, `12 s` or `4 min`."""
     if ms is None:
         return "-"
     seconds = ms / 1000

@@ -45,16 +45,16 @@ class Source:
         return str(self.path.resolve()) if self.path else STDIN
 
     def content(self) -> bytes | Path:
-        """Returns what `submit_batch` accepts."""
+        """Return what `submit_batch` accepts."""
         return self.path or self.data
 
     def read(self) -> bytes:
-        """Returns all bytes. Raises DataError."""
+        """Return all bytes. Raises DataError."""
         with self._opened() as file:
             return file.read()
 
     def sha256(self) -> str:
-        """Returns the SHA-256 of all bytes, read block by block. Raises DataError."""
+        """Return the SHA-256 of all bytes, read block by block. Raises DataError."""
         with self._opened() as file:
             return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
@@ -73,7 +73,7 @@ class Source:
 
 
 def expand(arguments: Iterable[str]) -> list[Source]:
-    """Returns the sources in the order of the arguments; folders and patterns are sorted. Raises click.UsageError."""
+    """Return the sources in the order of the arguments; folders and patterns are sorted. Raises click.UsageError."""
     return [source for argument in arguments for source in _sources(argument)]
 
 

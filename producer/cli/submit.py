@@ -58,7 +58,7 @@ class Submit:
     # ------------------------------------------------------------------ pictures
 
     def pictures(self, sources: list[Source]) -> int:
-        """Submits each source as a picture and prints the results in order; returns the worst exit code."""
+        """Submit each source as a picture and print the results in order; return the worst exit code."""
         worst, wait = 0, self.timeout is not None
         hidden = len(sources) < 2 or not sys.stderr.isatty() or sys.stdout.isatty()
         print_header(self.format, self.read)
@@ -70,7 +70,7 @@ class Submit:
         return worst
 
     def picture(self, source: Source) -> Result:
-        """Submits one picture; returns its prediction or error. Raises Unauthorized, which all others would get too."""
+        """Submit one picture; return its prediction or error. Raises Unauthorized, which all others would get too."""
         try:
             data = source.read()
             entry = self.journal.begin(source.place, hashlib.sha256(data).hexdigest(), self.read)
@@ -102,7 +102,7 @@ class Submit:
     # ------------------------------------------------------------------ a batch
 
     def batch(self, source: Source, labels: Path | None) -> int:
-        """Submits one source as a batch and prints its results; returns the exit code. Raises TimeoutError."""
+        """Submit one source as a batch and print its results; return the exit code. Raises TimeoutError."""
         expected = read_labels(labels.read_bytes()) if labels else None
         start = time.monotonic()
         entry = self.journal.begin(source.place, source.sha256(), self.read)
@@ -139,7 +139,7 @@ class Submit:
 
 
 def recorded(outcome: dict[str, dict[str, object]]) -> Result:
-    """Returns the prediction or the error that the journal holds for a picture."""
+    """Return the prediction or the error that the journal holds for a picture."""
     if "prediction" in outcome:
         return Prediction.from_json(outcome["prediction"])
     refusal = outcome["refusal"]
@@ -149,7 +149,7 @@ def recorded(outcome: dict[str, dict[str, object]]) -> Result:
 
 
 def follow(client: Client, batch: Batch, end: float) -> Batch:
-    """Polls a batch until it has ended or the monotonic time `end`, with a progress bar on a terminal's stderr."""
+    """Poll a batch until it has ended or the monotonic time `end`, with a progress bar on a terminal's stderr."""
     hidden = not sys.stderr.isatty()
     with click.progressbar(length=batch.total, label="pictures", file=sys.stderr, hidden=hidden) as bar:
         while not batch.state.terminal and (left := end - time.monotonic()) > 0:
@@ -159,7 +159,7 @@ def follow(client: Client, batch: Batch, end: float) -> Batch:
 
 
 def print_summary(batch: Batch, digits: list[int | None], expected: bytes, seconds: float, format: Format) -> None:
-    """Prints totals, the share of digits that equal their label and the speed; for people a confusion matrix too."""
+    """Print totals, the share of digits that equal their label and the speed; for people a confusion matrix too."""
     summary = {
         "total": batch.total,
         "succeeded": batch.succeeded,

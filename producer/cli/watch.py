@@ -39,7 +39,7 @@ class Event:
 
 
 def parse_events(lines: Iterable[str]) -> Iterator[Event]:
-    """Yields the complete events of a stream, without comments and `retry` fields."""
+    """Yield the complete events of a stream, without comments and `retry` fields."""
     fields: dict[str, str] = {}
     for text in lines:
         if text:
@@ -63,7 +63,7 @@ class Watch:
         self._connected_before = False
 
     def run(self, seconds: float | None = None) -> None:
-        """Prints events for `seconds`, or without end. Raises DigitqError if the first connection fails."""
+        """Print events for `seconds`, or without end. Raises DigitqError if the first connection fails."""
         end = time.monotonic() + seconds if seconds is not None else float("inf")
         if self._screen:
             click.echo(HIDE + HOME + CLEAR_REST, nl=False)
@@ -79,7 +79,7 @@ class Watch:
                 click.echo(SHOW)
 
     def _print_events(self, end: float) -> tuple[bool, DigitqError]:
-        """Prints one connection's events until it ends; returns whether there were any, and why it ended."""
+        """Print one connection's events until it ends; return whether there were any, and why it ended."""
         received, error = False, DigitqError("The stream has ended")  # as it does every ten minutes
         try:
             for event in self._events():
@@ -117,7 +117,7 @@ class Watch:
             yield from parse_events(stream.iter_lines())
 
     def _load_history(self) -> None:
-        """Loads the predictions that ended before this connection, for the screen."""
+        """Load the predictions that ended before this connection, for the screen."""
         if self._screen:
             answer = httpx.get(f"{self._url}/v1/predictions", params={"limit": LAST}, headers=self._headers, timeout=10)
             page = answer.json().get("predictions", []) if answer.is_success else []

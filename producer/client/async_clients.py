@@ -34,33 +34,33 @@ class _AsyncBulk(ABC):
         self, image: bytes, filename: str = "", *, priority: Priority | str = Priority.NORMAL,
         idempotency_key: str = "", read: Read = "digit",
     ) -> Prediction:  # fmt: skip
-        """Submits one picture."""
+        """Submit one picture."""
 
     @abstractmethod
     async def get(self, id: str, wait: float = 0) -> Prediction:
-        """Returns a prediction, once it has ended or `wait` seconds are over."""
+        """Return a prediction, once it has ended or `wait` seconds are over."""
 
     @abstractmethod
     async def get_batch(self, id: str, wait: float = 0) -> Batch:
-        """Returns a batch, once it has ended or `wait` seconds are over."""
+        """Return a batch, once it has ended or `wait` seconds are over."""
 
     @abstractmethod
     async def aclose(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
 
     async def result(self, prediction: Prediction, timeout: float = 30) -> Prediction:
-        """Returns the prediction once it has succeeded. Raises TimeoutError after `timeout` s, PredictionFailed."""
+        """Return the prediction once it has succeeded. Raises TimeoutError after `timeout` s, PredictionFailed."""
         return (await self._ended(prediction, timeout)).wait(timeout)
 
     async def batch_result(self, batch: Batch, timeout: float = 60) -> Batch:
-        """Returns the batch once all its pictures have ended, in any state. Raises TimeoutError after `timeout` s."""
+        """Return the batch once all its pictures have ended, in any state. Raises TimeoutError after `timeout` s."""
         return (await self.get_batch(batch.id, timeout)).ended(timeout)
 
     async def submit_many(
         self, images: Iterable[Picture], *, priority: Priority | str = Priority.NORMAL, parallel: int = PARALLEL,
         read: Read = "digit",
     ) -> list[Prediction]:  # fmt: skip
-        """Submits pictures, each alone or as (name, bytes), `parallel` at a time; returns predictions in their order.
+        """Submit pictures, each alone or as (name, bytes), `parallel` at a time; return predictions in their order.
 
         Raises the first error of `submit`; pictures accepted before it stay accepted.
         """
@@ -74,7 +74,7 @@ class _AsyncBulk(ABC):
     async def as_completed(
         self, predictions: Iterable[Prediction], timeout: float = 60, *, parallel: int = PARALLEL
     ) -> AsyncIterator[Prediction]:
-        """Yields predictions as they end, in any state. Raises TimeoutError after `timeout` seconds, and as `get`."""
+        """Yield predictions as they end, in any state. Raises TimeoutError after `timeout` seconds, and as `get`."""
         schedule, running = PollSchedule(predictions, timeout, parallel), set[asyncio.Task[Prediction]]()
         try:
             while True:
@@ -91,7 +91,7 @@ class _AsyncBulk(ABC):
         return prediction if prediction.state.terminal else await self.get(prediction.id, seconds)
 
     async def wait(self, predictions: Iterable[Prediction], timeout: float = 60) -> list[Prediction]:
-        """Returns the same predictions once all have ended, in any state. Raises TimeoutError after `timeout` s."""
+        """Return the same predictions once all have ended, in any state. Raises TimeoutError after `timeout` s."""
         wanted = list(predictions)
         ended = {one.id: one async for one in self.as_completed(wanted, timeout)}
         return [ended[one.id] for one in wanted]
@@ -131,12 +131,12 @@ class AsyncClient(HttpOperations, _AsyncBulk):
         return await self._http.request(request.method, request.path, **options)
 
     async def aclose(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         await self._http.aclose()
 
 
 async def _as_async(blocks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Yields the same blocks in the form that httpx requires with asyncio; they are read from a local file."""
+    """Yield the same blocks in the form that httpx requires with asyncio; they are read from a local file."""
     for block in blocks:
         yield block
 
@@ -172,7 +172,7 @@ class AsyncQueue(RedisOperations, _AsyncBulk):
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
 
     async def _waiting_here(self) -> Waiting:
-        """Returns the `Waiting` of the running loop, and closes that of an earlier loop."""
+        """Return the `Waiting` of the running loop, and close that of an earlier loop."""
         loop, before = asyncio.get_running_loop(), self._waiting
         if before is None or before[0] is not loop:
             self._waiting = loop, Waiting(self._store)
@@ -185,7 +185,7 @@ class AsyncQueue(RedisOperations, _AsyncBulk):
         return iter([*super()._rows(id)])  # all at once, on a thread: reading them blocks on Redis
 
     async def aclose(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         if self._waiting is not None:
             loop, waiting = self._waiting
             if loop is asyncio.get_running_loop():

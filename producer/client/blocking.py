@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Returns the result of a coroutine that blocks its thread wherever it waits, and so never suspends."""
+    """Return the result of a coroutine that blocks its thread wherever it waits, and so never suspends."""
     try:
         coroutine.send(None)
     except StopIteration as end:
@@ -48,7 +48,7 @@ class BlockingHttp(HttpOperations):
         return self._http.request(request.method, request.path, **request.options(self._timeout))
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         self._http.close()
 
 
@@ -71,6 +71,6 @@ class BlockingRedis(RedisOperations):
         return function(*args)
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         self._waiting.close()
         self._store.client.close()

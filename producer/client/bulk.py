@@ -25,7 +25,7 @@ SHORT_SECONDS, LONG_SECONDS = 1.0, 5.0
 
 
 def name_and_data(picture: Picture) -> tuple[str, bytes]:
-    """Returns the name, which may be empty, and the bytes of a picture."""
+    """Return the name, which may be empty, and the bytes of a picture."""
     return picture if isinstance(picture, tuple) else ("", picture)
 
 
@@ -37,7 +37,7 @@ class PollSchedule:
         self._timeout, self._end, self._parallel = timeout, time.monotonic() + timeout, parallel
 
     def due(self, running: int) -> Iterator[tuple[Prediction, float]]:
-        """Yields predictions to poll now, each with the seconds to wait. Raises TimeoutError after the timeout."""
+        """Yield predictions to poll now, each with the seconds to wait. Raises TimeoutError after the timeout."""
         seconds = LONG_SECONDS if len(self._waiting) + running <= self._parallel else SHORT_SECONDS
         for _ in range(min(self._parallel - running, len(self._waiting))):
             left = self._end - time.monotonic()
@@ -54,7 +54,7 @@ class PollSchedule:
 
 
 def map_in_order(function: Callable[[A], B], items: Iterable[A], parallel: int = PARALLEL) -> Iterator[B]:
-    """Yields `function(item)` for each item in order, from `parallel` threads; items are read only as far as needed.
+    """Yield `function(item)` for each item in order, from `parallel` threads; items are read only as far as needed.
 
     Raises the first error of the function. A caller that stops early does not wait for the calls under way.
     """
@@ -74,7 +74,7 @@ def map_in_order(function: Callable[[A], B], items: Iterable[A], parallel: int =
 async def map_in_order_async(
     function: Callable[[A], Awaitable[B]], items: Iterable[A], parallel: int
 ) -> AsyncIterator[B]:
-    """Does the same on the event loop, with `parallel` concurrent calls; those under way in the end are cancelled."""
+    """Do the same on the event loop, with `parallel` concurrent calls; those under way in the end are cancelled."""
     free = asyncio.Semaphore(parallel)
     ahead: deque[asyncio.Task[B]] = deque()
 
@@ -94,7 +94,7 @@ async def map_in_order_async(
 
 
 async def cancel_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancels tasks and waits for their end."""
+    """Cancel tasks and wait for their end."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

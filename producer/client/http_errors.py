@@ -40,7 +40,7 @@ _REFUSED = ("Connection refused", "All connection attempts failed")
 
 
 def error_of(response: httpx.Response) -> DigitqError:
-    """Returns the error that a response stands for. An unknown code is kept on a plain DigitqError."""
+    """Return the error that a response stands for. An unknown code is kept on a plain DigitqError."""
     problem = json_object(response)
     code, detail = problem.get("code"), problem.get("detail")
     if isinstance(code, str) and code:
@@ -57,7 +57,7 @@ def error_of(response: httpx.Response) -> DigitqError:
 
 
 def _error_without_code(response: httpx.Response) -> DigitqError:
-    """Returns the error for an answer that digitq did not write: it has no code."""
+    """Return the error for an answer that digitq did not write: it has no code."""
     status = " ".join(("HTTP", str(response.status_code), response.reason_phrase)).strip()
     if response.status_code in _PROXY:
         kind, why = _PROXY[response.status_code]
@@ -71,7 +71,7 @@ def _error_without_code(response: httpx.Response) -> DigitqError:
 
 
 def unreachable(cause: httpx.RequestError) -> ServerUnavailable:
-    """Returns the error for a server that does not answer, with httpx's error as its cause."""
+    """Return the error for a server that does not answer, with httpx's error as its cause."""
     refused = isinstance(cause, httpx.ConnectError) and any(text in str(cause) for text in _REFUSED)
     reason = ". Is it running? (`make up`)" if refused else f": {str(cause) or type(cause).__name__}"
     error = ServerUnavailable(f"digitq does not answer at {_origin(cause.request.url)}{reason}")
@@ -80,18 +80,18 @@ def unreachable(cause: httpx.RequestError) -> ServerUnavailable:
 
 
 def unexpected(response: httpx.Response) -> UnexpectedAnswer:
-    """Returns the error for a successful answer that digitq cannot have written."""
+    """Return the error for a successful answer that digitq cannot have written."""
     url = response.request.url
     return UnexpectedAnswer(f"digitq does not answer at {_origin(url)}{url.path}. {CHECK}")
 
 
 def _origin(url: httpx.URL) -> str:
-    """Returns scheme, host and port, without a password."""
+    """Return scheme, host and port, without a password."""
     return f"{url.scheme}://{url.netloc.decode()}"
 
 
 def json_object(response: httpx.Response) -> Json:
-    """Returns the JSON object in a response, or an empty one if there is none."""
+    """Return the JSON object in a response, or an empty one if there is none."""
     try:
         body = json.loads(response.content) if "json" in response.headers.get("Content-Type", "") else {}
     except ValueError:  # UnicodeDecodeError too
@@ -100,7 +100,7 @@ def json_object(response: httpx.Response) -> Json:
 
 
 def expect_object(response: httpx.Response, *members: str) -> Json:
-    """Returns the JSON object in a successful answer. Raises UnexpectedAnswer where one of `members` is missing."""
+    """Return the JSON object in a successful answer. Raises UnexpectedAnswer where one of `members` is missing."""
     found = json_object(response)
     if any(found.get(name) is None for name in members):
         raise unexpected(response)

@@ -26,17 +26,17 @@ class HttpOperations(ABC):
 
     @abstractmethod
     async def _send(self, request: Request) -> httpx.Response:
-        """Sends a request once. Raises httpx.RequestError."""
+        """Send a request once. Raises httpx.RequestError."""
 
     @abstractmethod
     async def _sleep(self, seconds: float, /) -> None:
-        """Waits."""
+        """Wait."""
 
     async def submit(
         self, image: bytes, filename: str = "", *, priority: Priority | str = Priority.NORMAL,
         idempotency_key: str = "", read: Read = "digit",
     ) -> Prediction:  # fmt: skip
-        """Submits one picture. Raises the error whose code digitq answers (NoImage, QueueFull, …), RedisUnavailable.
+        """Submit one picture. Raises the error whose code digitq answers (NoImage, QueueFull, …), RedisUnavailable.
 
         With `read="numbers"` all numbers in the picture are read, not one digit: see `Prediction.numbers`.
         """
@@ -44,7 +44,7 @@ class HttpOperations(ABC):
         return Prediction.from_json(await self._object(request, "id", "state"))
 
     async def get(self, id: str, wait: float = 0) -> Prediction:
-        """Returns a prediction, once it has ended or `wait` seconds are over. Raises NotFound, Expired, Lost."""
+        """Return a prediction, once it has ended or `wait` seconds are over. Raises NotFound, Expired, Lost."""
 
         async def look(seconds: float) -> Prediction:
             return Prediction.from_json(await self._long_poll(f"/v1/predictions/{id}", seconds))
@@ -52,14 +52,14 @@ class HttpOperations(ABC):
         return await poll(look, wait, self._sleep)
 
     async def cancel(self, id: str) -> None:
-        """Cancels a waiting prediction or deletes one that has ended. Raises StillRunning, NotFound."""
+        """Cancel a waiting prediction or delete one that has ended. Raises StillRunning, NotFound."""
         await self._delete(f"/v1/predictions/{id}")
 
     async def submit_batch(
         self, batch: Pictures, *, priority: Priority | str = Priority.LOW, idempotency_key: str = "",
         read: Read = "digit",
     ) -> Batch:  # fmt: skip
-        """Submits many pictures, all or none: a zip or an IDX file, or pictures, each alone or as (name, bytes).
+        """Submit many pictures, all or none: a zip or an IDX file, or pictures, each alone or as (name, bytes).
 
         Pictures that cannot be read fail alone. Raises the error whose code digitq answers, such as MalformedBatch.
         """
@@ -68,7 +68,7 @@ class HttpOperations(ABC):
             return _batch(await self._object(request, "id", "state"))
 
     async def get_batch(self, id: str, wait: float = 0) -> Batch:
-        """Returns a batch, once it has ended or `wait` seconds are over. Raises NotFound, Expired, Lost."""
+        """Return a batch, once it has ended or `wait` seconds are over. Raises NotFound, Expired, Lost."""
 
         async def look(seconds: float) -> Batch:
             return _batch(await self._long_poll(f"/v1/batches/{id}", seconds))
@@ -76,7 +76,7 @@ class HttpOperations(ABC):
         return await poll(look, wait, self._sleep)
 
     async def results(self, id: str) -> Iterator[Json]:
-        """Returns the results of a batch so far, in the order of its pictures; see `shared.batch.COLUMNS`, and
+        """Return the results of a batch so far, in the order of its pictures; see `shared.batch.COLUMNS`, and
         for a batch of numbers `PAGE_COLUMNS` and `PageReading.from_json`.
 
         Raises Incomplete, and ServerUnavailable where the answer breaks off.
@@ -90,11 +90,11 @@ class HttpOperations(ABC):
         return map(json.loads, lines)
 
     async def cancel_batch(self, id: str) -> None:
-        """Cancels the waiting pictures of a batch or deletes one that has ended. Raises StillRunning, NotFound."""
+        """Cancel the waiting pictures of a batch or delete one that has ended. Raises StillRunning, NotFound."""
         await self._delete(f"/v1/batches/{id}")
 
     async def status(self) -> Json:
-        """Returns the load of the queue and the workers, and the workers needed, as `GET /v1/status` answers."""
+        """Return the load of the queue and the workers, and the workers needed, as `GET /v1/status` answers."""
         return await self._object(Request("GET", "/v1/status"), "queued")
 
     async def _long_poll(self, path: str, seconds: float) -> Json:
@@ -112,7 +112,7 @@ class HttpOperations(ABC):
         return expect_object(await self._response(request), *members)
 
     async def _response(self, request: Request) -> httpx.Response:
-        """Returns the successful response. Raises the error whose code the server answers, or ServerUnavailable."""
+        """Return the successful response. Raises the error whose code the server answers, or ServerUnavailable."""
 
         async def attempt() -> httpx.Response:
             try:

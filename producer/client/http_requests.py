@@ -38,7 +38,7 @@ class Request:
     repeatable: bool = True
 
     def options(self, timeout: float) -> Json:
-        """Returns the keyword arguments for httpx's `request`."""
+        """Return the keyword arguments for httpx's `request`."""
         body = self.content() if callable(self.content) else self.content
         return {"params": self.params, "headers": self.headers, "content": body, "files": self.files,
                 "timeout": httpx.Timeout(timeout, read=timeout + self.extra_seconds)}  # fmt: skip
@@ -51,13 +51,13 @@ class Request:
 
 
 def picture_request(image: bytes, filename: str, priority: Priority, key: str, read: Read = "digit") -> Request:
-    """Returns the request that submits one picture under an idempotency key."""
+    """Return the request that submits one picture under an idempotency key."""
     params = {"filename": filename, "priority": str(priority), **_read(read)}
     return Request("POST", "/v1/predictions", params, {"Content-Type": BINARY, **_idempotency(key)}, image)
 
 
 def batch_request(body: Received, priority: Priority, key: str, read: Read = "digit") -> Request:
-    """Returns the request that submits a batch under an idempotency key. A single body is read anew each attempt."""
+    """Return the request that submits a batch under an idempotency key. A single body is read anew each attempt."""
     params, headers = {"priority": str(priority), **_read(read)}, _idempotency(key)
     if body.names:
         files = [("file", (name, data, BINARY)) for name, data in body.parts()]
@@ -72,7 +72,7 @@ def _blocks(body: Received) -> Iterator[bytes]:
 
 
 def _read(read: Read) -> dict[str, str]:
-    """Returns the parameter that says how pictures are read; none for the default, which older servers know."""
+    """Return the parameter that says how pictures are read; none for the default, which older servers know."""
     return {} if read == "digit" else {"read": read}
 
 
@@ -81,12 +81,12 @@ def _idempotency(key: str) -> dict[str, str]:
 
 
 def authorization(api_key: str | None) -> dict[str, str]:
-    """Returns the header that carries an API key."""
+    """Return the header that carries an API key."""
     return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
 
 def server_and_key(url: str | None, api_key: str | None) -> tuple[str, str | None]:
-    """Returns the server's URL and the API key; without a URL both come from the settings. Raises SettingsError."""
+    """Return the server's URL and the API key; without a URL both come from the settings. Raises SettingsError."""
     if url is None:
         settings = Settings.from_env()
         return settings.client_url(), api_key or settings.api_key or None

@@ -42,25 +42,25 @@ class RedisOperations(ABC):
 
     @abstractmethod
     async def _submit_once(self, submission: Submission) -> Prediction:
-        """Submits one picture, in one call with others that are submitted at the same time."""
+        """Submit one picture, in one call with others that are submitted at the same time."""
 
     @abstractmethod
     async def _read_once(self, id: str, seconds: float) -> Prediction:
-        """Returns a prediction, once it has ended or `seconds` are over; a subscription tells of the end."""
+        """Return a prediction, once it has ended or `seconds` are over; a subscription tells of the end."""
 
     @abstractmethod
     async def _call(self, function: Callable[..., T], *args: Any) -> T:
-        """Calls a function that blocks on Redis."""
+        """Call a function that blocks on Redis."""
 
     @abstractmethod
     async def _sleep(self, seconds: float, /) -> None:
-        """Waits."""
+        """Wait."""
 
     async def submit(
         self, image: bytes, filename: str = "", *, priority: Priority | str = Priority.NORMAL,
         idempotency_key: str = "", read: Read = "digit",
     ) -> Prediction:  # fmt: skip
-        """Submits one picture. Raises what the HTTP API answers (NoImage, UnsupportedType, QueueFull, …)."""
+        """Submit one picture. Raises what the HTTP API answers (NoImage, UnsupportedType, QueueFull, …)."""
         _check_read(read)
         admit(image, self.settings)
         name, priority, key = clean_filename(filename), Priority(priority), idempotency_key or new_key()
@@ -71,7 +71,7 @@ class RedisOperations(ABC):
         return await self._repeat(attempt)
 
     async def get(self, id: str, wait: float = 0) -> Prediction:
-        """Returns a prediction, once it has ended or `wait` seconds are over. Raises NotFound, Expired, Lost."""
+        """Return a prediction, once it has ended or `wait` seconds are over. Raises NotFound, Expired, Lost."""
         return await self._poll(partial(self._read, id), wait)
 
     async def _read(self, id: str, end: float) -> Prediction:
@@ -79,14 +79,14 @@ class RedisOperations(ABC):
         return await (self._read_once(id, left) if left > 0 else self._call(self._store.fetch, id))
 
     async def cancel(self, id: str) -> None:
-        """Cancels a waiting prediction or deletes one that has ended. Raises StillRunning, NotFound."""
+        """Cancel a waiting prediction or delete one that has ended. Raises StillRunning, NotFound."""
         await self._call(self._store.cancel, id)
 
     async def submit_batch(
         self, batch: Pictures, *, priority: Priority | str = Priority.LOW, idempotency_key: str = "",
         read: Read = "digit",
     ) -> Batch:  # fmt: skip
-        """Submits many pictures, all or none: a zip or an IDX file, or pictures, each alone or as (name, bytes)."""
+        """Submit many pictures, all or none: a zip or an IDX file, or pictures, each alone or as (name, bytes)."""
         _check_read(read)
         key = idempotency_key or new_key()
         with ExitStack() as stack:
@@ -103,7 +103,7 @@ class RedisOperations(ABC):
         )  # fmt: skip
 
     async def get_batch(self, id: str, wait: float = 0) -> Batch:
-        """Returns a batch, once it has ended or `wait` seconds are over. Raises NotFound, Expired, Lost."""
+        """Return a batch, once it has ended or `wait` seconds are over. Raises NotFound, Expired, Lost."""
         return await self._poll(partial(self._watch, id), wait)
 
     async def _watch(self, id: str, end: float) -> Batch:
@@ -118,18 +118,18 @@ class RedisOperations(ABC):
             await self._sleep(min(pause, left))
 
     async def results(self, id: str) -> Iterator[dict[str, Any]]:
-        """Returns the results of a batch so far, in the order of its pictures; see `shared.batch.COLUMNS`."""
+        """Return the results of a batch so far, in the order of its pictures; see `shared.batch.COLUMNS`."""
         return await self._repeat(partial(self._call, self._rows, id))
 
     def _rows(self, id: str) -> Iterator[dict[str, Any]]:
         return self._batches.results(id)
 
     async def cancel_batch(self, id: str) -> None:
-        """Cancels the waiting pictures of a batch or deletes one that has ended. Raises StillRunning, NotFound."""
+        """Cancel the waiting pictures of a batch or delete one that has ended. Raises StillRunning, NotFound."""
         await self._call(self._batches.cancel, id)
 
     async def _poll(self, look: Callable[[float], Awaitable[Waitable]], wait: float) -> Waitable:
-        """Polls with `look(end)`, which returns by the monotonic time `end` at the latest."""
+        """Poll with `look(end)`, which returns by the monotonic time `end` at the latest."""
 
         def repeated(seconds: float) -> Awaitable[Waitable]:
             return self._repeat(partial(look, time.monotonic() + seconds))

@@ -44,7 +44,7 @@ class Retry:
     seconds: float = 30.0
 
     def pause(self, tried: int, error: DigitqError, elapsed: float) -> float | None:
-        """Returns the seconds to wait after `tried` attempts and `elapsed` seconds; None to give up.
+        """Return the seconds to wait after `tried` attempts and `elapsed` seconds; None to give up.
 
         Full jitter: a random share of the bound, so that clients that failed together do not return together.
         """
@@ -93,5 +93,5 @@ async def poll(look: Callable[[float], Awaitable[Waitable]], wait: float, sleep:
 
 
 def new_key() -> str:
-    """Returns a unique idempotency key."""
+    """Return a unique idempotency key."""
     return str(uuid.uuid4())

@@ -25,7 +25,7 @@ T = TypeVar("T")
 def _blocking(
     operation: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[_Blocking, P], T]:
-    """Makes a blocking method of an operation. A prediction or batch that it returns has a working `wait`."""
+    """Make a blocking method of an operation. A prediction or batch that it returns has a working `wait`."""
 
     @wraps(operation)
     def call(self: _Blocking, /, *args: P.args, **options: P.kwargs) -> T:
@@ -52,7 +52,7 @@ class _Blocking:
         self, images: Iterable[Picture], *, priority: Priority | str = Priority.NORMAL, parallel: int = PARALLEL,
         read: Read = "digit",
     ) -> list[Prediction]:  # fmt: skip
-        """Submits pictures, each alone or as (name, bytes), `parallel` at a time; returns predictions in their order.
+        """Submit pictures, each alone or as (name, bytes), `parallel` at a time; return predictions in their order.
 
         Raises the first error of `submit`; pictures accepted before it stay accepted. For thousands of pictures, or to
         accept all or none, use `submit_batch`.
@@ -70,7 +70,7 @@ class _Blocking:
     def as_completed(
         self, predictions: Iterable[Prediction], timeout: float = 60, *, parallel: int = PARALLEL
     ) -> Iterator[Prediction]:
-        """Yields predictions as they end, in any state. Raises TimeoutError after `timeout` seconds, and as `get`.
+        """Yield predictions as they end, in any state. Raises TimeoutError after `timeout` seconds, and as `get`.
 
         >>> sorted(one.digit for one in client.as_completed(client.submit_many([image] * 3), timeout=10))
         [7, 7, 7]
@@ -91,7 +91,7 @@ class _Blocking:
         return prediction if prediction.state.terminal else self.get(prediction.id, seconds)
 
     def wait(self, predictions: Iterable[Prediction], timeout: float = 60) -> list[Prediction]:
-        """Returns the same predictions once all have ended, in any state. Raises TimeoutError after `timeout` seconds.
+        """Return the same predictions once all have ended, in any state. Raises TimeoutError after `timeout` seconds.
 
         >>> [one.digit for one in client.wait(client.submit_many([image, image]))]
         [7, 7]
@@ -101,7 +101,7 @@ class _Blocking:
         return [ended[one.id] for one in wanted]
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         self._operations.close()
 
     def __enter__(self) -> Self:

@@ -47,7 +47,7 @@ class Access:
         self._local = not self.keyed and settings.allow_anonymous != "1" and is_loopback(settings.host)
 
     def check(self, request: Request) -> str:
-        """Returns the owner of a request's key; empty where no key is needed. Raises CrossSite, Unauthorized."""
+        """Return the owner of a request's key; empty where no key is needed. Raises CrossSite, Unauthorized."""
         if request.method not in READING and (why := from_another_site(request)) is not None:
             raise CrossSite(why)
         host = request.environ.get("HTTP_HOST")
@@ -68,18 +68,18 @@ class Access:
         return self._cookies.get(digest(cookie_of(request.environ.get("HTTP_COOKIE", ""))))
 
     def cookie(self, key: str) -> str | None:
-        """Returns the cookie for a key; None if the key is unknown."""
+        """Return the cookie for a key; None if the key is unknown."""
         return cookie_for(key) if digest(key) in self._owners else None
 
 
 def caller(request: Request) -> Caller:
-    """Returns the owner of what a request submits, and by what its rate is counted."""
+    """Return the owner of what a request submits, and by what its rate is counted."""
     return Caller(request.owner, request.owner or client_block(request.remote_addr or "unknown"))
 
 
 @lru_cache(maxsize=1024)
 def client_block(address: str) -> str:
-    """Returns the addresses that one client is counted by: an IPv4 address, or a /64 of IPv6, all of which it has."""
+    """Return the addresses that one client is counted by: an IPv4 address, or a /64 of IPv6, all of which it has."""
     try:
         ip = ip_address(address.partition("%")[0])
     except ValueError:
@@ -90,7 +90,7 @@ def client_block(address: str) -> str:
 
 
 def read_keys(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yields (owner, key) of each key in the settings. Keys with one name are one owner, so that keys can be rotated.
+    """Yield (owner, key) of each key in the settings. Keys with one name are one owner, so that keys can be rotated.
 
     Raises SettingsError, without the keys in its text.
     """
@@ -119,12 +119,12 @@ def digest(secret: str) -> bytes:
 
 
 def cookie_for(key: str) -> str:
-    """Derives the cookie of a key, from which the key cannot be computed."""
+    """Derive the cookie of a key, from which the key cannot be computed."""
     return hmac.new(key.encode(), b"digitq page", hashlib.sha256).hexdigest()
 
 
 def cookie_of(header: str) -> str:
-    """Returns the value of our cookie, or an empty string. Linear in the header's length; werkzeug's parser is not."""
+    """Return the value of our cookie, or an empty string. Linear in the header's length; werkzeug's parser is not."""
     for pair in header.split(";"):
         name, _, value = pair.partition("=")
         if name.strip() == COOKIE:
@@ -133,7 +133,7 @@ def cookie_of(header: str) -> str:
 
 
 def from_another_site(request: Request) -> str | None:
-    """Returns why a request seems to come from a page of another site; None if it does not.
+    """Return why a request seems to come from a page of another site; None if it does not.
 
     Clients other than browsers send neither header and pass. A browser without Sec-Fetch-Site (an old one, or any on
     plain http) sends an Origin, which must be the Host, as it was sent or as a proxy passes it on. That needs no trust
@@ -159,13 +159,13 @@ def from_another_site(request: Request) -> str | None:
 
 
 def without_port(host: str, scheme: str) -> str:
-    """Returns a host in lower case, without its scheme's default port."""
+    """Return a host in lower case, without its scheme's default port."""
     return host.lower().removesuffix({"http": ":80", "https": ":443"}.get(scheme, ""))
 
 
 @lru_cache(maxsize=64)
 def is_local(host: str) -> bool:
-    """Returns True if a Host header, exactly as it was sent, is a well-formed name of this machine."""
+    """Return True if a Host header, exactly as it was sent, is a well-formed name of this machine."""
     match = _HOST.fullmatch(host)
     name = match[1].lower().removesuffix(".") if match else ""
     return name.endswith(".localhost") or is_loopback(name)

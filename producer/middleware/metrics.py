@@ -36,7 +36,7 @@ _WAIT = re.compile(r"\bwait\s*=", re.IGNORECASE)
 
 
 def count(request: Request, status: int) -> None:
-    """Counts a request that is answered now."""
+    """Count a request that is answered now."""
     method = request.method if request.method in METHODS else "other"
     waits = "wait" in request.args or _WAIT.search(request.environ.get("HTTP_PREFER", ""))
     requests, latency = _series(method, request.route, status, "yes" if waits else "no")
@@ -51,7 +51,7 @@ def _series(method: str, route: str, status: int, waits: str) -> tuple[Counter, 
 
 
 def exposition(fleet: CollectorRegistry) -> bytes:
-    """Renders the counters of this process and the load of the fleet, in two round trips."""
+    """Render the counters of this process and the load of the fleet, in two round trips."""
     return generate_latest(registry) + generate_latest(fleet)
 
 
@@ -69,7 +69,7 @@ class Fleet(Collector):
         self._store = store
 
     def describe(self) -> list[Metric]:
-        """Returns nothing, so that registration does not ask Redis."""
+        """Return nothing, so that registration does not ask Redis."""
         return []
 
     def collect(self) -> Iterator[Metric]:

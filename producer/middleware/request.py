@@ -44,7 +44,7 @@ class Request(flask.Request):
     began = 0.0
 
     def begin(self) -> None:
-        """Takes the client's request id, or makes one where it is missing or cannot be logged, and starts the clock."""
+        """Take the client's request id, or make one where it is missing or cannot be logged, and start the clock."""
         given = self.environ.get("HTTP_X_REQUEST_ID", "")
         self.id = given if _REQUEST_ID.fullmatch(given) else new_id()
         self.began = time.perf_counter()

@@ -54,13 +54,13 @@ class Response:
 
 
 def json_response(body: Any, status: int = 200, headers: Mapping[str, str] = MappingProxyType({})) -> Response:
-    """Serializes a JSON response, NaN as null, that is never cached."""
+    """Serialize a JSON response, NaN as null, that is never cached."""
     named = {"Content-Type": "application/json", "Cache-Control": "no-store", **headers}
     return Response(orjson.dumps(body), status, named, restricted=False)
 
 
 def from_werkzeug(response: WerkzeugResponse, request: Request) -> Response:
-    """Converts a response that werkzeug or Flask has made: a static file, a redirect."""
+    """Convert a response that werkzeug or Flask has made: a static file, a redirect."""
     pieces, _, pairs = response.get_wsgi_response(request.environ)
     headers = {name: value for name, value in pairs if name.lower() != "content-length"}
     return Response(iter(pieces), response.status_code, headers, response.content_length, response.close)
@@ -75,12 +75,12 @@ def preferred_type(request: Request, kinds: Sequence[str]) -> str:
 
 
 def wants_html(request: Request) -> bool:
-    """Returns True for a browser, which gets its errors as a page."""
+    """Return True for a browser, which gets its errors as a page."""
     return preferred_type(request, ["application/json", "text/html"]) == "text/html"
 
 
 def conditional(request: Request, response: Response, tag: str = "") -> Response:
-    """Adds an ETag, by default the hash of the body; 304 without a body if the client has that version."""
+    """Add an ETag, by default the hash of the body; 304 without a body if the client has that version."""
     if not tag and isinstance(response.body, bytes):
         tag = blake2b(response.body, digest_size=12).hexdigest()
     if request.if_none_match.contains_weak(tag) and not request.if_none_match.star_tag:
@@ -91,7 +91,7 @@ def conditional(request: Request, response: Response, tag: str = "") -> Response
 
 
 def finish(response: Response, request: Request) -> Response:
-    """Adds the headers that every response has."""
+    """Add the headers that every response has."""
     headers = response.headers
     headers["X-Request-ID"] = request.id
     headers["X-Content-Type-Options"] = "nosniff"

@@ -25,7 +25,7 @@ MAX_LENGTH = 128
 
 
 def begin(request: Request) -> Span | None:
-    """Starts the span of a request that submits something; None with traces off. Polls have none."""
+    """Start the span of a request that submits something; None with traces off. Polls have none."""
     if tracing.tracer is None or request.method != "POST" or not request.url_rule:
         return None
     from opentelemetry.trace import SpanKind
@@ -37,7 +37,7 @@ def begin(request: Request) -> Span | None:
 
 
 def end(span: Span | None, status: int) -> None:
-    """Ends the span of a request, if it has one."""
+    """End the span of a request, if it has one."""
     if span is None:
         return
     from opentelemetry.trace import StatusCode

@@ -65,13 +65,13 @@ class Application:
         loop.set_default_executor(self.pool)  # `asyncio.to_thread` uses it
 
     def stop(self) -> None:
-        """Ends streams and waits, because the process is about to end. Called on the loop."""
+        """End streams and wait, because the process is about to end. Called on the loop."""
         self.services.events.stop()
         self.services.waiting.stop()
         self.services.webhooks.stop()
 
     def close(self) -> None:
-        """Ends the threads, for a process that goes on without them. Called after the loop has ended."""
+        """End the threads, for a process that goes on without them. Called after the loop has ended."""
         if self.pool is not None:
             self.pool.shutdown()
         self.services.waiting.close()
@@ -108,7 +108,7 @@ class Application:
         await send(response, request, scope, proto)
 
     async def _dispatch(self, request: Request) -> Response:
-        """Calls the view that Flask's routing has found: an `async` one on the loop, any other on a thread."""
+        """Call the view that Flask's routing has found: an `async` one on the loop, any other on a thread."""
         if request.routing_exception:
             raise request.routing_exception
         if request.method == "OPTIONS":
@@ -127,7 +127,7 @@ class Incoming:
         self._begun = False
 
     async def before(self, endpoint: Endpoint, request: Request) -> Response:
-        """Reads the body, and then calls the endpoint, which refuses a body that is too long and so was not read.
+        """Read the body, and then call the endpoint, which refuses a body that is too long and so was not read.
 
         Raises BodyTooSlow, TooManyUploads, BadRequest where it is incomplete.
         """
@@ -147,13 +147,13 @@ class Incoming:
             body.close()
 
     async def drop_unread(self, request: Request) -> None:
-        """Reads and drops a body of a refused request, since a client that is still sending may miss the response."""
+        """Read and drop a body of a refused request, since a client that is still sending may miss the response."""
         if not self._begun and "HTTP_EXPECT" not in request.environ and (request.length or 0) <= DRAIN_BYTES:
             await drain(self._proto.__aiter__())
 
 
 def environ_of(scope: Scope, root: str = "") -> Environ:
-    """Returns the WSGI environment (PEP 3333) of a request, its path below the root path."""
+    """Return the WSGI environment (PEP 3333) of a request, its path below the root path."""
     server, _, port = scope.server.rpartition(":")
     found: Environ = {
         **_ALWAYS, "REQUEST_METHOD": scope.method, "SCRIPT_NAME": root,
@@ -171,6 +171,6 @@ def environ_of(scope: Scope, root: str = "") -> Environ:
 
 
 def without_root(path: str, root: str) -> str:
-    """Returns the path below the root path, whether the proxy has stripped that or not."""
+    """Return the path below the root path, whether the proxy has stripped that or not."""
     inner = path.removeprefix(root)
     return inner or "/" if inner[:1] in ("", "/") else path

@@ -29,11 +29,11 @@ class BlockingWaiting:
         self._thread = threading.Thread(target=self._loop.run_forever, name="loop", daemon=True)
 
     def submit(self, picture: Submission, seconds: float = 0) -> Prediction:
-        """Submits a picture, and waits up to `seconds` for its end. Raises what Store.submit raises."""
+        """Submit a picture, and wait up to `seconds` for its end. Raises what Store.submit raises."""
         return self._run(self._started().submit(picture, seconds))
 
     def fetch(self, id: str, seconds: float = 0) -> Prediction:
-        """Returns a prediction once it has ended, at the latest after `seconds`. Raises what Store.fetch raises."""
+        """Return a prediction once it has ended, at the latest after `seconds`. Raises what Store.fetch raises."""
         return self._run(self._started().fetch(id, seconds))
 
     def _started(self) -> Waiting:
@@ -55,7 +55,7 @@ class BlockingWaiting:
             running.cancel()  # after Ctrl-C; otherwise it has ended
 
     def close(self) -> None:
-        """Ends the threads; waiting calls return at once."""
+        """End the threads; waiting calls return at once."""
         if self._waiting is not None and self._pid == os.getpid():
             self._loop.call_soon_threadsafe(self._waiting.stop)
             wait(self._running)

@@ -58,7 +58,7 @@ class SmallBodies:
         self._swept = False
 
     async def read(self, proto: HTTPProtocol) -> bytes:
-        """Returns a whole body. Raises TimeoutError some BODY_SECONDS after the start, ProtocolClosed."""
+        """Return a whole body. Raises TimeoutError some BODY_SECONDS after the start, ProtocolClosed."""
         task = cast("asyncio.Task[None]", asyncio.current_task())
         self._reading[task] = time.monotonic()
         if not self._swept:
@@ -92,7 +92,7 @@ class Body:
         self._spool, self._size, self._in_memory = spool, 0, 0
 
     def write(self, piece: bytes) -> None:
-        """Adds a piece. Raises TooManyUploads if the bound for all bodies, or the disk, is full."""
+        """Add a piece. Raises TooManyUploads if the bound for all bodies, or the disk, is full."""
         memory = isinstance(self.file, BytesIO) and self._size + len(piece) <= IN_MEMORY
         taken, kept = self._spool.take(len(piece), len(piece) if memory else 0)
         self._size, self._in_memory = self._size + taken, self._in_memory + kept
@@ -110,7 +110,7 @@ class Body:
             self.file.seek(0)
 
     def close(self) -> None:
-        """Deletes the body, and releases its bytes."""
+        """Delete the body, and release its bytes."""
         self._spool.give(self._size, self._in_memory)
         self._size = self._in_memory = 0
         with suppress(OSError):  # it is flushed once more
@@ -119,7 +119,7 @@ class Body:
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """Turns an error of the disk, which may be full, into TooManyUploads."""
+    """Turn an error of the disk, which may be full, into TooManyUploads."""
     try:
         yield
     except OSError as error:
@@ -127,7 +127,7 @@ def disk_errors() -> Iterator[None]:
 
 
 async def read_body(proto: HTTPProtocol, length: int | None, most: int, spool: Spool) -> Body:
-    """Returns the body, its file at the beginning; more than `most` bytes of it, but not all, if it is longer.
+    """Return the body, its file at the beginning; more than `most` bytes of it, but not all, if it is longer.
 
     `length` is its Content-Length. Raises BodyTooSlow, TooManyUploads, BadRequest if its chunks are malformed,
     ProtocolClosed if the client disconnects.
@@ -174,7 +174,7 @@ async def _spooled(proto: HTTPProtocol, length: int | None, most: int, body: Bod
 
 
 async def drain(pieces: AsyncIterator[bytes]) -> None:
-    """Reads and drops the rest of a refused body, while its client keeps sending.
+    """Read and drop the rest of a refused body, while its client keeps sending.
 
     A client that is answered and disconnected meanwhile may miss the response, and a proxy turns that into a 502.
     """

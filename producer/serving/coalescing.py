@@ -34,11 +34,11 @@ class RequestCoalescer(Generic[Q, A]):
         self._thread: threading.Thread | None = None
 
     def gathered(self) -> int:
-        """Returns how many requests wait for the next call."""
+        """Return how many requests wait for the next call."""
         return len(self._gathered)
 
     async def call(self, request: Q) -> A:
-        """Returns the answer to one request. Raises what the call raises."""
+        """Return the answer to one request. Raises what the call raises."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[A] = loop.create_future()
         self._gathered.append((request, answer))
@@ -48,7 +48,7 @@ class RequestCoalescer(Generic[Q, A]):
         return await answer
 
     def close(self) -> None:
-        """Ends the thread."""
+        """End the thread."""
         if self._thread is not None:
             self._groups.put([])
             self._thread.join()

@@ -17,7 +17,7 @@ class Connection:
         self.gone = False
 
     def watch(self, on_disconnect: Callable[[], None] = lambda: None) -> None:
-        """Starts to watch. It costs more than most waits take, so it is for the long ones."""
+        """Start to watch. It costs more than most waits take, so it is for the long ones."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._watch(on_disconnect))
 
@@ -27,7 +27,7 @@ class Connection:
         on_disconnect()
 
     def unwatch(self) -> None:
-        """Stops: a watcher left behind would be told in place of the connection's next request."""
+        """Stop: a watcher left behind would be told in place of the connection's next request."""
         if self._task is not None:
             self._task.cancel()
             self._task = None

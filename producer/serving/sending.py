@@ -19,7 +19,7 @@ PIECE = 64 * 1024
 
 
 async def send(response: Response, request: Request, scope: Scope, proto: HTTPProtocol) -> None:
-    """Sends a response, and closes it."""
+    """Send a response, and close it."""
     body, status, length = response.body, response.status, response.length
     if isinstance(body, bytes):
         length = len(body)
@@ -46,7 +46,7 @@ async def send(response: Response, request: Request, scope: Scope, proto: HTTPPr
 
 
 async def pieces_of(body: Body) -> AsyncGenerator[bytes, None]:
-    """Yields a body piece by piece. A plain iterator is read on threads, one for each piece."""
+    """Yield a body piece by piece. A plain iterator is read on threads, one for each piece."""
     if isinstance(body, bytes):
         for start in range(0, len(body), PIECE):
             yield body[start : start + PIECE]

@@ -44,7 +44,7 @@ ORPHAN_SECONDS = 1.0
 
 
 def application() -> Process:
-    """Returns what the server calls, in each of its processes."""
+    """Return what the server calls, in each of its processes."""
     settings = Settings.from_env()
     logs.configure(settings, add_request_id)
     tracing.start("digitq-web")
@@ -76,13 +76,13 @@ class Process:
 
 
 def server_pid() -> int:
-    """Returns the process that started this one, even if it is gone: `getppid` would then name who adopted this one."""
+    """Return the process that started this one, even if it is gone: `getppid` would then name who adopted this one."""
     parent = multiprocessing.parent_process()
     return parent.pid if parent and parent.pid else os.getppid()
 
 
 def wait_for_stop(signals: SimpleQueue[int], parent: int) -> None:
-    """Returns when the process is told to stop.
+    """Return when the process is told to stop.
 
     A process whose parent was killed stops too: it would keep the port, beside its successor.
     """
@@ -99,7 +99,7 @@ def wait_for_stop(signals: SimpleQueue[int], parent: int) -> None:
 
 
 def raise_descriptors() -> int:
-    """Raises the limit on open files as far as needed and allowed, and returns it."""
+    """Raise the limit on open files as far as needed and allowed, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for wanted in (2 * CONNECTIONS + DESCRIPTORS, MACOS_DESCRIPTORS):
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
@@ -112,7 +112,7 @@ def raise_descriptors() -> int:
 
 
 def connections_of(descriptors: int) -> int:
-    """Returns how many connections fit into a number of descriptors: a server without free ones answers nobody."""
+    """Return how many connections fit into a number of descriptors: a server without free ones answers nobody."""
     return max(64, min(CONNECTIONS, (descriptors - DESCRIPTORS) // 2))
 
 
@@ -124,7 +124,7 @@ class Interrupt(threading.Event):
     """
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Waits until the event is set, for at most `timeout` seconds; returns whether it is set."""
+        """Wait until the event is set, for at most `timeout` seconds; return whether it is set."""
         while timeout is None and not super().wait(ORPHAN_SECONDS):
             pass
         return super().wait(timeout)
@@ -144,7 +144,7 @@ class WebServer(MPServer):
 
 
 def serve(settings: Settings) -> None:
-    """Serves until told to stop. granian replaces a process that dies. Raises SettingsError."""
+    """Serve until told to stop. granian replaces a process that dies. Raises SettingsError."""
     settings.check_exposed()
     list(read_keys(settings))  # fails before a process is started
     descriptors = raise_descriptors()

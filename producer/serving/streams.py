@@ -43,7 +43,7 @@ async def send_stream(
     proto: HTTPProtocol, client: str, status: int, headers: Headers, first: bytes, rest: AsyncIterator[bytes],
     connection: Connection, chunked: bool = True,
 ) -> None:  # fmt: skip
-    """Sends pieces as fast as the client reads them; `client` is the `host:port` of its end of the connection.
+    """Send pieces as fast as the client reads them; `client` is the `host:port` of its end of the connection.
 
     Breaks the connection off if a piece cannot be made, or is not read within STALLED_SECONDS.
     """
@@ -87,7 +87,7 @@ class Pipe:
         self.path.unlink(missing_ok=True)
 
     async def write(self, data: bytes) -> None:
-        """Writes all of it. Raises BrokenPipeError if the client has gone, TimeoutError if it does not read."""
+        """Write all of it. Raises BrokenPipeError if the client has gone, TimeoutError if it does not read."""
         rest = memoryview(data)
         async with asyncio.timeout(STALLED_SECONDS):
             while rest:
@@ -101,7 +101,7 @@ class Pipe:
                     await self._read_from(written)
 
     async def _read_from(self, written: int) -> None:
-        """Waits until the server reads; from then on a write fails with BrokenPipeError once it has stopped."""
+        """Wait until the server reads; from then on a write fails with BrokenPipeError once it has stopped."""
         async with asyncio.timeout(BEGIN_SECONDS):
             while self._unread() >= written:
                 await asyncio.sleep(_LOOK_SECONDS)
@@ -131,7 +131,7 @@ def _done(future: asyncio.Future[None]) -> None:
 
 
 def break_off(client: str, reset: bool = False) -> None:
-    """Closes or resets the connection whose other end is `host:port`. granian cannot, so its socket is looked up."""
+    """Close or reset the connection whose other end is `host:port`. granian cannot, so its socket is looked up."""
     host, _, port = client.rpartition(":")
     end = (host.strip("[]"), int(port))
     for path in Path("/dev/fd").iterdir():

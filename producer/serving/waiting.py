@@ -40,7 +40,7 @@ class Feed(Protocol):
     """Is told of every end, on the event loop; must be quick and must not raise."""
 
     def ended(self, records: list[dict[str, str]]) -> None:
-        """Takes the records of one message, each with its `id`."""
+        """Take the records of one message, each with its `id`."""
 
     def missed(self) -> None:
         """Some ends may have been missed: the connection is new, or was lost."""
@@ -66,7 +66,7 @@ class Waiter:
             self._future.set_result(None)
 
     async def told(self, seconds: float) -> bool:
-        """Waits until told, for at most `seconds`; returns whether it was told."""
+        """Wait until told, for at most `seconds`; return whether it was told."""
         if not self._hinted:
             loop = asyncio.get_running_loop()
             self._future = loop.create_future()
@@ -101,7 +101,7 @@ class Waiting:
         return self._stopped.is_set()
 
     async def submit(self, picture: Submission, seconds: float = 0, connection: Connection | None = None) -> Prediction:
-        """Submits a picture and waits for its end as `fetch` does. Raises what Store.submit raises."""
+        """Submit a picture and wait for its end as `fetch` does. Raises what Store.submit raises."""
         end = time.monotonic() + seconds
         with self._waiter(picture.id, seconds > 0) as waiter:
             answer = await self.uploads.call(picture)
@@ -118,7 +118,7 @@ class Waiting:
     async def fetch(
         self, id: str, seconds: float = 0, owner: str | None = None, connection: Connection | None = None
     ) -> Prediction:
-        """Returns the prediction once it has ended, at the latest after `seconds`.
+        """Return the prediction once it has ended, at the latest after `seconds`.
 
         Returns earlier when the process stops or the client disconnects. Raises what Store.fetch raises, also where
         the prediction is not the owner's.
@@ -174,7 +174,7 @@ class Waiting:
         self._listen()
 
     def _listen(self) -> None:
-        """Starts to listen on first use: the server starts its processes after the application was made."""
+        """Start to listen on first use: the server starts its processes after the application was made."""
         if self._listener is None:
             loop = asyncio.get_running_loop()
             self._listener = threading.Thread(target=self._run, args=(loop,), name="listener", daemon=True)
@@ -186,7 +186,7 @@ class Waiting:
         self._missed()
 
     def close(self) -> None:
-        """Ends the threads, for a process that goes on without them. Called after the loop has ended."""
+        """End the threads, for a process that goes on without them. Called after the loop has ended."""
         self._stopped.set()
         self.uploads.close()
         self.reads.close()
@@ -197,7 +197,7 @@ class Waiting:
             self._listener.join()
 
     def _run(self, loop: AbstractEventLoop) -> None:
-        """Listens, on a thread: redis-py's asyncio client has no Sentinel failover like ours."""
+        """Listen, on a thread: redis-py's asyncio client has no Sentinel failover like ours."""
         while not self.stopped:
             try:
                 self._subscribe(loop)
@@ -240,6 +240,6 @@ class Waiting:
 
 
 def _call(loop: AbstractEventLoop, function: Any, *args: Any) -> None:
-    """Calls a function on the loop, from another thread; the loop may have ended."""
+    """Call a function on the loop, from another thread; the loop may have ended."""
     with suppress(RuntimeError):
         loop.call_soon_threadsafe(function, *args)

@@ -36,7 +36,7 @@ _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
 def admit(data: bytes, settings: Settings) -> str:
-    """Returns the media type of a valid upload.
+    """Return the media type of a valid upload.
 
     Raises NoImage, TooLarge, UnsupportedType, UndecodableImage, TooManyPixels.
     """
@@ -57,12 +57,12 @@ def admit(data: bytes, settings: Settings) -> str:
 
 
 def too_large(settings: Settings) -> TooLarge:
-    """Returns the error for an upload over the limit."""
+    """Return the error for an upload over the limit."""
     return TooLarge(f"An upload may have {settings.max_upload_bytes} bytes", limit=settings.max_upload_bytes)
 
 
 def media_type(data: bytes) -> str:
-    """Returns the media type of an image, for its download."""
+    """Return the media type of an image, for its download."""
     try:
         return image_format(data)[1]
     except UnsupportedType:
@@ -70,7 +70,7 @@ def media_type(data: bytes) -> str:
 
 
 def image_format(data: bytes) -> tuple[str, str]:
-    """Returns the format's name and media type, by content: the file's name and declared type are ignored."""
+    """Return the format's name and media type, by content: the file's name and declared type are ignored."""
     for signature, found in SIGNATURES.items():
         if data.startswith(signature) and (signature != b"RIFF" or data[8:12] == b"WEBP"):
             return found

@@ -87,7 +87,7 @@ def _is_folder(info: ZipInfo) -> bool:
 
 
 def _count(file: IO[bytes]) -> tuple[int, int]:
-    """Returns an upper bound of the zip's entries, and its size in bytes; rewinds the file."""
+    """Return an upper bound of the zip's entries, and its size in bytes; rewind the file."""
     found, size, tail = 0, 0, b""
     while block := file.read(_BLOCK):
         size += len(block)

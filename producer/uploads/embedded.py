@@ -32,7 +32,7 @@ def text_limit(settings: Settings) -> int:
 
 
 def unwrapped(data: bytes, filename: str, settings: Settings) -> tuple[bytes, str]:
-    """Extracts the image and its name from a JSON object or a data URL; returns anything else unchanged.
+    """Extract the image and its name from a JSON object or a data URL; return anything else unchanged.
 
     Raises BadRequest, UnexpectedField, NoImage, InvalidBase64, TooLarge.
     """

@@ -52,7 +52,7 @@ class Upload:
 
 
 def is_batch(head: bytes) -> bool:
-    """Returns True for the first bytes of a zip, a gzip or an IDX file."""
+    """Return True for the first bytes of a zip, a gzip or an IDX file."""
     # The third byte of an IDX file is a type; HEIC, AVIF and videos begin with the size of a box.
     return head.startswith((GZIP, ZIP, IDX)) and not head.startswith(IDX + b"\0")
 

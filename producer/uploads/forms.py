@@ -35,7 +35,7 @@ class Form:
 
 
 def form_of(request: Request) -> Form:
-    """Reads the form of a single upload; the image may be in a text field, too.
+    """Read the form of a single upload; the image may be in a text field, too.
 
     Raises NoImage, TooManyFiles, UnexpectedField, BadRequest, and werkzeug's RequestEntityTooLarge.
     """
@@ -64,7 +64,7 @@ class _Decoder(MultipartDecoder):
 
 
 def events(request: Request) -> Iterator[Field | File | Data]:
-    """Yields the parts of a multipart body: the head of each, and then its data in pieces.
+    """Yield the parts of a multipart body: the head of each, and then its data in pieces.
 
     Raises BadRequest, and werkzeug's RequestEntityTooLarge.
     """
@@ -86,12 +86,12 @@ def events(request: Request) -> Iterator[Field | File | Data]:
 
 
 def filename_of(part: Field | File) -> str:
-    """Returns the file name of a part, which may be empty."""
+    """Return the file name of a part, which may be empty."""
     return clean_filename(getattr(part, "filename", ""))
 
 
 def unexpected(name: str | None) -> UnexpectedField:
-    """Returns the error for a field with an unknown name."""
+    """Return the error for a field with an unknown name."""
     which = f"a field `{name[:50]}`" if name else "a part without a name"
     return UnexpectedField(
         f"The form has {which}: an image is sent as `{FILE}`, many as several parts `{FILE}` to /v1/batches. "

@@ -39,7 +39,7 @@ def received(request: Request, settings: Settings) -> Iterator[Received]:
 
 
 def _read_form(request: Request, files: Received, settings: Settings) -> None:
-    """Writes the files of a form, all named `file`, one after another."""
+    """Write the files of a form, all named `file`, one after another."""
     for event in events(request):
         if isinstance(event, Data):
             files.file.write(event.data)

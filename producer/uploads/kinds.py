@@ -96,7 +96,7 @@ def kind(data: bytes) -> tuple[str, str]:
 
 
 def _text(head: bytes) -> tuple[str, str]:
-    """Does what `kind` does, for text."""
+    """Do what `kind` does, for text."""
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):  # UTF-16
         head = head.decode("utf-16", "replace").encode()
     if _SVG.search(head):

@@ -31,7 +31,7 @@ class Received:
     ends: list[int] = field(default_factory=list)
 
     def upload(self, settings: Settings) -> Upload:
-        """Opens the batch. Raises what `producer.uploads.files.opened` raises."""
+        """Open the batch. Raises what `producer.uploads.files.opened` raises."""
         self.file.seek(0)
         if len(self.names) == 1 and is_batch(self.file.read(4)):  # a zip or an IDX file, sent by a form
             self.names = []
@@ -39,7 +39,7 @@ class Received:
         return pictures(self.parts(), len(self.names), settings) if self.names else opened(self.file, settings)
 
     def fingerprint(self) -> str:
-        """Returns the SHA-256 of the whole body."""
+        """Return the SHA-256 of the whole body."""
         self.file.seek(0)
         total = hashlib.sha256(repr((self.names, self.ends)).encode())
         while block := self.file.read(BLOCK):
@@ -47,13 +47,13 @@ class Received:
         return total.hexdigest()
 
     def size(self) -> int:
-        """Returns the size of the whole body in bytes."""
+        """Return the size of the whole body in bytes."""
         size = self.file.seek(0, SEEK_END)
         self.file.seek(0)
         return size
 
     def parts(self) -> Iterator[tuple[str, bytes]]:
-        """Yields the files of a form, each with its name."""
+        """Yield the files of a form, each with its name."""
         self.file.seek(0)
         start = 0
         for name, end in zip(self.names, self.ends, strict=True):
@@ -63,7 +63,7 @@ class Received:
 
 @contextmanager
 def gathered(batch: Pictures) -> Iterator[Received]:
-    """Collects a batch from a program on this machine. Raises OSError if its file cannot be read."""
+    """Collect a batch from a program on this machine. Raises OSError if its file cannot be read."""
     if isinstance(batch, bytes):
         yield Received(BytesIO(batch))
     elif isinstance(batch, Path):

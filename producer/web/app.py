@@ -24,7 +24,7 @@ SPARE_CONNECTIONS = 32
 
 
 def create_app(store: Store | None = None) -> Application:
-    """Returns the application that the server calls. Tests pass a store of their own."""
+    """Return the application that the server calls. Tests pass a store of their own."""
     if store is None:
         settings = Settings.from_env()
         store = Store(connect(settings.redis_url, connections=settings.web_threads + SPARE_CONNECTIONS), settings)
@@ -35,7 +35,7 @@ def create_app(store: Store | None = None) -> Application:
 
 
 def create_services(store: Store) -> Services:
-    """Returns the state of one process; threads start on first use."""
+    """Return the state of one process; threads start on first use."""
     waiting = Waiting(store)
     return Services(
         settings=store.settings,
@@ -53,7 +53,7 @@ def create_services(store: Store) -> Services:
 
 
 def create_flask(settings: Settings, keyed: bool) -> Flask:
-    """Returns the Flask application. Its views take the request, and are called by the pipeline alone."""
+    """Return the Flask application. Its views take the request, and are called by the pipeline alone."""
     flask = Flask(__name__)
     flask.request_class = Request
     flask.url_map.merge_slashes = False  # it would redirect, with a page

@@ -36,7 +36,7 @@ RESULTS_AT_ONCE = 256
 
 @bp.post("")
 async def create(request: Request) -> Response:
-    """Accepts many pictures, all or none; waits for their end if the client prefers to."""
+    """Accept many pictures, all or none; wait for their end if the client prefers to."""
     batch = await asyncio.to_thread(submit, request)
     SUBMITTED.labels("batch").inc(batch.total)
     log.debug("accepted", extra={"batch_id": batch.id, "pictures": batch.total})
@@ -49,7 +49,7 @@ async def create(request: Request) -> Response:
 
 
 def submit(request: Request) -> Batch:
-    """Reads a batch from the request and submits it. Raises what `received` and `Batches.submit` raise, BadRequest."""
+    """Read a batch from the request and submit it. Raises what `received` and `Batches.submit` raise, BadRequest."""
     services, priority = request.services, request.args.get("priority", "low")
     if priority not in list(Priority):
         raise BadRequest(f"priority is one of {', '.join(Priority)}")
@@ -76,7 +76,7 @@ def represent(request: Request, batch: Batch, status: int = 200, headers: dict[s
 
 
 async def wait_for(request: Request, id: str, seconds: float) -> Batch:
-    """Returns the batch once it has ended, at the latest after `seconds`; at once if too many requests wait."""
+    """Return the batch once it has ended, at the latest after `seconds`; at once if too many requests wait."""
     services, connection = request.services, request.connection
     if not services.batch_waits.acquire(blocking=False):
         return await asyncio.to_thread(services.batches.fetch, id, request.owner)
@@ -100,7 +100,7 @@ async def read(request: Request, id: str) -> Response:
 
 @bp.delete("/<id>")
 def delete(request: Request, id: str) -> Response:
-    """Cancels the waiting pictures of a batch, or deletes one that has ended."""
+    """Cancel the waiting pictures of a batch, or delete one that has ended."""
     request.services.batches.cancel(id, request.owner)
     return Response(status=204)
 
@@ -130,7 +130,7 @@ def results(request: Request, id: str) -> Response:
 
 
 def in_pieces(lines: Iterable[str]) -> Iterator[str]:
-    """Joins lines into fewer, larger pieces."""
+    """Join lines into fewer, larger pieces."""
     piece: list[str] = []
     for line in lines:
         piece.append(line)

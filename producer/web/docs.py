@@ -76,7 +76,7 @@ def resolve(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def type_name(schema: dict[str, Any]) -> str:
-    """Describes a schema in a few words: `integer or null, 0 to 9`."""
+    """Describe a schema in a few words: `integer or null, 0 to 9`."""
     if "$ref" in schema:
         return str(schema["$ref"].rpartition("/")[2])
     if "const" in schema:
@@ -106,7 +106,7 @@ def example(node: dict[str, Any]) -> str:
 
 @lru_cache(maxsize=4)
 def page(origin: str) -> str:
-    """Renders the page; its examples use the origin of the request."""
+    """Render the page; its examples use the origin of the request."""
     return render_template(
         "docs.html", document=DOCUMENT, groups=groups(), origin=origin, resolve=resolve, type_name=type_name,
         prose=prose, example=example,

@@ -11,7 +11,7 @@ MAX_DOWNLOADS = 128
 
 
 def take_download(request: Request, response: Response) -> None:
-    """Counts a download until its response is closed. Raises TooManyDownloads."""
+    """Count a download until its response is closed. Raises TooManyDownloads."""
     downloads = request.services.downloads
     if not downloads.acquire(blocking=False):
         raise TooManyDownloads(f"At most {MAX_DOWNLOADS} may run at a time", limit=MAX_DOWNLOADS, retry_after_seconds=5)

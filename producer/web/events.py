@@ -108,7 +108,7 @@ class Events:
         self._gauge: Gauge | None = None
 
     def ended(self, records: list[dict[str, str]]) -> None:
-        """Keeps ended records, and wakes the listeners."""
+        """Keep ended records, and wake the listeners."""
         for record in records:
             self._ring.append(Ended(record, self._root))
             self._bytes += self._ring[-1].size
@@ -119,7 +119,7 @@ class Events:
         self._move(ended=self._now.ended + len(records))
 
     def missed(self) -> None:
-        """Empties the ring, which has a gap: listeners are told to read the history."""
+        """Empty the ring, which has a gap: listeners are told to read the history."""
         self._ring.clear()
         self._bytes = 0
         self._move(resets=self._now.resets + 1)
@@ -133,14 +133,14 @@ class Events:
         self._changed = asyncio.Event()
 
     def stop(self) -> None:
-        """Ends all streams: the process is about to stop."""
+        """End all streams: the process is about to stop."""
         self._stopped = True
         self._wake()
 
     # ------------------------------------------------------------------ the status
 
     async def _read_status(self, gauge: Gauge) -> None:
-        """Reads the status each second, until nobody listens."""
+        """Read the status each second, until nobody listens."""
         while not self._stopped and self._listeners:
             status = await asyncio.to_thread(gauge.read)
             self._status = f"event: status\ndata: {json.dumps(status)}\n\n"
@@ -151,7 +151,7 @@ class Events:
     # ------------------------------------------------------------------ the listeners
 
     def join(self) -> None:
-        """Counts a listener. Raises TooManyListeners."""
+        """Count a listener. Raises TooManyListeners."""
         if self._stopped or self._listeners >= self._limit:
             raise TooManyListeners(f"At most {self._limit} may listen", limit=self._limit, retry_after_seconds=5)
         self._listeners += 1
@@ -165,11 +165,11 @@ class Events:
             self._task = loop.create_task(self._read_status(self._gauge), context=context)
 
     def leave(self) -> None:
-        """Counts a listener less."""
+        """Count a listener less."""
         self._listeners -= 1
 
     async def stream(self, after: str, owner: str) -> AsyncGenerator[bytes, None]:
-        """Yields the events that are the owner's, beginning after the event that the client saw last."""
+        """Yield the events that are the owner's, beginning after the event that the client saw last."""
         at = self._now._replace(statuses=self._now.statuses - bool(self._status))
         began = sent = time.monotonic()
         yield f"retry: {RETRY_MS}\n: digitq\n\n{await self._since(after, owner)}".encode()

@@ -26,7 +26,7 @@ class Gauge:
         self._records: deque[tuple[float, dict[str, str]]] = deque(maxlen=SAMPLES)
 
     def count(self, ended: list[dict[str, str]]) -> None:
-        """Adds the records of one message. Called on the event loop: must be quick."""
+        """Add the records of one message. Called on the event loop: must be quick."""
         now = time.monotonic()
         self._records.extend((now, record) for record in ended)
 
@@ -44,7 +44,7 @@ class Gauge:
 
 
 def status_of(store: Store) -> dict[str, Any]:
-    """Returns the load as the API shows it. Raises RedisUnavailable."""
+    """Return the load as the API shows it. Raises RedisUnavailable."""
     return store.load().to_json(store.settings.latency_goal_ms / 1000)
 
 

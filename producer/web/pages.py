@@ -75,13 +75,13 @@ def index(request: Request) -> Response:
 
 
 def form(error: DigitqError | None) -> Response:
-    """Renders the form, with the error of the last upload."""
+    """Render the form, with the error of the last upload."""
     return html("index.html", error.status if error else 200, error=error, modules=MODULES)
 
 
 @bp.post("/")
 async def upload(request: Request) -> Response:
-    """Accepts the form and redirects to the prediction's page (303: a reload does not upload again)."""
+    """Accept the form and redirect to the prediction's page (303: a reload does not upload again)."""
     try:
         picture = await asyncio.to_thread(submission, request)
         prediction = await request.services.waiting.submit(picture)

@@ -43,7 +43,7 @@ _CURSOR = re.compile(r"[1-9][0-9]{0,17}-[0-9]{1,18}")
 
 @bp.post("/predictions")
 async def create(request: Request) -> Response:
-    """Accepts one picture; waits for its end if the client prefers to."""
+    """Accept one picture; wait for its end if the client prefers to."""
     wait = request.preferred_wait()
     slow = (request.length or SMALL + 1) > SMALL or request.is_form or "callback_url" in request.args
     picture = await asyncio.to_thread(submission, request) if slow else submission(request)
@@ -60,7 +60,7 @@ async def create(request: Request) -> Response:
 
 
 def submission(request: Request) -> Submission:
-    """Reads and validates an upload: the multipart field `file`, or the raw body with `?filename=`.
+    """Read and validate an upload: the multipart field `file`, or the raw body with `?filename=`.
 
     Raises what `form_of`, `unwrapped` and `admit` raise, BadRequest, WebhooksDisabled, CallbackRefused, and werkzeug's
     RequestEntityTooLarge.
@@ -109,7 +109,7 @@ async def read(request: Request, id: str) -> Response:
 
 @bp.delete("/predictions/<id>")
 def delete(request: Request, id: str) -> Response:
-    """Cancels a waiting prediction, or deletes one that has ended."""
+    """Cancel a waiting prediction, or delete one that has ended."""
     request.services.store.cancel(id, request.owner)
     return Response(status=204)
 

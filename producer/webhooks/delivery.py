@@ -53,19 +53,19 @@ class Deliverer:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Starts delivering, if a secret to sign with is set."""
+        """Start delivering, if a secret to sign with is set."""
         if not self._store.settings.webhook_secret:
             return
         self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Starts no further delivery."""
+        """Start no further delivery."""
         self._closed.set()
         self._wake.set()
 
     def close(self) -> None:
-        """Stops, and returns once all deliveries under way have ended."""
+        """Stop, and return once all deliveries under way have ended."""
         self.stop()
         if self._thread:
             self._thread.join()
@@ -81,7 +81,7 @@ class Deliverer:
             self._wake.clear()
 
     def _start_one(self) -> bool:
-        """Starts one delivery in a thread; returns False if none is due, or too many are under way."""
+        """Start one delivery in a thread; return False if none is due, or too many are under way."""
         if not self._free.acquire(blocking=False):
             return False
         due = None
@@ -101,7 +101,7 @@ class Deliverer:
         self._wake.set()
 
     def deliver_one(self) -> bool:
-        """Makes one attempt and records its outcome; returns False if none is due."""
+        """Make one attempt and record its outcome; return False if none is due."""
         due = self._claim()
         if due is not None:
             self._deliver(due)
@@ -141,7 +141,7 @@ class Deliverer:
 
 @contextmanager
 def _errors_logged() -> Iterator[None]:
-    """Logs errors instead of raising them, so that no error ends the thread: the lease makes a delivery due again."""
+    """Log errors instead of raising them, so that no error ends the thread: the lease makes a delivery due again."""
     try:
         yield
     except DigitqError as error:
@@ -151,7 +151,7 @@ def _errors_logged() -> Iterator[None]:
 
 
 def send(due: DueWebhook, settings: Settings) -> int:
-    """Posts one message; returns the receiver's status. Raises Unreachable."""
+    """Post one message; return the receiver's status. Raises Unreachable."""
     body = message(Prediction.from_record(due.id, due.record), settings.root_path)
     trace = upload_notes(due).get("traceparent")
     # The receiver recognises a repetition by the id. A job that an operator requeues ends again, with another id.
@@ -166,18 +166,18 @@ def send(due: DueWebhook, settings: Settings) -> int:
 
 
 def upload_notes(due: DueWebhook) -> dict[str, str]:
-    """Returns the request id and the trace of the upload."""
+    """Return the request id and the trace of the upload."""
     return said(due.record.get("digitq_about"))
 
 
 def message(prediction: Prediction, root: str) -> bytes:
-    """Returns the body of a webhook; its links start with `root`."""
+    """Return the body of a webhook; its links start with `root`."""
     kind, at = f"prediction.{prediction.state.value}", rfc3339(prediction.finished_at)
     return json.dumps({"type": kind, "timestamp": at, "data": prediction.to_json(root)}).encode()
 
 
 def signed(id: str, at: int, body: bytes, secrets: str) -> Mapping[str, str]:
-    """Returns the headers of Standard Webhooks. Each secret adds a signature, so that secrets can be rotated."""
+    """Return the headers of Standard Webhooks. Each secret adds a signature, so that secrets can be rotated."""
     keys = [base64.b64decode(secret.removeprefix("whsec_")) for secret in secrets.split()]
     signatures = [hmac.digest(key, f"{id}.{at}.".encode() + body, hashlib.sha256) for key in keys]
     return {

@@ -31,7 +31,7 @@ class Unreachable(Exception):
 
 
 def check_callback(url: str, settings: Settings) -> str:
-    """Returns the URL if it is allowed, as far as that shows without resolving it. Raises CallbackRefused.
+    """Return the URL if it is allowed, as far as that shows without resolving it. Raises CallbackRefused.
 
     Raises WebhooksDisabled if the server has no secret to sign with.
     """
@@ -47,7 +47,7 @@ def check_callback(url: str, settings: Settings) -> str:
 
 
 def post(url: str, body: bytes, headers: dict[str, str], settings: Settings) -> int:
-    """Posts the body; returns the status of the response, whose body is not read. Raises Unreachable."""
+    """Post the body; return the status of the response, whose body is not read. Raises Unreachable."""
     try:
         parts = _split(url)
         host, port = str(parts.hostname), parts.port or (443 if parts.scheme == "https" else 80)
@@ -61,7 +61,7 @@ def post(url: str, body: bytes, headers: dict[str, str], settings: Settings) -> 
 
 
 def _left(end: float) -> float:
-    """Returns the seconds until the monotonic time `end`. Raises TimeoutError once it is past."""
+    """Return the seconds until the monotonic time `end`. Raises TimeoutError once it is past."""
     left = end - time.monotonic()
     if left <= 0:
         raise TimeoutError(f"No answer within {TIMEOUT_SECONDS:g} s")
@@ -71,7 +71,7 @@ def _left(end: float) -> float:
 def _exchange(
     connection: HTTPConnection, raw: socket.socket, path: str, body: bytes, headers: dict[str, str], end: float
 ) -> int:
-    """Sends one request on a connected socket; returns the status. A timer cuts off slow receivers."""
+    """Send one request on a connected socket; return the status. A timer cuts off slow receivers."""
     sock, left = raw, _left(end)
     sock.settimeout(left)
     if isinstance(connection, HTTPSConnection):
@@ -92,7 +92,7 @@ def _exchange(
 
 
 def _resolved(host: str, port: int, end: float) -> list[str]:
-    """Returns the addresses of a name. A resolver that takes too long is abandoned in its thread. Raises OSError."""
+    """Return the addresses of a name. A resolver that takes too long is abandoned in its thread. Raises OSError."""
     found: SimpleQueue[list[str] | Exception] = SimpleQueue()
 
     def resolve() -> None:
@@ -112,7 +112,7 @@ def _resolved(host: str, port: int, end: float) -> list[str]:
 
 
 def _connected(host: str, port: int, scheme: str, settings: Settings, end: float) -> socket.socket:
-    """Connects to one of the host's addresses. Raises CallbackRefused if any of them is forbidden, OSError."""
+    """Connect to one of the host's addresses. Raises CallbackRefused if any of them is forbidden, OSError."""
     addresses = _resolved(host, port, end)
     if not all(_allowed(address, scheme, settings) for address in addresses):
         raise CallbackRefused("The name resolves to an address that is not public")
@@ -125,7 +125,7 @@ def _connected(host: str, port: int, scheme: str, settings: Settings, end: float
 
 
 def _split(url: str) -> SplitResult:
-    """Returns the parts of an http or https URL without user and fragment. Raises CallbackRefused."""
+    """Return the parts of an http or https URL without user and fragment. Raises CallbackRefused."""
     try:
         parts = urlsplit(url)
         usable = _URL.fullmatch(url) and parts.hostname and parts.port != 0 and parts.username is None
@@ -137,7 +137,7 @@ def _split(url: str) -> SplitResult:
 
 
 def _literal(host: str) -> str | None:
-    """Returns the address that a host stands for without DNS: 127.0.0.1 and ::1, also 127.1, 2130706433, localhost."""
+    """Return the address that a host stands for without DNS: 127.0.0.1 and ::1, also 127.1, 2130706433, localhost."""
     host = host.rstrip(".").lower()
     if host == "localhost" or host.endswith(".localhost"):
         return "127.0.0.1"

@@ -36,7 +36,7 @@ REPLICAS_MS = 500
 
 
 def acknowledged(client: redis.Redis, write: Callable[[Any], Any], wanted: int) -> Any:
-    """Returns the reply to the one command that `write` adds to a pipeline, once replicas have acknowledged it.
+    """Return the reply to the one command that `write` adds to a pipeline, once replicas have acknowledged it.
 
     Raises RedisUnavailable if they do not in time: the write may have been done, but must not be reported as accepted.
     """
@@ -64,7 +64,7 @@ def acknowledged(client: redis.Redis, write: Callable[[Any], Any], wanted: int) 
 
 
 def missed(follower: Follower, before: Snapshot, written: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Returns why a write does not count, "" if it does. `written` and `after`: INFO after the write and after WAIT."""
+    """Return why a write does not count, "" if it does. `written` and `after`: INFO after the write and after WAIT."""
     online = _replicas(after)
     required = {*online} - before.exempt
     if (written["role"], after["role"]) != ("master", "master") or not follower.confirm(before, required):
@@ -74,6 +74,6 @@ def missed(follower: Follower, before: Snapshot, written: Mapping[str, Any], aft
 
 
 def _replicas(info: Mapping[str, Any]) -> dict[Address, int]:
-    """Returns the offset in the replication stream that each online replica has acknowledged."""
+    """Return the offset in the replication stream that each online replica has acknowledged."""
     said = [info.get(f"slave{number}") for number in range(int(info["connected_slaves"]))]
     return {address(one["ip"], one["port"]): int(one["offset"]) for one in said if one and one["state"] == "online"}

@@ -46,7 +46,7 @@ class Service:
 
     @classmethod
     def parse(cls, url: str) -> Service:
-        """Parses the URL. Raises SettingsError."""
+        """Parse the URL. Raises SettingsError."""
         parts = urlsplit(url)
         hosts = re.findall(r"(?:^|,)(\[[^\],]+\]|[^:,\[\]]+):(\d{1,5})(?=,|$)", parts.netloc.rpartition("@")[2])
         path = re.fullmatch(r"/([^/]+)(?:/(\d+))?/?", parts.path)
@@ -57,19 +57,19 @@ class Service:
         return cls([(host.strip("[]"), int(port)) for host, port in hosts], path[1], options)
 
     def primary(self, **options: Any) -> redis.Redis:
-        """Returns a client that follows the primary."""
+        """Return a client that follows the primary."""
         pool = FollowedPool(Follower(self.sentinels, self.name), **self.options, **options)
         return redis.Redis.from_pool(pool)
 
     def leader(self) -> Address:
-        """Returns the primary by the sentinel with the latest configuration. Raises redis-py's ConnectionError."""
+        """Return the primary by the sentinel with the latest configuration. Raises redis-py's ConnectionError."""
         reports = [said for _, said in self.reports(SENTINEL_SECONDS) if isinstance(said, Report)]
         if not reports:
             raise MasterNotFoundError(f"no sentinel knows the primary of {self.name}")
         return max(reports, key=lambda report: report.epoch).primary
 
     def reports(self, seconds: float) -> Iterator[tuple[Address, Report | Exception]]:
-        """Yields each sentinel with its report, or with what went wrong within so many seconds."""
+        """Yield each sentinel with its report, or with what went wrong within so many seconds."""
         for where in self.sentinels:
             try:
                 with sentinel_client(where, seconds) as client:
@@ -79,7 +79,7 @@ class Service:
 
 
 def connect(url: str, *, timeout: float | None = 0.7, connections: int = 100) -> redis.Redis:
-    """Returns a client whose calls time out after `timeout` seconds (None: never), with a pool of `connections`.
+    """Return a client whose calls time out after `timeout` seconds (None: never), with a pool of `connections`.
 
     A call that fails is retried once, at once, on a fresh connection: those left over from before a restart of the
     server must not look like an outage.
@@ -97,7 +97,7 @@ def connect(url: str, *, timeout: float | None = 0.7, connections: int = 100) ->
 
 
 def direct(url: str) -> str:
-    """Returns the URL of the current primary, for clients that know no sentinels. Raises redis-py's errors."""
+    """Return the URL of the current primary, for clients that know no sentinels. Raises redis-py's errors."""
     if not url.startswith(f"{SENTINEL}:"):
         return url
     service = Service.parse(url)
@@ -107,7 +107,7 @@ def direct(url: str) -> str:
 
 
 def turn(client: redis.Redis) -> int | None:
-    """Returns a number that changes when the client's primary is replaced, so that subscribers elsewhere reconnect.
+    """Return a number that changes when the client's primary is replaced, so that subscribers elsewhere reconnect.
 
     None without sentinels.
     """
@@ -117,7 +117,7 @@ def turn(client: redis.Redis) -> int | None:
 
 @contextmanager
 def redis_errors() -> Iterator[None]:
-    """Raises a RedisUnavailable that names the cause for whatever redis-py raises inside."""
+    """Raise a RedisUnavailable that names the cause for whatever redis-py raises inside."""
     try:
         yield
         repeats.answered()
@@ -131,7 +131,7 @@ def redis_errors() -> Iterator[None]:
 
 
 def is_unanswered(error: BaseException) -> bool:
-    """Returns whether Redis timed out, with neither an answer nor a refusal.
+    """Return whether Redis timed out, with neither an answer nor a refusal.
 
     `error` is redis-py's, or the RedisUnavailable that was raised from it.
     """

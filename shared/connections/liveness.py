@@ -27,7 +27,7 @@ class Liveness:
         self._heard_at, self._pinged_at = time.monotonic(), float("inf")
 
     def ping_is_due(self) -> bool:
-        """Returns whether to send a PING now. Raises redis.TimeoutError if the last one was not answered in time."""
+        """Return whether to send a PING now. Raises redis.TimeoutError if the last one was not answered in time."""
         now = time.monotonic()
         if now - self._pinged_at > ANSWER_SECONDS:
             raise redis.TimeoutError(f"the subscription does not answer: no PONG within {ANSWER_SECONDS:.0f} s")

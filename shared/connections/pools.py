@@ -33,7 +33,7 @@ class FollowedConnection(redis.Connection):
         self._follower = follower
 
     def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
-        """Connects to the current primary; redis-py calls this for every connection attempt, retries included.
+        """Connect to the current primary; redis-py calls this for every connection attempt, retries included.
 
         Raises redis-py's ConnectionError if there is no primary, or if it was replaced meanwhile.
         """
@@ -70,5 +70,5 @@ class FollowedPool(Pool):
 
 
 def follower_of(client: redis.Redis) -> Follower | None:
-    """Returns the Follower of a client that knows sentinels, None for others."""
+    """Return the Follower of a client that knows sentinels, None for others."""
     return getattr(client.connection_pool, "follower", None)

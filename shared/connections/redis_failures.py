@@ -66,7 +66,7 @@ OURS = (redis.ResponseError, exceptions.DataError)
 
 
 def unavailable(error: Exception) -> RedisUnavailable | None:
-    """Returns the error to raise instead; None for a bug of ours."""
+    """Return the error to raise instead; None for a bug of ours."""
     text = next((start for kind, start in CLASSES if isinstance(error, kind)), str(error).rpartition(_IN_A_PIPELINE)[2])
     if found := answered(text):
         return found
@@ -77,7 +77,7 @@ def unavailable(error: Exception) -> RedisUnavailable | None:
 
 
 def answered(text: str) -> RedisUnavailable | None:
-    """Returns the error for the text of a Redis error; None if that does not say that Redis cannot serve."""
+    """Return the error for the text of a Redis error; None if that does not say that Redis cannot serve."""
     for start, (kind, words) in ANSWERS.items():
         if text.startswith(start):
             return kind(words, retry_after_seconds=MEMORY_FULL_SECONDS if kind is MemoryFull else 1)

@@ -59,7 +59,7 @@ class Follower:
         _followers.add(self)
 
     def _reset(self) -> None:
-        """Sets the initial state; also in a forked child, which has no threads and may have inherited a held lock."""
+        """Set the initial state; also in a forked child, which has no threads and may have inherited a held lock."""
         self._changed = threading.Condition()
         self._reports: dict[int, Report] = {}
         self._connections: WeakSet[Any] = WeakSet()
@@ -74,7 +74,7 @@ class Follower:
         self._over: threading.Event | None = None
 
     def primary(self) -> Address:
-        """Returns where to connect to. Raises redis-py's ConnectionError if unknown, or during a failover."""
+        """Return where to connect to. Raises redis-py's ConnectionError if unknown, or during a failover."""
         with self._changed:
             self._start()
             if not self._changed.wait_for(lambda: self._primary is not None, FIRST_SECONDS) or not self._primary:
@@ -86,7 +86,7 @@ class Follower:
             return self._primary
 
     def admit(self, connection: Any) -> bool:
-        """Registers a new connection, to be closed at a failover. Returns False if it leads elsewhere by now."""
+        """Register a new connection, to be closed at a failover. Returns False if it leads elsewhere by now."""
         with self._changed:
             leads = (connection.host, connection.port) == self._primary and self._held_until <= time.monotonic()
             if leads:
@@ -102,7 +102,7 @@ class Follower:
         self._connections = WeakSet()
 
     def snapshot(self) -> Snapshot:
-        """Returns who has to acknowledge a write that is sent next.
+        """Return who has to acknowledge a write that is sent next.
 
         Raises redis-py's ConnectionError during a failover.
         """
@@ -118,7 +118,7 @@ class Follower:
             return Snapshot(self.turn, frozenset(required), frozenset(listed - eligible), count)
 
     def confirm(self, before: Snapshot, replicas: set[Address]) -> bool:
-        """Records the required replicas that the primary lists as online. Returns False after a failover since."""
+        """Record the required replicas that the primary lists as online. Returns False after a failover since."""
         with self._changed:
             if self.turn != before.turn:
                 return False
@@ -134,7 +134,7 @@ class Follower:
                 threading.Thread(target=self._listen, args=args, name=f"sentinel-{number}", daemon=True).start()
 
     def stop(self) -> None:
-        """Stops the threads; the next connection starts them again."""
+        """Stop the threads; the next connection starts them again."""
         with self._changed:
             if self._over:
                 self._over.set()
@@ -150,7 +150,7 @@ class Follower:
                 self.update(number, said, over)
 
     def hold(self, failover: Failover) -> None:
-        """Allows no connection from the beginning of a failover until it ends; the next `update` tells who leads."""
+        """Allow no connection from the beginning of a failover until it ends; the next `update` tells who leads."""
         with self._changed:
             if failover.primary != self._primary:
                 return  # it is over already
@@ -160,7 +160,7 @@ class Follower:
                 self.drop()
 
     def update(self, number: int, report: Report | None, over: threading.Event | None) -> None:
-        """Records what a sentinel reports, None if it is out of reach, and follows the latest configuration."""
+        """Record what a sentinel reports, None if it is out of reach, and follow the latest configuration."""
         with self._changed:
             if over is not self._over:
                 return  # from a thread that was stopped

@@ -71,7 +71,7 @@ class Failover:
 
 
 def listen(where: Address, name: str, over: threading.Event) -> Iterator[Report | Failover | None]:
-    """Yields each Failover and, once a second and after each change, a Report, or None while there is no answer.
+    """Yield each Failover and, once a second and after each change, a Report, or None while there is no answer.
 
     Connects again after any error; ends once `over` is set.
     """
@@ -91,7 +91,7 @@ def listen(where: Address, name: str, over: threading.Event) -> Iterator[Report 
 
 
 def sentinel_client(where: Address, seconds: float) -> redis.Redis:
-    """Returns a client of a sentinel with a timeout and without retries."""
+    """Return a client of a sentinel with a timeout and without retries."""
     options: dict[str, Any] = {"socket_timeout": seconds, "socket_connect_timeout": seconds}
     return redis.Redis(*where, protocol=2, retry=Retry(NoBackoff(), 0), **options)
 
@@ -117,7 +117,7 @@ def look(client: redis.Redis, name: str) -> Report:
 
 
 def failover_of(message: Mapping[str, Any], name: str) -> Failover | None:
-    """Reads an event: `master NAME ip port` or `slave … @ NAME ip port`, with the address of the (old) primary."""
+    """Read an event: `master NAME ip port` or `slave … @ NAME ip port`, with the address of the (old) primary."""
     begins = FAILOVERS.get(message["channel"].decode())
     if message["type"] != "message" or begins is None:
         return None
@@ -138,7 +138,7 @@ def _pairs(flat: Sequence[bytes]) -> dict[str, str]:
 
 
 def address(host: str, port: Any) -> Address:
-    """Returns a comparable address: sentinels may give a host's name where the primary gives its IP address."""
+    """Return a comparable address: sentinels may give a host's name where the primary gives its IP address."""
     with suppress(ValueError):
         ipaddress.ip_address(host)
         return host, int(port)
@@ -147,7 +147,7 @@ def address(host: str, port: Any) -> Address:
 
 @lru_cache(maxsize=256)
 def _resolved(host: str, _second: int) -> str:
-    """Resolves a host name, at most once a second; returns the name itself if that fails."""
+    """Resolve a host name, at most once a second; return the name itself if that fails."""
     with suppress(OSError):
         return socket.gethostbyname(host)
     return host

@@ -28,7 +28,7 @@ COMMON: tuple[Command, ...] = (
 
 
 def _on(prefix: str) -> str:
-    """Returns a key with this prefix that does not exist."""
+    """Return a key with this prefix that does not exist."""
     return prefix.replace("*", _X)
 
 
@@ -80,7 +80,7 @@ NEEDED: dict[str, tuple[Command, ...]] = {
 
 
 def missing(client: redis.Redis, part: str) -> list[str]:
-    """Returns what this part needs and the client's user may not do, as `COMMAND key`. Raises RedisUnavailable."""
+    """Return what this part needs and the client's user may not do, as `COMMAND key`. Raises RedisUnavailable."""
     direct = [*DIRECT, ("WATCH", _Z), ("UNWATCH",)] if part == "worker" else DIRECT
     with redis_errors():
         connection: Any = client.connection_pool.get_connection()

@@ -77,7 +77,7 @@ class Room:
         self._lock, self._looking, self._evicting = threading.Lock(), threading.Lock(), threading.Lock()
 
     def reserve(self, size: int, pictures: int = 0) -> None:
-        """Waits until `size` bytes and `pictures` records fit, deleting ended predictions, and counts them as used.
+        """Wait until `size` bytes and `pictures` records fit, deleting ended predictions, and count them as used.
 
         Raises MemoryFull if they do not fit within `WAIT_SECONDS`.
         """
@@ -118,7 +118,7 @@ class Room:
             self._looking.release()
 
     def _evict_for(self, size: int) -> int:
-        """Deletes ended predictions until `size` bytes fit, in one thread at a time. Returns how many were deleted."""
+        """Delete ended predictions until `size` bytes fit, in one thread at a time. Returns how many were deleted."""
         memory = self._memory
         if memory is None or not self._evicting.acquire(blocking=False):
             return 0
@@ -134,7 +134,7 @@ class Room:
         return deleted
 
     def make(self, refused_bytes: int | None = None) -> int:
-        """Deletes ended predictions while memory is nearly full. Returns how many predictions and batches were deleted.
+        """Delete ended predictions while memory is nearly full. Returns how many predictions and batches were deleted.
 
         `refused_bytes`: makes room for a write of this size that Redis has refused. Raises RedisUnavailable.
         """
@@ -157,7 +157,7 @@ class Room:
         return deleted
 
     def _tell(self, deleted: int) -> None:
-        """Logs how many were deleted, at once and then every `TELL_SECONDS`."""
+        """Log how many were deleted, at once and then every `TELL_SECONDS`."""
         self._untold += deleted
         if self._untold and time.monotonic() >= self._tell_at:
             log.warning("redis: memory is nearly full, %d ended predictions deleted before their time", self._untold)
@@ -165,7 +165,7 @@ class Room:
 
 
 def _pause(memory: Memory | None) -> float:
-    """Returns the seconds until the next look."""
+    """Return the seconds until the next look."""
     if memory is None:
         return RARE_LOOK_SECONDS
     if not memory.limit:

@@ -26,7 +26,7 @@ FIRST_SECONDS = 1.0
 
 
 def read_config(client: redis.Redis) -> dict[str, str] | None:
-    """Returns the settings that INFO does not contain; None if the user may not read them."""
+    """Return the settings that INFO does not contain; None if the user may not read them."""
     try:
         config: Any = client.config_get("save", "appendfsync")
     except redis.ResponseError:
@@ -39,7 +39,7 @@ def read_server(
     settings: Settings,
     read_config: Callable[[redis.Redis], dict[str, str] | None] = read_config,
 ) -> list[Finding]:
-    """Returns findings about the server that the client reaches; they name no address and no user.
+    """Return findings about the server that the client reaches; they name no address and no user.
 
     Raises RedisUnavailable.
     """
@@ -68,7 +68,7 @@ class ServerCheck:
         self._until = float("-inf")
 
     def findings(self) -> tuple[Finding, ...]:
-        """Returns errors and warnings, the worst first. Raises RedisUnavailable if the server does not answer."""
+        """Return errors and warnings, the worst first. Raises RedisUnavailable if the server does not answer."""
         if time.monotonic() < self._until:
             return self._found or ()
         if self._lock.acquire(timeout=FIRST_SECONDS if self._found is None else 0):
@@ -106,7 +106,7 @@ class ServerCheck:
         return config
 
     def require(self) -> None:
-        """Raises RedisMisconfigured if accepted predictions could be lost, RedisUnavailable if Redis cannot serve."""
+        """Raise RedisMisconfigured if accepted predictions could be lost, RedisUnavailable if Redis cannot serve."""
         for one in self.findings():
             if one.code == "replica":  # as for a refused write: a primary is one while another takes over
                 raise answered("READONLY") or RedisUnavailable()
@@ -114,7 +114,7 @@ class ServerCheck:
                 raise RedisMisconfigured(str(one), retry_after_seconds=5)
 
     def watch(self) -> None:
-        """Checks for ever, so that the log has the findings although no request asks for them."""
+        """Check for ever, so that the log has the findings although no request asks for them."""
         while True:
             try:
                 with suppress(RedisUnavailable):

@@ -31,12 +31,12 @@ class Finding:
         return f"{self.what}. {self.remedy[:1].upper()}{self.remedy[1:]}." if self.remedy else f"{self.what}."
 
     def to_json(self) -> dict[str, str]:
-        """Returns it as `digitq config --check --json` prints it."""
+        """Return it as `digitq config --check --json` prints it."""
         return asdict(self)
 
 
 def examine(info: Mapping[str, Any], settings: Settings, config: Mapping[str, str] | None = None) -> list[Finding]:
-    """Returns all findings about a server, the worst first.
+    """Return all findings about a server, the worst first.
 
     `info` is INFO as redis-py parses it; fields that a server leaves out are not checked. `config` has `save` and
     `appendfsync` if the user may read them (CONFIG GET).
@@ -46,7 +46,7 @@ def examine(info: Mapping[str, Any], settings: Settings, config: Mapping[str, st
 
 
 def worst_first(found: Iterable[Finding]) -> list[Finding]:
-    """Returns the findings sorted by level."""
+    """Return the findings sorted by level."""
     return sorted(found, key=lambda one: (ERROR, WARNING, NOTE).index(one.level))
 
 

@@ -18,7 +18,7 @@ SHOWN = 8
 
 
 def report(settings: Settings) -> list[Finding]:
-    """Returns all findings, the worst first. Raises RedisUnavailable if no server answers."""
+    """Return all findings, the worst first. Raises RedisUnavailable if no server answers."""
     found = _sentinels(settings.redis_url) if settings.redis_url.startswith(f"{SENTINEL}:") else []
     with connect(settings.redis_url, timeout=PATIENT_SECONDS) as client:
         found += read_server(client, settings)
@@ -28,12 +28,12 @@ def report(settings: Settings) -> list[Finding]:
 
 
 def loses(found: list[Finding]) -> bool:
-    """Returns whether accepted predictions could be lost, or none would be accepted."""
+    """Return whether accepted predictions could be lost, or none would be accepted."""
     return any(one.level != NOTE for one in found)
 
 
 def _rights(client: redis.Redis) -> list[Finding]:
-    """Checks what the user may do; a user may be meant for one part of digitq alone."""
+    """Check what the user may do; a user may be meant for one part of digitq alone."""
     lacks = {part: rights for part in NEEDED if (rights := missing(client, part))}
     if not lacks:
         return []
@@ -49,7 +49,7 @@ def _rights(client: redis.Redis) -> list[Finding]:
 
 
 def _sentinels(url: str) -> list[Finding]:
-    """Checks that the sentinels answer and name the same primary."""
+    """Check that the sentinels answer and name the same primary."""
     service, found, named = Service.parse(url), [], {}
     for (host, port), said in service.reports(PATIENT_SECONDS):
         if isinstance(said, Report):

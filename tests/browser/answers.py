@@ -131,7 +131,7 @@ STATES = {"rows.png": ROWS, "line.png": LINE, "sudoku.png": SUDOKU, "word.png": 
 
 
 def upload(page: Page, answers: Answers, *names: str) -> Locator:
-    """Uploads pictures, and returns the card of the last one."""
+    """Upload pictures, and return the card of the last one."""
     for name in names:
         image = picture_of(STATES[name], 580, 580)
         answers.expect(name, STATES[name], image)

@@ -35,7 +35,7 @@ URL = f"http://127.0.0.1:{PORT}"
 
 
 def run(*words: str, check: bool = True, **env: str) -> str:
-    """Returns what the command prints; its messages go to the test's own output."""
+    """Return what the command prints; its messages go to the test's own output."""
     done = subprocess.run(
         words, cwd=ROOT, env={**os.environ, "PORT": str(PORT), **env}, check=check, text=True, stdout=subprocess.PIPE
     )
@@ -100,14 +100,14 @@ class Load:
                     self.errors.append(f"{type(error).__name__}: {error}")
 
     def goes_on(self, pictures: int = 100, seconds: float = 60) -> None:
-        """Returns when so many more are accepted."""
+        """Return when so many more are accepted."""
         goal, end = len(self.accepted) + pictures, time.monotonic() + seconds
         while len(self.accepted) < goal:
             assert time.monotonic() < end, f"{len(self.accepted)} accepted, {self.errors[-1:]}"
             time.sleep(0.05)
 
     def ends(self) -> Counter[str]:
-        """Counts the accepted pictures by final state."""
+        """Count the accepted pictures by final state."""
         found: Counter[str] = Counter()
         with Client(self._url, retry=PATIENT) as client:
             for id in self.accepted:

@@ -71,7 +71,7 @@ def attacked(stack: Stack, name: str, share: float) -> list[str]:
 
 
 def main(share: float = 1.0, *names: str) -> int:
-    """Prints figures for each attack; 1 if others had to wait or something has grown."""
+    """Print figures for each attack; 1 if others had to wait or something has grown."""
     bad: list[str] = []
     with ExitStack() as open_:
         folder = open_.enter_context(tempfile.TemporaryDirectory(prefix="digitq-"))

@@ -131,7 +131,7 @@ def is_fine(end: str) -> bool:
 
 
 def main(count: int = 20_000, seed: int = 1) -> int:
-    """Prints how all ended, and the memory of each process before and after."""
+    """Print how all ended, and the memory of each process before and after."""
     source, began = uploads(random.Random(seed)), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="digitq-") as name, up(Path(name), workers=2) as stack:
         users = Users(int(stack.url.rpartition(":")[2]))

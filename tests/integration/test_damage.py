@@ -103,6 +103,6 @@ def test_the_short_way_takes_nothing_damaged_for_whole(dice: random.Random) -> N
 
 
 def assert_same(data: bytes) -> None:
-    """Asserts that the fast path and the full path read the same, as the same."""
+    """Assert that the fast path and the full path read the same, as the same."""
     for grey in decode_plain_pngs([data])[1]:
         assert np.array_equal(grey, decode(data, max_pixels=784))

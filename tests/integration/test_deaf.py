@@ -206,7 +206,7 @@ def test_one_dead_connection_takes_its_idle_neighbours_along(proxy: Proxy, behin
 
 
 def _use(pool: redis.ConnectionPool, count: int) -> list[bytes]:
-    """Returns the answers to a PING on `count` connections at once."""
+    """Return the answers to a PING on `count` connections at once."""
     connections = [pool.get_connection() for _ in range(count)]
     try:
         for connection in connections:

@@ -32,7 +32,7 @@ DAMAGED = seven(200)[:-60]
 
 
 def rq(words: str, url: str) -> str:
-    """Runs a command that the protocol documents, and gives what it prints."""
+    """Run a command that the protocol documents, and give what it prints."""
     assert f"\nrq {words} -u redis://…" in PROTOCOL
     done = CliRunner().invoke(rq_command, [*shlex.split(words), "-u", url])
     assert done.exit_code == 0, done.output

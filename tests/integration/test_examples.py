@@ -25,7 +25,7 @@ curl() { command curl -sS --fail-with-body --max-time 30 "$@"; }
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Returns a folder with the files named in the examples."""
+    """Return a folder with the files named in the examples."""
     (tmp_path / "im3.png").write_bytes(seven())
     images = struct.pack(">4I", 0x803, 2, 28, 28) + bytes(2 * 784)
     (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def typed(command: str, stack: Stack, folder: Path, id: str) -> str:
-    """Runs a command with an existing id, and returns its output; it must succeed."""
+    """Run a command with an existing id, and return its output; it must succeed."""
     if not shutil.which("curl"):
         pytest.skip("needs curl")
     command = command.replace("{origin}", stack.url).replace("/ID", f"/{id}")

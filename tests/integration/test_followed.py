@@ -78,7 +78,7 @@ Make = Callable[[tuple[str, int]], Line]
 
 @pytest.fixture
 def line() -> Iterator[Make]:
-    """Makes connections."""
+    """Make connections."""
     with ExitStack() as lines:
         yield lambda to: lines.enter_context(closing(Line(to)))
 

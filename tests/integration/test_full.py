@@ -76,7 +76,7 @@ def fill(client: redis.Redis) -> None:
 
 
 def classify_all(store: Store) -> list[str]:
-    """Ends all that waits as a worker does."""
+    """End all that waits as a worker does."""
     ended = []
     while claims := store.claim("w", keys.QUEUES, 64, "n"):
         finishes = [Finish(claim, "e30=", "", fakes.outcome(7)) for claim in claims]

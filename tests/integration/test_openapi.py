@@ -50,20 +50,20 @@ def operation_of(client: WebClient, method: str, url: str) -> tuple[str, dict[st
 
 
 def valid(instance: Any, schema: dict[str, Any]) -> None:
-    """Raises what does not fit. The document is the base, so that `$ref` finds its schemas."""
+    """Raise what does not fit. The document is the base, so that `$ref` finds its schemas."""
     whole = {**schema, "components": DOCUMENT["components"]}
     Draft202012Validator(whole, format_checker=FormatChecker()).validate(instance)
 
 
 def check(client: WebClient, method: str, url: str, **sent: Any) -> TestResponse:
-    """Sends a request and holds the answer against what the document says about it."""
+    """Send a request and hold the answer against what the document says about it."""
     answer = client.open(url, method=method, **sent)
     hold(client, method, url, answer)
     return answer
 
 
 def hold(client: WebClient, method: str, url: str, answer: Response) -> None:
-    """Holds an answer against what the document says about it."""
+    """Hold an answer against what the document says about it."""
     path, operation = operation_of(client, method, url)
     status = str(answer.status_code)
     assert status in operation["responses"], f"{method} {path} answers {status}: {answer.text[:200]}"
@@ -347,7 +347,7 @@ def test_the_form(web: WebClient) -> None:
 
 
 def sent_with(path: str, method: str) -> dict[str, Any]:
-    """Returns the arguments of an uploading request."""
+    """Return the arguments of an uploading request."""
     return {"data": form_of(seven())} if method == "post" and path != "/key" else {}
 
 

@@ -59,7 +59,7 @@ def checkout(stack: Stack) -> Iterator[Path]:
 
 
 def fresh_shell(script: str, stack: Stack, checkout: Path) -> str:
-    """Returns the output of a script in a shell without settings; the stack's port takes the place of 8000."""
+    """Return the output of a script in a shell without settings; the stack's port takes the place of 8000."""
     env = {"HOME": str(checkout), "PATH": os.defpath, "DIGITQ_PORT": stack.url.rpartition(":")[2]}
     script = script.replace("http://127.0.0.1:8000", stack.url)
     done = subprocess.run(["bash", "-c", script], cwd=checkout, env=env, capture_output=True, timeout=120, check=False)

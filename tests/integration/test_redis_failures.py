@@ -70,7 +70,7 @@ def until(met: Callable[[], bool], seconds: float = 120) -> None:
 
 
 def refusals(store: Store) -> set[tuple[int, str, str]]:
-    """Returns the responses to an upload and to /readyz: status, code, detail."""
+    """Return the responses to an upload and to /readyz: status, code, detail."""
     with site_of(store) as site:
         answers = [
             site.post("/v1/predictions", data=seven(), content_type="image/png"),

@@ -20,7 +20,7 @@ from tests.conftest import start_server
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Returns the logged lines."""
+    """Return the logged lines."""
     told: list[str] = []
 
     class Listening(logging.Handler):

@@ -72,7 +72,7 @@ def chunks(*images: bytes) -> list[Chunk]:
 
 @contextmanager
 def broken(name: str, lasting: bool, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Stores that are made meanwhile have this script with a counter."""
+    """Store that are made meanwhile have this script with a counter."""
     whole, counted = redis_scripts.source, COUNTED.replace("LASTING", str(lasting).lower())
 
     def source(which: str) -> str:
@@ -176,7 +176,7 @@ def enqueue(client: redis.Redis, ledger: Ledger) -> None:
 
 
 def look(store: Store, ledger: Ledger) -> None:
-    """Polls, and finds what RQ's tools have done."""
+    """Poll, and find what RQ's tools have done."""
     cancelled, *others = (again(partial(store.submit, image)).id for image in (b"8", b"9"))
     Job.fetch(cancelled, connection=store.client, serializer="json").cancel()
     ledger.cancelled.append(cancelled)
@@ -220,7 +220,7 @@ def expire(client: redis.Redis) -> None:
 
 
 def turn(worker: BatchWorker) -> None:
-    """Runs the maintenance of a worker for a second, surviving its errors."""
+    """Run the maintenance of a worker for a second, surviving its errors."""
     with suppress(*ERRORS):
         if worker.store.recovery_turn("w"):
             for step in (worker.recovery.recover_leases, worker.recovery.sweep):
@@ -279,7 +279,7 @@ def tidy_up(store: Store) -> None:
 
 
 def heard(listener: Any) -> Counter[str]:
-    """Counts the published ends of each record."""
+    """Count the published ends of each record."""
     ended: Counter[str] = Counter()
     while message := listener.get_message():
         if message["type"] == "message":

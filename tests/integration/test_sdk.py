@@ -249,7 +249,7 @@ ACCEPTED = httpx.Response(202, json={"id": "x", "state": "queued"})
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Records the pauses of this thread instead of sleeping; other threads sleep as usual."""
+    """Record the pauses of this thread instead of sleeping; other threads sleep as usual."""
     slept: list[float] = []
     sleep, me = time.sleep, threading.get_ident()
     monkeypatch.setattr(time, "sleep", lambda s: slept.append(s) if threading.get_ident() == me else sleep(s))

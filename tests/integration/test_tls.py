@@ -35,7 +35,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def address(folder: Path, redis_url: str) -> Iterator[str]:
-    """Returns the URL of a TLS server; its authority is in `ca.pem`, another one in `other.pem`."""
+    """Return the URL of a TLS server; its authority is in `ca.pem`, another one in `other.pem`."""
     context, authority = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), trustme.CA()
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.cert_pem.write_to_path(folder / "ca.pem")

@@ -143,7 +143,7 @@ def refusing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def said_of(call: Callable[[], Any]) -> str:
-    """Returns the name of the error of a call, or its result."""
+    """Return the name of the error of a call, or its result."""
     try:
         return f"answered {call()}"
     except RedisUnavailable:

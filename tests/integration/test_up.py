@@ -60,7 +60,7 @@ def environment(folder: Path, **env: str) -> dict[str, str]:
 
 
 def heed_hangups() -> None:
-    """Tests that run under `nohup` would start it deaf to SIGHUP."""
+    """Test that run under `nohup` would start it deaf to SIGHUP."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
@@ -112,7 +112,7 @@ def refused(folder: Path, *words: str, **env: str) -> subprocess.CompletedProces
 
 
 def is_whole(running: Stack, before: Set[int], victim: int) -> bool:
-    """Returns True if as many processes run as before the kill, with others for the killed one and its children."""
+    """Return True if as many processes run as before the kill, with others for the killed one and its children."""
     pids = running.pids()
     return victim not in pids and len(pids) == len(before)
 

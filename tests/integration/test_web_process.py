@@ -114,7 +114,7 @@ def test_nothing_leaks_between_the_interleaved_requests_of_two_owners(
 
 
 async def interleaved(url: str) -> list[dict[str, Any]]:
-    """Returns the responses to both owners, whose clients upload, wait, and read their history at the same time."""
+    """Return the responses to both owners, whose clients upload, wait, and read their history at the same time."""
 
     async def one(owner: str, number: int) -> list[dict[str, Any]]:
         found = []

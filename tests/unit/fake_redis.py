@@ -53,7 +53,7 @@ class Socket(FakeSocket):
     _read_only = False
 
     def eval(self, script: bytes, numkeys: int, *keys_and_args: bytes) -> Any:
-        """Runs a script. Its `#!lua` line, which fakeredis does not know, may say `flags=no-writes`."""
+        """Run a script. Its `#!lua` line, which fakeredis does not know, may say `flags=no-writes`."""
         shebang, _, body = script.partition(b"\n") if script.startswith(b"#!lua") else (b"", b"", script)
         self._read_only = b"no-writes" in shebang
         # On the first line, so that errors name the line of the script.

@@ -39,7 +39,7 @@ def test_producer_and_worker_meet_only_in_shared(package: str, never: set[str]) 
 
 
 def packages_of(path: Path) -> Iterator[tuple[str, str]]:
-    """Yields (importing, imported) packages of a file, such as ("producer/web", "shared"); type hints do not count."""
+    """Yield (importing, imported) packages of a file, such as ("producer/web", "shared"); type hints do not count."""
     tree = ast.parse(path.read_text())
     hints = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
     ignored = {id(inner) for hint in hints for inner in ast.walk(hint)}

@@ -36,7 +36,7 @@ def seen(image: Image.Image, whole: Image.Image | None = None) -> tuple[Grey, bo
 
 
 def is_part(image: Image.Image) -> bool:
-    """Returns True if the 7 is cut out at its own resolution, with paper around it."""
+    """Return True if the 7 is cut out at its own resolution, with paper around it."""
     grey, _ = seen(image)
     levels = np.asarray(image)
     rows, columns = np.nonzero(np.abs(grey.astype(int) - int(np.median(levels))) > 60)

@@ -238,7 +238,7 @@ def soft(size: int = 120, wide: int = 14) -> Image.Image:
 
 
 def on_the_same_side(grey: np.ndarray, cover: Image.Image, light: bool = False) -> bool:
-    """Returns True if ink is darker than its surroundings, inside the ring and out; lighter if so said."""
+    """Return True if ink is darker than its surroundings, inside the ring and out; lighter if so said."""
     levels, ink = grey.astype(int), np.asarray(cover)
     apart = levels[ink == 0].min() - levels[ink == 255].max()
     return bool(levels[ink == 255].min() - levels[ink == 0].max() > 60 if light else apart > 60)

@@ -157,7 +157,7 @@ def test_the_command_says_why_an_answer_is_not_accepted(tmp_path, monkeypatch):
 
 
 def lower_part_of_the_decision(model: Seven) -> np.ndarray:
-    """Returns the part of the drawing below digit and decision."""
+    """Return the part of the drawing below digit and decision."""
     return np.asarray(explain(seven(), "a.png", Classifier(model, 10**7))[1].crop((905, 466, 1180, 741)).convert("L"))[
         170:
     ]

@@ -25,7 +25,7 @@ test_digits.__test__ = False  # type: ignore[attr-defined]
 
 
 def assert_same(greys: NDArray[np.uint8]) -> int:
-    """Compares all that go the fast way; returns how many did."""
+    """Compare all that go the fast way; return how many did."""
     found = normalise_mnist_like(greys)
     for at, fast in found.items():
         slow = normalise(greys[at])

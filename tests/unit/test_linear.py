@@ -41,7 +41,7 @@ def cost(send: Callable[[], object]) -> float:
 
 
 def is_linear(send: Callable[[int], object], size: int) -> None:
-    """Raises AssertionError if eight times the size costs far more than eight times as much."""
+    """Raise AssertionError if eight times the size costs far more than eight times as much."""
     send(size)  # what is done once
     allowed = MOST * min(cost(lambda: send(size)) for _ in range(3)) + FLOOR
     seen = []

@@ -25,7 +25,7 @@ IDS = {"X-Request-ID": "req-1", "traceparent": TRACE}
 
 @pytest.fixture
 def written(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
-    """Returns the log at DEBUG, in the format that the test names."""
+    """Return the log at DEBUG, in the format that the test names."""
     root, kept = logging.getLogger(), logging.getLogger().handlers[:]
     logs.configure(Settings(log_format=request.param, log_level="DEBUG"), add_request_id)
     out = io.StringIO()

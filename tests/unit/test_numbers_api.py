@@ -139,7 +139,7 @@ def test_the_same_key_for_another_way_of_reading_is_a_mismatch(web: WebClient) -
 
 
 def batch(web: WebClient, store: Store, data: Any, **sent: Any) -> str:
-    """Submits a batch to be read as numbers, and reads it; returns its path."""
+    """Submit a batch to be read as numbers, and read it; return its path."""
     answer = web.post("/v1/batches?read=numbers", data=data, **sent)
     assert (answer.status_code, answer.get_json()["read"]) == (202, "numbers")
     read_pages(store)

@@ -31,7 +31,7 @@ Reader = Callable[[Grey], PageReading | DigitqError]
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Reads]:
-    """Replaces the reader; returns the shapes of the pages of each call."""
+    """Replace the reader; return the shapes of the pages of each call."""
 
     def replaced(reader: Reader) -> Reads:
         calls: Reads = []

@@ -374,7 +374,7 @@ def test_one_pixel_on_a_large_sheet_is_blank() -> None:
 
 
 def checked(seen: ModelInput) -> ModelInput:
-    """Holds for every picture."""
+    """Hold for every picture."""
     assert (seen.pixels.shape, seen.pixels.dtype) == ((SIDE, SIDE), np.float32)
     assert np.isfinite(seen.pixels).all()
     assert 0 <= seen.pixels.min() <= seen.pixels.max() <= 1

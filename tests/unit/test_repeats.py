@@ -26,7 +26,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Returns the logged lines."""
+    """Return the logged lines."""
     told: list[str] = []
 
     class Listening(logging.Handler):

@@ -29,7 +29,7 @@ LINK = re.compile(r"""(?:href|src|action)="(/[^"]*)\"""")
 
 @pytest.fixture(params=["kept", "stripped"])
 def prefix(request: pytest.FixtureRequest) -> str:
-    """Returns the sub-path as passed on by the proxy."""
+    """Return the sub-path as passed on by the proxy."""
     return ROOT if request.param == "kept" else ""
 
 

@@ -26,7 +26,7 @@ STAGES = ["batch", "preprocess", "inference", "store"]
 
 @pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
-    """Returns the recorded spans, with web and worker in this process."""
+    """Return the recorded spans, with web and worker in this process."""
     exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(tracing, "tracer", provider.get_tracer("test"))

@@ -10,7 +10,7 @@ from shared.settings import Settings
 
 
 def never(self: Liveness) -> bool:
-    """Returns that no PING is due."""
+    """Return that no PING is due."""
     return False
 
 
@@ -19,7 +19,7 @@ Liveness.ping_is_due = never  # type: ignore[method-assign]
 
 
 def main() -> None:
-    """Runs `digitq web`."""
+    """Run `digitq web`."""
     from producer.serving.server import serve
 
     serve(Settings.from_env())

@@ -13,7 +13,7 @@ _source = redis_scripts.source
 
 
 def without_fence(name: str) -> str:
-    """Returns the script; finish.lua without its check of the lease."""
+    """Return the script; finish.lua without its check of the lease."""
     text = _source(name)
     if name == "finish":
         text, broken = FENCE.subn("if true then", text)
@@ -23,7 +23,7 @@ def without_fence(name: str) -> str:
 
 
 def main() -> None:
-    """Runs `digitq worker`."""
+    """Run `digitq worker`."""
     from worker.service import serve
 
     redis_scripts.source = without_fence  # type: ignore[assignment]

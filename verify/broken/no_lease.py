@@ -23,7 +23,7 @@ WORK_SECONDS = 0.5
 
 
 def serve(store: Store, name: str) -> None:
-    """Runs a batch without a lease."""
+    """Run a batch without a lease."""
     store.renew(name, [])
     ids = [id.decode() for queue in keys.QUEUES for id in store.client.lpop(keys.queue(queue), 64) or []]  # type: ignore[union-attr]
     time.sleep(WORK_SECONDS if ids else 0.01)
@@ -33,7 +33,7 @@ def serve(store: Store, name: str) -> None:
 
 
 def end(store: Store, id: str, result: Outcome | Exception) -> None:
-    """Writes our part of the record, then RQ's, without a fence."""
+    """Write our part of the record, then RQ's, without a fence."""
     store.start_alone(id)
     store.client.hset(keys.job(id), "status", "started")
     if isinstance(result, Outcome):
@@ -49,7 +49,7 @@ def end(store: Store, id: str, result: Outcome | Exception) -> None:
 
 
 def main() -> None:
-    """Runs until killed."""
+    """Run until killed."""
     settings = Settings.from_env()
     store = Store(connect(settings.redis_url, timeout=5), settings)
     classifier()

@@ -8,13 +8,13 @@ from shared.store import Store
 
 
 def plain_turn(self: Store, worker: str) -> bool:
-    """Returns True for one worker at a time, for three seconds."""
+    """Return True for one worker at a time, for three seconds."""
     with redis_errors():
         return bool(self.client.set("digitq:recovery", worker, nx=True, ex=3))
 
 
 def main() -> None:
-    """Runs `digitq worker`."""
+    """Run `digitq worker`."""
     from worker.service import serve
 
     Store.recovery_turn = plain_turn  # type: ignore[method-assign]

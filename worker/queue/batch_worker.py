@@ -92,7 +92,7 @@ class BatchWorker(RqWorker):
         )
 
     def work(self, burst: bool = False, logging_level: str | None = None, **_: Any) -> bool:  # type: ignore[override]  # RQ's further options do not apply
-        """Runs jobs until told to stop; with `burst`, until the queues are empty. Returns True if it ran any."""
+        """Run jobs until told to stop; with `burst`, until the queues are empty. Returns True if it ran any."""
         self.start(logging_level or "WARNING")
         self.heartbeat_thread.beat()
         self.heartbeat_thread.start()
@@ -116,7 +116,7 @@ class BatchWorker(RqWorker):
         return worked
 
     def _run_next(self, burst: bool) -> bool:
-        """Runs what can be claimed, or waits for a job. Returns True if it ran any."""
+        """Run what can be claimed, or wait for a job. Returns True if it ran any."""
         self.recovery.run_if_due(burst)
         start = time.perf_counter()
         claims = [] if self.stopping else self.claimer.claim_batch()
@@ -129,7 +129,7 @@ class BatchWorker(RqWorker):
         return bool(claims)
 
     def run(self, claims: Sequence[Claim]) -> None:
-        """Runs claimed jobs under the heartbeat: pictures as one batch, then pages, chunks and foreign jobs.
+        """Run claimed jobs under the heartbeat: pictures as one batch, then pages, chunks and foreign jobs.
 
         Pages are slow: the single digits that were claimed with them end first.
         """
@@ -149,7 +149,7 @@ class BatchWorker(RqWorker):
                 self.foreign_jobs.run(claim)
 
     def _run_more_urgent(self, chunk: Claim) -> bool:
-        """Runs a batch from the queues before the chunk's own. Returns False if the worker is to stop."""
+        """Run a batch from the queues before the chunk's own. Returns False if the worker is to stop."""
         urgent = self._queues[: self._queues.index(chunk.queue)]
         if urgent and not self.stopping:
             claims = self.claimer.claim(urgent, self.store.settings.batch_max_size)
@@ -162,14 +162,14 @@ class BatchWorker(RqWorker):
         self.report({"device": self.device, "speed": f"{speed or 0:.1f}"})
 
     def _back_off(self, error: BaseException, failures: int) -> None:
-        """Waits exponentially longer with full jitter, so that workers do not reconnect at the same time."""
+        """Wait exponentially longer with full jitter, so that workers do not reconnect at the same time."""
         seconds = random.uniform(0.05, min(2.0, 0.1 * 2**failures))
         log.warning("%s: trying again in %.1f s", error, seconds)
         self.wakeup.disconnect()
         time.sleep(seconds)
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
-        """Stops after the running batch, and claims no more; a second signal stops at once."""
+        """Stop after the running batch, and claim no more; a second signal stops at once."""
         super().request_stop(signum, frame)
         self.wakeup.wake()
 

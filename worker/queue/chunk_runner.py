@@ -135,7 +135,7 @@ def classify_chunk(
 
 
 def _unpack(data: bytes, progress: Progress, max_attempts: int) -> tuple[Pack, Rows]:
-    """Returns the pictures, and the results that are known without classifying: expired, refused or poison."""
+    """Return the pictures, and the results that are known without classifying: expired, refused or poison."""
     nothing = Pack(memoryview(b""), None, [], {})
     missing = [at for at in range(progress.count) if at not in progress.done]
     if not data:
@@ -153,7 +153,7 @@ def _unpack(data: bytes, progress: Progress, max_attempts: int) -> tuple[Pack, R
 
 
 def _classify_slice(pack: Pack, step: list[int], classify: Callable[[Pictures], Classified]) -> Rows:
-    """Returns results of the first pictures of a slice: at least one, and as many as there was time for."""
+    """Return results of the first pictures of a slice: at least one, and as many as there was time for."""
     pictures: Pictures
     if pack.shape is None:
         pictures = [pack.files[at] for at in step]

@@ -25,7 +25,7 @@ class ForeignJobs:
         self._rq, self._store, self._heartbeat, self._allowed = rq, store, heartbeat, allowed
 
     def run(self, claim: Claim) -> None:
-        """Runs a job whose function and callbacks are allowed; fails any other."""
+        """Run a job whose function and callbacks are allowed; fail any other."""
         try:
             running = self._rq.load(claim)
         except NoSuchJobError as error:
@@ -72,7 +72,7 @@ class ForeignJobs:
         self.follow_up(claims, *self._store.finish(self._rq.name, ended))
 
     def follow_up(self, claims: Sequence[Claim], fenced: Sequence[str], dependents: Sequence[str]) -> None:
-        """Takes the steps after finish.lua: logs jobs that were fenced off, enqueues the dependents of others."""
+        """Take the steps after finish.lua: log jobs that were fenced off, enqueue the dependents of others."""
         for id in fenced:
             log.warning("lease lost before the end, result dropped", extra=job_fields(id))
         for claim in claims:

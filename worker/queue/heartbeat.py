@@ -26,7 +26,7 @@ GRACE_SECONDS = 10
 
 
 def exit_now(reason: str) -> None:
-    """Ends this process without clean-up; other workers take its jobs over when the leases expire."""
+    """End this process without clean-up; other workers take its jobs over when the leases expire."""
     log.critical("%s, giving up this process", reason)
     os._exit(HUNG)
 
@@ -49,7 +49,7 @@ class Heartbeat(threading.Thread):
 
     @contextmanager
     def holding(self, claims: Sequence[Claim], seconds: float) -> Iterator[None]:
-        """Keeps the leases of these claims, and of those already held, while the block runs, with a time limit."""
+        """Keep the leases of these claims, and of those already held, while the block runs, with a time limit."""
         before = self.claims
         self.claims = (*before, *claims)
         self.extend(seconds)
@@ -64,7 +64,7 @@ class Heartbeat(threading.Thread):
         self._deadline = time.monotonic() + seconds + GRACE_SECONDS
 
     def run(self) -> None:
-        """Sends heartbeats until stopped; the main loop reports connection errors."""
+        """Send heartbeats until stopped; the main loop reports connection errors."""
         seconds = min(self._store.settings.lease_seconds, WORKER_TTL_SECONDS) / 3
         last = time.monotonic()
         self._reset_watchdog()
@@ -84,7 +84,7 @@ class Heartbeat(threading.Thread):
                 faulthandler.dump_traceback_later(LOCKED_SECONDS, exit=True, file=2)
 
     def beat(self) -> None:
-        """Sends one heartbeat, and touches the healthcheck's file unless Redis did not answer at all."""
+        """Send one heartbeat, and touch the healthcheck's file unless Redis did not answer at all."""
         try:
             self._store.renew(self._worker, self.claims, self._card)
             self._on_beat()
@@ -95,7 +95,7 @@ class Heartbeat(threading.Thread):
         alive()
 
     def stop(self) -> None:
-        """Ends the thread and the watchdog."""
+        """End the thread and the watchdog."""
         self._stop_event.set()
         with self._watchdog:
             faulthandler.cancel_dump_traceback_later()

@@ -71,13 +71,13 @@ class Call(NamedTuple):
 
 
 def image_id(claim: Claim) -> str | None:
-    """Returns the id of the picture that a job classifies; None unless it is a plain call of our function."""
+    """Return the id of the picture that a job classifies; None unless it is a plain call of our function."""
     call = call_of(claim, keys.JOB_FUNCTION)
     return call.id if call else None
 
 
 def call_of(claim: Claim, wanted: str) -> Call | None:
-    """Returns the arguments of a job that calls this function with one string, and at most `read` as a keyword.
+    """Return the arguments of a job that calls this function with one string, and at most `read` as a keyword.
 
     None for any other, also for an unknown `read`: RQ then makes the call, which fails by name (`read_of`).
     """
@@ -96,7 +96,7 @@ def call_of(claim: Claim, wanted: str) -> Call | None:
 
 
 def read_of(read: str) -> Read:
-    """Returns how a job wants its picture to be read. Raises UnknownRead."""
+    """Return how a job wants its picture to be read. Raises UnknownRead."""
     known = known_read(read)
     if known is None:
         raise UnknownRead(f"The argument `read` of the job is not known: {READ_IS}")
@@ -104,19 +104,19 @@ def read_of(read: str) -> Read:
 
 
 def timeout_seconds(claim: Claim) -> int:
-    """Returns the job's timeout, or RQ's default."""
+    """Return the job's timeout, or RQ's default."""
     return int(claim.timeout) if claim.timeout.isdigit() else DEFAULT_TIMEOUT
 
 
 def code_and_message(error: Exception) -> tuple[str, str]:
-    """Returns what a client sees of an error: only a DigitqError speaks for itself."""
+    """Return what a client sees of an error: only a DigitqError speaks for itself."""
     if isinstance(error, DigitqError):
         return error.code, str(error)
     return "timeout" if isinstance(error, JobTimeoutException) else "internal_error", NOT_CLASSIFIED
 
 
 def finish(claim: Claim, result: Outcome | DigitqError) -> Finish:
-    """Returns a claim with its result as finish.lua stores it: a return value or a traceback, encoded as RQ does."""
+    """Return a claim with its result as finish.lua stores it: a return value or a traceback, encoded as RQ does."""
     if isinstance(result, Outcome):
         return Finish(claim, b64encode(as_json(result.summary())).decode(), "", result)
     trace = "".join(traceback.format_exception(result))

@@ -67,7 +67,7 @@ def limit_memory(max_pixels: int, spare: int = SPARE_BYTES) -> None:
 
 
 def warn_of_little_memory(needed: int, max_pixels: int, available: int) -> None:
-    """Logs a warning if the largest picture needs more bytes than the machine or container has (0: unknown).
+    """Log a warning if the largest picture needs more bytes than the machine or container has (0: unknown).
 
     The kernel then kills the worker before the limit is reached, and its jobs run again.
     """

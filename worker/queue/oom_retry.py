@@ -38,14 +38,14 @@ class OomRetryRedis(redis.Redis):
         self._next = threading.local()
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Runs a command, over the memory limit if it is refused."""
+        """Run a command, over the memory limit if it is refused."""
         try:
             return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         except OutOfMemoryError:
             return self.run_over_limit([args])[0]
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Pipeline:
-        """Returns a pipeline; only a transaction is repeated, since another may have been done in part."""
+        """Return a pipeline; only a transaction is repeated, since another may have been done in part."""
         if not transaction:
             return super().pipeline(transaction, shard_hint)
         fence, self._next.fence = getattr(self._next, "fence", None), None
@@ -53,7 +53,7 @@ class OomRetryRedis(redis.Redis):
 
     @contextmanager
     def fenced(self, key: str, values: Collection[bytes | None]) -> Iterator[None]:
-        """Runs a block whose first transaction fails, which ends the block, if the key has another value by then.
+        """Run a block whose first transaction fails, which ends the block, if the key has another value by then.
 
         RQ reads first and writes late. In between this worker may have stood still, or the primary may have been
         replaced: another worker may have taken over what was read, and ended it.
@@ -66,11 +66,11 @@ class OomRetryRedis(redis.Redis):
             self._next.fence = None
 
     def pubsub(self, **options: Any) -> LivePubSub:
-        """Returns a subscription that notices a dead connection; RQ's thread for commands reads it."""
+        """Return a subscription that notices a dead connection; RQ's thread for commands reads it."""
         return LivePubSub(self.connection_pool, **options)
 
     def run_over_limit(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Runs the commands in one script. Returns their answers as redis-py would."""
+        """Run the commands in one script. Returns their answers as redis-py would."""
         self.full_until = time.monotonic() + FULL_SECONDS
         answers = self._script(args=["{}", *(word for command in commands for word in (len(command), *command))])
         return [self._parse(command, answer) for command, answer in zip(commands, answers, strict=True)]
@@ -99,7 +99,7 @@ class OomRetryPipeline(Pipeline):
             raise WatchError(f"{key} has another value")
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Runs the transaction, over the memory limit if it is refused. Raises WatchError, after which RQ starts again.
+        """Run the transaction, over the memory limit if it is refused. Raises WatchError, after which RQ starts again.
 
         A full Redis does not even queue a command, and forgets the watched keys. So after a recent refusal an empty
         transaction checks them first, and the script follows at once.

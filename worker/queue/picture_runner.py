@@ -36,7 +36,7 @@ class BatchClassifier:
         self.classify, self._heartbeat, self._stopping = classify, heartbeat, stopping
 
     def __call__(self, images: Pictures, timeout: int) -> Classified:
-        """Returns the results of the first images: of all, unless time runs out or the worker is to stop.
+        """Return the results of the first images: of all, unless time runs out or the worker is to stop.
 
         The timeout is in seconds, for the batch and again for each single picture. Raises MemoryError.
         """
@@ -98,7 +98,7 @@ class PictureRunner:
         return [claim for claim, _ in present[len(done.results) :]]
 
     def _fetch_image(self, claim: Claim) -> bytes | None:
-        """Reads a picture that is not stored under its job's id: a plain RQ client may choose another."""
+        """Read a picture that is not stored under its job's id: a plain RQ client may choose another."""
         id = image_id(claim)
         return self.store.image(id) if id and id != claim.id else None
 

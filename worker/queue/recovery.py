@@ -31,7 +31,7 @@ class Recovery:
         self.last_run = float("-inf")
 
     def run_if_due(self, burst: bool) -> None:
-        """Checks the server, waits while RQ is suspended (not in burst mode), recovers and maintains."""
+        """Check the server, wait while RQ is suspended (not in burst mode), recover and maintain."""
         if time.monotonic() - self.last_run < RECOVERY_SECONDS:
             return
         self.last_run = time.monotonic()
@@ -55,7 +55,7 @@ class Recovery:
             self.clean_registries()
 
     def clean_registries(self) -> None:
-        """Removes expired entries from RQ's registries, and what RQ leaves in them."""
+        """Remove expired entries from RQ's registries, and what RQ leaves in them."""
         self._store.trim_registries(self._queues)
         self._rq.run_maintenance_tasks()
 
@@ -80,7 +80,7 @@ class Recovery:
             log.debug("no picture", extra=job_fields(id))
 
     def sweep(self) -> None:
-        """Records jobs that ended without a worker of ours, and requeues open ones that are in no queue."""
+        """Record jobs that ended without a worker of ours, and requeue open ones that are in no queue."""
         for _ in range(SWEEPS):
             checked, changed = self._store.sweep(SWEEP_AFTER_SECONDS)
             if changed:

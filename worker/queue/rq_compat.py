@@ -38,13 +38,13 @@ RunningJob = tuple[Job, Queue, Execution]
 
 
 def function_names(job: Job) -> list[str]:
-    """Returns the names of a job's function and callbacks; RQ's public properties import them. Raises if unreadable."""
+    """Return the names of a job's function and callbacks; RQ's public properties import them. Raises if unreadable."""
     callbacks = (job._success_callback_name, job._failure_callback_name, job._stopped_callback_name)
     return [str(job.func_name), *(name for name in callbacks if isinstance(name, str) and name)]
 
 
 def restricted_job(allowed: Collection[str]) -> type[Job]:
-    """Returns RQ's Job without what RQ's recovery would do for a job that nobody has checked.
+    """Return RQ's Job without what RQ's recovery would do for a job that nobody has checked.
 
     Callbacks that are not allowed are None, webhooks are not called, and a job that cannot be parsed counts as missing:
     in RQ it would stop the recovery of all jobs.
@@ -85,16 +85,16 @@ class RqWorker(SimpleWorker):
         self._redis = connection
 
     def _set_connection(self, connection: redis.Redis) -> redis.Redis:
-        """Keeps the socket timeout: RQ raises it above that of its BLPOP, which is not used here."""
+        """Keep the socket timeout: RQ raises it above that of its BLPOP, which is not used here."""
         return connection
 
     def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:
-        """Keeps the thread running that receives `rq` commands: RQ ends it on a timeout."""
+        """Keep the thread running that receives `rq` commands: RQ ends it on a timeout."""
         log.debug("listening for commands again: %s", exc)
         time.sleep(2)
 
     def start(self, logging_level: str) -> None:
-        """Registers the worker, subscribes to RQ's commands and handles signals: the first part of RQ's `work`."""
+        """Register the worker, subscribe to RQ's commands and handle signals: the first part of RQ's `work`."""
         self.bootstrap(logging_level)
         self._install_signal_handlers()
         self.set_state(WorkerStatus.IDLE)
@@ -109,14 +109,14 @@ class RqWorker(SimpleWorker):
         return self._stop_requested
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
-        """Stops after the running batch, and at once on a second signal; RQ raises an exception where it waits."""
+        """Stop after the running batch, and at once on a second signal; RQ raises an exception where it waits."""
         self._stop_requested = True
         self._shutdown_requested_date = now()
         signal.signal(signal.SIGINT, self.request_force_stop)
         signal.signal(signal.SIGTERM, self.request_force_stop)
 
     def report(self, fields: dict[str, str]) -> None:
-        """Sends RQ's heartbeat and these fields, and registers again where Redis has lost the worker: RQ never does."""
+        """Send RQ's heartbeat and these fields, and register again where Redis has lost the worker: RQ never does."""
         if not self.connection.sismember(self.redis_workers_keys, self.key):
             with self.connection.pipeline() as pipeline:
                 pipeline.hset(self.key, mapping=self.serialize())
@@ -126,7 +126,7 @@ class RqWorker(SimpleWorker):
         self.heartbeat()
 
     def load(self, claim: Claim) -> RunningJob:
-        """Returns the claimed job with the execution that claim.lua has written. Raises NoSuchJobError."""
+        """Return the claimed job with the execution that claim.lua has written. Raises NoSuchJobError."""
         queue = next(queue for queue in self.queues if queue.name == claim.queue)
         job = self.job_class.fetch(claim.id, connection=self.connection, serializer=self.serializer)
         execution = Execution(claim.execution, claim.id, self.connection, self.name)
@@ -135,7 +135,7 @@ class RqWorker(SimpleWorker):
         return job, queue, execution
 
     def perform(self, running: RunningJob) -> None:
-        """Runs a job with its callbacks, result and dependents: `execute_job` without a new execution."""
+        """Run a job with its callbacks, result and dependents: `execute_job` without a new execution."""
         self.perform_job(*running)
         self.set_state(WorkerStatus.IDLE)
 
@@ -166,7 +166,7 @@ class RqWorker(SimpleWorker):
         return bool(self.should_run_maintenance_tasks)
 
     def clean_registries(self) -> None:
-        """Cleans RQ's registries except that of running jobs, which `fail_abandoned` cleans by Redis's clock."""
+        """Clean RQ's registries except that of running jobs, which `fail_abandoned` cleans by Redis's clock."""
         for queue in self.queues:
             for name in ("Finished", "Failed", "Deferred", "Ready"):
                 getattr(registry, f"{name}JobRegistry")(queue=queue, job_class=self.job_class).cleanup()

@@ -38,12 +38,12 @@ class Wakeup:
         self._sender.setblocking(False)
 
     def wake(self) -> None:
-        """Ends the current or next wait. Safe in a signal handler."""
+        """End the current or next wait. Safe in a signal handler."""
         with contextlib.suppress(OSError):
             self._sender.send(b"\0")
 
     def wait(self, seconds: float) -> None:
-        """Returns when there may be a job, after `wake`, or after `seconds`. Raises redis-py's connection errors."""
+        """Return when there may be a job, after `wake`, or after `seconds`. Raises redis-py's connection errors."""
         try:
             for queue in self._queues:
                 if queue not in self._waiting:
@@ -86,14 +86,14 @@ class Wakeup:
                 raise redis.TimeoutError(f"no answer to BLMOVE of {queue} within {self.SERVER_TIMEOUT} s")
 
     def disconnect(self) -> None:
-        """Drops the blocked connections; the next wait opens new ones."""
+        """Drop the blocked connections; the next wait opens new ones."""
         for connection in self._waiting.values():
             connection.disconnect()
             self._pool.release(connection)
         self._waiting.clear()
 
     def close(self) -> None:
-        """Drops the connections and closes the sockets."""
+        """Drop the connections and close the sockets."""
         self.disconnect()
         self._receiver.close()
         self._sender.close()

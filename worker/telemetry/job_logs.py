@@ -13,13 +13,13 @@ log = logging.getLogger("digitq.worker")
 
 
 def job_fields(id: str) -> dict[str, str]:
-    """Returns the log fields of a job: the prediction that it is, or the batch that it is a chunk of."""
+    """Return the log fields of a job: the prediction that it is, or the batch that it is a chunk of."""
     batch = batch_of(id)
     return {"batch_id": batch, "job_id": id} if batch else {"prediction_id": id}
 
 
 def log_ended(ended: Iterable[tuple[Claim, object]]) -> None:
-    """Logs one line per picture with the ids of its request: failures as INFO, successes as DEBUG."""
+    """Log one line per picture with the ids of its request: failures as INFO, successes as DEBUG."""
     for claim, result in ended:
         level = logging.DEBUG if isinstance(result, Outcome) else logging.INFO
         if log.isEnabledFor(level):

@@ -62,7 +62,7 @@ class BatchTimes:
 
 
 def serve(settings: Settings, card: dict[str, Any], device: str) -> None:
-    """Starts the thread that serves /metrics, unless the port is 0; a port in use is logged and is no error."""
+    """Start the thread that serves /metrics, unless the port is 0; a port in use is logged and is no error."""
     MODEL.labels(str(card.get("version", "")), str(card.get("preprocessing", "")), device).set(1)
     if not settings.metrics_port:
         return
@@ -73,7 +73,7 @@ def serve(settings: Settings, card: dict[str, Any], device: str) -> None:
 
 
 def classified(results: Sequence[object], preprocess_ms: float, inference_ms: float) -> None:
-    """Counts a batch, or a slice of a chunk, that the model has classified."""
+    """Count a batch, or a slice of a chunk, that the model has classified."""
     STAGES.observe([preprocess_ms / 1000], "preprocess", len(results))
     STAGES.observe([inference_ms / 1000], "inference", len(results))
     BATCH_SIZE.observe([len(results)])
@@ -96,7 +96,7 @@ def stored(claims: Sequence[Claim], times: BatchTimes) -> None:
 
 
 def queue_seconds(claim: Claim) -> float:
-    """Returns the time from submission to claim, by Redis's clock; 0 if a time is missing."""
+    """Return the time from submission to claim, by Redis's clock; 0 if a time is missing."""
     if not (claim.submitted_at and claim.claimed_at):
         return 0.0
     return max(0.0, float(claim.claimed_at) - datetime.fromisoformat(claim.submitted_at).timestamp())

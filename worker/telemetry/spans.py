@@ -22,7 +22,7 @@ from worker.telemetry.metrics import BatchTimes
 def of_batch(
     tracer: Tracer, worker: str, ended: Sequence[tuple[Claim, object]], fenced: Collection[str], times: BatchTimes
 ) -> None:
-    """Creates the spans of each picture whose request is traced; `fenced` are ids whose result was not stored."""
+    """Create the spans of each picture whose request is traced; `fenced` are ids whose result was not stored."""
     unix_ns = _to_unix_ns()
     for claim, result in ended:
         with _process_span(tracer, worker, claim, unix_ns(times.claimed), unix_ns(times.stored)) as span:
@@ -35,7 +35,7 @@ def of_batch(
 
 
 def of_chunk(tracer: Tracer, worker: str, claim: Claim, claimed: float, stored: float, fenced: bool) -> None:
-    """Creates the spans of a chunk; its slices have none."""
+    """Create the spans of a chunk; its slices have none."""
     unix_ns = _to_unix_ns()
     with _process_span(tracer, worker, claim, unix_ns(claimed), unix_ns(stored)) as span:
         if span and fenced:
@@ -43,7 +43,7 @@ def of_chunk(tracer: Tracer, worker: str, claim: Claim, claimed: float, stored: 
 
 
 def _stages(times: BatchTimes) -> list[tuple[str, float, float]]:
-    """Returns name, start and end of each stage."""
+    """Return name, start and end of each stage."""
     decoded = times.started + times.preprocess_ms / 1000
     return [
         ("batch", times.claimed, times.started),
@@ -54,14 +54,14 @@ def _stages(times: BatchTimes) -> list[tuple[str, float, float]]:
 
 
 def _to_unix_ns() -> Callable[[float], int]:
-    """Returns a function from `time.perf_counter` to Unix ns."""
+    """Return a function from `time.perf_counter` to Unix ns."""
     offset = time.time() - time.perf_counter()
     return lambda seconds: round((seconds + offset) * 1e9)
 
 
 @contextmanager
 def _process_span(tracer: Tracer, worker: str, claim: Claim, start: int, end: int) -> Iterator[Span | None]:
-    """Creates the span of a claim and that of its time in the queue; yields None if the trace is not recorded."""
+    """Create the span of a claim and that of its time in the queue; yields None if the trace is not recorded."""
     if not claim.traceparent:
         yield None
         return
@@ -75,7 +75,7 @@ def _process_span(tracer: Tracer, worker: str, claim: Claim, start: int, end: in
 
 
 def _queue_span(tracer: Tracer, request: Context, claim: Claim) -> None:
-    """Creates the span from submission to claim, both by Redis's clock."""
+    """Create the span from submission to claim, both by Redis's clock."""
     if claim.submitted_at and claim.claimed_at:
         submitted = datetime.fromisoformat(claim.submitted_at).timestamp()
         span = tracer.start_span("queue", request, start_time=round(submitted * 1e9))

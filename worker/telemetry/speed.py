@@ -17,13 +17,13 @@ class Speed:
         self._weight = self._n = self._t = self._nn = self._nt = 0.0
 
     def add(self, pictures: int, seconds: float) -> None:
-        """Adds a batch: its number of pictures, and the time from its claim to its end."""
+        """Add a batch: its number of pictures, and the time from its claim to its end."""
         n, t = float(pictures), seconds
         sums = ((self._weight, 1.0), (self._n, n), (self._t, t), (self._nn, n * n), (self._nt, n * t))
         self._weight, self._n, self._t, self._nn, self._nt = (DECAY * old + new for old, new in sums)
 
     def at(self, pictures: int) -> float | None:
-        """Returns pictures per second with batches of this size; None before the first batch."""
+        """Return pictures per second with batches of this size; None before the first batch."""
         if not self._weight or not self._t:
             return None
         n, t = self._n / self._weight, self._t / self._weight
