@@ -1,4 +1,4 @@
-"""What a page with numbers says: digits with their boxes, the numbers that they form, and a table's cells.
+"""The reading of a page: digits with their boxes, the numbers that they form, and a table's cells.
 
 A picture uploaded with `read=numbers` has this beside the fields of a single digit.
 """
@@ -126,7 +126,7 @@ class FoundGrid:
 
 @dataclass(frozen=True, slots=True)
 class PageReading:
-    """What was read from one picture: numbers in reading order, and its table, if any."""
+    """The reading of one picture: numbers in reading order, and its table, if any."""
 
     numbers: tuple[FoundNumber, ...] = ()
     grid: FoundGrid | None = None

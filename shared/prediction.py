@@ -53,7 +53,7 @@ class Outcome:
     reason: str | None = None
     #: Probability that the picture shows a digit at all.
     digitness: float = 1.0
-    #: What was read from a picture submitted with `read=numbers`; None for any other.
+    #: The reading of a picture submitted with `read=numbers`; None for any other.
     page: PageReading | None = None
 
     def summary(self) -> dict[str, Any]:
@@ -165,7 +165,7 @@ class Prediction:
     timings_ms: dict[str, float] | None = None
     error: dict[str, str] | None = None
     queue_position: int | None = None
-    #: What was read with `read=numbers`, in reading order; None for a single digit, and before it was read.
+    #: The numbers read with `read=numbers`, in reading order; None for a single digit, and before it was read.
     numbers: list[FoundNumber] | None = None
     #: The ruled table of these numbers, if there is one.
     grid: FoundGrid | None = None

@@ -111,7 +111,7 @@ def _worker(store: Store) -> Iterator[BatchWorker]:
 
 
 def day(service: Service, pictures: int) -> None:
-    """Hands in so many pictures in every way, and lets them end in every way."""
+    """Submit that many pictures in every way, and let them end in every way."""
     _pictures(service, pictures // 2)
     _batches(service, pictures - pictures // 2)
     _plain_jobs(service, max(6, pictures // 20))
@@ -146,7 +146,7 @@ def _pictures(service: Service, count: int) -> None:
 
 
 def _die_with(service: Service, count: int) -> None:
-    """A worker takes so many, and its leases run out."""
+    """A worker takes that many, and its leases run out."""
     claims = service.store.claim("dead", keys.QUEUES, max(1, min(64, count)), "n")
     over = service.store.time() - 1
     for claim in claims:

@@ -69,7 +69,7 @@ class Service:
         return max(reports, key=lambda report: report.epoch).primary
 
     def reports(self, seconds: float) -> Iterator[tuple[Address, Report | Exception]]:
-        """Yield each sentinel with its report, or with what went wrong within so many seconds."""
+        """Yield each sentinel with its report, or with what went wrong within that many seconds."""
         for where in self.sentinels:
             try:
                 with sentinel_client(where, seconds) as client:

@@ -61,7 +61,7 @@ def containers(service: str) -> list[str]:
 
 
 def wait_until_ready(workers: int, url: str = URL, seconds: float = 180) -> None:
-    """So many workers live and the web process answers: exactly, so that those who left have said so."""
+    """This many workers live and the web process answers: exactly, so that those who left have said so."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         with suppress(OSError), urlopen(f"{url}/readyz", timeout=2) as response:
@@ -72,7 +72,7 @@ def wait_until_ready(workers: int, url: str = URL, seconds: float = 180) -> None
 
 
 class Load:
-    """Four clients that hand in a picture every few milliseconds until the end of the `with`, and keep books."""
+    """Four clients that submit a picture every few milliseconds until the end of the `with`, and keep books."""
 
     def __init__(self, url: str = URL, retry: Retry = NEVER) -> None:
         self.accepted: list[str] = []
@@ -100,7 +100,7 @@ class Load:
                     self.errors.append(f"{type(error).__name__}: {error}")
 
     def goes_on(self, pictures: int = 100, seconds: float = 60) -> None:
-        """Return when so many more are accepted."""
+        """Return when that many more are accepted."""
         goal, end = len(self.accepted) + pictures, time.monotonic() + seconds
         while len(self.accepted) < goal:
             assert time.monotonic() < end, f"{len(self.accepted)} accepted, {self.errors[-1:]}"

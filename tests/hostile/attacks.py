@@ -67,7 +67,7 @@ def unread_pictures(crowd: HostileCrowd, share: float) -> None:
 
 
 def idx(count: int) -> bytes:
-    """So many white pictures as one IDX file."""
+    """White pictures as one IDX file."""
     return b"\0\0\x08\x03" + b"".join(number.to_bytes(4, "big") for number in (count, 28, 28)) + bytes(784 * count)
 
 

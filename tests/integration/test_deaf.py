@@ -74,7 +74,7 @@ def test_waiting_requests_are_notified_again_after_a_subscription_went_deaf(
     with closing(BlockingWaiting(behind)) as waiting_, ThreadPoolExecutor() as pool:
 
         def told() -> float:
-            """Seconds from the end of a picture until who waits for it is told."""
+            """Seconds from the end of a picture until a waiting client is told."""
             id = store.submit(seven()).id
             waits = pool.submit(waiting_.fetch, id, PATIENCE)
             soon(lambda: id in ((waiting_._waiting and waiting_._waiting._waiters) or ()))
@@ -231,7 +231,7 @@ def sign(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_worker_is_unhealthy_while_its_redis_is_deaf_and_recovers_afterwards(
     new: bool, proxy: Proxy, behind: Store
 ) -> None:
-    """With old connections dead alone it heals by itself before it is unhealthy; with new ones dead too it cannot."""
+    """With old connections dead alone it heals before it is unhealthy; with new ones dead too it cannot."""
     heartbeat = Heartbeat(behind, "w", "", lambda: None)
     heartbeat.start()
     try:

@@ -67,7 +67,7 @@ def nothing_is_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def limit(client: redis.Redis, more: int) -> None:
-    """Redis may use so many bytes more than it does."""
+    """Redis may use that many bytes more than it does."""
     client.config_set("maxmemory", client.info("memory")["used_memory"] + more)
 
 
@@ -502,7 +502,7 @@ def test_where_a_user_may_not_ask_for_the_memory_uploads_are_accepted_all_the_sa
 def test_after_full_memory_and_a_lost_worker_a_higher_limit_is_enough(
     store: Store, client: redis.Redis, nobody_waits_for_room: None
 ) -> None:
-    """Nothing is started again: the worker that stays and whoever hands in go on as soon as there is room."""
+    """Nothing is started again: the worker that stays and uploads go on as soon as there is room."""
     stays = BatchWorker(store, fakes.classify)
     limit(client, 3_000_000)
     ids = submit_until_full(store)

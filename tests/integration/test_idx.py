@@ -26,7 +26,7 @@ SHA256 = {NAME: hashlib.sha256(CONTENT).hexdigest()}
 
 @contextmanager
 def mirror(content: bytes = PACKED, ranges: bool = True, cut: int | None = None) -> Iterator[tuple[str, list[str]]]:
-    """A server of one file: its URL, and the ranges it was asked for. With `cut` it hangs up after so many bytes."""
+    """A server of one file: its URL, and the ranges it was asked for. With `cut` it hangs up after that many bytes."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):

@@ -57,7 +57,7 @@ def workers(model: Path, env: dict[str, str]) -> Iterator[list[subprocess.Popen[
 
 
 class Load(threading.Thread):
-    """Hands in a few pictures at a time, again and again, until it is stopped; remembers which id is which picture."""
+    """Submits a few pictures at a time, again and again, until it is stopped; remembers which id is which picture."""
 
     def __init__(self, queue: Queue) -> None:
         super().__init__()

@@ -264,7 +264,7 @@ def forget(store: Store, ledger: Ledger) -> None:
 
 
 def tidy_up(store: Store) -> None:
-    """A day later: what RQ's tools have cancelled, and what waits for a job that is gone."""
+    """A day later: what RQ's tools have cancelled, and jobs that wait for one that is gone."""
     client, queue = store.client, RQQueue("digitq", connection=store.client, serializer="json")
     queue.enqueue("tests.jobs.double", 1, job_id="stale").cancel()
     queue.enqueue(

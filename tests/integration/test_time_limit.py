@@ -17,7 +17,7 @@ from worker.queue.limits import ALARM_INTERVAL_SECONDS
 
 @contextmanager
 def thief() -> Iterator[None]:
-    """A thread that takes nine of ten alarms: whoever changes its signal mask looks for what waits for the process."""
+    """A thread that takes nine of ten alarms: a thread that changes its signal mask looks for pending signals."""
     done = threading.Event()
 
     def steal() -> None:

@@ -16,7 +16,7 @@ from worker.inference.mlp import Mlp, Reading, configure_device, device_in_use
 
 
 class Machine:
-    """TensorFlow's configuration, with so many GPUs."""
+    """TensorFlow's configuration, with that many GPUs."""
 
     def __init__(self, gpus: int) -> None:
         self.gpus = [f"GPU:{n}" for n in range(gpus)]

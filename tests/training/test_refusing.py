@@ -26,7 +26,7 @@ WAYS = {"row": (1, 0), "column": (0, 1), "diagonal": (1, 1), "other diagonal": (
 
 
 def placed(numbers: list[int], way: str, step: float, size: int = 60) -> Grey:
-    """Digits in a row, a column or a diagonal, their corners so many heights apart."""
+    """Digits in a row, a column or a diagonal, their corners that many heights apart."""
     right, down = WAYS[way]
     far = round(step * size * (len(numbers) - 1))
     width, height = 120 + size + abs(right) * far, 120 + size + down * far
@@ -215,7 +215,7 @@ class One(Sure):
 
 
 def stroke(lean: float, bend: float = 0, swell: float = 0) -> Grey:
-    """A stroke that leans by so many columns for each row, bent or thicker in the middle by so much of its length."""
+    """A stroke that leans by that many columns for each row, bent or thicker in the middle by so much of its length."""
     ink = Image.new("L", (400, 400))
     for step in np.linspace(-1, 1, 200):
         x, radius = 200 - lean * 120 * step + bend * 240 * (1 - step**2), 14 + swell * 240 * (1 - abs(step))

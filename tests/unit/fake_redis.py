@@ -78,7 +78,7 @@ class Socket(FakeSocket):
             return runtime.table_from({b"err": error.value.encode()})
 
     def fileno(self) -> int:
-        raise AssertionError("a fake connection has no socket: what waits in select needs a real server")
+        raise AssertionError("a fake connection has no socket: a wait in select needs a real server")
 
     @command(name="INFO", fixed=(), repeat=(bytes,))
     def info(self, *sections: bytes) -> bytes:

@@ -374,7 +374,7 @@ def test_of_several_frames_the_first_counts(format: str) -> None:
 
 
 def animated(format: str, blank: int, after: int = 1) -> bytes:
-    """So many blank frames before the bar."""
+    """Blank frames before the bar."""
     frames = [Image.new("RGB", (WIDTH, HEIGHT), (250 + at % 5,) * 3) for at in range(blank)]
     frames += [bar().convert("RGB")] * after
     return encoded(frames[0], format, save_all=True, append_images=frames[1:], lossless=True, duration=100)

@@ -47,7 +47,7 @@ def classifier(method: str = "mnist") -> Classifier:
 
 
 def drawing(shade: int = 0) -> np.ndarray:
-    """A dark 7 on light paper, the light falling off by so many levels towards the right."""
+    """A dark 7 on light paper, the light falling off by that many levels towards the right."""
     image = Image.new("L", (200, 150), 230)
     ImageDraw.Draw(image).line([(60, 30), (130, 30), (90, 120)], fill=40, width=10)
     return (np.asarray(image) - np.linspace(0, shade, 200)).clip(0, 255).astype(np.uint8)

@@ -219,7 +219,7 @@ def test_a_thin_1_stays_thin() -> None:
 
 
 def ruled(ink: Grey, lean: float = 0.0, squares: bool = True, depth: float = 0.9) -> Grey:
-    """Ink and print, the lines two pixels wide, every 25th row (and column), leaning by so many rows per column."""
+    """Ink and print, the lines two pixels wide, every 25th row (and column), leaning by that many rows per column."""
     y, x = np.mgrid[: ink.shape[0], : ink.shape[1]]
     lines = (y + lean * x) % 25 < 2
     lines |= squares & ((x - lean * y) % 25 < 2)

@@ -18,7 +18,7 @@ PAGE_HEIGHT, LINE, MOST_LINES = 1600, 34, 60
 def explain_page(data: bytes, name: str, classifier: NumbersClassifier) -> tuple[Outcome, Image.Image]:
     """Read the picture `data`, called `name`; return the outcome, and a drawing of it, 1200 pixels wide.
 
-    What was read as a single digit is drawn as such. Raises the classifier's error for a picture that it cannot read.
+    A single digit is drawn as such. Raises the classifier's error for a picture that it cannot read.
     """
     [outcome] = classifier([data]).results
     if isinstance(outcome, Exception):
@@ -75,7 +75,7 @@ def _text(draw: ImageDraw.ImageDraw, top: float, row: Sequence[FoundNumber]) -> 
 
 
 def _summary(outcome: Outcome, page: PageReading) -> str:
-    """Return how much was found, and what was noticed, in a line."""
+    """Return how much was found, and the warnings, in a line."""
     noticed = dict.fromkeys(filter(None, (outcome.reason, *outcome.warnings)))
     parts = [f"digits {len(page.digits)}, numbers {len(page.numbers)}", outcome.decision]
     if page.grid:

@@ -46,7 +46,7 @@ class Layout:
     crowded: bool = False
 
     def sample(self, most: int) -> Floats32:
-        """Return the inputs of at most so many marks of common size, whatever line they are on: float32 [n, 28, 28]."""
+        """Return the inputs of at most that many marks of common size, of any line: float32 [n, 28, 28]."""
         size = np.maximum(self.marks.height, self.marks.width)
         common = float(np.median(size)) if size.size else 0.0
         alike = np.flatnonzero((size > common / 2) & (size < 2 * common))
@@ -66,7 +66,7 @@ class Layout:
 
 
 def lay_out(page: Grey, quarters: int = 0) -> Layout:
-    """Find the candidates on a page, uint8 [H, W], after so many quarter turns clockwise."""
+    """Find the candidates on a page, uint8 [H, W], after that many quarter turns clockwise."""
     grey = np.ascontiguousarray(np.rot90(page, -quarters))
     back = _quarter_back(page.shape, quarters)
     if min(grey.shape) <= SMALL:
@@ -108,7 +108,7 @@ def _marks(grey: Grey, paper: Mask | None = None) -> tuple[Grey, Marks, bool]:
 
 
 def _turned(grey: Grey, degrees: float) -> tuple[Grey, Mask, Floats64]:
-    """Turn the page anticlockwise by so many degrees on a larger canvas; also return where it lies, and the map back.
+    """Turn the page anticlockwise by that many degrees on a larger canvas; also return where it lies, and the map back.
 
     Beside the page its border is continued: black there would be an edge.
     """

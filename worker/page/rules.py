@@ -97,7 +97,7 @@ def _rules(thin: Mask, thick: int, stroke: float) -> list[_Piece]:
 
 
 def _pieces(thin: Mask, thick: int, gap: int) -> list[_Piece]:
-    """Find straight long pieces of short vertical runs with gaps of at most so many pixels."""
+    """Find straight long pieces of short vertical runs with gaps of at most that many pixels."""
     cv = opencv()
     joined = cv.morphologyEx(thin.view(np.uint8), cv.MORPH_CLOSE, np.ones((1, gap), np.uint8))
     _, labels, stats, _ = cv.connectedComponentsWithStats(joined, connectivity=8, ltype=cv.CV_32S)

@@ -56,7 +56,7 @@ class OomRetryRedis(redis.Redis):
         """Run a block whose first transaction fails, which ends the block, if the key has another value by then.
 
         RQ reads first and writes late. In between this worker may have stood still, or the primary may have been
-        replaced: another worker may have taken over what was read, and ended it.
+        replaced: another worker may have taken over the jobs that were read, and ended them.
         """
         self._next.fence = key, values
         try:

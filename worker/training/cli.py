@@ -20,7 +20,7 @@ data_option = click.option("--data", type=DIRECTORY, required=True, help="Direct
 @data_option
 @click.option("--run", type=DIRECTORY, help="Where checkpoints and the model go.  [default: var/train/RECIPE-SEED]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--steps", type=click.IntRange(min=1), help="Train so many steps.  [default: the recipe's]")
+@click.option("--steps", type=click.IntRange(min=1), help="Train that many steps.  [default: the recipe's]")
 @click.option("--download", "fetch", is_flag=True, help="Fetch what is missing in the data directory first.")
 @click.option("--remark", default="", help="Goes into what the card says of the test set.")
 @click.option("--out", type=DIRECTORY, help="Copy the model there, unless a better one is there.")

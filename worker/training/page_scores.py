@@ -1,4 +1,4 @@
-"""Scores what was read from pages of numbers against what is written on them. Pure functions of text."""
+"""Scores the readings of pages of numbers against their truth. Pure functions of text."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Truth:
 
     @property
     def handwritten(self) -> bool:
-        """Whether people wrote the digits."""
+        """True if people wrote the digits."""
         return bool(self.digits) and self.ink not in NOT_HANDWRITTEN
 
     @property
     def is_nine_by_nine(self) -> bool:
-        """Whether it is a table of nine rows and nine columns."""
+        """True for a table of nine rows and nine columns."""
         return len(self.lines) == 9 and all(len(line) == 9 for line in self.lines)
 
 

@@ -56,7 +56,7 @@ export class Card {
     return this.#reading?.digits.map(shown) ?? [fixOf(this.id) || String(this.prediction?.digit ?? "")];
   }
 
-  /** What was read from a picture with several digits, else null. */
+  /** The reading of a picture with several digits, else null. */
   get #reading() {
     return this.prediction && isPage(this.prediction) ? readingOf(this.prediction, digitFixesOf(this.id)) : null;
   }

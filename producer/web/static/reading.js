@@ -1,4 +1,4 @@
-// What was read from a picture with several digits, and what the corrections make of it.
+// The reading of a picture with several digits, and its corrections.
 
 const WEAKEST = ["reject", "review", "accept"];
 
@@ -71,7 +71,7 @@ export function rowsForCsv({ rows, cells }) {
   return [COLUMNS, ...rows.flatMap((numbers, at) => numbers.map((number) => row(number, at)))];
 }
 
-/** What was read as the API has it, with the corrections as `corrected` and in the texts. */
+/** The reading as in the API, with the corrections as `corrected` and in the texts. */
 export function jsonOfPage(prediction, { digits, cells }) {
   const { id, filename, model, decision, numbers, grid, rotated } = prediction;
   const json = ({ digit, confidence, decision, box, label }) => ({ digit, confidence, decision, box, ...(label && { corrected: label }) });

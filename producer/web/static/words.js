@@ -98,7 +98,7 @@ export function digitWords({ digit, confidence, decision, label }) {
   return `${decision === "reject" ? "Maybe " : ""}${digit}, ${percent(confidence)}, ${STANDING[decision]}`;
 }
 
-/** What was found in a picture with several digits, as one sentence; `named` names up to three numbers. */
+/** Describes the reading of a picture with several digits in one sentence; `named` names up to three numbers. */
 export function pageWords({ digits, numbers, cells, open }, named = false) {
   const read = digits.filter((digit) => /\d/.test(shown(digit))).length;
   const names = named && numbers.length <= 3 ? `, ${numbers.map(({ text }) => text).join(" and ")},` : "";

@@ -23,7 +23,7 @@ FULL = 0.9
 LEAST_SIZE = 0.25
 #: The middle of a digit is at most this far from that of its cell, in cells.
 ASIDE = 0.35
-#: A piece of ink is of a line if it is so long, in cells, so many times longer than wide, and its middle that near to
+#: A piece of ink is of a line if it is so long, in cells, that many times longer than wide, and its middle that near to
 #: the edge of the cell. Elsewhere it may be a 1, also one that lies.
 LONG, SLIM, EDGE = 0.5, 4, 0.27
 #: Other pieces of ink belong to a digit if they are at least this long and at most this far from it, in cells.

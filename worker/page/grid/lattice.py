@@ -68,7 +68,7 @@ class Side(NamedTuple):
 def lattice_of(flat: Grey, margin: int) -> Floats32 | None:
     """Return the crossings [rows + 1, columns + 1, 2] of the table's lines, x before y; None if it has no cells.
 
-    `flat` is the view of a table from straight above, with a margin of so many pixels around its outline. Where ten
+    `flat` is the view of a table from straight above, with a margin of that many pixels around its outline. Where ten
     lines in each direction are evenly spaced, they are a sudoku's: others are rows of digits, or folds.
     """
     found = _chosen(flat, margin)

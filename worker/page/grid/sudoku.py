@@ -1,4 +1,4 @@
-"""Tells a sudoku's lines by their even spacing, and puts right what was lost of them."""
+"""Tells a sudoku's lines by their even spacing, and puts lost crossings right."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ LINES = 10
 #: They are evenly spaced within this share of a cell and fill this share of the view; a line further on at about the
 #: same distance makes it a larger table.
 EVEN, FILLED = 0.33, 0.8
-#: They show in unbroken stretches along this share of their way, so many of them at least; the others are put between.
+#: They show in unbroken stretches along this share of their way, at least SEEN of them; the others are put between.
 WHOLE, SEEN = 0.6, 8
-#: With so many other lines that show as well between them, it is squared paper.
+#: With OTHERS or more other lines between them that show as well, it is squared paper.
 OTHERS = 2
 #: A crossing is wrong if it is off by this much more than those around it, in cells.
 OUT_OF_LINE = 0.3

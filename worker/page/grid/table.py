@@ -19,7 +19,7 @@ MARGIN = 0.3
 #: side: the darkness across it is that of the quantile ALONG of SAMPLES. It ends where that falls below FADED of its
 #: peak.
 REACH, ALONG, SAMPLES, FADED = 0.2, 0.3, 32, 0.15
-#: It wavers by so many pixels and is this many times darker in places.
+#: It wavers by that many pixels and is this many times darker in places.
 UNSTEADY, GAIN = 2, 1.5
 #: Out-of-focus digits are sharpened: the difference to their blur by a Gaussian of BLUR cells is added SHARP times.
 BLUR, SHARP = 0.05, 2.0
