@@ -174,6 +174,12 @@ class TooManyPixels(DigitqError):
     code, status, title = "too_many_pixels", 422, "The image has too many pixels"
 
 
+class TooManyDigits(DigitqError):
+    """The page has more digits than are read."""
+
+    code, status, title = "too_many_digits", 422, "The page has too many digits"
+
+
 class EmptyBatch(DigitqError):
     """The batch has no picture."""
 
