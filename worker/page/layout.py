@@ -42,7 +42,9 @@ class Layout:
     def on_page(self, box: Box, shape: tuple[int, ...]) -> Box:
         """Return the box in pixels of the page of this shape, as it was given."""
         left, top, width, height = box
-        corners = np.array([[left, top, 1], [left + width, top, 1], [left, top + height, 1], [left + width, top + height, 1]])
+        corners = np.array(
+            [[left, top, 1], [left + width, top, 1], [left, top + height, 1], [left + width, top + height, 1]]
+        )
         places = corners @ self.back.T
         low = np.floor(places.min(axis=0) + 1e-6).clip(0, [shape[1] - 1, shape[0] - 1])
         high = np.ceil(places.max(axis=0) - 1e-6).clip(low + 1, [shape[1], shape[0]])

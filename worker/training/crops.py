@@ -1,0 +1,172 @@
+"""Crops of composed pages as the reader of pages sees them, with their truth: digits, and what is not exactly one.
+
+What looks like a digit alone, such as an O, an l, a narrow piece of a digit, is not taught as a non-digit with
+certainty: the context decides about it. The label of a crop has a trust, and where that is low, the model that the
+training begins with answers for the rest.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.image.arrays import Mask
+from worker.page.candidates import Candidate, Part
+from worker.page.layout import lay_out
+from worker.training import scenes
+from worker.training.idx import Images, Labels
+from worker.training.letters import LOOKALIKES
+from worker.training.pages import Mark, Page, compose
+
+#: The label of what is not one digit, as in `bank`.
+NONDIGIT = 10
+#: A crop shows a digit if it has WHOLE of the digit's ink, and less than FOREIGN of its own is of other marks.
+WHOLE, FOREIGN = 0.88, 0.06
+#: With less than PART of a digit's ink it is a piece, with less than HALF hardly another digit; between PART and WHOLE
+#: people may still read the digit, and it is not learnt.
+PART, HALF = 0.7, 0.5
+#: With at least MIXED of its ink from another mark a crop is no longer one digit.
+MIXED = 0.16
+#: A crop may be a 1 if its ink is long and thin, by the ratio of the standard deviations across and along, and leans by
+#: less than LEANING degrees.
+THIN, LEANING = 0.24, 55
+#: How far the label of a non-digit is trusted, 0 to 1: of what is surely known, of pieces, and of what may be a digit.
+SURE, PIECE, LIKE = 0.98, 0.85, 0.4
+#: Signs that are often taken for digits where they stand alone, besides `LOOKALIKES`.
+SIGNS_LIKE = frozenset("',;\"٥")
+#: Most crops of a page, by kind.
+MOST = {"digit": 24, "mark": 16, "piece": 8, "several": 8, "paper": 4}
+#: The share of pages that are textures.
+TEXTURES = 0.06
+
+
+class Crop(NamedTuple):
+    """The model's input, what it shows, and how far that is to be trusted."""
+
+    #: uint8 [28, 28].
+    pixels: NDArray[np.uint8]
+    #: 0 to 9, or NONDIGIT.
+    label: int
+    #: 0 to 1; a crop without any is not to be learnt.
+    trust: float
+    #: `digit`, `mark` (a letter or sign), `piece` of a mark, `several` marks or parts of them, or `paper`.
+    kind: str
+    #: The digit, letter or sign that has the most ink in it; empty if there is none.
+    text: str
+    #: Whether that was set in a font.
+    printed: bool
+
+
+def crops(
+    images: Images, labels: Labels, count: int, rng: np.random.Generator, held_out: bool = False
+) -> Iterator[Crop]:
+    """Yield `count` crops of pages composed of digits uint8 [n, 28, 28] and of fonts; see `compose`."""
+    while count > 0:
+        if rng.random() < TEXTURES:
+            found = list(of_texture(rng))
+        else:
+            found = list(of_page(compose(images, labels, rng, held_out=held_out)))
+        rng.shuffle(found)
+        taken: dict[str, int] = defaultdict(int)
+        for crop in found:
+            taken[crop.kind] += 1
+            if count > 0 and crop.trust and taken[crop.kind] <= MOST[crop.kind]:
+                count -= 1
+                yield crop
+
+
+def of_page(page: Page) -> Iterator[Crop]:
+    """Yield all candidates that the reader finds on a page, with their truth."""
+    layout = lay_out(page.picture)
+    boxes = [one.box for row in layout.rows for one in row.candidates]
+    if not boxes:
+        return
+    size = max(box[0] + box[2] for box in boxes), max(box[1] + box[3] for box in boxes)
+    layers = [
+        cv2.warpAffine(
+            layer.astype(np.float32), np.asarray(layout.back, np.float64), size,
+            flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
+        ).astype(np.int32)
+        for layer in page.layers
+    ]  # fmt: skip
+    areas = np.stack([np.bincount(layer.ravel(), minlength=len(page.marks) + 1) for layer in layers])
+    every = ((row, one) for row in layout.rows for one in row.candidates)
+    for pixels, (row, one) in zip(layout.pixels, every, strict=True):
+        mask = mask_of(row.parts[one.start : one.stop], one)
+        left, top, width, height = one.box
+        inside = [layer[top : top + height, left : left + width][mask] for layer in layers]
+        counts = np.stack([np.bincount(part, minlength=len(page.marks) + 1) for part in inside])
+        seen = np.rint(pixels * 255).astype(np.uint8)
+        yield Crop(seen, *_truth(page, counts, areas, int(mask.sum()), may_be_one(pixels)))
+
+
+def of_texture(rng: np.random.Generator) -> Iterator[Crop]:
+    """Yield all candidates that the reader finds in a picture without marks."""
+    draw = (scenes.texture, scenes.scene, scenes.noise, scenes.blank)[int(rng.integers(4))]
+    grey = draw(rng)
+    scale = rng.uniform(1, 4)
+    large = np.asarray(cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC), np.uint8)
+    layout = lay_out(large)
+    for pixels in layout.pixels:
+        trust = LIKE if may_be_one(pixels) else SURE
+        yield Crop(np.rint(pixels * 255).astype(np.uint8), NONDIGIT, trust, "paper", "", False)
+
+
+def mask_of(parts: list[Part], one: Candidate) -> Mask:
+    """Return the ink of a candidate within its box, bool [height, width]."""
+    left, top, width, height = one.box
+    mask = np.zeros((height, width), np.bool_)
+    for part in parts:
+        x, y = part.box[0] - left, part.box[1] - top
+        mask[y : y + part.box[3], x : x + part.box[2]] |= part.mask
+    return mask
+
+
+def may_be_one(pixels: NDArray[np.floating]) -> bool:
+    """Tell whether the ink, [28, 28], is about a single upright or leaning stroke."""
+    rows, columns = np.nonzero(pixels > 0.3)
+    if len(rows) < 3:
+        return False
+    spread, axes = np.linalg.eigh(np.cov(np.stack([rows, columns])))
+    down, across = np.abs(axes[:, 1])
+    thin = spread[0] < THIN**2 * max(spread[1], 1e-6)
+    return bool(thin and np.degrees(np.arctan2(across, down)) < LEANING)
+
+
+def _truth(
+    page: Page, counts: NDArray[np.intp], areas: NDArray[np.intp], total: int, like_one: bool
+) -> tuple[int, float, str, str, bool]:
+    """Return label, trust, kind and text of a crop, and whether it is printed.
+
+    `counts` [2, marks + 1] is the ink of each mark in it, `areas` all that these marks have, `total` its own ink, and
+    `like_one` whether it may be a 1.
+    """
+    found, whole = counts.sum(axis=0)[1:], areas.sum(axis=0)[1:]
+    doubtful = LIKE if like_one else PIECE
+    if not found.size or found.sum() < 0.4 * total:
+        return NONDIGIT, doubtful, "paper", "", False
+    main = int(found.argmax())
+    mark, share = page.marks[main], found[main] / max(int(whole[main]), 1)
+    others = found.copy()
+    others[main] = 0
+    # Where two marks overlap, both have the ink: it is foreign only as far as there is more than the main one's.
+    foreign = min(int(others.sum()), total - int(found[main])) / total
+    if foreign >= FOREIGN and others.max() > 0.5 * foreign * total:
+        mixed = foreign >= MIXED and (others.max() >= 0.3 * whole[others.argmax()] or foreign > 0.3)
+        return NONDIGIT, doubtful if mixed else 0.0, "several", mark.text, mark.printed
+    if share < PART:
+        return NONDIGIT, doubtful if share < HALF else LIKE, "piece", mark.text, mark.printed
+    return _one_mark(mark, share >= WHOLE, like_one)
+
+
+def _one_mark(mark: Mark, whole: bool, like_one: bool) -> tuple[int, float, str, str, bool]:
+    """The truth of a crop that shows one mark alone, or most of it."""
+    if mark.kind == "digit":
+        return int(mark.text), SURE if whole else 0.0, "digit", mark.text, mark.printed
+    like = like_one or mark.text in LOOKALIKES or mark.text in SIGNS_LIKE
+    return NONDIGIT, LIKE if like else SURE, "mark", mark.text, mark.printed
