@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
 from shared.numbers import Box, around
-from worker.image.arrays import Floats32, Grey, Mask
-from worker.image.mnist_format import BOX, ink_levels, normalise_strokes, place
+from worker.image.arrays import Mask
 from worker.page.cuts import cut
 from worker.page.lines import Line
 from worker.page.marks import Marks
-from worker.page.opencv import opencv
 
 #: One digit has at most MOST_PARTS parts, is at most WIDEST digit heights wide, and HIGHEST high, ...
-MOST_PARTS, WIDEST, HIGHEST = 4, 1.35, 1.9
+MOST_PARTS, WIDEST, HIGHEST = 5, 1.35, 1.9
 #: ... its parts are at most APART digit heights apart, ...
-APART = 0.3
+APART = 0.2
 #: ... and two marks beside each other that are both at least WHOLE digit heights high are two.
-WHOLE, BESIDE = 0.6, 0.04
+WHOLE, BESIDE = 0.6, 0.1
 #: A candidate is at least this many digit heights high.
 LOWEST = 0.25
-#: Pieces are reduced to at most this many pixels before they are placed.
-LARGE = 4 * BOX
+#: Costs of a candidate, beside that of its reading: of each side at which it was cut off a mark, ...
+CUT_COST = 0.4
+#: ... of a gap between its parts, for each digit height, ...
+GAP_COST = 4.0
+#: ... and of a height that differs by this factor, as a logarithm, from the line's; half of that of its square.
+HEIGHT_SPREAD = 0.4
 
 
 class Part(NamedTuple):
@@ -33,6 +37,7 @@ class Part(NamedTuple):
     box: Box
     mask: Mask  # [height, width] of the box
     mark: int  # the position of the mark that it is of
+    area: int  # of its ink, in pixels
 
 
 class Candidate(NamedTuple):
@@ -41,6 +46,7 @@ class Candidate(NamedTuple):
     start: int
     stop: int
     box: Box
+    cost: float  # by its shape and place: minus the logarithm of a probability
 
 
 @dataclass(slots=True)
@@ -63,48 +69,56 @@ def find_candidates(line: Line, marks: Marks) -> Row:
     row = Row(line.height, parts)
     for start in range(len(parts)):
         for stop in range(start + 1, min(start + MOST_PARTS, len(parts)) + 1):
-            if stop - start > 1 and not _belong_together(parts, start, stop, line.height):
+            gap = _gap(parts, start, stop)
+            if stop - start > 1 and not _belong_together(parts, start, stop, gap, line.height):
                 break
             box = around([part.box for part in parts[start:stop]])
             if box[2] > WIDEST * line.height and stop - start > 1:
                 break
-            if box[3] >= LOWEST * line.height and box[3] <= HIGHEST * line.height and box[2] <= 1.8 * box[3]:
-                row.candidates.append(Candidate(start, stop, box))
+            if LOWEST * line.height <= box[3] <= HIGHEST * line.height and box[2] <= 1.8 * box[3]:
+                row.candidates.append(Candidate(start, stop, box, _cost(parts, start, stop, box, line.height)))
     return row
 
 
-def model_input(level: Grey, parts: list[Part], box: Box) -> Floats32:
-    """Bring the parts within the box, of a page with ink `level`, to the model's input, float32 [28, 28]."""
-    left, top, width, height = box
+def _cost(parts: list[Part], start: int, stop: int, box: Box, height: float) -> float:
+    """Return the cost of parts as one digit by their shapes and places."""
+    own = {part.mark for part in parts[start:stop]}
+    before = any(part.mark in own for part in parts[max(0, start - MOST_PARTS) : start])
+    after = any(part.mark in own for part in parts[stop : stop + MOST_PARTS])
+    gaps = sum(max(0, _gap(parts, start, end)) for end in range(start + 2, stop + 1))
+    off = math.log(box[3] / height) / HEIGHT_SPREAD
+    return CUT_COST * (before + after) + GAP_COST * gaps / height + off * off / 2
+
+
+def mask_of(parts: Sequence[Part], one: Candidate) -> Mask:
+    """Return the ink of a candidate, given its parts, within its box: bool [height, width]."""
+    left, top, width, height = one.box
+    if len(parts) == 1:
+        return parts[0].mask
     mask = np.zeros((height, width), np.bool_)
     for part in parts:
         x, y = part.box[0] - left, part.box[1] - top
         mask[y : y + part.box[3], x : x + part.box[2]] |= part.mask
-    ink = level[top : top + height, left : left + width]
-    if max(width, height) > LARGE:
-        cv = opencv()
-        scale = LARGE / max(width, height)
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        ink = cv.resize(ink, size, interpolation=cv.INTER_AREA)
-        mask = cv.resize(mask.view(np.uint8) * 255, size, interpolation=cv.INTER_AREA) > 127
-        if not mask.any():
-            mask = ink >= ink.max()
-    # One pixel more on each side: the soft edge of the ink.
-    pixels, _ = normalise_strokes(place(ink_levels(np.pad(ink, 1), np.pad(mask, 1), 0), np.pad(mask, 1)))
-    return pixels
+    return mask
 
 
 def _part(piece: Mask, left: int, top: int, mark: int) -> Part:
     rows, columns = np.flatnonzero(piece.any(axis=1)), np.flatnonzero(piece.any(axis=0))
     first, last, begin, end = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    return Part((left + begin, top + first, end - begin, last - first), piece[first:last, begin:end], mark)
+    return Part((left + begin, top + first, end - begin, last - first), piece[first:last, begin:end], mark, int(piece.sum()))
 
 
-def _belong_together(parts: list[Part], start: int, stop: int, height: float) -> bool:
+def _gap(parts: list[Part], start: int, stop: int) -> int:
+    """Return the gap between the last of these parts and those before it, in pixels; negative where they overlap."""
+    if stop - start < 2:
+        return 0
+    return parts[stop - 1].box[0] - max(part.box[0] + part.box[2] for part in parts[start : stop - 1])
+
+
+def _belong_together(parts: list[Part], start: int, stop: int, gap: int, height: float) -> bool:
     """Tell whether the last of these parts may belong to the same digit as those before it."""
-    last, before = parts[stop - 1], parts[start : stop - 1]
-    gap = last.box[0] - max(part.box[0] + part.box[2] for part in before)
     if gap > APART * height:
         return False
-    large = [part for part in before if part.box[3] >= WHOLE * height and part.mark != last.mark]
+    last = parts[stop - 1]
+    large = [part for part in parts[start : stop - 1] if part.box[3] >= WHOLE * height and part.mark != last.mark]
     return not (large and last.box[3] >= WHOLE * height and gap > BESIDE * height)

@@ -7,88 +7,97 @@ section VII).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from worker.image.arrays import Floats64, Grey, Mask
+from worker.image.arrays import Floats64, Mask
+from worker.page.ink import stroke_width
 from worker.page.opencv import opencv
 
 #: Marks narrower than this, in heights of a digit on the line, are not cut.
 NARROW = 0.75
 #: Cuts are at least this far apart and from the ends, in heights of a digit.
-APART = 0.22
-#: A cut goes through at most this much ink, in heights of a digit.
-DEEPEST = 0.45
-#: Seams are found on copies of this height, in pixels.
-SEAM_HEIGHT = 40
-#: A step of a seam through ink costs this many times as much as one along paper.
+APART = 0.18
+#: A cut is where the mark is low: its extent from top to bottom is at most this share of that on both sides, within
+#: AROUND digit heights ...
+LOW, AROUND = 0.8, 0.6
+#: ... or where it is thin: a column has at most this much ink, in widths of the strokes.
+THIN = 1.6
+#: A cut leaves its column by at most this many digit heights.
+CORRIDOR = 0.12
+#: Cuts are found on copies in which a digit has this height, in pixels.
+COPY_HEIGHT = 40
+#: A step of a cut through ink costs this many times as much as one along paper.
 INK_COST = 12.0
 
 
 def cut(mask: Mask, digit_height: float) -> list[Mask]:
-    """Cut a mark, bool [h, w], into pieces from left to right, each bool [h, w]; just itself if nothing is thin.
+    """Cut a mark, bool [h, w], into pieces from left to right, each bool [h, w]; just itself if nothing is low or thin.
 
-    Cuts are seams from top to bottom through the least ink, by dynamic programming, so that they may lean.
+    Cuts go from top to bottom through the least ink near their column, by dynamic programming, so that they may lean.
     """
     height, width = mask.shape
     if width < NARROW * digit_height or height < 0.4 * digit_height:
         return [mask]
     cv = opencv()
-    scale = min(1.0, SEAM_HEIGHT / digit_height)
+    scale = min(1.0, COPY_HEIGHT / digit_height)
     size = max(2, round(width * scale)), max(2, round(height * scale))
-    small: Grey = cv.resize(mask.view(np.uint8) * 255, size, interpolation=cv.INTER_AREA)
-    ink = small.astype(np.float64) / 255
-    unit = digit_height * scale
-    seams = _seams(ink, unit)
-    if not seams:
+    ink = cv.resize(mask.view(np.uint8) * 255, size, interpolation=cv.INTER_AREA).astype(np.float64) / 255
+    columns = cut_columns(ink, digit_height * scale, stroke_width(mask) * scale)
+    if not columns:
         return [mask]
-    columns = np.arange(width)[None]
     rows = np.minimum((np.arange(height) * size[1] / height).astype(np.intp), size[1] - 1)
+    seams = _seams(ink, columns, max(1, round(CORRIDOR * digit_height * scale)))
     side = np.zeros(mask.shape, np.intp)
     for seam in seams:
-        side += columns >= (seam[rows] * width / size[0])[:, None]
-    pieces = [mask & (side == at) for at in range(len(seams) + 1)]
+        side += np.arange(width)[None] >= ((seam[rows] + 0.5) * width / size[0])[:, None]
+    pieces = [mask & (side == at) for at in range(len(columns) + 1)]
     return [piece for piece in pieces if piece.any()]
 
 
-def _seams(ink: Floats64, unit: float) -> list[Floats64]:
-    """Return the columns [h] of the best seams from left to right, APART digit heights from each other."""
-    cost, back = _costs(ink)
-    total = cost[-1]
-    apart = APART * unit
-    found: list[tuple[float, Floats64]] = []
-    for end in np.argsort(total, kind="stable").tolist():
-        seam = _trace(back, end)
-        through = float(ink[np.arange(len(seam)), seam.astype(np.intp)].sum())
-        if through > DEEPEST * unit:
-            continue
-        middle = float(seam.mean())
-        if not apart <= middle <= ink.shape[1] - apart:
-            continue
-        if all(abs(middle - float(other.mean())) >= apart for _, other in found):
-            found.append((middle, seam + 0.5))
-    return [seam for _, seam in sorted(found, key=lambda one: one[0])]
+def cut_columns(ink: Floats64, digit_height: float, stroke: float) -> list[int]:
+    """Return the columns at which ink, float64 [h, w] in [0, 1], is low or thin, from left to right."""
+    used = ink > 0.3
+    extent = np.where(used.any(axis=0), len(ink) - used.argmax(axis=0) - used[::-1].argmax(axis=0), 0).astype(float)
+    count, apart, width = ink.sum(axis=0), max(1, round(APART * digit_height)), ink.shape[1]
+    around = max(2, round(AROUND * digit_height))
+    sides = [
+        min(extent[max(0, at - around) : at + 1].max(), extent[at : at + around + 1].max()) for at in range(width)
+    ]
+    low = extent / np.maximum(sides, 1)
+    ranks = np.minimum(np.where(low <= LOW, low, 9), np.where(count <= THIN * stroke, count / max(digit_height, 1), 9))
+    ranks += 0.01 * count / max(float(count.max()), 1e-6)  # of two equal ones, the one with less ink
+    found: list[int] = []
+    for at in np.argsort(ranks, kind="stable").tolist():
+        if ranks[at] >= 9:
+            break
+        if apart <= at < width - apart and all(abs(at - other) >= apart for other in found):
+            found.append(at)
+    return sorted(found)
 
 
-def _costs(ink: Floats64) -> tuple[Floats64, Floats64]:
-    """Return the least cost of a seam from the top to each pixel, and the column above it in that seam."""
+def _seams(ink: Floats64, columns: Sequence[int], reach: int) -> Floats64:
+    """Return for each of k columns the cheapest way from top to bottom within `reach` of it: a column a row [k, h]."""
     height, width = ink.shape
-    step = 1 + INK_COST * ink
-    cost, back = np.empty_like(ink), np.zeros_like(ink)
-    cost[0] = step[0]
-    columns = np.arange(width)
+    near = np.array(columns)[:, None] + np.arange(-reach, reach + 1)
+    step = 1 + INK_COST * ink[:, near.clip(0, width - 1)].transpose(1, 0, 2)
+    step[(near < 0)[:, None].repeat(height, 1) | (near >= width)[:, None].repeat(height, 1)] = np.inf
+    across = near.shape[1]
+    above = np.full((len(columns), across + 2), np.inf)
+    back = np.zeros(step.shape, np.intp)
+    above[:, 1:-1] = step[:, 0]
     for row in range(1, height):
-        above = np.pad(cost[row - 1], 1, constant_values=np.inf)
-        ways = np.stack([above[1:-1], above[:-2] + 0.5, above[2:] + 0.5])
-        best = ways.argmin(axis=0)
-        cost[row] = ways[best, columns] + step[row]
-        back[row] = columns + np.array([0, -1, 1])[best]
-    return cost, back
-
-
-def _trace(back: Floats64, end: int) -> Floats64:
-    seam = np.empty(len(back))
-    column = end
-    for row in range(len(back) - 1, -1, -1):
-        seam[row] = column
-        column = int(back[row, column])
-    return seam
+        best, here = above[:, 1:-1].copy(), back[:, row]
+        for move in (-1, 1):
+            beside = above[:, 1 + move : across + 1 + move] + 0.5
+            here[beside < best] = move
+            np.minimum(best, beside, out=best)
+        above[:, 1:-1] = best + step[:, row]
+    at = above[:, 1:-1].argmin(axis=1)
+    each = np.arange(len(columns))
+    seams = np.empty((len(columns), height))
+    for row in range(height - 1, -1, -1):
+        seams[:, row] = near[each, at]
+        at = at + back[each, row, at]
+    return seams

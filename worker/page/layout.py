@@ -8,17 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.numbers import Box
-from worker.image.arrays import Floats32, Floats64, Grey
-from worker.page.candidates import Row, find_candidates, model_input
+from worker.image.arrays import Floats32, Floats64, Grey, Mask
+from worker.page.candidates import Row, find_candidates
 from worker.page.ink import find_ink
 from worker.page.lines import find_lines
 from worker.page.marks import Marks, find_marks
 from worker.page.opencv import opencv
+from worker.page.placing import model_inputs
 from worker.page.rules import without_rules
 from worker.page.skew import lean
 
 #: Pages that lean by more degrees are turned; others are read as they are.
-STRAIGHT = 4.0
+STRAIGHT = 7.0
 #: Pages of this shorter side or less are enlarged: strokes of one or two pixels make no clear marks.
 SMALL, ENLARGED = 120, 3
 #: More marks than this are a texture, or far too many digits: some of them are enough to tell.
@@ -29,6 +30,9 @@ MOST_MARKS = 3000
 class Layout:
     """The candidates for digits on a page."""
 
+    #: uint8 [H, W]: the share of the light that the ink takes; and bool [H, W]: what was taken for ink.
+    level: Grey
+    ink: Mask
     rows: list[Row]
     #: float32 [n, 28, 28]: the model's input for each candidate, row by row.
     pixels: Floats32
@@ -62,28 +66,30 @@ def lay_out(page: Grey, quarters: int = 0) -> Layout:
     level, marks, crowded = _marks(grey)
     degrees = lean(marks)
     if abs(degrees) > STRAIGHT:
-        grey, again = _turned(grey, degrees)
+        grey, paper, again = _turned(grey, degrees)
         back = back @ _square(again)
-        level, marks, crowded = _marks(grey)
+        level, marks, crowded = _marks(grey, paper)
         degrees = 0.0
     rows = [find_candidates(line, marks) for line in find_lines(marks, degrees)]
-    pixels = [model_input(level, row.parts[one.start : one.stop], one.box) for row in rows for one in row.candidates]
-    return Layout(rows, np.stack(pixels) if pixels else np.empty((0, 28, 28), np.float32), back, quarters, crowded)
+    return Layout(level, marks.labels > 0, rows, model_inputs(level, rows), back, quarters, crowded)
 
 
-def _marks(grey: Grey) -> tuple[Grey, Marks, bool]:
-    """Return the levels of the ink, the marks on the page, and whether there are too many."""
+def _marks(grey: Grey, paper: Mask | None = None) -> tuple[Grey, Marks, bool]:
+    """Return the levels of the ink, the marks on the page, and whether there are too many; none beside `paper`."""
     ink = find_ink(grey)
-    mask, _ = without_rules(ink.mask, ink.stroke)
-    marks = find_marks(mask, ink.stroke)
+    mask, rules = without_rules(ink.mask if paper is None else ink.mask & paper, ink.stroke)
+    marks = find_marks(mask, rules, ink.stroke)
     count = len(marks.number)
     if count <= MOST_MARKS:
         return ink.level, marks, False
     return ink.level, marks.chosen(np.arange(count)[:MOST_MARKS]), True
 
 
-def _turned(grey: Grey, degrees: float) -> tuple[Grey, Floats64]:
-    """Turn the page anticlockwise by so many degrees on a larger canvas; also return the map back."""
+def _turned(grey: Grey, degrees: float) -> tuple[Grey, Mask, Floats64]:
+    """Turn the page anticlockwise by so many degrees on a larger canvas; also return where it lies, and the map back.
+
+    Beside the page its border is continued: black there would be an edge.
+    """
     cv = opencv()
     height, width = grey.shape
     angle = math.radians(degrees)
@@ -92,7 +98,8 @@ def _turned(grey: Grey, degrees: float) -> tuple[Grey, Floats64]:
     there: Floats64 = cv.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
     there[:, 2] += (wide - width) / 2, (high - height) / 2
     turned = cv.warpAffine(grey, there, (wide, high), flags=cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE)
-    return turned, np.asarray(cv.invertAffineTransform(there), np.float64)
+    paper = cv.warpAffine(np.ones_like(grey), there, (wide, high), flags=cv.INTER_NEAREST) > 0
+    return turned, paper, np.asarray(cv.invertAffineTransform(there), np.float64)
 
 
 def _quarter_back(shape: tuple[int, ...], quarters: int) -> Floats64:

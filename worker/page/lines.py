@@ -17,6 +17,9 @@ SAME = 0.55
 #: A dash or a dot belongs to a line if its middle is within this many heights of the line's marks.
 NEAR = 0.7
 
+#: Lines of marks lower than this many pixels, or this share of the page's common height, are specks.
+LEAST, LOW = 8, 0.3
+
 
 class Line(NamedTuple):
     """A line of text: its marks from left to right, by position, and the height of a digit on it in pixels."""
@@ -40,10 +43,11 @@ def find_lines(marks: Marks, lean: float) -> list[Line]:
     rows = _joined([_band(run, low, high) for run in runs], runs)
     rows.sort(key=lambda row: float(np.median(y[row])))
     rest = np.flatnonzero(marks.flat)
-    lines = []
+    lines, common = [], _digit_height(marks.height[tall])
     for row in _with_dashes(rows, rest, marks, y):
         height = _digit_height(marks.height[row][~marks.flat[row]])
-        lines.append(Line(row[np.argsort(x[row], kind="stable")], height))
+        if height >= max(LEAST, LOW * common):
+            lines.append(Line(row[np.argsort(x[row], kind="stable")], height))
     return lines
 
 

@@ -14,6 +14,8 @@ from worker.page.opencv import opencv
 SPECK, LEAST = 1.5, 4
 #: A mark this many times as wide as high is a dash: it may be a piece of a digit, and starts no line of text.
 FLAT = 2.2
+#: A short line of a form: a mark at most this many times as wide as high, or the reverse, that joins two lines.
+TICK = 0.35
 #: A frame: a mark of more than FRAME of the page's width and height; or a mark that touches opposite sides.
 FRAME = 0.7
 
@@ -55,8 +57,8 @@ class Marks(NamedTuple):
         return Marks(self.labels, *(values[which] for values in self[1:]))
 
 
-def find_marks(mask: Mask, stroke: float) -> Marks:
-    """Label the ink, bool [H, W], and return its pieces, without specks and frames."""
+def find_marks(mask: Mask, rules: Mask, stroke: float) -> Marks:
+    """Label the ink, bool [H, W], and return its pieces, without specks, frames and short lines between `rules`."""
     cv = opencv()
     _, labels, stats, _ = cv.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8, ltype=cv.CV_32S)
     stats = stats.astype(np.intp)
@@ -68,4 +70,17 @@ def find_marks(mask: Mask, stroke: float) -> Marks:
     across = ((width == columns) & (height < rows / 2)) | ((height == rows) & (width > 1.5 * height))
     keep = ~(speck | frame | across)
     keep[0] = False
+    narrow = np.flatnonzero(keep & ((width < TICK * height) | (height < TICK * width)))
+    if narrow.size and rules.any():
+        near = cv.dilate(rules.view(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        keep[[at for at in narrow.tolist() if _joins_rules(marks, at, near)]] = False
     return marks.chosen(keep)
+
+
+def _joins_rules(marks: Marks, at: int, near: Mask) -> bool:
+    """Tell whether both ends of a narrow mark touch ruling."""
+    box = slice(marks.top[at], marks.bottom[at]), slice(marks.left[at], marks.right[at])
+    own, touching = marks.labels[box] == marks.number[at], near[box]
+    if marks.width[at] > marks.height[at]:
+        own, touching = own.T, touching.T
+    return bool((own & touching)[:2].any() and (own & touching)[-2:].any())

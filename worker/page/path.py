@@ -22,8 +22,8 @@ def best_path(row: Row, chances: Floats64) -> list[int]:
     H. Fujisawa, Effects of classifier structures and training regimes on integrated segmentation and recognition of
     handwritten numeral strings, IEEE Trans. PAMI 26, 2004, 1395-1407).
     """
-    weights = np.array([min(1.0, (max(part.box[2:]) / row.height / SMALL) ** 2) for part in row.parts])
-    costs = -np.log(np.maximum(chances, 1e-6))
+    weights = np.array([_weight(row, at) for at in range(len(row.parts))])
+    costs = -np.log(np.maximum(chances, 1e-6)) 
     arriving: dict[int, list[int]] = {}
     for at, one in enumerate(row.candidates):
         arriving.setdefault(one.stop, []).append(at)
@@ -32,7 +32,7 @@ def best_path(row: Row, chances: Floats64) -> list[int]:
         best, by = total[stop - 1] + LEFT_OUT * float(weights[stop - 1]), -1
         for at in arriving.get(stop, []):
             start = row.candidates[at].start
-            cost = total[start] + float(costs[at]) * float(weights[start:stop].sum())
+            cost = total[start] + float(costs[at]) * float(weights[start:stop].sum()) + row.candidates[at].cost
             if cost < best:
                 best, by = cost, at
         total.append(best)
@@ -44,3 +44,11 @@ def best_path(row: Row, chances: Floats64) -> list[int]:
             path.append(by)
         at = row.candidates[by].start if by >= 0 else at - 1
     return path[::-1]
+
+
+def _weight(row: Row, at: int) -> float:
+    """Return how much a part counts: 1 unless it is a small mark by itself."""
+    part = row.parts[at]
+    if any(other.mark == part.mark for other in row.parts[max(0, at - 1) : at + 2] if other is not part):
+        return 1.0
+    return min(1.0, float(max(part.box[2:]) / row.height / SMALL) ** 2)
