@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from worker.image.arrays import Mask
+from worker.image.components import grown
+from worker.image.mnist_format import normalise_strokes, place
 from worker.page.candidates import Candidate, Part
+from worker.page.ink import find_ink
 from worker.page.layout import lay_out
 from worker.training import scenes
 from worker.training.idx import Images, Labels
@@ -35,12 +38,18 @@ MIXED = 0.16
 #: A crop may be a 1 if its ink is long and thin, by the ratio of the standard deviations across and along, and leans by
 #: less than LEANING degrees.
 THIN, LEANING = 0.24, 55
-#: How far the label of a non-digit is trusted, 0 to 1: of what is surely known, of pieces, and of what may be a digit.
-SURE, PIECE, LIKE = 0.98, 0.85, 0.4
+#: Ink spreads this far from a mark when it is photographed, in heights of a digit.
+SOFT_EDGE = 0.06
+#: With more of its ink from ruling or dirt than this it is not learnt as a digit.
+STRAY = 0.2
+#: How far the label is trusted, 0 to 1: of what is surely known, of pieces, and of what may be a digit.
+SURE, PIECE, LIKE = 0.98, 0.8, 0.25
 #: Signs that are often taken for digits where they stand alone, besides `LOOKALIKES`.
-SIGNS_LIKE = frozenset("',;\"٥")
+SIGNS_LIKE = frozenset("',;\"°٥")
 #: Most crops of a page, by kind.
-MOST = {"digit": 24, "mark": 16, "piece": 8, "several": 8, "paper": 4}
+MOST = {"digit": 24, "mark": 16, "piece": 6, "several": 6, "paper": 4, "cell": 16}
+#: The height of a digit in a straightened cell, in pixels, and how much it is sharpened.
+CELL_DIGIT, SHARP = 24, 3.0
 #: The share of pages that are textures.
 TEXTURES = 0.06
 
@@ -54,7 +63,8 @@ class Crop(NamedTuple):
     label: int
     #: 0 to 1; a crop without any is not to be learnt.
     trust: float
-    #: `digit`, `mark` (a letter or sign), `piece` of a mark, `several` marks or parts of them, or `paper`.
+    #: `digit`, `mark` (a letter or sign), `piece` of a mark, `several` marks or parts of them, or `paper`; or `cell`, a
+    #: digit of a table.
     kind: str
     #: The digit, letter or sign that has the most ink in it; empty if there is none.
     text: str
@@ -70,7 +80,8 @@ def crops(
         if rng.random() < TEXTURES:
             found = list(of_texture(rng))
         else:
-            found = list(of_page(compose(images, labels, rng, held_out=held_out)))
+            page = compose(images, labels, rng, held_out=held_out)
+            found = [*of_page(page), *of_cells(page, rng)]
         rng.shuffle(found)
         taken: dict[str, int] = defaultdict(int)
         for crop in found:
@@ -95,14 +106,17 @@ def of_page(page: Page) -> Iterator[Crop]:
         for layer in page.layers
     ]  # fmt: skip
     areas = np.stack([np.bincount(layer.ravel(), minlength=len(page.marks) + 1) for layer in layers])
+    soft = 2 * round(SOFT_EDGE * page.height / abs(float(layout.back[0, 0]))) + 1
+    inked = cv2.dilate((layers[0] + layers[1] > 0).astype(np.uint8), np.ones((soft, soft), np.uint8))
     every = ((row, one) for row in layout.rows for one in row.candidates)
     for pixels, (row, one) in zip(layout.pixels, every, strict=True):
         mask = mask_of(row.parts[one.start : one.stop], one)
         left, top, width, height = one.box
         inside = [layer[top : top + height, left : left + width][mask] for layer in layers]
         counts = np.stack([np.bincount(part, minlength=len(page.marks) + 1) for part in inside])
+        total, stray = int(mask.sum()), float(1 - inked[top : top + height, left : left + width][mask].mean())
         seen = np.rint(pixels * 255).astype(np.uint8)
-        yield Crop(seen, *_truth(page, counts, areas, int(mask.sum()), may_be_one(pixels)))
+        yield Crop(seen, *_truth(page, counts, areas, (total, stray), may_be_one(pixels)))
 
 
 def of_texture(rng: np.random.Generator) -> Iterator[Crop]:
@@ -115,6 +129,41 @@ def of_texture(rng: np.random.Generator) -> Iterator[Crop]:
     for pixels in layout.pixels:
         trust = LIKE if may_be_one(pixels) else SURE
         yield Crop(np.rint(pixels * 255).astype(np.uint8), NONDIGIT, trust, "paper", "", False)
+
+
+def of_cells(page: Page, rng: np.random.Generator) -> Iterator[Crop]:
+    """Yield the digits of a table or sudoku, sharpened as out-of-focus cells are before they are read."""
+    if page.kind not in ("table", "sudoku"):
+        return
+    level = find_ink(page.picture).level
+    for number, mark in enumerate(page.marks, 1):
+        scale = CELL_DIGIT / page.height * rng.uniform(0.75, 1.3)
+        margin = page.height // 3
+        top, left, bottom, right = (max(0, edge) for edge in np.add(mark.box, np.repeat([-margin, margin], 2)).tolist())
+        inside = np.s_[top:bottom, left:right]
+        ink = cv2.resize(level[inside].astype(np.float32), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        own = (page.layers[(number - 1) % 2][inside] == number).astype(np.uint8)
+        found = _sharpened(ink, cv2.resize(own, ink.shape[::-1], interpolation=cv2.INTER_AREA) > 0)
+        if found is not None:
+            yield Crop(found, int(mark.text), SURE, "cell", mark.text, mark.printed)
+
+
+def _sharpened(ink: NDArray[Any], own: Mask) -> NDArray[np.uint8] | None:
+    """Bring the digit, whose pixels are about `own` [h, w], to the model's input; None if it hangs on a line."""
+    sharp = ink + SHARP * (ink - cv2.GaussianBlur(ink, (0, 0), 0.1 * CELL_DIGIT))
+    if not own.any():
+        return None
+    mask = (sharp > max(0.4 * float(np.quantile(sharp[own], 0.9)), 14.0)).astype(np.uint8)
+    _, parts = cv2.connectedComponents(mask)
+    counts = np.bincount(parts[own])
+    counts[0] = 0
+    digit = parts == int(counts.argmax())
+    on_border = digit[0].any() or digit[-1].any() or digit[:, 0].any() or digit[:, -1].any()
+    if not counts.any() or on_border or counts.max() < 0.6 * own.sum():
+        return None
+    full = float(np.quantile(sharp[digit], 0.75))
+    pixels = np.where(grown(digit), sharp / full, np.float32(0)).clip(0, 1).astype(np.float32)
+    return np.rint(normalise_strokes(place(pixels, digit))[0] * 255).astype(np.uint8)
 
 
 def mask_of(parts: list[Part], one: Candidate) -> Mask:
@@ -139,16 +188,17 @@ def may_be_one(pixels: NDArray[np.floating]) -> bool:
 
 
 def _truth(
-    page: Page, counts: NDArray[np.intp], areas: NDArray[np.intp], total: int, like_one: bool
+    page: Page, counts: NDArray[np.intp], areas: NDArray[np.intp], ink: tuple[int, float], like_one: bool
 ) -> tuple[int, float, str, str, bool]:
     """Return label, trust, kind and text of a crop, and whether it is printed.
 
-    `counts` [2, marks + 1] is the ink of each mark in it, `areas` all that these marks have, `total` its own ink, and
-    `like_one` whether it may be a 1.
+    `counts` [2, marks + 1] is the ink of each mark in it, `areas` all that these marks have, `ink` its own, and the
+    share of that which is off all marks; `like_one` says whether it may be a 1.
     """
+    total, stray = ink
     found, whole = counts.sum(axis=0)[1:], areas.sum(axis=0)[1:]
     doubtful = LIKE if like_one else PIECE
-    if not found.size or found.sum() < 0.4 * total:
+    if not found.any() or stray > 0.6:
         return NONDIGIT, doubtful, "paper", "", False
     main = int(found.argmax())
     mark, share = page.marks[main], found[main] / max(int(whole[main]), 1)
@@ -156,12 +206,12 @@ def _truth(
     others[main] = 0
     # Where two marks overlap, both have the ink: it is foreign only as far as there is more than the main one's.
     foreign = min(int(others.sum()), total - int(found[main])) / total
-    if foreign >= FOREIGN and others.max() > 0.5 * foreign * total:
+    if foreign >= FOREIGN:
         mixed = foreign >= MIXED and (others.max() >= 0.3 * whole[others.argmax()] or foreign > 0.3)
         return NONDIGIT, doubtful if mixed else 0.0, "several", mark.text, mark.printed
     if share < PART:
         return NONDIGIT, doubtful if share < HALF else LIKE, "piece", mark.text, mark.printed
-    return _one_mark(mark, share >= WHOLE, like_one)
+    return _one_mark(mark, share >= WHOLE and stray < STRAY, like_one)
 
 
 def _one_mark(mark: Mark, whole: bool, like_one: bool) -> tuple[int, float, str, str, bool]:

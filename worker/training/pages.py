@@ -25,6 +25,9 @@ from worker.training.sheets import KINDS, Sheet, written
 HEIGHTS = (11, 60)
 #: The largest turn in degrees, and the farthest that perspective moves a corner, as a part of the page.
 TURN, TILT = 12.0, 0.04
+#: The share of pages, and that of tables and sudokus, that are out of focus, and the standard deviation of their blur,
+#: in heights of a digit.
+OUT_OF_FOCUS, FOCUS = (0.1, 0.4), (0.04, 0.15)
 
 
 class Mark(NamedTuple):
@@ -104,6 +107,8 @@ def _taken(kind: str, sheet: Sheet, hand: Hand, rng: np.random.Generator) -> Pag
     layers = np.stack([seen(layer.astype(np.float32), cv2.INTER_NEAREST) for layer in sheet.layers]).astype(np.int32)
     paper = np.float32(rng.uniform(0, 25)) * (1 + smooth(height, width, int(rng.integers(2, 9)), rng))
     covered = np.maximum(np.maximum(ink, ruling), paper).clip(0, 255).astype(np.uint8)
+    if rng.random() < OUT_OF_FOCUS[kind in ("table", "sudoku")]:
+        covered = np.asarray(cv2.GaussianBlur(covered, (0, 0), hand.height * rng.uniform(*FOCUS)), np.uint8)
     picture = photographed(covered, rng, hand.height / 0.6)
     low, high = np.minimum.reduce, np.maximum.reduce
     boxes = [bounding_boxes(layer.astype(np.intp), len(sheet.marks)) for layer in layers]
