@@ -140,6 +140,8 @@ def of_cells(page: Page, rng: np.random.Generator) -> Iterator[Crop]:
         scale = CELL_DIGIT / page.height * rng.uniform(0.75, 1.3)
         margin = page.height // 3
         top, left, bottom, right = (max(0, edge) for edge in np.add(mark.box, np.repeat([-margin, margin], 2)).tolist())
+        if top >= bottom or left >= right:  # another mark lies over it
+            continue
         inside = np.s_[top:bottom, left:right]
         ink = cv2.resize(level[inside].astype(np.float32), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         own = (page.layers[(number - 1) % 2][inside] == number).astype(np.uint8)
