@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.crops import table
 from tests.drawings import digits
+from worker.inference.mlp import Reading
 from worker.training.crops import LIKE, NONDIGIT, SURE, crops, may_be_one, of_page, of_texture
 from worker.training.pages import compose
 
@@ -61,3 +63,15 @@ def test_a_leaning_stroke_may_be_a_one_and_a_blank_is_none():
     rows, columns = np.indices((28, 28))
     assert may_be_one((np.abs(rows + columns - 27) < 2).astype(np.float32))
     assert not may_be_one(np.zeros((28, 28), np.float32))
+
+
+def test_the_table_counts_digits_read_right_and_others_refused(some):
+    reading = Reading(
+        np.stack([np.eye(10, dtype=np.float32)[crop.label % 10] for crop in some]),
+        np.array([crop.label != NONDIGIT for crop in some], np.float32),
+    )
+    rows = table(some, reading)
+    assert all("right 100.00%" in row for row in rows[:-1])
+    assert rows[-1] == "taken for digits: "
+    everything = table(some, reading._replace(digitness=np.ones(len(some), np.float32)))
+    assert any(row.startswith("mark ") and "right   0.00%" in row for row in everything)
