@@ -73,7 +73,9 @@ def _chosen(layout: Layout, reading: Reading) -> list[list[Seen]]:
         chances = (probability[part] * reading.digitness[part]).astype(np.float64)
         rows.append(
             [
-                Seen(row.candidates[n], int(digits[at + n]), float(reading.digitness[at + n]), float(probability[at + n]))
+                Seen(
+                    row.candidates[n], int(digits[at + n]), float(reading.digitness[at + n]), float(probability[at + n])
+                )
                 for n in best_path(row, chances)
             ]
         )
@@ -99,4 +101,10 @@ def _lowered(chance: float, cost: float) -> float:
 
 
 def _decision(confidence: float, limits: Mapping[str, float]) -> str:
-    return "accept" if confidence >= limits["page_accept"] else "review" if confidence >= limits["page_review"] else "reject"
+    return (
+        "accept"
+        if confidence >= limits["page_accept"]
+        else "review"
+        if confidence >= limits["page_review"]
+        else "reject"
+    )

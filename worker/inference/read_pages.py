@@ -23,9 +23,7 @@ WELL, BETTER = 0.6, 1.4
 Read = Callable[[Floats32], Reading]
 
 
-def read_pages(
-    pages: Sequence[Grey], read: Read, thresholds: Mapping[str, float]
-) -> list[PageReading | DigitqError]:
+def read_pages(pages: Sequence[Grey], read: Read, thresholds: Mapping[str, float]) -> list[PageReading | DigitqError]:
     """Read pages, each uint8 [H, W], with ink darker or brighter than the paper.
 
     All candidates of all pages go through `read` in one call; in a second one, those of pages that read poorly, turned

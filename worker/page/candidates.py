@@ -105,7 +105,9 @@ def mask_of(parts: Sequence[Part], one: Candidate) -> Mask:
 def _part(piece: Mask, left: int, top: int, mark: int) -> Part:
     rows, columns = np.flatnonzero(piece.any(axis=1)), np.flatnonzero(piece.any(axis=0))
     first, last, begin, end = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    return Part((left + begin, top + first, end - begin, last - first), piece[first:last, begin:end], mark, int(piece.sum()))
+    return Part(
+        (left + begin, top + first, end - begin, last - first), piece[first:last, begin:end], mark, int(piece.sum())
+    )
 
 
 def _gap(parts: list[Part], start: int, stop: int) -> int:

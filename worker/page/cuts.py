@@ -62,9 +62,7 @@ def cut_columns(ink: Floats64, digit_height: float, stroke: float) -> list[int]:
     extent = np.where(used.any(axis=0), len(ink) - used.argmax(axis=0) - used[::-1].argmax(axis=0), 0).astype(float)
     count, apart, width = ink.sum(axis=0), max(1, round(APART * digit_height)), ink.shape[1]
     around = max(2, round(AROUND * digit_height))
-    sides = [
-        min(extent[max(0, at - around) : at + 1].max(), extent[at : at + around + 1].max()) for at in range(width)
-    ]
+    sides = [min(extent[max(0, at - around) : at + 1].max(), extent[at : at + around + 1].max()) for at in range(width)]
     low = extent / np.maximum(sides, 1)
     ranks = np.minimum(np.where(low <= LOW, low, 9), np.where(count <= THIN * stroke, count / max(digit_height, 1), 9))
     ranks += 0.01 * count / max(float(count.max()), 1e-6)  # of two equal ones, the one with less ink

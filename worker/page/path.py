@@ -23,7 +23,7 @@ def best_path(row: Row, chances: Floats64) -> list[int]:
     handwritten numeral strings, IEEE Trans. PAMI 26, 2004, 1395-1407).
     """
     weights = np.array([_weight(row, at) for at in range(len(row.parts))])
-    costs = -np.log(np.maximum(chances, 1e-6)) 
+    costs = -np.log(np.maximum(chances, 1e-6))
     arriving: dict[int, list[int]] = {}
     for at, one in enumerate(row.candidates):
         arriving.setdefault(one.stop, []).append(at)

@@ -27,7 +27,7 @@ HEIGHTS = (11, 60)
 TURN, TILT = 12.0, 0.04
 #: The share of pages, and that of tables and sudokus, that are out of focus, and the standard deviation of their blur,
 #: in heights of a digit.
-OUT_OF_FOCUS, FOCUS = (0.1, 0.4), (0.04, 0.15)
+OUT_OF_FOCUS, FOCUS = (0.1, 0.4), (0.03, 0.09)
 
 
 class Mark(NamedTuple):

@@ -57,6 +57,9 @@ class Recipe:
     temperature: float = 1.0
     #: The version of the model whose weights a run begins with, instead of random ones; it is the teacher too.
     start: str | None = None
+    #: The share of the trained weights in the result; those that the run began with are the rest. Source: M. Wortsman
+    #: et al., "Robust fine-tuning of zero-shot models", 2022.
+    share: float = 1.0
     #: The share of the label in the targets of digits and pictures that have a teacher; its answer is the rest.
     labels: float = 0.0
     #: Channels of the convolutions before the layers, the first 5x5, the others 3x3; one to more channels halves the
@@ -150,10 +153,11 @@ BEST = replace(
 )
 
 #: The best network, trained further with crops of pages: printed digits, letters, signs, and wrong cuts. What it knew
-#: is kept by its own answers to distorted digits and pictures, a third of them corrected by the labels.
-PAGES = replace(
+#: is kept by its own answers to distorted digits and pictures, a third of them corrected by the labels. With all of the
+#: trained weights 0.50 % of the held-out digits are read wrongly, with 0.6 of them 0.44 %, with none 0.42 %.
+DRAFT = replace(
     BEST,
-    name="pages",
+    name="draft",
     revision=1,
     batch=768,
     steps=3_600,
@@ -166,7 +170,23 @@ PAGES = replace(
     teacher=None,
     start="best-2",
     labels=0.3,
+    share=0.6,
     checkpoint_every=250,
 )
 
-RECIPES = {recipe.name: recipe for recipe in (SEED, TEACHER, BEST, PAGES)}
+#: The same again, more slowly and with more digits.
+PAGES = replace(
+    DRAFT,
+    name="pages",
+    batch=1024,
+    steps=1_800,
+    learning_rate=4e-4,
+    warm_up=100,
+    bank=(262_144, 32_768, 24_576),
+    pictures=192,
+    crops=352,
+    start="draft-1",
+    share=1.0,
+)
+
+RECIPES = {recipe.name: recipe for recipe in (SEED, TEACHER, BEST, DRAFT, PAGES)}

@@ -75,6 +75,8 @@ def train(
         for batch in _batches(run, split, mnist, run_dir, steps, progress, first and first[0]):
             run, loss = _step(run, batch)
             bar.update()
+            if first and run.step == recipe.steps:
+                run = replace(run, averages=_mixed(first[0], run.averages, recipe.share))
             if run.step % recipe.checkpoint_every == 0 or run.step == steps:
                 run.save(path)
                 tqdm.write(_line(run, loss, split))
@@ -107,6 +109,13 @@ def model_weights(path: Path, version: str) -> tuple[Parameters, str]:
         raise SettingsError(f"{path} holds the model {model.version}, expected {version}")
     pairs = tf.saved_model.load(str(path)).parameters
     return [(weights.numpy(), biases.numpy()) for weights, biases in pairs], model.sha256
+
+
+def _mixed(first: Parameters, trained: Parameters, share: float) -> Parameters:
+    """Return `share` of the trained weights and the rest of the first ones."""
+    if share == 1:
+        return trained
+    return tf.nest.map_structure(lambda one, other: one + share * (other - one), first, trained)  # type: ignore[no-any-return]
 
 
 def _start(
