@@ -174,7 +174,7 @@ DRAFT = replace(
     checkpoint_every=250,
 )
 
-#: The same again, more slowly and with more digits.
+#: The same again, more slowly, and with more digits and pictures.
 PAGES = replace(
     DRAFT,
     name="pages",
@@ -183,8 +183,8 @@ PAGES = replace(
     learning_rate=4e-4,
     warm_up=100,
     bank=(262_144, 32_768, 24_576),
-    pictures=192,
-    crops=352,
+    pictures=336,
+    crops=288,
     start="draft-1",
     share=1.0,
 )
