@@ -102,7 +102,7 @@ def test_a_recipe_survives_json(recipe):
 
 def test_a_recipe_written_before_there_were_distortions_is_still_that_recipe():
     new = {"adamw", "warm_up", "dropout", "label_smoothing", "pictures", "bank", "teacher", "temperature"}
-    new |= {"convolutions", "cycles", "crops", "start", "labels"}
+    new |= {"convolutions", "cycles", "crops", "start", "labels", "share"}
     assert Recipe.from_json({name: value for name, value in SEED.__dict__.items() if name not in new}) == SEED
 
 
@@ -270,6 +270,10 @@ def test_a_run_goes_on_from_a_model_of_the_version_that_the_recipe_names(mnist, 
     for new, before in zip(run.averages, old.averages, strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(new, before, strict=True))
     assert run.data[TINY_BEST.version] == Mlp.load(model).sha256
+    mixed = replace(further, name="mixed", learning_rate=0.01, share=0.0)
+    run = Checkpoint.load(train(mixed, mnist, tmp_path / "mixed", progress=False, start=model))
+    assert np.array_equal(run.averages[0][0], old.averages[0][0])
+    assert not np.array_equal(run.parameters[0][0], old.averages[0][0])
     with pytest.raises(SettingsError, match="begins with the model"):
         train(further, mnist, tmp_path / "none", progress=False)
     with pytest.raises(SettingsError, match="expected other-1"):
