@@ -17,7 +17,8 @@ import numpy as np
 
 from shared.settings import SHIPPED_MODEL
 from worker.inference.mlp import Mlp, Reading
-from worker.training.crops import LIKE, NONDIGIT, Crop, crops
+from worker.training.crop_truth import LIKE, NONDIGIT
+from worker.training.crops import Crop, crops
 from worker.training.idx import load_mnist, pixels
 
 #: From this digitness on a crop counts as a digit.

@@ -8,7 +8,8 @@ import pytest
 from benchmarks.crops import table
 from tests.drawings import digits
 from worker.inference.mlp import Reading
-from worker.training.crops import LIKE, NONDIGIT, SURE, crops, may_be_one, of_page, of_texture
+from worker.training.crop_truth import LIKE, NONDIGIT, SURE, may_be_one
+from worker.training.crops import crops, of_page, of_texture
 from worker.training.pages import compose
 
 IMAGES, LABELS = digits(40)

@@ -23,7 +23,8 @@ from shared.errors import SettingsError
 from worker.image.normalise import normalise
 from worker.image.preprocess import PREPROCESSING_VERSION
 from worker.training import camera, nondigits, strokes
-from worker.training.crops import NONDIGIT, crops
+from worker.training.crop_truth import NONDIGIT
+from worker.training.crops import crops
 from worker.training.distort import distort
 from worker.training.idx import Images, Labels, pixels
 from worker.training.recipes import Recipe

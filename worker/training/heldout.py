@@ -34,7 +34,7 @@ class HeldOut:
             return cls(digits, labels, digits, digits[:0])
         # Imported here, because distortions need OpenCV, and the other recipe does not.
         from worker.training import bank, nondigits
-        from worker.training.crops import NONDIGIT
+        from worker.training.crop_truth import NONDIGIT
 
         rng = np.random.default_rng(0)
         seen, names = bank.pictures(digits, labels, DRAWN, rng)
