@@ -174,8 +174,8 @@ DRAFT = replace(
     checkpoint_every=250,
 )
 
-#: The same again with more digits and pictures. Of the distorted held-out digits 0.85 % are read wrongly, as by the best
-#: network; with 288 crops in a batch and all of the trained weights it was 0.93 %.
+#: The same again with more digits and pictures. Of the distorted held-out digits 0.85 % are read wrongly, as by the
+#: best network; with 288 crops in a batch and all of the trained weights it was 0.93 %.
 PAGES = replace(
     DRAFT,
     name="pages",
