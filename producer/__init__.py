@@ -7,6 +7,9 @@ from producer.client.async_clients import AsyncClient, AsyncQueue
 from producer.client.retry import NEVER, Retry
 from producer.client.sync_clients import Client, Queue
 from shared.keys import Priority
+from shared.numbers import PageReading
 from shared.prediction import Prediction, State
 
-__all__ = ["NEVER", "AsyncClient", "AsyncQueue", "Client", "Prediction", "Priority", "Queue", "Retry", "State"]
+__all__ = [
+    "NEVER", "AsyncClient", "AsyncQueue", "Client", "PageReading", "Prediction", "Priority", "Queue", "Retry", "State",
+]  # fmt: skip

@@ -10,11 +10,14 @@ from io import StringIO
 from typing import Any, TextIO
 
 from shared.batch import COLUMNS
+from shared.numbers import PageReading
 
 #: A spreadsheet takes a cell that starts like this for a formula.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 #: Byte order mark, by which spreadsheets recognise UTF-8.
 BOM = "\ufeff"
+#: The columns of a batch that is read as numbers; `text` has all of them.
+NUMBER_COLUMNS = (*COLUMNS[:4], "text", *COLUMNS[4:])
 
 
 def mark(file: TextIO) -> str:
@@ -29,11 +32,16 @@ def mark(file: TextIO) -> str:
 
 
 def csv_lines(rows: Iterable[dict[str, Any]], columns: Iterable[str] = COLUMNS) -> Iterator[str]:
-    """Yields a header and a line for each result. Warnings are separated by spaces; an error has two columns."""
+    """Yields a header and a line for each result. Warnings are separated by spaces; an error has two columns.
+
+    A column `text` has the numbers: those of a row separated by spaces, rows by " / ".
+    """
     yield csv_line([*columns, "error_message"])
     for row in rows:
         error = row["error"] or {"code": None, "message": None}
-        plain = {**row, "warnings": " ".join(row["warnings"] or []), "error": error["code"]}
+        plain = {"text": None, **row, "warnings": " ".join(row["warnings"] or []), "error": error["code"]}
+        if page := PageReading.from_json(row):
+            plain["text"] = " / ".join(page.lines)
         yield csv_line([*(plain[name] for name in columns), error["message"]])
 
 

@@ -8,10 +8,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from shared.numbers import PageReading, Read
 from shared.prediction import rfc3339
 
 #: The fields of a result, in this order. `state` is a prediction's; `error` has a code and a message.
 COLUMNS = ("index", "filename", "state", "digit", "confidence", "decision", "reason", "warnings", "error")
+#: The further fields of a batch that is read as numbers.
+PAGE_COLUMNS = ("numbers", "grid", "rotated")
 
 
 class BatchState(StrEnum):
@@ -57,6 +60,7 @@ class Batch:
     cancelled: int = 0
     #: Files of a zip that are no pictures; they are not part of `total`.
     skipped: int = 0
+    read: Read = "digit"
     submitted_at: float | None = None
     started_at: float | None = None
     finished_at: float | None = None
@@ -97,7 +101,8 @@ class Batch:
             name: datetime.fromisoformat(fields[name]).timestamp() if fields.get(name) else None
             for name in ("submitted_at", "started_at", "finished_at")
         }
-        return cls(id, BatchState(fields["state"]), **counts, **times, source=source)  # type: ignore[arg-type]
+        read = fields.get("read") or "digit"
+        return cls(id, BatchState(fields["state"]), **counts, **times, read=read, source=source)  # type: ignore[arg-type]
 
     def to_json(self, root: str = "") -> dict[str, Any]:
         """Return the JSON object of the API; its links start with `root`, the sub-path of a proxy."""
@@ -110,6 +115,7 @@ class Batch:
             "failed": self.failed,
             "cancelled": self.cancelled,
             "skipped": self.skipped,
+            **({"read": self.read} if self.read != "digit" else {}),
             "submitted_at": rfc3339(self.submitted_at),
             "started_at": rfc3339(self.started_at),
             "finished_at": rfc3339(self.finished_at),
@@ -117,11 +123,20 @@ class Batch:
         }
 
 
-def result(index: int, filename: str | None, state: str, row: Sequence[Any] = ()) -> dict[str, Any]:
-    """Return one result. `row` is written by a worker: five values of an outcome, or code and message of an error."""
+def result(
+    index: int, filename: str | None, state: str, row: Sequence[Any] = (), read: Read = "digit"
+) -> dict[str, Any]:
+    """Return one result, with PAGE_COLUMNS if it is read as numbers.
+
+    `row` is written by a worker: five values of an outcome, and a sixth for numbers; or code and message of an error.
+    """
     values: list[Any] = [None, None, None, None, [], None]
-    if len(row) == 5:
-        values = [*row, None]
-    elif len(row) == 2:
+    if len(row) > 2:
+        values = [*row[:5], None]
+    elif row:
         values[-1] = {"code": row[0], "message": row[1]}
-    return dict(zip(COLUMNS, (index, filename or None, state, *values), strict=True))
+    found = dict(zip(COLUMNS, (index, filename or None, state, *values), strict=True))
+    if read == "digit":
+        return found
+    page = PageReading.from_noted(row[5]) if len(row) > 5 else None
+    return found | (page.to_json() if page else dict.fromkeys(PAGE_COLUMNS))

@@ -31,9 +31,10 @@ from shared.errors import (
 )
 from shared.ids import new_id
 from shared.keys import Priority
+from shared.numbers import Read
 from shared.prediction import theirs
 from shared.store import Store
-from shared.submission import ANYBODY, Caller, door
+from shared.submission import ANYBODY, Caller, door, fingerprint_of
 
 #: TTL of a staged chunk, in seconds: its producer may die before it has staged the last one.
 STAGED_SECONDS = 120
@@ -45,7 +46,8 @@ POLL_SECONDS, LONGEST_POLL_SECONDS, REPAIR_SECONDS = 0.02, 0.1, 2.0
 
 #: Answer of `finish`: RQ has dependents to enqueue.
 DEPENDENTS = 2
-#: The result of a picture: [digit, confidence, decision, reason, warnings], or [code, message] of its error.
+#: The result of a picture: [digit, confidence, decision, reason, warnings], and for numbers the noted page; or [code,
+#: message] of its error.
 Row = Sequence[Any]
 #: By position in the chunk.
 Rows = dict[int, Row]
@@ -93,6 +95,7 @@ class Batches:
         caller: Caller = ANYBODY,
         notes: Mapping[str, str] | None = None,
         skipped: Callable[[], int] = lambda: 0,
+        read: Read = "digit",
     ) -> Batch:
         """Submit a batch, all or nothing, from an iterator of chunks; or return the first one under the same key.
 
@@ -103,7 +106,7 @@ class Batches:
         """
         self._store.check_server()
         id, total, count = new_id(), 0, 0
-        key = (priority, door(caller, idempotency_key, fingerprint))
+        key = (priority, door(caller, idempotency_key, fingerprint_of(fingerprint, read)) | {"read": read})
         if expected or idempotency_key:
             answer, first = self._commit(id, expected, 0, *key)
             if answer == "repeated":
@@ -138,7 +141,7 @@ class Batches:
         self._store.check_entered(reply)
         answer, *first = reply
         if answer == b"mismatch":
-            raise IdempotencyMismatch("The idempotency key belongs to another upload")
+            raise IdempotencyMismatch("The idempotency key belongs to another upload, or to another `read` of this one")
         if answer == b"lost":
             raise RedisUnavailable("The batch took too long to hand over", retry_after_seconds=1)
         return answer.decode(), first[0].decode()
@@ -222,20 +225,20 @@ class Batches:
         """
         at = 0
         for n in range(self._count(batch.id)):
-            for row in self._rows(f"{batch.id}-{n}"):
-                yield from self._expired(batch.id, at, row["index"])
+            for row in self._rows(f"{batch.id}-{n}", batch.read):
+                yield from self._expired(batch, at, row["index"])
                 at = row["index"] + 1
                 yield row
-        yield from self._expired(batch.id, at, batch.total)
+        yield from self._expired(batch, at, batch.total)
 
-    def _expired(self, id: str, start: int, end: int) -> Iterator[dict[str, Any]]:
+    def _expired(self, batch: Batch, start: int, end: int) -> Iterator[dict[str, Any]]:
         """Yield results for pictures without a record. Raises Expired if the batch is gone, too."""
-        if start < end and self._state(id) in (None, b"forgotten"):
+        if start < end and self._state(batch.id) in (None, b"forgotten"):
             raise Expired("The batch has expired, or was deleted, while its results were read")
         for index in range(start, end):
-            yield result(index, None, "failed", (Expired.code, "The picture has expired"))
+            yield result(index, None, "failed", (Expired.code, "The picture has expired"), batch.read)
 
-    def _rows(self, id: str) -> list[dict[str, Any]]:
+    def _rows(self, id: str, read: Read) -> list[dict[str, Any]]:
         record = self._hash(keys.results(id))
         if not record:
             return []
@@ -246,7 +249,7 @@ class Batches:
             state = record["rest"].decode()
         lacking = [error, record["error_message"].decode()] if error else []
         return [
-            result(first + at, name, state_of(rows[at]) if at in rows else state, rows.get(at, lacking))
+            result(first + at, name, state_of(rows[at]) if at in rows else state, rows.get(at, lacking), read)
             for at, name in enumerate(names)
         ]
 
@@ -315,8 +318,8 @@ class Batches:
 
 
 def state_of(row: Row) -> str:
-    """Return the state of a result: an outcome has five values, an error two."""
-    return "succeeded" if len(row) == 5 else "failed"
+    """Return the state of a result: an error has two values, an outcome more."""
+    return "succeeded" if len(row) > 2 else "failed"
 
 
 def summary(chunk: str) -> dict[str, str]:

@@ -112,7 +112,7 @@ class Finish:
             "failure_ttl": claim.failure_ttl, "claimed_at": claim.claimed_at, "attempt": str(claim.attempt),
             "key": claim.key, "since": claim.submitted_at if claim.about else "", "value": self.value,
             "exception": self.exception, "found": found,
-            "input": compressed(self.outcome.input) if self.outcome else b"",
+            "input": compressed(self.outcome.input) if self.outcome and self.outcome.input else b"",
             "news": orjson.dumps(told) if claim.batchable else b"",
         }  # fmt: skip
 

@@ -198,6 +198,12 @@ class MalformedBatch(DigitqError):
     code, status, title = "malformed_batch", 422, "The batch cannot be read"
 
 
+class UnknownRead(DigitqError):
+    """A job asks for its picture to be read in a way that is not known, or that its worker does not know."""
+
+    code, status, title = "unknown_read", 422, "The picture cannot be read in this way"
+
+
 class WebhooksDisabled(DigitqError):
     """The request asks for a webhook, and the server has no secret to sign it with."""
 
@@ -211,7 +217,7 @@ class CallbackRefused(DigitqError):
 
 
 class IdempotencyMismatch(DigitqError):
-    """The idempotency key was used before with another image."""
+    """The idempotency key was used before with another image, or to read the same image another way."""
 
     code, status, title = "idempotency_mismatch", 422, "The idempotency key belongs to another image"
 

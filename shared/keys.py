@@ -56,6 +56,7 @@ EVICTED = "digitq:evicted"
 WEBHOOKS = "digitq:webhooks"
 READY = "digitq:ready"
 REFUSED = "digitq:refused"
+RECOVERY = "digitq:recovery"
 
 
 class Priority(StrEnum):

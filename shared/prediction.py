@@ -13,6 +13,7 @@ import orjson
 
 from shared.errors import PredictionFailed
 from shared.ids import issued_at
+from shared.numbers import FoundGrid, FoundNumber, PageReading
 
 
 class State(StrEnum):
@@ -39,42 +40,45 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of a worker for one picture."""
+    """The result of a worker for one picture. A page without exactly one digit has None for the first three fields."""
 
-    digit: int
-    confidence: float
-    probabilities: tuple[float, ...]
+    digit: int | None
+    confidence: float | None
+    probabilities: tuple[float, ...] | None
     decision: str
     warnings: tuple[str, ...]
-    #: 784 bytes, row by row: the 28x28 picture that the model saw.
+    #: 784 bytes, row by row: the 28x28 picture that the model saw; empty if there is no single one.
     input: bytes
     #: Why it is not accepted: `low_confidence`, `not_a_digit`, `no_ink`, `several_digits`; None if it is.
     reason: str | None = None
     #: Probability that the picture shows a digit at all.
     digitness: float = 1.0
+    #: What was read from a picture submitted with `read=numbers`; None for any other.
+    page: PageReading | None = None
 
     def summary(self) -> dict[str, Any]:
         """Return the short return value of the RQ job; the rest is in `digitq_found`."""
-        return {"digit": self.digit, "confidence": rounded(self.confidence), "decision": self.decision}
+        found = {"digit": self.digit, "confidence": rounded(self.confidence), "decision": self.decision}
+        return found if self.page is None else {**found, "numbers": [number.text for number in self.page.numbers]}
 
     def noted(self) -> dict[str, Any]:
         """Return the fields to store, with six significant digits, without defaults."""
         found: dict[str, Any] = {
             "digit": self.digit,
             "confidence": rounded(self.confidence),
-            "probabilities": [rounded(share) for share in self.probabilities],
+            "probabilities": None if self.probabilities is None else list(map(rounded, self.probabilities)),
             "decision": self.decision,
         }
         if self.reason:
             found["reason"] = self.reason
         if self.warnings:
             found["warnings"] = self.warnings
-        return found
+        return found if self.page is None else found | self.page.noted()
 
 
-def rounded(number: float) -> float:
+def rounded(number: float | None) -> float | None:
     """Round to six significant digits, about the precision of float32."""
-    return float(f"{number:.6g}")
+    return None if number is None else float(f"{number:.6g}")
 
 
 #: The fields that are read and published: RQ's, and ours in the same hash, which RQ ignores.
@@ -161,8 +165,19 @@ class Prediction:
     timings_ms: dict[str, float] | None = None
     error: dict[str, str] | None = None
     queue_position: int | None = None
+    #: What was read with `read=numbers`, in reading order; None for a single digit, and before it was read.
+    numbers: list[FoundNumber] | None = None
+    #: The ruled table of these numbers, if there is one.
+    grid: FoundGrid | None = None
+    #: Degrees that the picture was turned clockwise to read the numbers; None without them.
+    rotated: int | None = None
     #: Set by the clients, for `wait` and `refresh`.
     source: Source | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def lines(self) -> list[str]:
+        """The text of each row of the numbers; see `PageReading.lines`."""
+        return PageReading(tuple(self.numbers or ()), self.grid, self.rotated or 0).lines
 
     def wait(self, timeout: float = 30) -> Prediction:
         """Return the prediction once it has succeeded. Raises PredictionFailed; TimeoutError after `timeout` s."""
@@ -192,7 +207,7 @@ class Prediction:
         )}  # fmt: skip
         times = {name: _seconds(body.get(name)) for name in ("submitted_at", "started_at", "finished_at")}
         return cls(state=State(body["state"]), warnings=body.get("warnings") or [], attempt=body.get("attempt") or 0,
-                   source=source, **plain, **times)  # type: ignore[arg-type]  # fmt: skip
+                   source=source, **plain, **times, **_page(PageReading.from_json(body)))  # type: ignore[arg-type]  # fmt: skip
 
     @classmethod
     def from_record(cls, id: str, record: Mapping[str, str], queue_position: int | None = None) -> Prediction:
@@ -223,12 +238,14 @@ class Prediction:
             timings_ms=_timings(found.get("ms") or (0, 0), submitted, started, finished),
             error=error,
             queue_position=queue_position,
+            **_page(PageReading.from_noted(found)),
         )
 
     def to_json(self, root: str = "") -> dict[str, Any]:
         """Return the JSON of the API; its links start with `root`, the sub-path of a proxy."""
         own = f"{root}/v1/predictions/{self.id}"
         position = {} if self.queue_position is None else {"queue_position": self.queue_position}
+        page = {} if self.numbers is None else PageReading(tuple(self.numbers), self.grid, self.rotated or 0).to_json()
         return {
             "id": self.id,
             "state": self.state.value,
@@ -238,6 +255,7 @@ class Prediction:
             "probabilities": self.probabilities,
             "decision": self.decision,
             "reason": self.reason,
+            **page,
             "warnings": self.warnings,
             "model": self.model,
             "preprocessing": self.preprocessing,
@@ -251,6 +269,13 @@ class Prediction:
             "links": {"self": own, "image": f"{own}/image"},
             "error": self.error,
         }
+
+
+def _page(page: PageReading | None) -> dict[str, Any]:
+    """Return the fields of a prediction that was read as numbers."""
+    if page is None:
+        return {}
+    return {"numbers": list(page.numbers), "grid": page.grid, "rotated": page.rotated}
 
 
 def rfc3339(seconds: float | None) -> str | None:
@@ -286,7 +311,9 @@ def _timings(
     return {stage: round(ms, 3) for stage, ms in stages.items()}
 
 
-def verdict(digit: int, confidence: float, decision: str | None, reason: str | None) -> str:
-    """Format a digit with its confidence and decision; a rejected one as `?`."""
+def verdict(digit: int | None, confidence: float | None, decision: str | None, reason: str | None) -> str:
+    """Format a digit with its confidence and decision; a rejected one as `?`, none as `-`."""
     why = f"{decision}: {reason}" if reason else f"{decision}"
+    if digit is None or confidence is None:
+        return f"-  ({why})"
     return f"?  ({digit} at {confidence:.1%}, {why})" if decision == "reject" else f"{digit}  ({confidence:.1%}, {why})"

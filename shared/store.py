@@ -38,6 +38,7 @@ from shared.errors import (
 from shared.ids import issued_at, new_id
 from shared.keys import Priority
 from shared.load import Load
+from shared.numbers import Read
 from shared.prediction import RECORD, Prediction, State, theirs
 from shared.redis_server.room import Memory, Room
 from shared.redis_server.server_check import ServerCheck
@@ -180,13 +181,15 @@ class Store:
         id: str | None = None,
         caller: Caller = ANYBODY,
         notes: Mapping[str, str] | None = None,
+        read: Read = "digit",
     ) -> Prediction:
         """Submit one picture atomically; return the queued prediction, or the first one under the same idempotency key.
 
-        `notes` are stored with it: `request_id` and `traceparent` for logs, `callback_url` for the webhook.
+        `read` says whether a worker reads one digit or all numbers. `notes` are stored with it: `request_id` and
+        `traceparent` for logs, `callback_url` for the webhook.
         Raises QueueFull, RateLimited, IdempotencyMismatch, RedisUnavailable.
         """
-        picture = Submission(id or new_id(), image, filename, priority, idempotency_key, notes or {}, caller)
+        picture = Submission(id or new_id(), image, filename, priority, idempotency_key, notes or {}, caller, read)
         return self.accepted(picture, self.submit_all([picture])[0])
 
     def submit_all(self, pictures: Sequence[Submission]) -> list[Answer]:
@@ -206,7 +209,7 @@ class Store:
         self.check_entered(answer)
         what, first, *rest = answer
         if what == b"mismatch":
-            raise IdempotencyMismatch()
+            raise IdempotencyMismatch("The idempotency key belongs to another image, or to another `read` of this one")
         if what == b"repeated":
             return self.fetch(first.decode(), picture.caller.owner)
         return Prediction(picture.id, State.QUEUED, picture.filename or None, submitted_at=float(rest[0]))

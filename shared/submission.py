@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from shared.keys import Priority
+from shared.numbers import Read
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +37,23 @@ class Submission:
     idempotency_key: str = ""
     notes: Mapping[str, str] = field(default_factory=dict)
     caller: Caller = ANYBODY
+    read: Read = "digit"
 
     def to_row(self) -> dict[str, Any]:
         """Return the row of submit.lua for one picture."""
         fingerprint = hashlib.sha256(self.image).hexdigest() if self.idempotency_key else ""
+        fingerprint = fingerprint_of(fingerprint, self.read)
         about = {name: text for name, text in self.notes.items() if name != "callback_url"}
         if self.filename:
             about["filename"] = self.filename
         return {"id": self.id, "queue": self.priority.queue, "image": self.image, "about": orjson.dumps(about),
-                **door(self.caller, self.idempotency_key, fingerprint),
+                "read": self.read, **door(self.caller, self.idempotency_key, fingerprint),
                 "callback": self.notes.get("callback_url", "")}  # fmt: skip
+
+
+def fingerprint_of(content: str, read: Read) -> str:
+    """Return the fingerprint of an upload for its idempotency key, given that of its content; empty if that is."""
+    return f"{content}:{read}" if content and read != "digit" else content
 
 
 def door(caller: Caller, idempotency_key: str, fingerprint: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -101,6 +101,8 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
     client = connect(redis_url, timeout=5)
     client.flushall()
     yield client
+    with suppress(redis.RedisError):  # tests that only know the URL find nothing of this one
+        client.flushall()
     client.close()
 
 
@@ -133,7 +135,7 @@ def stack() -> Iterator[Stack]:
 
 def shared_folder(name: str) -> Path:
     """Optional data beside the project; a test that wants it is skipped without it."""
-    folder = Path(os.environ.get(f"DIGITQ_TEST_{name.upper()}", ROOT.parent / "shared" / name))
+    folder = Path(os.environ.get(f"TEST_{name.upper()}", ROOT.parent / "shared" / name))
     if not folder.is_dir():
-        pytest.skip(f"needs the folder {name}/ beside the project (or DIGITQ_TEST_{name.upper()})")
+        pytest.skip(f"needs the folder {name}/ beside the project (or TEST_{name.upper()})")
     return folder

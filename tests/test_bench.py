@@ -60,6 +60,8 @@ def server(answer: Handle) -> Iterator[str]:
 
     class Threads(ThreadingHTTPServer):
         daemon_threads = True
+        #: Of the five connections that are usual, a busy machine drops the sixth, and TCP tries again after seconds.
+        request_queue_size = 128
 
         def handle_error(self, *_: Any) -> None:
             """The client hangs up in the end."""
@@ -194,10 +196,10 @@ def test_the_picture_is_a_usual_digit() -> None:
 def test_cpu_and_memory_of_processes_are_found() -> None:
     child = subprocess.Popen([sys.executable, "-c", "x = 0\nwhile True: x += 1", "granian"])
     try:
-        time.sleep(0.5)
+        until(lambda: processes.cpu_seconds([child.pid]) > 0.05)
         found = processes.groups(os.getpid())
         assert child.pid in found["web"] and os.getpid() in found["other"]
-        assert processes.cpu_seconds([child.pid]) > 0.05 and processes.rss_mb(child.pid) > 3
+        assert processes.rss_mb(child.pid) > 3
     finally:
         child.kill()
         child.wait()

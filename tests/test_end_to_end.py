@@ -23,6 +23,7 @@ from shared.errors import DigitqError, PredictionFailed
 from shared.settings import Settings
 from shared.store import connect
 from tests.conftest import shared_folder
+from tests.pages import page
 from tests.pictures import png, seven
 from tests.stack import Stack, client_of, up
 
@@ -215,6 +216,15 @@ def test_a_second_stack_on_the_same_data_is_refused(stack: Stack) -> None:
     refused = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert refused.returncode == 2
     assert "another" in refused.stderr or "cannot be bound" in refused.stderr
+
+
+def test_the_real_model_reads_the_numbers_of_a_page(stack: Stack) -> None:
+    with Client(stack.url) as client:
+        found = client.submit(page(), read="numbers").wait(timeout=60)
+        single = client.submit(seven(), read="numbers").wait(timeout=60)
+    assert "".join(number.text for number in found.numbers or ()) == "74"
+    assert (single.digit, single.lines, single.decision) == (7, ["7"], "accept")
+    assert sum(single.probabilities or ()) == pytest.approx(1, abs=1e-4)
 
 
 def test_a_stock_rq_worker_serves_our_queue(redis_url: str, cli_env: dict[str, str]) -> None:

@@ -14,7 +14,7 @@ ALLOWED = ("tests.jobs.double", "tests.jobs.explode", "tests.jobs.on_success", "
 
 @contextmanager
 def serving(store: Store) -> Iterator[BatchWorker]:
-    worker = BatchWorker(store, fakes.classify, card={"version": "fake-1"}, allowed=ALLOWED)
+    worker = BatchWorker(store, fakes.classify, fakes.read_numbers, card={"version": "fake-1"}, allowed=ALLOWED)
     yield worker
     worker.wakeup.close()
 

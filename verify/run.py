@@ -103,17 +103,16 @@ def _recover(scene: Scene, one: Injection) -> None:
 
 
 def _settle(ledger: Ledger, workload: Workload, stack: Stack | None, patience: float) -> None:
-    """Wait for every end, then read each id once more."""
+    """Wait for every end, then read each id once more, also of an upload that was accepted after the load."""
     if stack:
         stack.wait_whole(patience)
     end = time.monotonic() + patience
+    workload.wait(patience)
 
     def last_look(entry: Entry) -> None:
         while not entry.settled and time.monotonic() < end:
             workload.look(entry, wait=2)
         workload.look(entry)
 
-    while ledger.waiting(time.time()) and time.monotonic() < end:
-        time.sleep(0.1)
     with ThreadPoolExecutor(READERS) as pool:
         list(pool.map(last_look, list(ledger.entries.values())))

@@ -93,6 +93,17 @@ class Workload:
         self._stop.set()
         self._ticker.join()
 
+    def wait(self, seconds: float) -> None:
+        """Wait at most `seconds` until all sessions are over; the others then give up.
+
+        The ledger is complete afterwards: an upload that was under way is in it, and no other is accepted.
+        """
+        end = time.monotonic() + seconds
+        for _ in range(MOST_SESSIONS):
+            self._room.acquire(timeout=max(0.0, end - time.monotonic()))
+        self.close()
+        self._over.clear()  # `look` still retries
+
     def close(self) -> None:
         """End all sessions now."""
         self._stop.set()

@@ -16,6 +16,7 @@ from shared.store import Store, connect
 from worker.inference import golden
 from worker.inference.classify import Classifier
 from worker.inference.mlp import Mlp, configure_device, device_in_use
+from worker.inference.numbers_classifier import NumbersClassifier
 from worker.queue.limits import limit_memory
 from worker.telemetry import metrics
 
@@ -31,6 +32,12 @@ def classifier() -> Classifier:
     model.warm_up()
     golden.check(Classifier(model, settings.max_pixels), settings.model_path)
     return Classifier(model, settings.max_pixels, settings.preprocessing)
+
+
+@cache
+def numbers_classifier() -> NumbersClassifier:
+    """Return the same for pictures that are read as numbers. Raises ModelError."""
+    return NumbersClassifier(classifier())
 
 
 def serve(settings: Settings, burst: bool = False) -> None:
@@ -53,7 +60,7 @@ def serve(settings: Settings, burst: bool = False) -> None:
     device = device_in_use()
     if device == "cpu":  # the memory that a GPU's driver maps is not known beforehand
         limit_memory(settings.max_pixels)
-    worker = BatchWorker(store, serving, card=card, allowed=allowed, device=device)
+    worker = BatchWorker(store, serving, numbers_classifier(), card=card, allowed=allowed, device=device)
     metrics.serve(settings, card, device)
     log.info("worker %s serves model %s after %.1f s", worker.name, serving.model.version, time.perf_counter() - start)
     garbage_collector.tune()

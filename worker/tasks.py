@@ -6,6 +6,7 @@ A stock RQ worker imports and calls them, and so does BatchWorker for a picture 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from rq import get_current_job
@@ -13,27 +14,28 @@ from rq.job import Job
 
 from shared.batches import Batches, summary
 from shared.claims import Ran, note_of
-from shared.errors import DigitqError, Expired
+from shared.errors import DigitqError, Expired, UnknownRead
 from shared.prediction import Outcome
 from shared.settings import Settings
 from shared.store import Store
-from worker.inference.classify import Classified
+from worker.inference.classify import Classified, Pictures
 from worker.queue import chunk_runner
-from worker.queue.jobs import code_and_message
+from worker.queue.jobs import code_and_message, read_of
 from worker.queue.rq_compat import DEFAULT_RESULT_TTL
-from worker.service import classifier
+from worker.service import classifier, numbers_classifier
 from worker.telemetry import metrics
 
 
-def classify(id: str) -> dict[str, Any]:
+def classify(id: str, read: str = "digit") -> dict[str, Any]:
     """Classifies the picture stored under `digitq:image:{id}`, and stores the prediction under the job's id.
 
+    `read` is "digit" for one digit, or "numbers" for every number in the picture.
     Returns `Outcome.summary`. Raises the picture's error after storing it.
     """
     job, store = _current_job()
     store.start_alone(job.id)
-    image, serving = store.image(id), classifier()
-    done = serving([image]) if image else Classified([Expired()])
+    serving = classifier()
+    done = _classified(store.image(id), read)
     metrics.classified(done.results, done.preprocess_ms, done.inference_ms)
     result, stages = done.results[0], (round(done.preprocess_ms, 3), round(done.inference_ms, 3))
     ran = Ran(serving.model.version, serving.preprocessing, 1, *stages)
@@ -47,13 +49,28 @@ def classify(id: str) -> dict[str, Any]:
     raise result
 
 
-def classify_chunk(id: str) -> dict[str, str]:
-    """Classifies a chunk of a batch, and stores its results under `digitq:results:{id}`. Returns `batches.summary`."""
+def _classified(image: bytes | None, read: str) -> Classified:
+    try:
+        classify = _classifier(read)
+    except UnknownRead as error:
+        return Classified([error])
+    return classify([image]) if image else Classified([Expired()])
+
+
+def _classifier(read: str) -> Callable[[Pictures], Classified]:
+    return classifier() if read_of(read) == "digit" else numbers_classifier()
+
+
+def classify_chunk(id: str, read: str = "digit") -> dict[str, str]:
+    """Classifies a chunk of a batch, and stores its results under `digitq:results:{id}`. Returns `batches.summary`.
+
+    `read` is as in `classify`.
+    """
     _, store = _current_job()
     batches = Batches(store)
     attempt = batches.start(id)
     rows = chunk_runner.classify_chunk(
-        batches, id, attempt, batches.pack(id), classifier(), max_attempts=store.settings.max_attempts
+        batches, id, attempt, batches.pack(id), _classifier(read), max_attempts=store.settings.max_attempts
     )
     if rows is not None:
         batches.finish(id, attempt, rows)

@@ -22,6 +22,7 @@ from producer.client.http_requests import authorization, server_and_key
 from producer.client.sync_clients import Client
 from shared.batch import Batch
 from shared.errors import Expired, Lost, NotFound
+from shared.numbers import READS, Read
 from shared.prediction import Prediction
 from shared.settings import Settings
 
@@ -49,6 +50,7 @@ def _format(as_json: bool, as_csv: bool) -> Format:
 @click.option("--wait", is_flag=True, help="Wait for the digits")
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait for each picture, or for the batch")
 @click.option("--priority", type=click.Choice(["high", "normal", "low"]), help="[default: normal; low for a batch]")
+@click.option("--read", type=click.Choice(READS), default="digit", show_default=True, help="One digit, or all numbers")
 @click.option("--labels", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="IDX file of labels")
 @click.option("--journal", "journal_path", type=click.Path(dir_okay=False, path_type=Path), help="File to resume from")
 @strict_option
@@ -56,7 +58,7 @@ def _format(as_json: bool, as_csv: bool) -> Format:
 @json_option
 @csv_option
 def submit(
-    files: tuple[str, ...], wait: bool, timeout: float, priority: str | None, labels: Path | None,
+    files: tuple[str, ...], wait: bool, timeout: float, priority: str | None, read: Read, labels: Path | None,
     journal_path: Path | None, strict: bool, url: str | None, as_json: bool, as_csv: bool,
 ) -> None:  # fmt: skip
     """Submit pictures, and print their digits.
@@ -76,8 +78,12 @@ def submit(
     with a line of its id and totals, on stderr with --json, --csv and --labels. With --labels, text and --json print a
     summary instead of the pictures: total, succeeded, failed, accuracy, images_per_second.
 
+    With --read numbers it prints the text of every number, a line for each row; --json tells where each digit is and
+    how sure, and --csv has a column `text` with " / " between rows.
+
     \b
     digitq submit photo.jpg --wait
+    digitq submit meter.jpg --wait --read numbers
     digitq submit scans/ 'more/**/*.png' --wait --json | jq 'select(.decision == "accept").digit'
     digitq submit scans.zip --wait --strict
     curl -s https://example.org/4.png | digitq submit - --wait
@@ -88,10 +94,12 @@ def submit(
     is_batch = len(sources) == 1 and sources[0].is_batch()
     if labels and not is_batch:
         raise click.UsageError("--labels belongs to one IDX file")
+    if labels and read != "digit":
+        raise click.UsageError("--labels belongs to single digits: leave out --read numbers")
     if strict and not wait:
         raise click.UsageError("--strict needs --wait")
     with journal.opened(journal_path) as book, _client(url) as client, exit_on_interrupt():
-        command = Submit(client, book, format, priority, timeout if wait else None, strict)
+        command = Submit(client, book, format, priority, timeout if wait else None, strict, read)
         sys.exit(command.batch(sources[0], labels) if is_batch else command.pictures(sources))
 
 

@@ -1,7 +1,7 @@
 """Records the progress of `digitq submit` in a file, so that the same command resumes after a crash.
 
 One JSON object a line, appended and synced to the disk (fsync) before the next step. The first line names the format.
-Each picture has up to three lines with the same `key`, made of its path and the SHA-256 of its bytes:
+Each picture has up to three lines with the same `key`, made of its path, the SHA-256 of its bytes and how it is read:
 
     {"key", "path", "sha256", "idempotency_key"}   before it is submitted
     {"key", "id"}                                  once it was accepted
@@ -27,7 +27,9 @@ import click
 from producer.client.retry import new_key
 from shared.batch import Batch
 from shared.errors import Lost
+from shared.numbers import Read
 from shared.prediction import Prediction
+from shared.submission import fingerprint_of
 
 Submitted = TypeVar("Submitted", Prediction, Batch)
 HEAD = b'{"digitq_journal": 1}\n'
@@ -53,11 +55,11 @@ class Journal:
         for line in file or ():
             self._load(line)
 
-    def begin(self, place: str, sha256: str) -> Entry:
-        """Returns the entry of the picture at a path, a new one if there is none."""
+    def begin(self, place: str, sha256: str, read: Read = "digit") -> Entry:
+        """Returns the entry of the picture at a path, read in this way; a new one if there is none."""
         if self._file is None:
             return Entry("", new_key())
-        key = f"{sha256}:{place}"
+        key = f"{fingerprint_of(sha256, read)}:{place}"
         with self._writing:
             entry = self._entries.setdefault(key, Entry(key))
             new = not entry.idempotency_key

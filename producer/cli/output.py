@@ -12,7 +12,8 @@ import click
 from producer.csv_rows import csv_line, csv_lines, mark
 from shared.batch import Batch
 from shared.errors import DigitqError
-from shared.prediction import Prediction, verdict
+from shared.numbers import PageReading, Read
+from shared.prediction import Prediction, State, verdict
 
 Format = Literal["text", "json", "csv"]
 Result = Prediction | DigitqError | TimeoutError
@@ -20,6 +21,8 @@ Result = Prediction | DigitqError | TimeoutError
 OK, FAILED, UNAVAILABLE, TIMEOUT = 0, 1, 3, 4
 #: Columns of a picture in CSV.
 COLUMNS = ("path", "id", "state", "digit", "confidence", "decision", "reason", "warnings", "error")
+#: The same for pictures read as numbers.
+NUMBER_COLUMNS = (*COLUMNS[:4], "text", *COLUMNS[4:])
 
 
 def exit_code(result: Result, wait: bool = False, strict: bool = False) -> int:
@@ -29,7 +32,8 @@ def exit_code(result: Result, wait: bool = False, strict: bool = False) -> int:
     if isinstance(result, DigitqError):
         return UNAVAILABLE if result.status in (429, 503) else FAILED
     if result.state.terminal:
-        return FAILED if result.digit is None or (strict and result.decision != "accept") else OK
+        failed = result.state is not State.SUCCEEDED
+        return FAILED if failed or (strict and result.decision != "accept") else OK
     return TIMEOUT if wait else OK
 
 
@@ -41,20 +45,29 @@ def batch_code(batch: Batch, wait: bool = False, rows: Iterable[Mapping[str, Any
     return TIMEOUT if wait else OK
 
 
-def print_header(format: Format) -> None:
+def print_header(format: Format, read: Read) -> None:
     """Prints the header row of CSV."""
     if format == "csv":
-        click.echo(mark(sys.stdout) + csv_line([*COLUMNS, "error_message"]), nl=False)
+        click.echo(mark(sys.stdout) + csv_line([*_columns(read), "error_message"]), nl=False)
 
 
-def print_result(label: str, result: Result, format: Format) -> None:
-    """Prints the result of one picture on stdout, and an error on stderr too."""
+def _columns(read: Read) -> tuple[str, ...]:
+    return COLUMNS if read == "digit" else NUMBER_COLUMNS
+
+
+def print_result(label: str, result: Result, format: Format, read: Read, alone: bool) -> None:
+    """Prints the result of one picture on stdout, and an error on stderr too.
+
+    As text, numbers have a line for each row, without the label if the picture is `alone`.
+    """
     body = result_json(label, result)
     if format == "json":
         click.echo(json.dumps(body))
     elif format == "csv":
-        *_, row = csv_lines([{**body, "path": label}], COLUMNS)
+        *_, row = csv_lines([{**body, "path": label}], _columns(read))
         click.echo(row, nl=False)
+    elif isinstance(result, Prediction) and result.lines:
+        click.echo("\n".join(text if alone else f"{label}: {text}" for text in result.lines))
     elif isinstance(result, Prediction):
         click.echo(text_line(body, label))
     if not isinstance(result, Prediction):
@@ -72,6 +85,8 @@ def result_json(label: str, result: Result) -> dict[str, Any]:
 
 def text_line(row: Mapping[str, Any], name: str) -> str:
     """Returns the JSON object of a prediction, or a result of a batch, as a line of text."""
+    if page := PageReading.from_json(row):
+        return f"{name}: {' / '.join(page.lines) or verdict(None, None, row['decision'], row['reason'])}"
     if row["digit"] is not None and row["confidence"] is not None:
         return f"{name}: {verdict(row['digit'], row['confidence'], row['decision'], row['reason'])}"
     error = f"{row['error']['code']}: {row['error']['message']}" if row["error"] else None

@@ -27,10 +27,12 @@ from producer.cli.output import (
 from producer.cli.sources import Source
 from producer.client.bulk import map_in_order
 from producer.client.sync_clients import Client
-from producer.csv_rows import csv_lines, mark
+from producer.csv_rows import NUMBER_COLUMNS, csv_lines, mark
 from producer.uploads.files import read_labels
+from shared.batch import COLUMNS as BATCH_COLUMNS
 from shared.batch import Batch
 from shared.errors import DigitqError, MalformedBatch, Unauthorized
+from shared.numbers import Read
 from shared.prediction import Prediction
 
 #: HTTP statuses of errors that a further attempt would only repeat.
@@ -51,6 +53,7 @@ class Submit:
     timeout: float | None
     #: Whether a digit that is not accepted counts as failed.
     strict: bool
+    read: Read = "digit"
 
     # ------------------------------------------------------------------ pictures
 
@@ -58,11 +61,11 @@ class Submit:
         """Submits each source as a picture and prints the results in order; returns the worst exit code."""
         worst, wait = 0, self.timeout is not None
         hidden = len(sources) < 2 or not sys.stderr.isatty() or sys.stdout.isatty()
-        print_header(self.format)
+        print_header(self.format, self.read)
         results = map_in_order(self.picture, sources)
         with click.progressbar(results, length=len(sources), label="pictures", file=sys.stderr, hidden=hidden) as bar:
             for source, result in zip(sources, bar, strict=True):
-                print_result(source.label, result, self.format)
+                print_result(source.label, result, self.format, self.read, alone=len(sources) == 1)
                 worst = max(worst, exit_code(result, wait, self.strict))
         return worst
 
@@ -70,7 +73,7 @@ class Submit:
         """Submits one picture; returns its prediction or error. Raises Unauthorized, which all others would get too."""
         try:
             data = source.read()
-            entry = self.journal.begin(source.place, hashlib.sha256(data).hexdigest())
+            entry = self.journal.begin(source.place, hashlib.sha256(data).hexdigest(), self.read)
             if entry.outcome is not None:
                 return recorded(entry.outcome)
             prediction = self.journal.submit(
@@ -88,7 +91,8 @@ class Submit:
 
     def _submit_picture(self, data: bytes, name: str, entry: Entry, key: str) -> Prediction:
         try:
-            return self.client.submit(data, name, priority=self.priority or "normal", idempotency_key=key)
+            priority = self.priority or "normal"
+            return self.client.submit(data, name, priority=priority, idempotency_key=key, read=self.read)
         except DigitqError as error:
             if error.status in FINAL:
                 refusal = {"code": error.code, "status": error.status, "message": str(error)}
@@ -101,7 +105,7 @@ class Submit:
         """Submits one source as a batch and prints its results; returns the exit code. Raises TimeoutError."""
         expected = read_labels(labels.read_bytes()) if labels else None
         start = time.monotonic()
-        entry = self.journal.begin(source.place, source.sha256())
+        entry = self.journal.begin(source.place, source.sha256(), self.read)
         batch = self.journal.submit(entry, self.client.get_batch, lambda key: self._submit_batch(source, key))
         if expected is not None and len(expected) != batch.total:
             self.client.cancel_batch(batch.id)
@@ -118,11 +122,13 @@ class Submit:
         return batch_code(batch, rows=rows if self.strict else ())
 
     def _submit_batch(self, source: Source, key: str) -> Batch:
-        return self.client.submit_batch(source.content(), priority=self.priority or "low", idempotency_key=key)
+        priority = self.priority or "low"
+        return self.client.submit_batch(source.content(), priority=priority, idempotency_key=key, read=self.read)
 
     def _print_batch(self, batch: Batch, rows: list[dict[str, Any]], expected: bytes | None, seconds: float) -> None:
         if self.format == "csv":
-            click.echo("".join([mark(sys.stdout), *csv_lines(rows)]), nl=False)
+            columns = BATCH_COLUMNS if self.read == "digit" else NUMBER_COLUMNS
+            click.echo("".join([mark(sys.stdout), *csv_lines(rows, columns)]), nl=False)
         elif expected is not None:
             print_summary(batch, [row["digit"] for row in rows], expected, seconds, self.format)
         else:

@@ -18,6 +18,7 @@ from producer.client.retry import Retry
 from producer.serving.waiting import Waiting
 from shared.batch import Batch
 from shared.keys import Priority
+from shared.numbers import Read
 from shared.prediction import Prediction
 from shared.settings import Settings
 from shared.submission import Submission
@@ -30,8 +31,9 @@ class _AsyncBulk(ABC):
 
     @abstractmethod
     async def submit(
-        self, image: bytes, filename: str = "", *, priority: Priority | str = Priority.NORMAL, idempotency_key: str = ""
-    ) -> Prediction:
+        self, image: bytes, filename: str = "", *, priority: Priority | str = Priority.NORMAL,
+        idempotency_key: str = "", read: Read = "digit",
+    ) -> Prediction:  # fmt: skip
         """Submits one picture."""
 
     @abstractmethod
@@ -55,8 +57,9 @@ class _AsyncBulk(ABC):
         return (await self.get_batch(batch.id, timeout)).ended(timeout)
 
     async def submit_many(
-        self, images: Iterable[Picture], *, priority: Priority | str = Priority.NORMAL, parallel: int = PARALLEL
-    ) -> list[Prediction]:
+        self, images: Iterable[Picture], *, priority: Priority | str = Priority.NORMAL, parallel: int = PARALLEL,
+        read: Read = "digit",
+    ) -> list[Prediction]:  # fmt: skip
         """Submits pictures, each alone or as (name, bytes), `parallel` at a time; returns predictions in their order.
 
         Raises the first error of `submit`; pictures accepted before it stay accepted.
@@ -64,7 +67,7 @@ class _AsyncBulk(ABC):
 
         async def submit(picture: Picture) -> Prediction:
             name, data = name_and_data(picture)
-            return await self.submit(data, name, priority=priority)
+            return await self.submit(data, name, priority=priority, read=read)
 
         return [one async for one in map_in_order_async(submit, images, parallel)]
 

@@ -15,6 +15,7 @@ from producer.uploads.received import Pictures, gathered
 from shared.batch import Batch
 from shared.errors import Incomplete
 from shared.keys import Priority
+from shared.numbers import Read
 from shared.prediction import Prediction
 
 
@@ -32,10 +33,14 @@ class HttpOperations(ABC):
         """Waits."""
 
     async def submit(
-        self, image: bytes, filename: str = "", *, priority: Priority | str = Priority.NORMAL, idempotency_key: str = ""
-    ) -> Prediction:
-        """Submits one picture. Raises the error whose code digitq answers (NoImage, QueueFull, …), RedisUnavailable."""
-        request = picture_request(image, filename, Priority(priority), idempotency_key or new_key())
+        self, image: bytes, filename: str = "", *, priority: Priority | str = Priority.NORMAL,
+        idempotency_key: str = "", read: Read = "digit",
+    ) -> Prediction:  # fmt: skip
+        """Submits one picture. Raises the error whose code digitq answers (NoImage, QueueFull, …), RedisUnavailable.
+
+        With `read="numbers"` all numbers in the picture are read, not one digit: see `Prediction.numbers`.
+        """
+        request = picture_request(image, filename, Priority(priority), idempotency_key or new_key(), read)
         return Prediction.from_json(await self._object(request, "id", "state"))
 
     async def get(self, id: str, wait: float = 0) -> Prediction:
@@ -51,14 +56,15 @@ class HttpOperations(ABC):
         await self._delete(f"/v1/predictions/{id}")
 
     async def submit_batch(
-        self, batch: Pictures, *, priority: Priority | str = Priority.LOW, idempotency_key: str = ""
-    ) -> Batch:
+        self, batch: Pictures, *, priority: Priority | str = Priority.LOW, idempotency_key: str = "",
+        read: Read = "digit",
+    ) -> Batch:  # fmt: skip
         """Submits many pictures, all or none: a zip or an IDX file, or pictures, each alone or as (name, bytes).
 
         Pictures that cannot be read fail alone. Raises the error whose code digitq answers, such as MalformedBatch.
         """
         with gathered(batch) as body:
-            request = batch_request(body, Priority(priority), idempotency_key or new_key())
+            request = batch_request(body, Priority(priority), idempotency_key or new_key(), read)
             return _batch(await self._object(request, "id", "state"))
 
     async def get_batch(self, id: str, wait: float = 0) -> Batch:
@@ -70,7 +76,8 @@ class HttpOperations(ABC):
         return await poll(look, wait, self._sleep)
 
     async def results(self, id: str) -> Iterator[Json]:
-        """Returns the results of a batch so far, in the order of its pictures; see `shared.batch.COLUMNS`.
+        """Returns the results of a batch so far, in the order of its pictures; see `shared.batch.COLUMNS`, and
+        for a batch of numbers `PAGE_COLUMNS` and `PageReading.from_json`.
 
         Raises Incomplete, and ServerUnavailable where the answer breaks off.
         """

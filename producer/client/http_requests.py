@@ -12,6 +12,7 @@ from producer.client.http_errors import Json
 from producer.uploads.received import BLOCK, Received
 from shared.errors import DigitqError, SettingsError
 from shared.keys import Priority
+from shared.numbers import Read
 from shared.settings import Settings, without_password
 
 #: Seconds that an answer about a whole batch may take beyond the client's timeout.
@@ -49,15 +50,15 @@ class Request:
         return self.repeatable or error.status == 429 or isinstance(error.__cause__, _UNSENT)
 
 
-def picture_request(image: bytes, filename: str, priority: Priority, key: str) -> Request:
+def picture_request(image: bytes, filename: str, priority: Priority, key: str, read: Read = "digit") -> Request:
     """Returns the request that submits one picture under an idempotency key."""
-    params = {"filename": filename, "priority": str(priority)}
+    params = {"filename": filename, "priority": str(priority), **_read(read)}
     return Request("POST", "/v1/predictions", params, {"Content-Type": BINARY, **_idempotency(key)}, image)
 
 
-def batch_request(body: Received, priority: Priority, key: str) -> Request:
+def batch_request(body: Received, priority: Priority, key: str, read: Read = "digit") -> Request:
     """Returns the request that submits a batch under an idempotency key. A single body is read anew each attempt."""
-    params, headers = {"priority": str(priority)}, _idempotency(key)
+    params, headers = {"priority": str(priority), **_read(read)}, _idempotency(key)
     if body.names:
         files = [("file", (name, data, BINARY)) for name, data in body.parts()]
         return Request("POST", "/v1/batches", params, headers, files=files, extra_seconds=BATCH_SECONDS)
@@ -68,6 +69,11 @@ def batch_request(body: Received, priority: Priority, key: str) -> Request:
 def _blocks(body: Received) -> Iterator[bytes]:
     body.file.seek(0)
     return iter(partial(body.file.read, BLOCK), b"")
+
+
+def _read(read: Read) -> dict[str, str]:
+    """Returns the parameter that says how pictures are read; none for the default, which older servers know."""
+    return {} if read == "digit" else {"read": read}
 
 
 def _idempotency(key: str) -> dict[str, str]:

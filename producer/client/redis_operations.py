@@ -16,8 +16,10 @@ from producer.uploads.received import Pictures, Received, gathered
 from shared.batch import Batch
 from shared.batches import Batches
 from shared.connections.connection import connect
+from shared.errors import BadRequest
 from shared.ids import new_id
 from shared.keys import Priority
+from shared.numbers import READ_IS, Read, known_read
 from shared.prediction import Prediction
 from shared.settings import Settings
 from shared.store import Store
@@ -55,14 +57,16 @@ class RedisOperations(ABC):
         """Waits."""
 
     async def submit(
-        self, image: bytes, filename: str = "", *, priority: Priority | str = Priority.NORMAL, idempotency_key: str = ""
-    ) -> Prediction:
+        self, image: bytes, filename: str = "", *, priority: Priority | str = Priority.NORMAL,
+        idempotency_key: str = "", read: Read = "digit",
+    ) -> Prediction:  # fmt: skip
         """Submits one picture. Raises what the HTTP API answers (NoImage, UnsupportedType, QueueFull, …)."""
+        _check_read(read)
         admit(image, self.settings)
         name, priority, key = clean_filename(filename), Priority(priority), idempotency_key or new_key()
 
         def attempt() -> Awaitable[Prediction]:
-            return self._submit_once(Submission(new_id(), image, name, priority, key))
+            return self._submit_once(Submission(new_id(), image, name, priority, key, read=read))
 
         return await self._repeat(attempt)
 
@@ -79,21 +83,23 @@ class RedisOperations(ABC):
         await self._call(self._store.cancel, id)
 
     async def submit_batch(
-        self, batch: Pictures, *, priority: Priority | str = Priority.LOW, idempotency_key: str = ""
-    ) -> Batch:
+        self, batch: Pictures, *, priority: Priority | str = Priority.LOW, idempotency_key: str = "",
+        read: Read = "digit",
+    ) -> Batch:  # fmt: skip
         """Submits many pictures, all or none: a zip or an IDX file, or pictures, each alone or as (name, bytes)."""
+        _check_read(read)
         key = idempotency_key or new_key()
         with ExitStack() as stack:
             body = await self._call(stack.enter_context, gathered(batch))
             fingerprint = await self._call(body.fingerprint)
-            submit = partial(self._submit_body, body, Priority(priority), key, fingerprint)
+            submit = partial(self._submit_body, body, Priority(priority), key, fingerprint, read)
             return await self._repeat(lambda: self._call(submit))
 
-    def _submit_body(self, body: Received, priority: Priority, key: str, fingerprint: str) -> Batch:
+    def _submit_body(self, body: Received, priority: Priority, key: str, fingerprint: str, read: Read) -> Batch:
         upload = body.upload(self.settings)
         return self._batches.submit(
             upload.chunks, upload.total, priority=priority, idempotency_key=key, fingerprint=fingerprint,
-            skipped=lambda: upload.skipped,
+            skipped=lambda: upload.skipped, read=read,
         )  # fmt: skip
 
     async def get_batch(self, id: str, wait: float = 0) -> Batch:
@@ -132,3 +138,9 @@ class RedisOperations(ABC):
 
     async def _repeat(self, attempt: Callable[[], Awaitable[T]]) -> T:
         return await self._retry.run(attempt, self._sleep)
+
+
+def _check_read(read: Read) -> None:
+    """Raise BadRequest unless pictures can be read in this way."""
+    if known_read(read) is None:
+        raise BadRequest(READ_IS)

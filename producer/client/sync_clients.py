@@ -14,6 +14,7 @@ from producer.client.http_operations import HttpOperations
 from producer.client.http_requests import server_and_key
 from producer.client.retry import Retry
 from shared.keys import Priority
+from shared.numbers import Read
 from shared.prediction import Prediction
 from shared.settings import Settings
 
@@ -48,8 +49,9 @@ class _Blocking:
     cancel_batch = _blocking(HttpOperations.cancel_batch)
 
     def submit_many(
-        self, images: Iterable[Picture], *, priority: Priority | str = Priority.NORMAL, parallel: int = PARALLEL
-    ) -> list[Prediction]:
+        self, images: Iterable[Picture], *, priority: Priority | str = Priority.NORMAL, parallel: int = PARALLEL,
+        read: Read = "digit",
+    ) -> list[Prediction]:  # fmt: skip
         """Submits pictures, each alone or as (name, bytes), `parallel` at a time; returns predictions in their order.
 
         Raises the first error of `submit`; pictures accepted before it stay accepted. For thousands of pictures, or to
@@ -61,7 +63,7 @@ class _Blocking:
 
         def submit(picture: Picture) -> Prediction:
             name, data = name_and_data(picture)
-            return self.submit(data, name, priority=priority)
+            return self.submit(data, name, priority=priority, read=read)
 
         return list(map_in_order(submit, images, parallel))
 
@@ -117,8 +119,10 @@ class Client(_Blocking):
     ...     batch = client.submit_batch([("one.png", image), b"no picture"]).wait(timeout=10)
     ...     print([(row["filename"], row["digit"]) for row in batch.results()])
     ...     print(client.get(client.submit(image, priority="high").id, wait=10).digit)
+    ...     print(client.submit(image, read="numbers").wait(timeout=10).numbers[0].text)
     7
     [('one.png', 7), (None, None)]
+    7
     7
 
     Calls are repeated as `retry` says while the server is busy, unavailable or unreachable. Each submit carries an

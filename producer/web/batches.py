@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from producer.csv_rows import BOM, csv_lines
+from producer.csv_rows import BOM, NUMBER_COLUMNS, csv_lines
 from producer.middleware.access import caller
 from producer.middleware.metrics import SUBMITTED
 from producer.middleware.request import Request
@@ -16,8 +16,9 @@ from producer.middleware.responses import Response, conditional, json_response, 
 from producer.middleware.tracing import trace_of
 from producer.uploads.intake import received
 from producer.web.downloads import take_download
+from producer.web.predictions import read_parameter
 from producer.web.routes import Routes
-from shared.batch import Batch
+from shared.batch import COLUMNS, Batch
 from shared.errors import BadRequest
 from shared.keys import Priority
 
@@ -54,6 +55,7 @@ def submit(request: Request) -> Batch:
         raise BadRequest(f"priority is one of {', '.join(Priority)}")
     if "callback_url" in request.args:
         raise BadRequest("callback_url is for single pictures: poll a batch, or wait for it")
+    read = read_parameter(request)
     key, trace = request.idempotency_key(), trace_of(request, "", Priority(priority).queue)
     with received(request, services.settings) as body:
         fingerprint = body.fingerprint() if key else ""
@@ -61,7 +63,7 @@ def submit(request: Request) -> Batch:
         return services.batches.submit(
             upload.chunks, upload.total, priority=Priority(priority), idempotency_key=key, fingerprint=fingerprint,
             caller=caller(request), notes={"request_id": request.id, "traceparent": trace},
-            skipped=lambda: upload.skipped,
+            skipped=lambda: upload.skipped, read=read,
         )  # fmt: skip
 
 
@@ -114,7 +116,8 @@ def results(request: Request, id: str) -> Response:
     batches = request.services.batches
     batch = batches.fetch(id, request.owner)
     rows = batches.results_of(batch)
-    lines = chain([BOM] if bom == "1" else [], csv_lines(rows))
+    columns = COLUMNS if batch.read == "digit" else NUMBER_COLUMNS
+    lines = chain([BOM] if bom == "1" else [], csv_lines(rows, columns))
     pieces = in_pieces(lines if as_csv else (json.dumps(row) + "\n" for row in rows))
     body = chain((next(pieces),), pieces)  # an error before the first piece is a problem document
     kind = "text/csv; charset=utf-8" if as_csv else kinds[0]

@@ -31,6 +31,8 @@ bp = Routes("events", __name__, url_prefix="/v1")
 
 #: Ended records that are kept, for listeners that are behind or reconnect.
 RING = 2048
+#: Most bytes of results kept with them: a page of a thousand digits has 35 kB, a single digit 0.3.
+RING_BYTES = 16 * 1024 * 1024
 #: Most predictions in one piece, and the pause between two: nobody reads more, and the CPU is for pictures.
 MAX_AT_ONCE = 256
 PAUSE_SECONDS = 0.05
@@ -61,11 +63,12 @@ class TooManyListeners(DigitqError):
 class Ended:
     """One ended record in the ring; its event is serialized when the first listener reads it."""
 
-    __slots__ = ("_event", "_record", "_root", "owner")
+    __slots__ = ("_event", "_record", "_root", "owner", "size")
 
     def __init__(self, record: dict[str, str], root: str) -> None:
         self._record, self._event, self._root = record, "", root
         self.owner = record.get("digitq_owner") or ""
+        self.size = len(record.get("digitq_found") or "")
 
     @property
     def token(self) -> str:
@@ -95,7 +98,8 @@ class Events:
         self._store, self._waiting = store, waiting
         self._limit = max(1, store.settings.web_threads // 4)
         self._root = store.settings.root_path
-        self._ring: deque[Ended] = deque(maxlen=RING)
+        self._ring: deque[Ended] = deque()
+        self._bytes = 0
         self._now = Position(0, 0, 0)
         self._status = ""
         self._listeners = 0
@@ -105,7 +109,11 @@ class Events:
 
     def ended(self, records: list[dict[str, str]]) -> None:
         """Keeps ended records, and wakes the listeners."""
-        self._ring.extend(Ended(record, self._root) for record in records)
+        for record in records:
+            self._ring.append(Ended(record, self._root))
+            self._bytes += self._ring[-1].size
+        while len(self._ring) > RING or self._bytes > RING_BYTES:
+            self._bytes -= self._ring.popleft().size
         if self._gauge:
             self._gauge.count(records)
         self._move(ended=self._now.ended + len(records))
@@ -113,6 +121,7 @@ class Events:
     def missed(self) -> None:
         """Empties the ring, which has a gap: listeners are told to read the history."""
         self._ring.clear()
+        self._bytes = 0
         self._move(resets=self._now.resets + 1)
 
     def _move(self, **changes: int) -> None:

@@ -27,7 +27,7 @@ REJECTED = {
     "low_confidence": "The model is too unsure about this picture",
     "not_a_digit": "This does not look like a digit",
     "no_ink": "Nothing seems to be written here",
-    "several_digits": "There seems to be more than one digit here, and only single ones are read",
+    "several_digits": "There seems to be more than one digit here, and this upload asked for a single one",
 }
 #: The page's modules, named to the browser before it finds the imports.
 MODULES = tuple(sorted(path.stem for path in (Path(__file__).parent / "static").glob("*.js") if path.stem != "app"))
@@ -96,7 +96,7 @@ async def upload(request: Request) -> Response:
 
 @bp.get("/predictions/<id>")
 async def show(request: Request, id: str) -> Response:
-    """The state of a prediction, and once it has ended the digit with its probabilities."""
+    """The state of a prediction, and once it has ended the digit with its probabilities, or the numbers."""
     services = request.services
     try:
         prediction = await services.waiting.fetch(id, PAGE_WAIT_SECONDS, request.owner, request.connection)

@@ -25,6 +25,7 @@ from producer.webhooks.safe_http import check_callback
 from shared.errors import BadRequest, NotFound, NoWorker
 from shared.ids import new_id
 from shared.keys import Priority
+from shared.numbers import READ_IS, Read, known_read
 from shared.prediction import Prediction
 from shared.submission import Submission
 
@@ -70,13 +71,22 @@ def submission(request: Request) -> Submission:
     priority = request.parameter("priority", "normal")
     if priority not in PRIORITIES:
         raise BadRequest(f"priority is one of {', '.join(Priority)}")
+    read = read_parameter(request)
     image, filename = unwrapped(form.image, form.filename, settings)
     admit(image, settings)
     id, queue = new_id(), PRIORITIES[priority]
     notes = {"request_id": request.id, "traceparent": trace_of(request, id, queue.queue)}
     if callback := request.parameter("callback_url") or form.callback_url:
         notes["callback_url"] = check_callback(callback, settings)
-    return Submission(id, image, filename, queue, request.idempotency_key(), notes, caller(request))
+    return Submission(id, image, filename, queue, request.idempotency_key(), notes, caller(request), read)
+
+
+def read_parameter(request: Request) -> Read:
+    """How pictures are to be read: `?read=`. Raises BadRequest."""
+    read = known_read(request.parameter("read", "digit"))
+    if read is None:
+        raise BadRequest(READ_IS)
+    return read
 
 
 def represent(
@@ -110,8 +120,8 @@ def picture(request: Request, id: str) -> Response:
     stage = request.args.get("stage", "upload")
     if stage not in ("upload", "input"):
         raise BadRequest("stage is upload or input")
-    request.services.store.fetch(id, request.owner)
-    response = _uploaded(request, id) if stage == "upload" else _model_input(request, id)
+    prediction = request.services.store.fetch(id, request.owner)
+    response = _uploaded(request, id) if stage == "upload" else _model_input(request, prediction)
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     response.headers["Cache-Control"] = "private, max-age=3600, immutable"
     return conditional(request, response, f"{id}-{stage}")
@@ -129,8 +139,11 @@ def _uploaded(request: Request, id: str) -> Response:
     return response
 
 
-def _model_input(request: Request, id: str) -> Response:
-    pixels = request.services.store.model_input(id)
+def _model_input(request: Request, prediction: Prediction) -> Response:
+    """The 28x28 of a single digit. Raises NotFound before it was read, and for a page: it has one for each digit."""
+    pixels = request.services.store.model_input(prediction.id)
+    if pixels is None and prediction.numbers is not None:
+        raise NotFound("The picture was read as a page of numbers: cut its digits out of it by their `box`")
     if pixels is None:
         raise NotFound("There is no such picture")
     png = BytesIO()

@@ -4,7 +4,7 @@
 -- last of what a picture needs, and an error before it takes the rest back.
 -- KEYS: all queues, to count their jobs
 -- ARG: limit (most in the queues), max_bytes (most that wait), ttl (s), func, timeout (s), retries, rate (pictures of one client) in
---   period (s); columns: id, queue, image, about (JSON), key and fingerprint of idempotency or '', owner or '', client whose
+--   period (s); columns: id, queue, image, about (JSON), read (digit or numbers), key and fingerprint of idempotency or '', owner or '', client whose
 --   rate is limited or '', callback (URL) or ''
 -- Answer: for each picture {'accepted', id, Unix seconds} | {'repeated', first id} | {'mismatch', first id}
 --   | {'full', length, seconds until there is room} | {'heavy', bytes, seconds until there is room}
@@ -68,7 +68,7 @@ local function write(picture)
     set_hash(CALLBACK .. id, twice, 'url', picture.callback, unpack(owner ~= '' and {'owner', owner} or {}))
   end
   remember(picture.key, id, picture.fingerprint, ttl)
-  write_job(id, picture.queue, ARG.func, timeout, kept, more)
+  write_job(id, picture.queue, ARG.func, timeout, kept, more, picture.read)
   -- While it waits the job outlives its image, so that a picture that was not claimed in time ends as expired.
   redis.call('EXPIRE', JOB .. id, twice)
 end

@@ -8,9 +8,7 @@ import os
 import re
 import signal
 import statistics
-import tempfile
 import zipfile
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,48 +17,12 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
-from tests.chromium import STROKES, Troubles, browser, draw
+from tests.chromium import STROKES, Troubles, draw
 from tests.pictures import seven
-from tests.stack import LEAN, Stack, up
+from tests.stack import Stack
 from tests.web import free_port, web_process
 
 PICTURES = [{"name": f"im{i}.png", "mimeType": "image/png", "buffer": seven(56 + 4 * i)} for i in range(3)]
-#: Longest that anything on the page may take on a busy machine, in ms.
-PATIENCE = 20_000
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[Stack]:
-    """A stack of our own: its Redis is stopped and killed."""
-    with tempfile.TemporaryDirectory(prefix="digitq-") as folder, up(Path(folder), workers=1, **LEAN) as stack:
-        yield stack
-
-
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Browser]:
-    expect.set_options(timeout=PATIENCE)
-    with browser() as running:
-        yield running
-
-
-@pytest.fixture
-def context(chrome: Browser, served: Stack) -> Iterator[BrowserContext]:
-    with chrome.new_context(base_url=served.url, viewport={"width": 1280, "height": 900}) as context:
-        context.set_default_timeout(PATIENCE)
-        yield context
-
-
-@pytest.fixture
-def page(context: BrowserContext, served: Stack) -> Iterator[Page]:
-    """The page, opened, on an empty history; in the end it must not have complained."""
-    page, troubles = context.new_page(), Troubles()
-    troubles.watch(page)
-    page.goto("/")
-    expect(page.locator("#live-dot")).to_have_attribute("data-state", "good")
-    yield page
-    for card in httpx.get(f"{served.url}/v1/predictions?limit=100").json()["predictions"]:
-        httpx.delete(f"{served.url}{card['links']['self']}")
-    assert troubles.unexpected() == []
 
 
 def upload_pictures(page: Page, *pictures: dict[str, Any]) -> None:

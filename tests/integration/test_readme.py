@@ -23,7 +23,10 @@ from tests.stack import Stack
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
 PYTHON = [text for language, text in BLOCKS if language == "python"]
 OTHERS = [
-    line.rstrip() for language, text in BLOCKS if language not in ("python", "mermaid") for line in text.splitlines()
+    line.rstrip()
+    for language, text in BLOCKS
+    if language not in ("python", "mermaid", "json")
+    for line in text.splitlines()
 ]
 #: Lines that are not run as they stand, with the reason; each has a test of its own below.
 EXCLUDED = {
@@ -70,7 +73,9 @@ def test_the_shell_lines(stack: Stack, checkout: Path) -> None:
     script = 'set -eo pipefail\ncurl() { command curl -sS --fail-with-body --max-time 30 "$@"; }\n'
     said = fresh_shell(script + "".join(f"echo '@@@'\n{line}\n" for line in SHELL), stack, checkout)
     _, *parts = re.split(r"^@@@\n", re.sub(r"(?<=.)@@@\n", "\n@@@\n", said), flags=re.MULTILINE)
-    activated, one, waited, at_once, assigned, polled, many, journal, piped, zipped, both, labelled, status = parts
+    activated, one, waited, at_once, assigned, polled, many, journal, piped, zipped, both, numbers, labelled, status = (
+        parts
+    )
     assert activated == assigned == zipped == ""
     assert re.fullmatch(r"examples/seven\.png: 7  \(\d+\.\d%, accept\)\n", one)
     assert (json.loads(waited)["digit"], json.loads(polled)["digit"]) == (7, 7)
@@ -80,6 +85,7 @@ def test_the_shell_lines(stack: Stack, checkout: Path) -> None:
     assert (stack.state_dir / "examples.jsonl").exists() and piped.startswith("-: 7  ")
     assert re.findall(r"(\w+)\.png: (\d)  ", both) == [("seven", "7"), ("two", "2")]
     assert re.search(r"^batch [\w-]+: finished  2 succeeded", both, re.MULTILINE)
+    assert numbers == "7\n"
     assert json.loads(labelled)["total"] == 10 and json.loads(labelled)["accuracy"] == 1
     assert " alive " in status and " 2 alive" in status
 
@@ -104,7 +110,7 @@ def test_the_plain_rq_client_of_the_protocol(stack: Stack, checkout: Path) -> No
 
 
 def test_every_block_is_run_or_excluded_on_purpose() -> None:
-    assert len(PYTHON) == 2 and len(SHELL) == 13
+    assert len(PYTHON) == 2 and len(SHELL) == 14
     assert [start for start in EXCLUDED if not any(line.startswith(start) for line in OTHERS)] == []
 
 

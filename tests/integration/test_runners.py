@@ -100,8 +100,12 @@ def test_claims_are_sorted_by_the_way_in_which_they_run() -> None:
     callback = claim("c", batchable=False)
     chunk = claim("x", batchable=False, chunk=True, data=b'["worker.tasks.classify_chunk",null,["x"],{}]')
     foreign_chunk = replace(chunk, id="y")
-    kinds = by_kind([damaged, other, callback, chunk, foreign_chunk, claim("p")])
-    assert [[one.id for one in kind] for kind in kinds] == [["d"], ["p"], ["x"], ["o", "c", "y"]]
+    page, unknown = (
+        claim(id, data=f'["worker.tasks.classify",null,["{id}"],{{"read":"{read}"}}]'.encode())
+        for id, read in (("n", "numbers"), ("u", "words"))
+    )
+    kinds = by_kind([damaged, other, callback, chunk, foreign_chunk, claim("p"), page, unknown])
+    assert [[one.id for one in kind] for kind in kinds] == [["d"], ["p"], ["n"], ["x"], ["o", "c", "y", "u"]]
 
 
 def test_each_queue_comes_first_in_some_of_the_claims(store: Mock) -> None:

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -376,10 +377,47 @@ def test_only_a_plain_call_of_our_function_counts_as_a_picture() -> None:
 
     assert image_id(claim(b'["worker.tasks.classify",null,["x"],{}]')) == "x"  # type: ignore[arg-type]
     for other in (b'["os.mkdir",null,["x"],{}]', b'["worker.tasks.classify",null,[],{}]', b"\x80\x05", b"[]", b"7",
-                  b'["worker.tasks.classify",null,["x"],{"a":1}]', b'["worker.tasks.classify",null,7,{}]'):  # fmt: skip
+                  b'["worker.tasks.classify",null,["x"],{"a":1}]', b'["worker.tasks.classify",null,7,{}]',
+                  b'["worker.tasks.classify",null,["x"],{"read":"words"}]',
+                  b'["worker.tasks.classify",null,["x"],["read"]]'):  # fmt: skip
         assert image_id(claim(other)) is None  # type: ignore[arg-type]
 
 
 def test_what_a_model_of_anybodys_says_is_json_whatever_numbers_it_says_it_with() -> None:
     found = {"digit": np.int64(7), "confidence": np.float64(0.5), "probabilities": [np.float32(0.25), float("nan")]}
     assert json.loads(as_json(found)) == {"digit": 7, "confidence": 0.5, "probabilities": [0.25, None]}
+
+
+def test_a_recovery_that_stood_still_does_not_requeue_what_has_ended_since(
+    client: redis.Redis, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = store.submit(b"7").id
+    [claim] = store.claim("dead", keys.QUEUES, 64, "n")
+    client.zadd("rq:wip:digitq", {f"{id}:{claim.execution}": store.time() - 1})
+    retry, ends = Job.retry, []
+
+    def late(job: Job, *args: Any) -> None:
+        monkeypatch.undo()
+        client.delete(keys.RECOVERY)  # the turn has expired
+        burst(store)
+        ends.append(store.fetch(id))
+        retry(job, *args)
+
+    monkeypatch.setattr(Job, "retry", late)
+    with serving(store) as worker:
+        worker.recovery.run_if_due(burst=True)
+    assert ends[0].state is State.SUCCEEDED
+    assert store.fetch(id) == ends[0]
+
+
+def test_a_recovery_whose_turn_another_worker_has_writes_nothing(client: redis.Redis, store: Store) -> None:
+    id = store.submit(b"7").id
+    [claim] = store.claim("dead", keys.QUEUES, 64, "n")
+    client.zadd("rq:wip:digitq", {f"{id}:{claim.execution}": store.time() - 1})
+    assert store.recovery_turn("another")
+    with serving(store) as worker:
+        worker.recovery.recover_leases()
+        assert store.fetch(id).state is State.RUNNING
+        store.end_recovery_turn("another")
+        worker.recovery.recover_leases()
+        assert store.fetch(id).state is State.QUEUED

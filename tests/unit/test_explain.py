@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
@@ -13,12 +14,18 @@ from click.testing import CliRunner
 from PIL import Image, ImageDraw
 
 from shared.errors import UndecodableImage
+from shared.numbers import PageReading
+from tests.drawings import encoded
 from tests.fakes import OnlyDigits
+from tests.pages import PAGE, SUDOKU, number, two_digits
 from tests.pictures import png, seven
 from worker.image.normalise import normalise
+from worker.inference import numbers_classifier
 from worker.inference.classify import Classifier
-from worker.inference.explain import WIDTH, explain, stages
+from worker.inference.explain import COLOURS, WIDTH, explain, stages
+from worker.inference.explain_page import explain_page
 from worker.inference.mlp import Reading
+from worker.inference.numbers_classifier import NumbersClassifier
 
 
 class Seven(OnlyDigits):
@@ -173,3 +180,49 @@ def test_a_missing_file_is_a_mistake_of_usage(tmp_path: Path):
     from worker import cli
 
     assert CliRunner().invoke(cli.explain, [str(tmp_path / "none.png")]).exit_code == 2
+
+
+def found_in(page: PageReading, monkeypatch: pytest.MonkeyPatch) -> Image.Image:
+    """Draws a page of 300 by 200 pixels of which the reader says this."""
+    monkeypatch.setattr(numbers_classifier, "read_pages", lambda pages, *_: [page])
+    outcome, sheet = explain_page(encoded(two_digits()), "page.png", NumbersClassifier(classifier()))
+    assert outcome.page == page
+    return sheet
+
+
+def test_a_page_is_drawn_with_boxes_in_the_colours_of_their_decisions(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = PageReading((number("1", 30, 50), number("2", 130, 50, "review"), number("3", 230, 50, "reject")))
+    sheet = found_in(page, monkeypatch)
+    assert sheet.width == WIDTH
+    for one, left in (("accept", 30), ("review", 130), ("reject", 230)):
+        scale = (WIDTH - 40) / 300
+        edge = (20 + left * scale - 2, 64 + 60 * scale)
+        assert "#{:02x}{:02x}{:02x}".format(*sheet.getpixel((round(edge[0]), round(edge[1])))) == COLOURS[one]
+
+
+def test_a_page_is_drawn_higher_with_each_row_of_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = tuple(number("12", 30, 10 + 40 * at) for at in range(4))
+    heights = [found_in(PageReading(rows[:n]), monkeypatch).height for n in (0, 1, 4)]
+    assert heights[1] - heights[0] == 34 and heights[2] - heights[1] == 3 * 34
+
+
+def test_a_table_and_a_turned_page_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found_in(replace(SUDOKU, rotated=90), monkeypatch).width == WIDTH
+
+
+def test_a_page_that_is_one_digit_is_drawn_step_by_step() -> None:
+    _, sheet = explain_page(seven(), "a.png", NumbersClassifier(classifier()))
+    assert sheet.tobytes() == explain(seven(), "a.png", classifier())[1].tobytes()
+
+
+def test_the_command_draws_a_page_and_prints_its_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from worker import cli
+
+    monkeypatch.setattr("worker.inference.mlp.Mlp.load", lambda path: Seven())
+    monkeypatch.setattr(numbers_classifier, "read_pages", lambda pages, *_: [PAGE])
+    (tmp_path / "page.png").write_bytes(encoded(two_digits()))
+    arguments = [str(tmp_path / "page.png"), "--read", "numbers", "--out", str(tmp_path / "out.png")]
+    result = CliRunner().invoke(cli.explain, arguments, catch_exceptions=False)
+    assert "735426 12 / 90" in result.stdout
+    with Image.open(tmp_path / "out.png") as drawn:
+        assert drawn.width == WIDTH

@@ -18,8 +18,8 @@ from shared.settings import Settings
 from shared.store import Store, connect
 from worker.service import classifier
 
-#: Minimum seconds of a batch, as with a larger model.
-WORK_SECONDS = 0.1
+#: Minimum seconds of a batch, as with a larger model: whenever it is killed, it holds pictures.
+WORK_SECONDS = 0.5
 
 
 def serve(store: Store, name: str) -> None:

@@ -56,15 +56,15 @@ def explain(data: bytes, name: str, classifier: Classifier) -> tuple[Outcome, Im
         grey = close_up(grey, lambda: decode(data, max_pixels=classifier.max_pixels, whole=True)).grey
     method = normalise_uneven if "uneven_light" in outcome.warnings else normalise
     steps = dict(stages(grey, method)) if classifier.method == "mnist" else {}
-    return outcome, _sheet(name, classifier.model.version, _panels(_upload(data), grey, steps, outcome))
+    return outcome, _sheet(name, classifier.model.version, _panels(upload(data), grey, steps, outcome))
 
 
 def _sheet(name: str, version: str, panels: list[Panel]) -> Image.Image:
     """Draw title and panels."""
     sheet = Image.new("RGB", (WIDTH, HEIGHT), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((GAP, TITLE / 2), f"How {_short(name)} was read", INK, _font(28), "lm")
-    draw.text((WIDTH - GAP, TITLE / 2), f"model {version}", SOFT, _font(17), "rm")
+    draw.text((GAP, TITLE / 2), f"How {short(name)} was read", INK, font(28), "lm")
+    draw.text((WIDTH - GAP, TITLE / 2), f"model {version}", SOFT, font(17), "rm")
     for number, panel in enumerate(panels):
         _place(sheet, number, *panel)
     return sheet
@@ -129,7 +129,7 @@ def _crop(ink: Levels | None, mask: Levels | None) -> Image.Image | None:
     return frame
 
 
-def _upload(data: bytes) -> Image.Image:
+def upload(data: bytes) -> Image.Image:
     """Open the picture as a person sees it: in colour, upright, transparency on a light background."""
     image = ImageOps.exif_transpose(Image.open(BytesIO(data), formats=FORMATS))
     if image.has_transparency_data:
@@ -142,27 +142,27 @@ def _upload(data: bytes) -> Image.Image:
 def _bars(outcome: Outcome) -> Image.Image:
     panel = Image.new("RGB", (PANEL, PANEL), PAPER)
     draw, step = ImageDraw.Draw(panel), PANEL / 10
-    for digit, share in enumerate(outcome.probabilities):
+    for digit, share in enumerate(outcome.probabilities or ()):
         top, middle = digit * step, (digit + 0.5) * step
         best = digit == outcome.digit
-        draw.text((6, middle), str(digit), INK if best else SOFT, _font(17), "lm")
+        draw.text((6, middle), str(digit), INK if best else SOFT, font(17), "lm")
         draw.rectangle((28, top + 5, 192, top + step - 5), EMPTY)
         if share >= 0.005:
             draw.rectangle((28, top + 5, 28 + 164 * share, top + step - 5), ACCENT if best else SOFT)
-        draw.text((PANEL - 8, middle), f"{100 * share:.1f} %", INK if best else SOFT, _font(16), "rm")
+        draw.text((PANEL - 8, middle), f"{100 * share:.1f} %", INK if best else SOFT, font(16), "rm")
     return panel
 
 
 def _decision(outcome: Outcome) -> Image.Image:
     panel = Image.new("RGB", (PANEL, PANEL), NOTHING)
     draw, colour = ImageDraw.Draw(panel), COLOURS[outcome.decision]
-    draw.text((PANEL / 2, 16), str(outcome.digit), colour, _font(110), "ma")
-    draw.text((PANEL / 2, 150), f"{outcome.decision}, {100 * outcome.confidence:.1f} %", colour, _font(24), "mm")
+    draw.text((PANEL / 2, 16), str(outcome.digit), colour, font(110), "ma")
+    draw.text((PANEL / 2, 150), f"{outcome.decision}, {100 * (outcome.confidence or 0):.1f} %", colour, font(24), "mm")
     noticed = dict.fromkeys(filter(None, (outcome.reason, *outcome.warnings)))
     lines = [word.replace("_", " ") for word in noticed] or ["no warnings"]
     if outcome.reason == "not_a_digit":
         lines[0] += f" ({100 * outcome.digitness:.1f} % that it is)"
-    draw.multiline_text((PANEL / 2, 176), "\n".join(lines), SOFT, _font(17), "ma", align="center")
+    draw.multiline_text((PANEL / 2, 176), "\n".join(lines), SOFT, font(17), "ma", align="center")
     return panel
 
 
@@ -171,8 +171,8 @@ def _place(sheet: Image.Image, number: int, heading: str, caption: str, image: I
     left = GAP + number % 4 * (PANEL + GAP)
     top = TITLE + number // 4 * (HEADING + PANEL + GAP)
     draw = ImageDraw.Draw(sheet)
-    draw.text((left, top), f"{number + 1}  {heading}", INK, _font(20), "la")
-    draw.text((left, top + 28), caption, SOFT, _font(15), "la")
+    draw.text((left, top), f"{number + 1}  {heading}", INK, font(20), "la")
+    draw.text((left, top + 28), caption, SOFT, font(15), "la")
     area = Image.new("RGB", (PANEL, PANEL), NOTHING)
     if image is None:
         ImageDraw.Draw(area).line((PANEL / 2 - 12, PANEL / 2, PANEL / 2 + 12, PANEL / 2), SOFT, 3)
@@ -184,9 +184,11 @@ def _place(sheet: Image.Image, number: int, heading: str, caption: str, image: I
     draw.rectangle((left - 1, top + HEADING - 1, left + PANEL, top + HEADING + PANEL), outline=EMPTY)
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """Shorten the name of a picture to what fits a title."""
     return name if len(name) <= 48 else f"{name[:30]}...{name[-15:]}"
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return the font for text of this height in pixels."""
     return ImageFont.load_default(size)

@@ -69,7 +69,7 @@ def _read(classify: Classify, images: NDArray[np.uint8]) -> NDArray[np.float64]:
     while len(rows) < len(uploads):  # a batch may be closed early
         results = classify(uploads[len(rows) :]).results
         rows += [
-            (*one.probabilities, one.digitness) if isinstance(one, Outcome) else [float("nan")] * (CLASSES + 1)
+            (*(one.probabilities or ()), one.digitness) if isinstance(one, Outcome) else [float("nan")] * (CLASSES + 1)
             for one in results
         ]
     return np.array(rows)

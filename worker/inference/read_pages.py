@@ -2,63 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 
 import numpy as np
 
 from shared.errors import DigitqError, TooManyDigits
 from shared.numbers import PageReading
 from worker.image.arrays import Floats32, Grey
+from worker.inference.decision import DEFAULT_THRESHOLDS
 from worker.inference.mlp import SIDE, Reading
-from worker.inference.page_digits import DEFAULT_THRESHOLDS, PageDigits, page_digits
+from worker.inference.page_digits import DEFAULT_THRESHOLDS as PAGE_THRESHOLDS
+from worker.inference.page_digits import PageDigits, page_digits
+from worker.inference.read_sudoku import read_sudoku
+from worker.inference.table_texts import in_cells
+from worker.page.grid.find import find_grid
 from worker.page.layout import Layout, lay_out
 
 #: At most this many digits are read from a page.
 MOST_DIGITS = 1000
-#: A page of which less than this share of the ink was read is tried turned by quarters.
-POOR = 0.5
-#: Turned, this share must be read, and this many times as much as upright.
-WELL, BETTER = 0.6, 1.4
+#: On a page of which less than this share of the ink was read, SAMPLE marks are tried turned by quarters.
+POOR, SAMPLE = 0.95, 32
+#: The page is turned if that makes all marks together LIKELIER to be digits, as a difference of logarithms: most people
+#: upload pages upright. A mark counts at least as the chance LEAST, so that one blot does not decide; the mean chance
+#: is at least WELL.
+LIKELIER, LEAST, WELL = 3.0, 0.03, 0.5
 
 Read = Callable[[Floats32], Reading]
+Result = PageReading | DigitqError
+#: What reads one page: it yields the model's inputs, float32 [n, 28, 28], and is sent their reading.
+PageReader = Generator[Floats32, Reading, Result]
+
+_NOTHING = np.empty((0, SIDE, SIDE), np.float32)
 
 
-def read_pages(pages: Sequence[Grey], read: Read, thresholds: Mapping[str, float]) -> list[PageReading | DigitqError]:
+def read_pages(pages: Sequence[Grey], read: Read, thresholds: Mapping[str, float]) -> list[Result]:
     """Read pages, each uint8 [H, W], with ink darker or brighter than the paper.
 
-    All candidates of all pages go through `read` in one call; in a second one, those of pages that read poorly, turned
-    by a quarter, a half and three quarters. Boxes are in pixels of the page as given. `thresholds` override
-    `DEFAULT_THRESHOLDS`. A page with too many digits has an error as result.
+    What the pages ask the model at first goes through `read` in one call, and what some of them ask then in another.
+    Boxes are in pixels of the page as given. `thresholds` override the defaults of single digits and of pages. A page
+    with too many digits has an error as result.
     """
-    limits = {**DEFAULT_THRESHOLDS, **thresholds}
-    upright = [lay_out(page) for page in pages]
-    best = list(zip(upright, _read_all(upright, [page.shape for page in pages], read, limits), strict=True))
-    poor = [at for at, (layout, found) in enumerate(best) if found.share < POOR and not layout.crowded]
-    turned = [(at, lay_out(pages[at], quarters)) for at in poor for quarters in (1, 2, 3)]
-    shapes = [pages[at].shape for at, _ in turned]
-    again = _read_all([layout for _, layout in turned], shapes, read, limits) if turned else []
-    for (at, layout), found in zip(turned, again, strict=True):
-        known, before = best[at]
-        if found.share >= max(WELL, before.share * (1.0 if known.quarters else BETTER)):
-            best[at] = layout, found
-    return [_result(layout, found) for layout, found in best]
+    limits = {**DEFAULT_THRESHOLDS, **PAGE_THRESHOLDS, **thresholds}
+    return in_step([_read_page(page, limits) for page in pages], read)
 
 
-def _read_all(
-    layouts: Sequence[Layout], shapes: Sequence[tuple[int, ...]], read: Read, limits: Mapping[str, float]
-) -> list[PageDigits]:
-    """Read the candidates of all layouts in one call."""
-    reading = read(np.concatenate([np.empty((0, SIDE, SIDE), np.float32), *[one.pixels for one in layouts]]))
-    found, at = [], 0
-    for layout, shape in zip(layouts, shapes, strict=True):
-        part = slice(at, at + len(layout.pixels))
-        found.append(page_digits(layout, Reading(reading.probabilities[part], reading.digitness[part]), shape, limits))
-        at = part.stop
-    return found
+def in_step(readers: Sequence[PageReader], read: Read) -> list[Result]:
+    """Run the readers side by side: what all of them yield goes through `read` in one call. Return their results."""
+    results: dict[int, Result] = {}
+    asked: dict[int, Floats32] = {}
+
+    def go_on(at: int, reading: Reading | None) -> None:
+        try:
+            asked[at] = readers[at].send(reading)  # type: ignore[arg-type]  # a generator is started with None
+        except StopIteration as end:
+            results[at] = end.value
+
+    for at in range(len(readers)):
+        go_on(at, None)
+    while asked:
+        inputs, asked = asked, {}
+        reading = read(np.concatenate([_NOTHING, *inputs.values()]))
+        start = 0
+        for at, pixels in inputs.items():
+            part = slice(start, start + len(pixels))
+            start = part.stop
+            go_on(at, Reading(reading.probabilities[part], reading.digitness[part]))
+    return [results[at] for at in range(len(readers))]
 
 
-def _result(layout: Layout, found: PageDigits) -> PageReading | DigitqError:
-    count = sum(one.decision != "reject" for number in found.numbers for one in number.digits)
-    if count > MOST_DIGITS:
+def _read_page(page: Grey, limits: Mapping[str, float]) -> PageReader:
+    """Read a page by lines, or cell by cell if it is a sudoku. Try it turned if little of it can be read."""
+    grid = find_grid(page)
+    if grid and grid.is_sudoku:
+        return (yield from read_sudoku(grid, limits))
+    layout = lay_out(page)
+    found = page_digits(layout, (yield layout.pixels), page.shape, limits)
+    if found.share < POOR and (quarters := (yield from _quarters(layout))):
+        turned = lay_out(page, quarters)
+        again = page_digits(turned, (yield turned.pixels), page.shape, limits)
+        if again.share > found.share:
+            layout, found = turned, again
+    if (count := _count(found)) > MOST_DIGITS:
         return TooManyDigits(f"The page has {count} digits or more; at most {MOST_DIGITS} are read", limit=MOST_DIGITS)
-    return PageReading(found.numbers, rotated=90 * layout.quarters)
+    reading = PageReading(found.numbers, rotated=90 * layout.quarters)
+    return in_cells(reading, grid) if grid else reading
+
+
+def _count(found: PageDigits) -> int:
+    return sum(one.decision != "reject" for number in found.numbers for one in number.digits)
+
+
+def _quarters(layout: Layout) -> Generator[Floats32, Reading, int]:
+    """Return by how many quarters clockwise the page must be turned, judged by some of its marks."""
+    sample = layout.sample(SAMPLE)
+    if not len(sample):
+        return 0
+    ways = np.stack([sample] * 4)
+    for quarters in (1, 2, 3):  # about the middle of pixel 14, where the centre of mass is
+        ways[quarters, :, 1:, 1:] = np.rot90(sample[:, 1:, 1:], -quarters, (1, 2))
+    reading = yield ways.reshape(-1, SIDE, SIDE)
+    chances = (reading.probabilities.max(axis=1) * reading.digitness).reshape(4, -1)
+    sums = np.log(np.maximum(chances, LEAST)).sum(axis=1)
+    best = int(sums.argmax())
+    return best if sums[best] >= sums[0] + LIKELIER and chances[best].mean() >= WELL else 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -21,10 +20,14 @@ MOST_PARTS, WIDEST, HIGHEST = 5, 1.35, 1.9
 APART = 0.2
 #: ... and two marks beside each other that are both at least WHOLE digit heights high are two.
 WHOLE, BESIDE = 0.6, 0.1
+#: Touching digits may have a stroke in common: a candidate may go on for this many digit heights beyond a cut.
+SHARED = 0.18
 #: A candidate is at least this many digit heights high.
 LOWEST = 0.25
 #: Costs of a candidate, beside that of its reading: of each side at which it was cut off a mark, ...
 CUT_COST = 0.4
+#: ... of a stroke that it shares with its neighbour, ...
+SHARED_COST = 1.0
 #: ... of a gap between its parts, for each digit height, ...
 GAP_COST = 4.0
 #: ... and of a height that differs by this factor, as a logarithm, from the line's; half of that of its square.
@@ -47,6 +50,8 @@ class Candidate(NamedTuple):
     stop: int
     box: Box
     cost: float  # by its shape and place: minus the logarithm of a probability
+    cut_off: bool = False  # whether another part is of the same mark
+    shared: Part | None = None  # a strip of the neighbouring part that belongs to it too
 
 
 @dataclass(slots=True)
@@ -58,17 +63,28 @@ class Row:
     candidates: list[Candidate] = field(default_factory=list)
 
 
+def whole_marks(marks: Marks, height: float = 1.0) -> Row:
+    """Return a row, with digits of this height, whose candidates are all of the marks, one by one."""
+    parts = [
+        _part(marks.mask(mark), int(marks.left[mark]), int(marks.top[mark]), mark) for mark in range(len(marks.number))
+    ]
+    return Row(height, parts, [Candidate(at, at + 1, part.box, 0.0) for at, part in enumerate(parts)])
+
+
 def find_candidates(line: Line, marks: Marks) -> Row:
-    """Cut the wide marks of a line and list the candidates."""
+    """Cut the wide marks of a line and list the candidates: their number grows with that of the cuts."""
     parts: list[Part] = []
     for mark in line.marks.tolist():
         left, top = int(marks.left[mark]), int(marks.top[mark])
-        mask = marks.labels[top : int(marks.bottom[mark]), left : int(marks.right[mark])] == marks.number[mark]
-        parts += [_part(piece, left, top, mark) for piece in cut(mask, line.height)]
+        parts += [_part(piece, left, top, mark) for piece in cut(marks.mask(mark), line.height)]
     parts.sort(key=lambda part: 2 * part.box[0] + part.box[2])
     row = Row(line.height, parts)
-    for start in range(len(parts)):
-        for stop in range(start + 1, min(start + MOST_PARTS, len(parts)) + 1):
+    ends = {part.mark: at + 1 for at, part in enumerate(parts)}
+    for start, part in enumerate(parts):
+        stops = list(range(start + 1, min(start + MOST_PARTS, len(parts)) + 1))
+        if ends[part.mark] > stops[-1] and (start == 0 or parts[start - 1].mark != part.mark):
+            stops.append(ends[part.mark])  # a mark as it is, however many cuts it has
+        for stop in stops:
             gap = _gap(parts, start, stop)
             if stop - start > 1 and not _belong_together(parts, start, stop, gap, line.height):
                 break
@@ -76,23 +92,45 @@ def find_candidates(line: Line, marks: Marks) -> Row:
             if box[2] > WIDEST * line.height and stop - start > 1:
                 break
             if LOWEST * line.height <= box[3] <= HIGHEST * line.height and box[2] <= 1.8 * box[3]:
-                row.candidates.append(Candidate(start, stop, box, _cost(parts, start, stop, box, line.height)))
+                one = _candidate(parts, start, stop, box, line.height)
+                row.candidates += [one, *_sharing(one, parts, line.height)]
     return row
 
 
-def _cost(parts: list[Part], start: int, stop: int, box: Box, height: float) -> float:
-    """Return the cost of parts as one digit by their shapes and places."""
+def _sharing(one: Candidate, parts: list[Part], height: float) -> list[Candidate]:
+    """Return the candidate with a strip of the part before and after it, where it was cut off that."""
+    strip = max(2, round(SHARED * height))
+    found = []
+    for at, own in ((one.start - 1, one.start), (one.stop, one.stop - 1)):
+        if not 0 <= at < len(parts) or parts[at].mark != parts[own].mark or parts[at].box[2] <= strip:
+            continue
+        left, top, width, _ = parts[at].box
+        first = width - strip if at < own else 0
+        mask = parts[at].mask[:, first : first + strip]
+        if mask.any() and one.box[2] + strip <= WIDEST * height:
+            part = _part(mask, left + first, top, parts[at].mark)
+            box = around([one.box, part.box])
+            found.append(one._replace(box=box, cost=one.cost + SHARED_COST, shared=part))
+    return found
+
+
+def _candidate(parts: list[Part], start: int, stop: int, box: Box, height: float) -> Candidate:
+    """Return parts as one digit, with their cost."""
     own = {part.mark for part in parts[start:stop]}
     before = any(part.mark in own for part in parts[max(0, start - MOST_PARTS) : start])
     after = any(part.mark in own for part in parts[stop : stop + MOST_PARTS])
     gaps = sum(max(0, _gap(parts, start, end)) for end in range(start + 2, stop + 1))
     off = math.log(box[3] / height) / HEIGHT_SPREAD
-    return CUT_COST * (before + after) + GAP_COST * gaps / height + off * off / 2
+    cost = CUT_COST * (before + after) + GAP_COST * gaps / height + off * off / 2
+    return Candidate(start, stop, box, cost, before or after)
 
 
-def mask_of(parts: Sequence[Part], one: Candidate) -> Mask:
-    """Return the ink of a candidate, given its parts, within its box: bool [height, width]."""
+def mask_of(row: Row, one: Candidate) -> Mask:
+    """Return the ink of a candidate of a row within its box: bool [height, width]."""
     left, top, width, height = one.box
+    parts = row.parts[one.start : one.stop]
+    if one.shared is not None:
+        parts = [*parts, one.shared]
     if len(parts) == 1:
         return parts[0].mask
     mask = np.zeros((height, width), np.bool_)

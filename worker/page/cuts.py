@@ -18,7 +18,7 @@ from worker.page.opencv import opencv
 #: Marks narrower than this, in heights of a digit on the line, are not cut.
 NARROW = 0.75
 #: Cuts are at least this far apart and from the ends, in heights of a digit.
-APART = 0.18
+APART = 0.13
 #: A cut is where the mark is low: its extent from top to bottom is at most this share of that on both sides, within
 #: AROUND digit heights ...
 LOW, AROUND = 0.8, 0.6
@@ -64,8 +64,9 @@ def cut_columns(ink: Floats64, digit_height: float, stroke: float) -> list[int]:
     around = max(2, round(AROUND * digit_height))
     sides = [min(extent[max(0, at - around) : at + 1].max(), extent[at : at + around + 1].max()) for at in range(width)]
     low = extent / np.maximum(sides, 1)
-    ranks = np.minimum(np.where(low <= LOW, low, 9), np.where(count <= THIN * stroke, count / max(digit_height, 1), 9))
-    ranks += 0.01 * count / max(float(count.max()), 1e-6)  # of two equal ones, the one with less ink
+    # Low columns come first: where digits touch, the thinnest ones are beside the place, in the curves of the digits.
+    ranks = np.where(low <= LOW, low, np.where(count <= THIN * stroke, 2.0, 9.0))
+    ranks += 0.1 * count / max(float(count.max()), 1e-6)  # of two equal ones, the one with less ink
     found: list[int] = []
     for at in np.argsort(ranks, kind="stable").tolist():
         if ranks[at] >= 9:

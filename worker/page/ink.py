@@ -14,6 +14,8 @@ COPY_SIDE = 400
 #: Things wider than this share of the longer side are background at first; with strokes wider than a third of that
 #: window, it is made WIDER times as wide, or it would hollow them out.
 WINDOW, WIDER = 1 / 14, 4
+#: The window has at least this many pixels: small pictures show large digits.
+LEAST_WINDOW = 28
 #: Ink is darker than its background by at least this many 255ths of the light, and by NOISE times the grain.
 LEAST_LEVEL, NOISE = 12, 5.0
 #: A pixel is ink from this share of the strongest ink around it, and from FAINT of the typical ink of the page.
@@ -30,6 +32,8 @@ class Ink(NamedTuple):
     mask: Mask
     #: The mean width of the strokes in pixels; 0 without ink.
     stroke: float
+    #: bool [H, W]: the same with what is faint beside dark ink, such as ruling.
+    faint: Mask
 
 
 def find_ink(grey: Grey) -> Ink:
@@ -42,13 +46,13 @@ def find_ink(grey: Grey) -> Ink:
     soft = cv.blur(grey, (3, 3)) if max(grey.shape) > COPY_SIDE else grey
     if not ink_is_dark(soft):
         grey, soft = 255 - grey, 255 - soft
-    window = WINDOW
+    window = max(WINDOW, LEAST_WINDOW / max(grey.shape))
     level = _level(soft, window)
-    mask, stroke = _threshold(level)
+    faint, mask, stroke = _threshold(level)
     if 3 * stroke > window * max(grey.shape):
         level = _level(soft, WIDER * window)
-        mask, stroke = _threshold(level)
-    return Ink(level, mask, stroke)
+        faint, mask, stroke = _threshold(level)
+    return Ink(level, mask, stroke, faint)
 
 
 def ink_is_dark(grey: Grey) -> bool:
@@ -56,7 +60,7 @@ def ink_is_dark(grey: Grey) -> bool:
     cv = opencv()
     small = reduced(grey, 2 * COPY_SIDE)
     size = max(1, round(small.shape[1] / max(small.shape) * 48)), max(1, round(small.shape[0] / max(small.shape) * 48))
-    coarse = cv.medianBlur(cv.resize(small, size, interpolation=cv.INTER_AREA), 5)
+    coarse = cv.medianBlur(cv.resize(small, size, interpolation=cv.INTER_AREA), 15)
     ground = cv.resize(coarse, small.shape[::-1], interpolation=cv.INTER_LINEAR)
     difference = small.astype(np.float32) - ground
     difference -= np.median(difference)
@@ -96,18 +100,18 @@ def _level(soft: Grey, window: float) -> Grey:
     return found
 
 
-def _threshold(level: Grey) -> tuple[Mask, float]:
-    """Return the ink, and the mean width of its strokes."""
+def _threshold(level: Grey) -> tuple[Mask, Mask, float]:
+    """Return the ink with what is faint, the ink, and the mean width of its strokes."""
     cv = opencv()
     least = max(LEAST_LEVEL, NOISE * _grain(level), FAINT * _edge_level(level))
     rough = level > least
     stroke = stroke_width(rough)
     if not stroke:
-        return rough, 0.0
+        return rough, rough, 0.0
     side = 2 * round(min(2 * stroke, 40)) + 1
     strongest = cv.dilate(cv.blur(level, (3, 3)), np.ones((side, side), np.uint8))
     mask: Mask = rough & (level > cv.multiply(strongest, SHARE))
-    return mask, stroke_width(mask)
+    return rough, mask, stroke_width(mask)
 
 
 def _grain(level: Grey) -> float:

@@ -9,14 +9,14 @@ import numpy as np
 
 from shared.numbers import Box
 from worker.image.arrays import Floats32, Floats64, Grey, Mask
-from worker.page.candidates import Row, find_candidates
+from worker.page.candidates import Row, find_candidates, whole_marks
 from worker.page.ink import find_ink
 from worker.page.lines import find_lines
 from worker.page.marks import Marks, find_marks
 from worker.page.opencv import opencv
 from worker.page.placing import model_inputs
-from worker.page.rules import without_rules
 from worker.page.skew import lean
+from worker.page.unruled import unruled
 
 #: Pages that lean by more degrees are turned; others are read as they are.
 STRAIGHT = 7.0
@@ -24,15 +24,17 @@ STRAIGHT = 7.0
 SMALL, ENLARGED = 120, 3
 #: More marks than this are a texture, or far too many digits: some of them are enough to tell.
 MOST_MARKS = 3000
+#: A page with more candidates than this, several times those of 1,000 digits, is writing or a texture: nothing is cut.
+MOST_CANDIDATES = 5000
 
 
 @dataclass(slots=True)
 class Layout:
     """The candidates for digits on a page."""
 
-    #: uint8 [H, W]: the share of the light that the ink takes; and bool [H, W]: what was taken for ink.
+    #: uint8 [H, W]: the share of the light that the ink takes; and the pieces of ink.
     level: Grey
-    ink: Mask
+    marks: Marks
     rows: list[Row]
     #: float32 [n, 28, 28]: the model's input for each candidate, row by row.
     pixels: Floats32
@@ -42,6 +44,14 @@ class Layout:
     quarters: int = 0
     #: Whether there were more marks than MOST_MARKS; some were then left out.
     crowded: bool = False
+
+    def sample(self, most: int) -> Floats32:
+        """Return the inputs of at most so many marks of common size, whatever line they are on: float32 [n, 28, 28]."""
+        size = np.maximum(self.marks.height, self.marks.width)
+        common = float(np.median(size)) if size.size else 0.0
+        alike = np.flatnonzero((size > common / 2) & (size < 2 * common))
+        some = self.marks.chosen(alike[:: max(1, -(-len(alike) // most))])
+        return model_inputs(self.level, [whole_marks(some)])
 
     def on_page(self, box: Box, shape: tuple[int, ...]) -> Box:
         """Return the box in pixels of the page of this shape, as it was given."""
@@ -70,15 +80,27 @@ def lay_out(page: Grey, quarters: int = 0) -> Layout:
         back = back @ _square(again)
         level, marks, crowded = _marks(grey, paper)
         degrees = 0.0
-    rows = [find_candidates(line, marks) for line in find_lines(marks, degrees)]
-    return Layout(level, marks.labels > 0, rows, model_inputs(level, rows), back, quarters, crowded)
+    rows = _rows(marks, degrees)
+    return Layout(level, marks, rows, model_inputs(level, rows), back, quarters, crowded)
+
+
+def _rows(marks: Marks, degrees: float) -> list[Row]:
+    """Return the lines of text with their candidates; of a page with too many, only marks as they are."""
+    lines = find_lines(marks, degrees)
+    rows, count = [], 0
+    for line in lines:
+        rows.append(find_candidates(line, marks))
+        count += len(rows[-1].candidates)
+        if count > MOST_CANDIDATES:
+            return [whole_marks(marks.chosen(line.marks), line.height) for line in lines]
+    return rows
 
 
 def _marks(grey: Grey, paper: Mask | None = None) -> tuple[Grey, Marks, bool]:
     """Return the levels of the ink, the marks on the page, and whether there are too many; none beside `paper`."""
     ink = find_ink(grey)
-    mask, rules = without_rules(ink.mask if paper is None else ink.mask & paper, ink.stroke)
-    marks = find_marks(mask, rules, ink.stroke)
+    mask, rules = unruled(ink)
+    marks = find_marks(mask if paper is None else mask & paper, rules, ink.stroke)
     count = len(marks.number)
     if count <= MOST_MARKS:
         return ink.level, marks, False

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from worker.image.arrays import Floats64, Ints, Mask
+from worker.image.arrays import Floats64, Ints
 from worker.page.marks import Marks
 
 #: A mark's right neighbour on a line shares this part of the smaller one's height, is at most REACH heights away, and
@@ -14,6 +14,9 @@ from worker.page.marks import Marks
 SHARED, REACH, RATIO = 0.4, 3.0, 2.5
 #: Two runs of neighbours are on one line if the lower one shares this part of its height with the other.
 SAME = 0.55
+#: One or two marks lower than RAISED of a mark's height, within BESIDE of its height to the right of it and within OVER
+#: above or below it, are on its line too: exponents and indices.
+RAISED, BESIDE, OVER = 0.9, 0.6, 0.6
 #: A dash or a dot belongs to a line if its middle is within this many heights of the line's marks.
 NEAR = 0.7
 
@@ -40,6 +43,7 @@ def find_lines(marks: Marks, lean: float) -> list[Line]:
     if not tall.size:
         return []
     runs = _runs(tall, marks, low, high)
+    runs = _with_raised(runs, marks, low, high)
     rows = _joined([_band(run, low, high) for run in runs], runs)
     rows.sort(key=lambda row: float(np.median(y[row])))
     rest = np.flatnonzero(marks.flat)
@@ -66,6 +70,34 @@ def _runs(tall: Ints, marks: Marks, low: Floats64, high: Floats64) -> list[Ints]
             near = np.flatnonzero(fits)
             _join(parents, at, int(near[gap[near].argmin()]))
     return _groups(parents, tall)
+
+
+def _with_raised(runs: list[Ints], marks: Marks, low: Floats64, high: Floats64) -> list[Ints]:
+    """Join exponents and indices, runs of one or two low marks, with the run of the mark left of them."""
+    run_of = np.zeros(len(low), np.intp)
+    for at, run in enumerate(runs):
+        run_of[run] = at
+    every, parents = np.concatenate(runs), list(range(len(runs)))
+    left, right, height = marks.left[every], marks.right[every], high[every] - low[every]
+    for at, run in enumerate(runs):
+        first = run[marks.left[run].argmin()]
+        if len(run) > 2:
+            continue
+        gap = marks.left[first] - right
+        fits = (gap > -0.3 * height) & (gap <= BESIDE * height) & (high[first] - low[first] <= RAISED * height)
+        fits &= (
+            (high[first] > low[every] - OVER * height)
+            & (low[first] < high[every] + OVER * height)
+            & (left < marks.left[first])
+        )
+        fits &= run_of[every] != at
+        if fits.any():
+            near = np.flatnonzero(fits)
+            _join(parents, at, int(run_of[every[near[gap[near].argmin()]]]))
+    grouped: dict[int, list[Ints]] = {}
+    for at, run in enumerate(runs):
+        grouped.setdefault(_root(parents, at), []).append(run)
+    return [np.concatenate(group) for group in grouped.values()]
 
 
 def _joined(bands: list[tuple[float, float]], runs: list[Ints]) -> list[Ints]:

@@ -37,7 +37,7 @@ def _placed(bordered: Grey, row: Row, one: Candidate) -> Floats32:
     cv = opencv()
     left, top, width, height = one.box
     mask = np.zeros((height + 2, width + 2), np.uint8)
-    mask[1:-1, 1:-1] = mask_of(row.parts[one.start : one.stop], one)
+    mask[1:-1, 1:-1] = mask_of(row, one)
     ink = bordered[top : top + height + 2, left : left + width + 2]
     own = np.sort(ink[mask.view(np.bool_)])
     full = max(1, int(own[len(own) // 2]))

@@ -22,7 +22,8 @@ from redis import RedisError
 from shared import keys
 from shared.batches import Batches
 from shared.claims import Claim
-from shared.errors import RedisUnavailable
+from shared.errors import RedisUnavailable, UnknownRead
+from shared.numbers import READS, Read
 from shared.store import Store
 from worker.inference.classify import Classified, Pictures
 from worker.queue.chunk_runner import ChunkRunner
@@ -42,17 +43,24 @@ log = logging.getLogger("digitq.worker")
 REDIS_ERRORS = (RedisUnavailable, RedisError, OSError)
 
 
+def reads_no_numbers(images: Pictures) -> Classified:
+    """Refuse to read numbers, for a model that only knows single digits."""
+    return Classified([UnknownRead("The model in service reads no numbers") for _ in images])
+
+
 class BatchWorker(RqWorker):
     """An RQ worker that claims and classifies pictures in batches.
 
-    `classify(images)` must return one result per image, in order. `card` describes its model. `allowed` are the
-    functions that foreign jobs may call, and `device` is what `digitq status` shows.
+    `classify(images)` must return one result per image, in order; so must `read_numbers`, for pictures to be read as
+    numbers: without it they fail as `unknown_read`. `card` describes the model. `allowed` are the functions that
+    foreign jobs may call, and `device` is what `digitq status` shows.
     """
 
     def __init__(
         self,
         store: Store,
         classify: Callable[[Pictures], Classified],
+        read_numbers: Callable[[Pictures], Classified] = reads_no_numbers,
         *,
         queues: Sequence[str] = keys.QUEUES,
         card: dict[str, Any] | None = None,
@@ -70,11 +78,17 @@ class BatchWorker(RqWorker):
         self.claimer = Claimer(store, name, queues)
         self.heartbeat_thread = Heartbeat(store, name, json.dumps(card) if card else "", self._report)
         self.recovery = Recovery(self, store, batches, queues)
-        self.classifier = BatchClassifier(classify, self.heartbeat_thread, lambda: self.stopping)
+        self.classifier, self.page_classifier = (
+            BatchClassifier(function, self.heartbeat_thread, lambda: self.stopping)
+            for function in (classify, read_numbers)
+        )
+        classifiers: dict[Read, BatchClassifier] = {"digit": self.classifier, "numbers": self.page_classifier}
         self.foreign_jobs = ForeignJobs(self, store, self.heartbeat_thread, allowed)
-        self.pictures = PictureRunner(store, name, self.classifier, self.foreign_jobs, model, preprocessing)
+        self.pictures, self.pages = (
+            PictureRunner(store, name, classifiers[read], self.foreign_jobs, model, preprocessing) for read in READS
+        )
         self.chunks = ChunkRunner(
-            store, batches, name, self.classifier, self.foreign_jobs, self.speed, self._run_more_urgent
+            store, batches, name, classifiers, self.foreign_jobs, self.speed, self._run_more_urgent
         )
 
     def work(self, burst: bool = False, logging_level: str | None = None, **_: Any) -> bool:  # type: ignore[override]  # RQ's further options do not apply
@@ -115,16 +129,20 @@ class BatchWorker(RqWorker):
         return bool(claims)
 
     def run(self, claims: Sequence[Claim]) -> None:
-        """Runs claimed jobs under the heartbeat: pictures as one batch, then chunks, then foreign jobs one by one."""
+        """Runs claimed jobs under the heartbeat: pictures as one batch, then pages, chunks and foreign jobs.
+
+        Pages are slow: the single digits that were claimed with them end first.
+        """
         claimed_at = self.claimer.claimed_at
-        damaged, pictures, chunks, foreign = by_kind(claims)
+        damaged, pictures, pages, chunks, foreign = by_kind(claims)
         if damaged:
             self.foreign_jobs.refuse(damaged)
-        if not (claims := [*pictures, *chunks, *foreign]):
+        if not (claims := [*pictures, *pages, *chunks, *foreign]):
             return
         with self.heartbeat_thread.holding(claims, min(map(timeout_seconds, claims))):
-            if pictures and (rest := self.pictures.run(pictures, claimed_at)):
-                self.store.release(self.name, rest)
+            for runner, some in ((self.pictures, pictures), (self.pages, pages)):
+                if some and (rest := runner.run(some, claimed_at)):
+                    self.store.release(self.name, rest)
             for claim in chunks:
                 self.chunks.run(claim, claimed_at)
             for claim in foreign:

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from shared import keys
 from shared.batches import DEPENDENTS, Batches, Held, Progress, Row, Rows
 from shared.chunks import Pack, unpacked
 from shared.claims import Claim
 from shared.errors import DigitqError, Expired
+from shared.numbers import Read
 from shared.prediction import Outcome
 from shared.runtime import tracing
 from shared.store import Store
 from worker.inference.classify import Classified, Pictures
 from worker.queue.foreign_jobs import ForeignJobs
-from worker.queue.jobs import code_and_message
+from worker.queue.jobs import call_of, code_and_message
 from worker.queue.picture_runner import BatchClassifier
 from worker.telemetry import metrics
 from worker.telemetry.job_logs import job_fields
@@ -49,7 +52,7 @@ class ChunkRunner:
     store: Store
     batches: Batches
     worker: str
-    classifier: BatchClassifier
+    classifiers: Mapping[Read, BatchClassifier]
     foreign_jobs: ForeignJobs
     speed: Speed
     between_slices: Callable[[Claim], bool]
@@ -57,9 +60,11 @@ class ChunkRunner:
     def run(self, claim: Claim, claimed_at: float) -> None:
         """Classifies a chunk and stores its results, or releases it if it is to stop. `claimed_at`: perf_counter."""
         start, attempt, held = time.perf_counter(), str(claim.attempt), Held(self.worker, claim)
+        call = call_of(claim, keys.CHUNK_FUNCTION)
+        classify = partial(self._classify, self.classifiers[call.read if call else "digit"])
         try:
             rows = classify_chunk(
-                self.batches, claim.id, attempt, claim.image, self._classify,
+                self.batches, claim.id, attempt, claim.image, classify,
                 max_attempts=self.store.settings.max_attempts, held=held, go_on=lambda: self.between_slices(claim),
             )  # fmt: skip
         except LeaseLost:
@@ -77,9 +82,9 @@ class ChunkRunner:
             spans.of_chunk(tracing.tracer, self.worker, claim, claimed_at, end, not ended)
         log.debug("chunk pictures=%d seconds=%.4f", len(rows), end - start, extra=job_fields(claim.id) | claim.asked())
 
-    def _classify(self, images: Pictures) -> Classified:
+    def _classify(self, classifier: BatchClassifier, images: Pictures) -> Classified:
         start = time.perf_counter()
-        done = self.classifier(images, self.store.settings.job_timeout_seconds)
+        done = classifier(images, self.store.settings.job_timeout_seconds)
         self.speed.add(len(done.results), time.perf_counter() - start)
         metrics.classified(done.results, done.preprocess_ms, done.inference_ms)
         return done
@@ -162,7 +167,8 @@ def _classify_slice(pack: Pack, step: list[int], classify: Callable[[Pictures], 
 
 def _row(result: Outcome | Exception) -> Row:
     if isinstance(result, Outcome):
-        return result.digit, result.confidence, result.decision, result.reason, list(result.warnings)
+        row = (result.digit, result.confidence, result.decision, result.reason, list(result.warnings))
+        return row if result.page is None else (*row, result.page.noted())
     if not isinstance(result, DigitqError):
         log.error("a picture of a batch could not be classified", exc_info=result)
     return code_and_message(result)

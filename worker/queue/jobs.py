@@ -8,12 +8,14 @@ import traceback
 import zlib
 from base64 import b64encode
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from rq.timeouts import JobTimeoutException
 
 from shared import keys
 from shared.claims import Claim, Finish, as_json
-from shared.errors import DigitqError
+from shared.errors import DigitqError, UnknownRead
+from shared.numbers import READ_IS, READS, Read, known_read
 from shared.prediction import Outcome
 from worker.inference.classify import NOT_CLASSIFIED
 from worker.queue.rq_compat import DEFAULT_TIMEOUT
@@ -31,43 +33,74 @@ class ForbiddenJob(DigitqError):
     code, title = "forbidden_job", "This worker does not run this job"
 
 
-def by_kind(claims: Iterable[Claim]) -> tuple[list[Claim], list[Claim], list[Claim], list[Claim]]:
-    """Sorts claims into damaged jobs, pictures, chunks and foreign jobs.
+class ByKind(NamedTuple):
+    """Claims by the kind of job."""
 
-    A damaged job has a key of the wrong type. A foreign one runs as RQ runs it: it calls another function, or is a
-    picture with callbacks, dependents or the like.
-    """
-    kinds: tuple[list[Claim], list[Claim], list[Claim], list[Claim]] = [], [], [], []
-    damaged, pictures, chunks, foreign = kinds
+    #: A key has the wrong type.
+    damaged: list[Claim]
+    #: Pictures of one digit.
+    pictures: list[Claim]
+    #: Pictures to be read as numbers.
+    pages: list[Claim]
+    #: Chunks of batches.
+    chunks: list[Claim]
+    #: Run as RQ runs them: they call another function, or are a picture with callbacks, dependents or the like.
+    foreign: list[Claim]
+
+
+def by_kind(claims: Iterable[Claim]) -> ByKind:
+    """Sorts claims by their kind."""
+    kinds = ByKind([], [], [], [], [])
     for claim in claims:
         if claim.error:
-            damaged.append(claim)
-        elif claim.batchable and image_id(claim):
-            pictures.append(claim)
-        elif claim.chunk and _argument(claim, keys.CHUNK_FUNCTION) == claim.id:
-            chunks.append(claim)
+            kinds.damaged.append(claim)
+        elif claim.batchable and (call := call_of(claim, keys.JOB_FUNCTION)):
+            (kinds.pictures if call.read == "digit" else kinds.pages).append(claim)
+        elif claim.chunk and (call := call_of(claim, keys.CHUNK_FUNCTION)) and call.id == claim.id:
+            kinds.chunks.append(claim)
         else:
-            foreign.append(claim)
+            kinds.foreign.append(claim)
     return kinds
+
+
+class Call(NamedTuple):
+    """A call of one of our functions: with the id of a picture or a chunk, and how it is read."""
+
+    id: str
+    read: Read
 
 
 def image_id(claim: Claim) -> str | None:
     """Returns the id of the picture that a job classifies; None unless it is a plain call of our function."""
-    return _argument(claim, keys.JOB_FUNCTION)
+    call = call_of(claim, keys.JOB_FUNCTION)
+    return call.id if call else None
 
 
-def _argument(claim: Claim, wanted: str) -> str | None:
-    """Returns the argument of a job that calls this function with one string."""
+def call_of(claim: Claim, wanted: str) -> Call | None:
+    """Returns the arguments of a job that calls this function with one string, and at most `read` as a keyword.
+
+    None for any other, also for an unknown `read`: RQ then makes the call, which fails by name (`read_of`).
+    """
     data = claim.data
     if not data.startswith(b"["):  # RQ compresses the call, submit.lua does not
         with contextlib.suppress(zlib.error):
             data = zlib.decompress(data)
     try:
         function, instance, args, kwargs = json.loads(data)
-        plain = function == wanted and instance is None and kwargs == {} and len(args) == 1
-    except (ValueError, TypeError):
+        plain = function == wanted and instance is None and len(args) == 1
+        read = kwargs.pop("read", "digit")
+    except (ValueError, TypeError, AttributeError):
         return None
-    return args[0] if plain and isinstance(args[0], str) else None
+    known = plain and not kwargs and read in READS and isinstance(args[0], str)
+    return Call(args[0], read) if known else None
+
+
+def read_of(read: str) -> Read:
+    """Returns how a job wants its picture to be read. Raises UnknownRead."""
+    known = known_read(read)
+    if known is None:
+        raise UnknownRead(f"The argument `read` of the job is not known: {READ_IS}")
+    return known
 
 
 def timeout_seconds(claim: Claim) -> int:

@@ -1,12 +1,14 @@
-"""A Redis client that repeats commands refused with OOM in a script that may exceed the memory limit.
+"""A Redis client for RQ: it repeats commands refused with OOM in a script that may exceed the memory limit, and fences.
 
-RQ uses it: what a worker writes only ends jobs that were accepted, and ended jobs free memory.
+What a worker writes only ends jobs that were accepted, and ended jobs free memory.
 """
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import redis
@@ -18,6 +20,8 @@ from shared.connections.liveness import LivePubSub
 
 #: Seconds for which memory counts as full after a refusal.
 FULL_SECONDS = 60
+#: A key, and the values with which a transaction counts.
+Fence = tuple[str, Collection[bytes | None]]
 
 
 class OomRetryRedis(redis.Redis):
@@ -31,6 +35,7 @@ class OomRetryRedis(redis.Redis):
         #: Until when memory counts as full (`time.monotonic`).
         self.full_until = float("-inf")
         self._script = self.register_script(redis_scripts.source("insist"))
+        self._next = threading.local()
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Runs a command, over the memory limit if it is refused."""
@@ -41,7 +46,24 @@ class OomRetryRedis(redis.Redis):
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Pipeline:
         """Returns a pipeline; only a transaction is repeated, since another may have been done in part."""
-        return OomRetryPipeline(self, shard_hint) if transaction else super().pipeline(transaction, shard_hint)
+        if not transaction:
+            return super().pipeline(transaction, shard_hint)
+        fence, self._next.fence = getattr(self._next, "fence", None), None
+        return OomRetryPipeline(self, shard_hint, fence)
+
+    @contextmanager
+    def fenced(self, key: str, values: Collection[bytes | None]) -> Iterator[None]:
+        """Runs a block whose first transaction fails, which ends the block, if the key has another value by then.
+
+        RQ reads first and writes late. In between this worker may have stood still, or the primary may have been
+        replaced: another worker may have taken over what was read, and ended it.
+        """
+        self._next.fence = key, values
+        try:
+            with suppress(WatchError):
+                yield
+        finally:
+            self._next.fence = None
 
     def pubsub(self, **options: Any) -> LivePubSub:
         """Returns a subscription that notices a dead connection; RQ's thread for commands reads it."""
@@ -61,11 +83,20 @@ class OomRetryRedis(redis.Redis):
 
 
 class OomRetryPipeline(Pipeline):
-    """A transaction of an OomRetryRedis."""
+    """A transaction of an OomRetryRedis, perhaps with a fence."""
 
-    def __init__(self, client: OomRetryRedis, shard_hint: Any) -> None:
+    def __init__(self, client: OomRetryRedis, shard_hint: Any, fence: Fence | None = None) -> None:
         super().__init__(client.connection_pool, client.response_callbacks, True, shard_hint)
-        self._client = client
+        self._client, self._fence = client, fence
+        if fence:
+            self._watch(*fence)
+            self.multi()
+
+    def _watch(self, key: str, values: Collection[bytes | None]) -> None:
+        self.watch(key)  # type: ignore[no-untyped-call]
+        if self.get(key) not in values:
+            self.reset()
+            raise WatchError(f"{key} has another value")
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         """Runs the transaction, over the memory limit if it is refused. Raises WatchError, after which RQ starts again.
@@ -81,7 +112,10 @@ class OomRetryPipeline(Pipeline):
         try:
             return super().execute(raise_on_error)
         except OutOfMemoryError as error:
-            if not watched:
-                return self._client.run_over_limit(commands)
-            self._client.full_until = time.monotonic() + FULL_SECONDS
-            raise WatchError("memory is full") from error
+            if self._fence:
+                self._watch(*self._fence)
+                self.reset()
+            elif watched:
+                self._client.full_until = time.monotonic() + FULL_SECONDS
+                raise WatchError("memory is full") from error
+            return self._client.run_over_limit(commands)

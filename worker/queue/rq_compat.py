@@ -23,8 +23,10 @@ from rq.rate_limit import RateLimitRegistry
 from rq.utils import now
 from rq.worker.base import WorkerStatus
 
+from shared import keys
 from shared.claims import Claim
 from worker.queue.limits import TimeLimit
+from worker.queue.oom_retry import OomRetryRedis
 from worker.telemetry.job_logs import job_fields
 
 log = logging.getLogger("digitq.worker")
@@ -74,12 +76,13 @@ class RqWorker(SimpleWorker):
     death_penalty_class = TimeLimit  # type: ignore[assignment]  # RQ wants a subclass, and calls the constructor
 
     def __init__(
-        self, connection: redis.Redis, queues: Sequence[str], name: str, allowed: Collection[str], result_ttl: int
+        self, connection: OomRetryRedis, queues: Sequence[str], name: str, allowed: Collection[str], result_ttl: int
     ) -> None:
         super().__init__(
             list(queues), name=name, connection=connection, serializer="json", job_class=restricted_job(allowed),
             default_result_ttl=min(DEFAULT_RESULT_TTL, result_ttl), maintenance_interval=60, worker_ttl=60,
         )  # fmt: skip
+        self._redis = connection
 
     def _set_connection(self, connection: redis.Redis) -> redis.Redis:
         """Keeps the socket timeout: RQ raises it above that of its BLPOP, which is not used here."""
@@ -178,7 +181,11 @@ class RqWorker(SimpleWorker):
         abandoned: list[str] = []
         for queue in self.queues:
             running = registry.StartedJobRegistry(queue=queue, job_class=self.job_class)
-            running.cleanup(timestamp, [lambda job, *_: abandoned.append(job.id)])
+            found: list[str] = []
+            # Where the turn has expired, nobody may have taken it.
+            with self._redis.fenced(keys.RECOVERY, (None, self.name.encode())):
+                running.cleanup(timestamp, [lambda job, *_, found=found: found.append(job.id)])
+                abandoned += found
         return abandoned
 
     def enqueue_scheduled(self, timestamp: int) -> None:

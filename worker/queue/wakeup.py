@@ -47,7 +47,7 @@ class Wakeup:
         try:
             for queue in self._queues:
                 if queue not in self._waiting:
-                    self._waiting[queue] = self._ask(queue)
+                    self._ask(queue)
             # `_sock` is private in redis-py, which cannot wait for several connections.
             sockets = {connection._sock: queue for queue, connection in self._waiting.items()}
             for ready in select.select([*sockets, self._receiver], [], [], seconds)[0]:
@@ -60,12 +60,12 @@ class Wakeup:
             self.disconnect()
             raise
 
-    def _ask(self, queue: str) -> Any:
-        connection = self._pool.get_connection()
+    def _ask(self, queue: str) -> None:
+        # Noted before it is used, so that `disconnect` gives it back to the pool after an error.
+        connection = self._waiting[queue] = self._pool.get_connection()
         self._asked_at[queue] = time.monotonic()
         key = keys.queue(queue)
         connection.send_command("BLMOVE", key, key, "LEFT", "LEFT", self.SERVER_TIMEOUT)
-        return connection
 
     def _read_answer(self, queue: str) -> None:
         connection = self._waiting.pop(queue)

@@ -34,6 +34,7 @@ CONFIDENCE = Histogram(
     "digitq_prediction_confidence", "Confidence of predictions", (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1),
     registry,
 )  # fmt: skip
+DIGITS = Counter("digitq_digits", "Digits found in pictures read as numbers", ["decision"], registry=registry)
 COMPLETED = Counter("digitq_jobs_completed", "Pictures that ended on this worker", ["outcome"], registry=registry)
 QUARANTINED = Counter(
     "digitq_quarantined", "Pictures that failed for good because they may harm workers", ["reason"], registry=registry
@@ -76,7 +77,11 @@ def classified(results: Sequence[object], preprocess_ms: float, inference_ms: fl
     STAGES.observe([preprocess_ms / 1000], "preprocess", len(results))
     STAGES.observe([inference_ms / 1000], "inference", len(results))
     BATCH_SIZE.observe([len(results)])
-    CONFIDENCE.observe([one.confidence for one in results if isinstance(one, Outcome)])
+    outcomes = [one for one in results if isinstance(one, Outcome)]
+    CONFIDENCE.observe([one.confidence for one in outcomes if one.confidence is not None])
+    for page in filter(None, (one.page for one in outcomes)):
+        for decision, digits in Tally(digit.decision for digit in page.digits).items():
+            DIGITS.labels(decision).inc(digits)
     for outcome, pictures in Tally(map(_outcome, results)).items():
         COMPLETED.labels(outcome).inc(pictures)
 

@@ -81,6 +81,9 @@ def _say(message: str) -> None:
 @click.option("--data", type=DIRECTORY, help="Directory of the four MNIST files: read the test digits.")
 @click.option("--pictures", type=DIRECTORY, help="Directory with pictures and an index.csv: path, label, category.")
 @click.option(
+    "--numbers", type=DIRECTORY, help="Directory with pages of numbers and a manifest.jsonl: path, category, lines."
+)
+@click.option(
     "--model",
     "paths",
     type=DIRECTORY,
@@ -99,8 +102,9 @@ are also read moved, turned, redrawn and badly taken.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a summary.")
 def evaluate(
-    data: Path | None, pictures: Path | None, paths: tuple[Path, ...], out: Path | None, robustness: int, as_json: bool
-) -> None:
+    data: Path | None, pictures: Path | None, numbers: Path | None, paths: tuple[Path, ...], out: Path | None,
+    robustness: int, as_json: bool,
+) -> None:  # fmt: skip
     """Read labelled pictures, and report how many are right.
 
     They are read exactly as an upload is. The report is a page with figures, plots and the mistakes.
@@ -108,14 +112,26 @@ def evaluate(
     \b
     digitq evaluate --data var/mnist
     digitq evaluate --pictures photos --model worker/model --model var/train/best-0/model
+
+    With --numbers it reads pages as with `digitq submit --read numbers`, and prints a table: how many pages are
+    wholly right, digits and cells found, false digits, and the time of each stage. `lines` has the digits of each row,
+    of a table with `.` for an empty cell; the category `negative` is for pictures without digits.
+
+    \b
+    digitq evaluate --numbers pages
     """
+    if numbers:
+        if data or pictures:
+            raise click.UsageError("expected only one of --data, --pictures and --numbers")
+        _evaluate_numbers(numbers, paths, as_json)
+        return
     require("worker", "training")
     from worker.training import evaluation
     from worker.training.tables import text
 
     folder = data or pictures
     if folder is None or (data and pictures):
-        raise click.UsageError("expected either --data or --pictures")
+        raise click.UsageError("expected one of --data, --pictures and --numbers")
     settings = Settings.from_env()
     classifiers = evaluation.classifiers(paths or (settings.model_path,), settings)
 
@@ -126,3 +142,25 @@ def evaluate(
     page = evaluation.write(found, out or settings.state_dir / "evaluation" / folder.resolve().name)
     click.echo(json.dumps(found.to_json()) if as_json else text(found))
     _say(f"the report is {page}")
+
+
+def _evaluate_numbers(folder: Path, paths: tuple[Path, ...], as_json: bool) -> None:
+    """Print a table for each model, or JSON."""
+    require("worker")
+    from worker.inference.classify import Classifier
+    from worker.inference.mlp import Mlp
+    from worker.inference.numbers_classifier import NumbersClassifier
+    from worker.training.evaluate_numbers import evaluate_numbers, from_manifest
+
+    settings, pages = Settings.from_env(), from_manifest(folder)
+    found = {}
+    for path in paths or (settings.model_path,):
+        model = Mlp.load(path)
+        model.warm_up()
+        _say(f"{path} reads {len(pages)} pages")
+        classifier = NumbersClassifier(Classifier(model, settings.max_pixels, settings.preprocessing))
+        found[str(path)] = evaluate_numbers(classifier, folder, pages, _say)
+    if as_json:
+        click.echo(json.dumps({path: one.to_json() for path, one in found.items()}))
+    else:
+        click.echo("\n\n".join(f"{path}: {one.text()}" for path, one in found.items()))

@@ -48,7 +48,7 @@ class Examination:
     def mistakes(self) -> list[Answer]:
         """The pictures read wrongly, by falling confidence."""
         wrong = [(picture, outcome) for picture, outcome in self.answers if picture.label != outcome.digit]
-        return sorted(wrong, key=lambda answer: -answer[1].confidence)
+        return sorted(wrong, key=lambda answer: -(answer[1].confidence or 0))
 
     @cached_property
     def calibration(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

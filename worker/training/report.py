@@ -101,8 +101,9 @@ def _mistake(answer: Answer) -> str:
     warnings = f"<br>{escape(', '.join(outcome.warnings)).replace('_', ' ')}" if outcome.warnings else ""
     return (
         f"<figure><div>{thumbnail(picture, THUMBNAIL, 'crisp')}{_inline(saw, 'crisp', 'what the model saw')}</div>"
-        f"<figcaption>a <b>{picture.label}</b>, read as <b>{outcome.digit}</b>, {100 * outcome.confidence:.1f} %, "
-        f"{outcome.decision}{warnings}<br>{escape(Path(picture.name).name)}</figcaption></figure>"
+        f"<figcaption>a <b>{picture.label}</b>, read as <b>{outcome.digit}</b>, "
+        f"{100 * (outcome.confidence or 0):.1f} %, {outcome.decision}{warnings}<br>"
+        f"{escape(Path(picture.name).name)}</figcaption></figure>"
     )
 
 

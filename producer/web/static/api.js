@@ -86,11 +86,11 @@ async function pause(seconds, signal, tell) {
 /** A key under which one picture is sent, however often. (randomUUID is only there on secure origins.) */
 export const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((b) => b.toString(16).padStart(2, "0")).join("");
 
-/** What submits a picture: path and options for `call` and `insist`. */
+/** What submits a picture, whether it shows one digit or several: path and options for `call` and `insist`. */
 export function submission(blob, name, key, { wait = 0, priority = "normal", signal } = {}) {
   const headers = { "Content-Type": blob.type || "application/octet-stream", "Idempotency-Key": `"${key}"` };
   if (wait) headers.Prefer = `wait=${wait}`;
-  const query = new URLSearchParams({ filename: name, priority });
+  const query = new URLSearchParams({ filename: name, priority, read: "numbers" });
   return [`/v1/predictions?${query}`, { method: "POST", body: blob, headers, signal }];
 }
 

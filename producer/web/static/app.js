@@ -1,5 +1,6 @@
 // The page: puts its parts together.
 
+import { save } from "./csv.js";
 import { MOST, entriesOf, picturesIn } from "./dropped.js";
 import { countFixes, exportFixes, onFix } from "./fixes.js";
 import { List } from "./list.js";
@@ -114,11 +115,7 @@ exporter.addEventListener("click", async () => {
   exporter.disabled = true;
   try {
     const { blob, count, gone } = await exportFixes();
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = `digitq-corrections-${new Date().toISOString().slice(0, 10)}.zip`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+    save(blob, `digitq-corrections-${new Date().toISOString().slice(0, 10)}.zip`);
     say(`${plural(count, "picture")} exported.${gone ? ` ${plural(gone, "has", "have")} expired.` : ""}`);
   } catch (problem) {
     passing("export", problem.message);

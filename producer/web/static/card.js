@@ -2,13 +2,16 @@
 
 import { Problem, ROOT, call, insist, newKey, submission } from "./api.js";
 import { makeBars, setBars } from "./bars.js";
-import { fix, fixOf } from "./fixes.js";
+import { digitFixesOf, fix, fixOf, isFixed, unfix } from "./fixes.js";
+import { isPage, readingOf, shown } from "./reading.js";
+import { showReceipt } from "./receipt.js";
 import { say } from "./say.js";
-import { WARNINGS, decisionWords, ms, plural, problemWords, reasonWords, sentence, verdict } from "./words.js";
+import { decisionWords, ms, pageWords, reasonWords, sentence, stateWords, verdict, warningWords } from "./words.js";
 
 const template = document.getElementById("card");
+/** The code for pictures with several digits, loaded with the first upload or the first of them. */
+const several = () => import("./several/page.js");
 const ENDED = new Set(["succeeded", "failed", "cancelled", "expired"]);
-const STAGES = { queue: "in the queue", preprocess: "preparing", inference: "reading", store: "storing", total: "in all" };
 
 export class Card {
   prediction = null;
@@ -16,6 +19,7 @@ export class Card {
   #abort = new AbortController();
   #url = "";
   #upload = null;
+  #page = null;
 
   /** Calls `removed(card)` when the card is removed, `changed(card)` when its state changes. */
   constructor({ removed, changed }) {
@@ -43,6 +47,20 @@ export class Card {
     return this.prediction?.filename || this.#upload?.name || "Picture";
   }
 
+  get corrected() {
+    return Boolean(this.id) && isFixed(this.id);
+  }
+
+  /** The digits that it shows, as strings. */
+  get digits() {
+    return this.#reading?.digits.map(shown) ?? [fixOf(this.id) || String(this.prediction?.digit ?? "")];
+  }
+
+  /** What was read from a picture with several digits, else null. */
+  get #reading() {
+    return this.prediction && isPage(this.prediction) ? readingOf(this.prediction, digitFixesOf(this.id)) : null;
+  }
+
   // ---------------------------------------------------------------- upload
 
   /** Shows the picture at once and uploads it when the upload queue allows. Resolves once it was accepted or refused. */
@@ -50,6 +68,7 @@ export class Card {
     this.#upload = { blob, name, uploads, key: newKey() };
     this.#url = URL.createObjectURL(blob);
     this.#part.picture.src = this.#url;
+    several().catch(() => {});
     this.#title();
     return this.#send();
   }
@@ -102,50 +121,59 @@ export class Card {
     if (!this.#part.picture.getAttribute("src")) this.#part.picture.src = prediction.links.image;
     this.#part.name.href = `${ROOT}/predictions/${prediction.id}`;
     if (prediction.state === "succeeded") this.#succeeded(prediction);
-    else this.#state(prediction.state, this.#standing(prediction));
+    else this.#state(prediction.state, stateWords(prediction));
     this.showFix();
     if (this.ended && news && !quiet) say(`${this.name}: ${this.#spoken(prediction)}`);
     this.changed(this);
   }
 
-  #standing({ state, queue_position: ahead, error }) {
-    if (state === "queued") return ahead ? `In the queue, ${plural(ahead, "picture")} ahead` : "In the queue, next in line";
-    if (state === "running") return "A worker is reading it…";
-    if (state === "failed") return problemWords({ ...error, detail: error?.message });
-    return state === "cancelled" ? "Cancelled." : "Expired before a worker could read it.";
-  }
-
   #succeeded(prediction) {
-    const { digit, sure, chip, why, seen, bars, receipt } = this.#part;
+    const { why, receipt, total } = this.#part;
     this.element.dataset.decision = prediction.decision;
-    [digit.textContent, sure.textContent] = verdict(prediction);
-    chip.textContent = decisionWords(prediction);
+    if (isPage(prediction)) this.#several(prediction);
+    else this.#single(prediction);
     const noticed = prediction.warnings.filter((w) => w !== prediction.reason && w !== "inverted");
-    why.textContent = [reasonWords(prediction), sentence(noticed.map(warningWords))].filter(Boolean).join(" ");
-    if (!seen.src) seen.src = `${prediction.links.image}?stage=input`;
-    setBars(bars, prediction.probabilities, prediction.digit);
-    if (prediction.timings_ms) this.#receipt(receipt, prediction);
+    why.textContent = [isPage(prediction) ? "" : reasonWords(prediction), sentence(noticed.map(warningWords))].filter(Boolean).join(" ");
+    if (prediction.timings_ms) {
+      total.textContent = ms(prediction.timings_ms.total);
+      showReceipt(receipt, prediction);
+    }
     this.#state("succeeded", "");
   }
 
-  #receipt(list, { timings_ms: timings, model, batch, warnings }) {
-    this.#part.total.textContent = ms(timings.total);
-    const rows = Object.entries(STAGES).map(([stage, name]) => [name, ms(timings[stage])]);
-    if (batch) rows.push(["batch", batch.size > 1 ? plural(batch.size, "picture") : "alone"]);
-    rows.push(["model", model]);
-    if (warnings.includes("inverted")) rows.push(["noticed", warningWords("inverted")]);
-    list.replaceChildren(...rows.flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
+  #single(prediction) {
+    const { digit, sure, chip, seen, bars } = this.#part;
+    [digit.textContent, sure.textContent] = verdict(prediction);
+    chip.textContent = decisionWords(prediction);
+    const none = prediction.digit == null;
+    this.element.classList.toggle("none", none);
+    if (!seen.src && !none) seen.src = `${prediction.links.image}?stage=input`;
+    setBars(bars, prediction.probabilities, prediction.digit);
+  }
+
+  async #several(prediction) {
+    this.element.classList.add("several", this.#reading.rows.length > 1 || prediction.grid ? "broad" : "line");
+    try {
+      const { Page } = await several();
+      if (this.#page) return;
+      this.#page = new Page(prediction, this.#url || prediction.links.image);
+      this.#part.row.after(this.#page.element);
+    } catch {
+      this.#part.why.textContent = "The boxes could not be loaded: reload the page.";
+    }
   }
 
   #spoken(prediction) {
-    if (prediction.state !== "succeeded") return this.#standing(prediction);
-    return `${verdict(prediction).join(", ")}. ${reasonWords(prediction)}`;
+    if (prediction.state !== "succeeded") return stateWords(prediction);
+    if (this.#reading) return pageWords(this.#reading, true);
+    return `${verdict(prediction).filter(Boolean).join(", ")}. ${reasonWords(prediction)}`;
   }
 
   showFix() {
     const label = this.id ? fixOf(this.id) : "";
     this.#part.label.value = label;
     this.element.dataset.fixed = label;
+    this.#page?.refresh();
   }
 
   // ---------------------------------------------------------------- deletion
@@ -165,16 +193,8 @@ export class Card {
 
   remove() {
     this.#abort.abort();
-    if (this.id && fixOf(this.id)) fix(this.prediction, "");
+    if (this.id) unfix(this.prediction);
     if (this.#url) URL.revokeObjectURL(this.#url);
     this.removed(this);
   }
-}
-
-const warningWords = (name) => WARNINGS[name] ?? name.replaceAll("_", " ");
-
-function element(tag, text) {
-  const made = document.createElement(tag);
-  made.textContent = text;
-  return made;
 }

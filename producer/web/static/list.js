@@ -167,11 +167,10 @@ export class List {
 
   // ---------------------------------------------------------------- filter
 
-  #matches({ prediction, element }) {
-    const { digit, decision } = this.#ui;
-    const read = element.dataset.fixed || String(prediction?.digit ?? "");
-    const how = element.dataset.fixed ? "corrected" : prediction?.decision ?? (element.dataset.state === "failed" ? "failed" : "open");
-    return (!digit.value || digit.value === read) && (!decision.value || decision.value === how || (decision.value === prediction?.decision));
+  #matches(card) {
+    const { digit, decision } = this.#ui, { prediction, element } = card;
+    const how = card.corrected ? "corrected" : prediction?.decision ?? (element.dataset.state === "failed" ? "failed" : "open");
+    return (!digit.value || card.digits.includes(digit.value)) && (!decision.value || decision.value === how || (decision.value === prediction?.decision));
   }
 
   #apply(card) {

@@ -9,7 +9,7 @@ import { decisionWords, ms, reasonWords, verdict } from "./words.js";
 /** File name of unfinished drawings. They are deleted once read, and the history leaves them out. */
 export const DRAFT = "digitq-draft.png";
 const SETTLE = 5, WAIT = 5, AT_ONCE = 2, LONG = 400;
-const HINT = "Draw one digit; it is read after every stroke.";
+const HINT = "Draw a digit or a number; it is read after every stroke.";
 
 export class Pad {
   #ui;
@@ -104,7 +104,7 @@ export class Pad {
     this.#answer = prediction;
     const took = performance.now() - began;
     performance.measure("draw-to-answer", { start: began, end: performance.now() });
-    if (prediction.digit == null) return this.#show("", prediction.error?.message ?? prediction.state, "failed");
+    if (prediction.state !== "succeeded") return this.#show("", prediction.error?.message ?? prediction.state, "failed");
     const [digit, sure] = verdict(prediction), why = reasonWords(prediction);
     this.#show(digit, [sure, ms(took)].filter(Boolean).join(" · "), prediction.decision, why || decisionWords(prediction));
     setBars(this.#ui.bars, prediction.probabilities, prediction.digit);
@@ -116,6 +116,7 @@ export class Pad {
     answer.dataset.decision = decision;
     if (!digit) setBars(this.#ui.bars);
     big.textContent = digit;
+    big.style.setProperty("--letters", digit.length || 1);
     line.textContent = text;
     reason.textContent = why;
   }

@@ -1,5 +1,7 @@
 // What the codes of the API mean, in plain words.
 
+import { isPage, readingOf, shown } from "./reading.js";
+
 const DECISIONS = { accept: "Accepted", review: "Please check", reject: "Not sure" };
 
 const REJECTED = { not_a_digit: "No digit", no_ink: "Empty", several_digits: "Several digits" };
@@ -10,10 +12,10 @@ const REASONS = {
   low_confidence: "The model is unsure about this one.",
   not_a_digit: "This does not look like a digit.",
   no_ink: "Nothing seems to be written here.",
-  several_digits: "More than one digit was found; only single digits are read.",
+  several_digits: "It was sent to be read as one digit and shows several: upload it here to read them all.",
 };
 
-export const WARNINGS = {
+const WARNINGS = {
   no_ink: "no ink found",
   inverted: "dark ink on light paper (colours inverted)",
   low_contrast: "faint ink",
@@ -26,12 +28,15 @@ export const WARNINGS = {
   uneven_light: "shadows were evened out",
 };
 
+export const warningWords = (name) => WARNINGS[name] ?? name.replaceAll("_", " ");
+
 const PROBLEMS = {
   network: "The server does not answer.",
   offline: "This device is offline.",
   unreadable: "The file cannot be opened: it is a folder, or it was changed, moved or deleted.",
   no_image: "The file is empty.",
   undecodable_image: "The picture is damaged or cut off, so it cannot be read.",
+  too_many_digits: "There are too many digits in this picture: send a part of it.",
   queue_full: "The queue is full.",
   rate_limited: "Too many pictures at once.",
   unauthorized: "The server requires an API key: reload the page to enter it.",
@@ -51,17 +56,59 @@ export function problemWords({ code, title, detail, limit }) {
   return /[.!?…]$/.test(words) ? words : `${words}.`;  // more may follow it
 }
 
+/** What is said of a prediction that has no digits, or none yet. */
+export function stateWords({ state, queue_position: ahead, error }) {
+  if (state === "queued") return ahead ? `In the queue, ${plural(ahead, "picture")} ahead` : "In the queue, next in line";
+  if (state === "running") return "A worker is reading it…";
+  if (state === "failed") return problemWords({ ...error, detail: error?.message });
+  return state === "cancelled" ? "Cancelled." : "Expired before a worker could read it.";
+}
+
 export function reasonWords(prediction) {
   if (prediction.decision === "accept") return "";
+  if (prediction.digit == null && prediction.reason !== "no_ink") return "No digits were found here.";
   return REASONS[prediction.reason] ?? "The model is unsure about this one.";
 }
 
 /** The digit to show, and how sure the model is; where it is rejected a digit is no more than a guess. */
-export function verdict({ digit, confidence, decision, reason }) {
+export function verdict(prediction) {
+  if (isPage(prediction)) return pageVerdict(readingOf(prediction));
+  const { digit, confidence, decision, reason } = prediction;
+  if (digit == null) return ["–", ""];
   if (decision !== "reject") return [String(digit), `${percent(confidence)} sure`];
   if (reason === "no_ink") return ["–", ""];
   // How sure the model is among ten digits says nothing where there is none, or more than one.
   return ["?", reason in REJECTED ? `closest: ${digit}` : `maybe ${digit}, ${percent(confidence)}`];
+}
+
+/** What to do about digits with this decision; nothing where they are accepted. */
+export const doubtWords = (decision) => (decision === "accept" ? "" : DECISIONS[decision].toLowerCase());
+
+function pageVerdict({ numbers }) {
+  const sure = numbers.length === 1 ? `${percent(numbers[0].confidence)} sure` : plural(numbers.length, "number");
+  return [numbers.map(({ text }) => text).join(" ") || "?", sure];
+}
+
+const STANDING = { accept: "accepted", review: "to be checked", reject: "not sure" };
+
+/** A digit of several, as its box is announced: "7, 98 %, to be checked". */
+export function digitWords({ digit, confidence, decision, label }) {
+  if (label === "none") return `No digit, read as ${digit}`;
+  if (label) return `${label}, corrected, read as ${digit}`;
+  return `${decision === "reject" ? "Maybe " : ""}${digit}, ${percent(confidence)}, ${STANDING[decision]}`;
+}
+
+/** What was found in a picture with several digits, as one sentence; `named` names up to three numbers. */
+export function pageWords({ digits, numbers, cells, open }, named = false) {
+  const read = digits.filter((digit) => /\d/.test(shown(digit))).length;
+  const names = named && numbers.length <= 3 ? `, ${numbers.map(({ text }) => text).join(" and ")},` : "";
+  const parts = [cells && `a table of ${cells.length} × ${cells[0].length} cells`, numbers.length && `${plural(numbers.length, "number")}${names}`];
+  if (!read) return `No digits could be read in ${plural(digits.length, "mark")}.`;
+  return sentence([
+    `${parts.filter(Boolean).join(" and ")} with ${plural(read, "digit")}`,
+    open.review && `${open.review} to be checked`,
+    open.reject && `${plural(open.reject, "mark")} not read`,
+  ].filter(Boolean));
 }
 
 export const percent = (share) => `${(share * 100).toFixed(share > 0.9995 || share < 0.9 ? 0 : 1)} %`;

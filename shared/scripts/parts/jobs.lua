@@ -1,10 +1,14 @@
 -- The life of RQ's jobs.
 
 -- Writes a waiting RQ job, with the fields of RQ's Job.to_dict and `more`. Empty fields may be missing, and `data` may be
--- uncompressed (Job.restore). Its entry in the queue is written before, and workers skip one without a job.
-local function write_job(id, queue, func, timeout, ttl, more)
+-- uncompressed (Job.restore). Its entry in the queue is written before, and workers skip one without a job. How its picture is
+-- read is a keyword argument of the call, unless it is read as one digit.
+local function write_job(id, queue, func, timeout, ttl, more, read)
+  local keyword, described = '', ''
+  if read ~= 'digit' then keyword, described = '"read":"' .. read .. '"', ", read='" .. read .. "'" end
   redis.call('HSET', JOB .. id, 'status', 'queued', 'origin', queue, 'created_at', ISO, 'enqueued_at', ISO,
-    'data', '["' .. func .. '",null,["' .. id .. '"],{}]', 'description', func .. "('" .. id .. "')",
+    'data', '["' .. func .. '",null,["' .. id .. '"],{' .. keyword .. '}]', 'description',
+    func .. "('" .. id .. "'" .. described .. ')',
     'timeout', timeout, 'result_ttl', ttl, 'failure_ttl', ttl, unpack(more))
 end
 

@@ -1,0 +1,64 @@
+"""The page in a browser: the whole stack with the real model, and a Chromium."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.browser.answers import Answers
+from tests.chromium import Troubles, browser
+from tests.stack import LEAN, Stack, up
+
+#: Longest that anything on the page may take on a busy machine, in ms.
+PATIENCE = 20_000
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Stack]:
+    """A stack of our own: its Redis is stopped and killed."""
+    with tempfile.TemporaryDirectory(prefix="digitq-") as folder, up(Path(folder), workers=1, **LEAN) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE)
+    with browser() as running:
+        yield running
+
+
+@pytest.fixture
+def context(chrome: Browser, served: Stack) -> Iterator[BrowserContext]:
+    with chrome.new_context(base_url=served.url, viewport={"width": 1280, "height": 900}) as context:
+        context.set_default_timeout(PATIENCE)
+        yield context
+
+
+@pytest.fixture
+def page(context: BrowserContext, served: Stack) -> Iterator[Page]:
+    """The page, opened, on an empty history; in the end it must not have complained."""
+    page, troubles = context.new_page(), Troubles()
+    troubles.watch(page)
+    page.goto("/")
+    expect(page.locator("#live-dot")).to_have_attribute("data-state", "good")
+    yield page
+    for card in httpx.get(f"{served.url}/v1/predictions?limit=100").json()["predictions"]:
+        httpx.delete(f"{served.url}{card['links']['self']}")
+    assert troubles.unexpected() == []
+
+
+@pytest.fixture
+def answers(context: BrowserContext) -> Answers:
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    return Answers(context)
+
+
+@pytest.fixture
+def opened(answers: Answers, page: Page) -> Page:
+    """The page, whose server is doubled before it is asked for anything."""
+    return page
