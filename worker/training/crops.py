@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from worker.image.arrays import Mask
 from worker.image.components import grown
 from worker.image.mnist_format import normalise_strokes, place
-from worker.page.candidates import Candidate, Part
+from worker.page.candidates import mask_of
 from worker.page.ink import find_ink
 from worker.page.layout import lay_out
 from worker.training import scenes
@@ -92,7 +92,7 @@ def of_page(page: Page) -> Iterator[Crop]:
     inked = cv2.dilate((layers[0] + layers[1] > 0).astype(np.uint8), np.ones((soft, soft), np.uint8))
     every = ((row, one) for row in layout.rows for one in row.candidates)
     for pixels, (row, one) in zip(layout.pixels, every, strict=True):
-        mask = mask_of(row.parts[one.start : one.stop], one)
+        mask = mask_of(row, one)
         left, top, width, height = one.box
         inside = [layer[top : top + height, left : left + width][mask] for layer in layers]
         counts = np.stack([np.bincount(part, minlength=len(page.marks) + 1) for part in inside])
@@ -148,13 +148,3 @@ def _sharpened(ink: NDArray[Any], own: Mask) -> NDArray[np.uint8] | None:
     full = float(np.quantile(sharp[digit], 0.75))
     pixels = np.where(grown(digit), sharp / full, np.float32(0)).clip(0, 1).astype(np.float32)
     return np.rint(normalise_strokes(place(pixels, digit))[0] * 255).astype(np.uint8)
-
-
-def mask_of(parts: list[Part], one: Candidate) -> Mask:
-    """Return the ink of a candidate within its box, bool [height, width]."""
-    left, top, width, height = one.box
-    mask = np.zeros((height, width), np.bool_)
-    for part in parts:
-        x, y = part.box[0] - left, part.box[1] - top
-        mask[y : y + part.box[3], x : x + part.box[2]] |= part.mask
-    return mask
