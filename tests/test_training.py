@@ -23,6 +23,7 @@ from worker.training import calibration, cli, evaluation
 from worker.training.checkpoint import Checkpoint
 from worker.training.evaluate import Report, evaluate
 from worker.training.export import export
+from worker.training.heldout import HeldOut
 from worker.training.idx import FILES, Mnist, encode, pixels
 from worker.training.recipes import BEST, RECIPES, SEED, Recipe
 from worker.training.refusals import refusals
@@ -101,7 +102,7 @@ def test_a_recipe_survives_json(recipe):
 
 def test_a_recipe_written_before_there_were_distortions_is_still_that_recipe():
     new = {"adamw", "warm_up", "dropout", "label_smoothing", "pictures", "bank", "teacher", "temperature"}
-    new |= {"convolutions", "cycles"}
+    new |= {"convolutions", "cycles", "crops", "start", "labels", "share"}
     assert Recipe.from_json({name: value for name, value in SEED.__dict__.items() if name not in new}) == SEED
 
 
@@ -255,6 +256,28 @@ def test_a_pupil_makes_its_teacher_first_and_learns_from_it(mnist, tmp_path, mon
     assert run.step == 30
     assert Checkpoint.load(tmp_path / "teacher" / CHECKPOINT).step == 30
     assert (tmp_path / "bank" / "digits-0000.teacher.npy").exists()
+
+
+def test_a_run_goes_on_from_a_model_of_the_version_that_the_recipe_names(mnist, tmp_path):
+    from worker.training.train import Split, train
+
+    old = Checkpoint.load(train(TINY_BEST, mnist, tmp_path / "old", progress=False))
+    model = export(
+        old, mnist, tmp_path / "model", preprocessing="mnist-1", held_out=HeldOut.of(Split.of(mnist, TINY), TINY)
+    )
+    further = replace(TINY_BEST, name="further", start=TINY_BEST.version, learning_rate=0.0, labels=0.3)
+    run = Checkpoint.load(train(further, mnist, tmp_path / "further", progress=False, start=model))
+    for new, before in zip(run.averages, old.averages, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(new, before, strict=True))
+    assert run.data[TINY_BEST.version] == Mlp.load(model).sha256
+    mixed = replace(further, name="mixed", learning_rate=0.01, share=0.0)
+    run = Checkpoint.load(train(mixed, mnist, tmp_path / "mixed", progress=False, start=model))
+    assert np.array_equal(run.averages[0][0], old.averages[0][0])
+    assert not np.array_equal(run.parameters[0][0], old.averages[0][0])
+    with pytest.raises(SettingsError, match="begins with the model"):
+        train(further, mnist, tmp_path / "none", progress=False)
+    with pytest.raises(SettingsError, match="expected other-1"):
+        train(replace(further, start="other-1"), mnist, tmp_path / "other", progress=False, start=model)
 
 
 def test_a_run_learns(mnist, tmp_path):

@@ -9,10 +9,11 @@ import pytest
 
 from shared.errors import SettingsError
 from tests.drawings import digits
-from worker.training.bank import NONDIGIT, Bank, smoothed, softened
+from worker.training.bank import Bank, smoothed, softened
+from worker.training.crop_truth import NONDIGIT
 from worker.training.recipes import BEST
 
-COUNTS = (50, 40)
+COUNTS = (50, 40, 30)
 RECIPE = replace(BEST, layers=(784, 12, 11), batch=20, pictures=8, bank=COUNTS, teacher=None)
 RECIPE = replace(RECIPE, dropout=0.1, label_smoothing=0.1)
 ABOUT = {"train": "0123"}
@@ -30,11 +31,12 @@ def rows(bank: Bank, kind: str) -> np.ndarray:
 
 
 def test_a_bank_holds_digits_pictures_of_them_and_of_what_is_none(bank):
-    assert rows(bank, "digits").shape == (50, 785)
-    assert set(rows(bank, "digits")[:, -1]) <= set(range(10))
+    assert rows(bank, "digits").shape == (50, 786)
+    assert set(rows(bank, "digits")[:, -2]) <= set(range(10))
     pictures = rows(bank, "pictures")
-    assert pictures.shape == (40, 785)
-    assert (pictures[:, -1] == NONDIGIT).sum() == 12
+    assert pictures.shape == (40, 786)
+    assert (pictures[:, -2] == NONDIGIT).sum() == 12
+    assert (pictures[:, -1] == 255).all()
 
 
 def test_finished_parts_are_kept_and_missing_ones_are_made_again_identically(bank):
@@ -69,7 +71,7 @@ def test_a_batch_has_digits_then_pictures_with_smoothed_labels(bank):
     assert np.allclose(targets.max(axis=1), 0.9 + 0.1 / 11)
     labels = targets.argmax(axis=1)
     assert (labels[:12] != NONDIGIT).all()
-    drawn = {row[:-1].tobytes(): row[-1] for row in rows(bank, "pictures")}
+    drawn = {row[:-2].tobytes(): row[-2] for row in rows(bank, "pictures")}
     images = np.rint(pixels * 255).astype(np.uint8)
     assert [drawn[image.tobytes()] for image in images[12:]] == labels[12:].tolist()
 
@@ -91,6 +93,19 @@ def test_a_pupil_gets_its_teachers_answers(bank):
     images = np.rint(pixels * 255).astype(np.uint8)
     assert np.allclose(targets, softened(teach(images), 2.0))
     bank.teach("teacher", pytest.fail, lambda: None)  # once is enough
+
+
+def test_a_model_that_goes_on_keeps_its_answers_and_learns_labels_as_far_as_they_are_trusted(bank):
+    bank.teach("old-1", lambda images: np.zeros((len(images), 11), np.float32), lambda: None)
+    further = replace(RECIPE, start="old-1", labels=0.25, crops=6, label_smoothing=0.0)
+    pixels, targets, _ = bank.batch(further, 1, 0)
+    assert pixels.shape == (20, 28, 28)
+    assert np.allclose(targets[:14].max(axis=1), 0.25 + 0.75 / 11)
+    made = {row[:-2].tobytes(): row[-2:] for row in rows(bank, "crops")}
+    for image, target in zip(np.rint(pixels[14:] * 255).astype(np.uint8), targets[14:], strict=True):
+        label, trust = made[image.tobytes()].tolist()
+        assert target[label] == pytest.approx(trust / 255 + (1 - trust / 255) / 11)
+        assert target.sum() == pytest.approx(1)
 
 
 def test_soft_targets_are_probabilities_at_the_temperature():

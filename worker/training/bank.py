@@ -1,4 +1,4 @@
-"""Keeps training data on disk: distorted digits, and pictures as serving sees them, made once for all runs.
+"""Keeps training data on disk: distorted digits, pictures and crops of pages as serving sees them, made once.
 
 Preprocessing takes milliseconds a picture, and a teacher's answer longer than a training step of its student: both are
 made in advance, in chunks. A chunk is a pure function of the data and its number, and its file is whole or absent: an
@@ -23,6 +23,8 @@ from shared.errors import SettingsError
 from worker.image.normalise import normalise
 from worker.image.preprocess import PREPROCESSING_VERSION
 from worker.training import camera, nondigits, strokes
+from worker.training.crop_truth import NONDIGIT
+from worker.training.crops import crops
 from worker.training.distort import distort
 from worker.training.idx import Images, Labels, pixels
 from worker.training.recipes import Recipe
@@ -30,9 +32,11 @@ from worker.training.recipes import Recipe
 Rows = NDArray[np.uint8]
 
 #: Raise it when the content of the chunks changes.
-REVISION = 1
+REVISION = 2
 #: Most rows of a chunk, by kind.
-CHUNK = {"digits": 16_384, "pictures": 2_048}
+CHUNK = {"digits": 16_384, "pictures": 2_048, "crops": 1_024}
+#: The pixels of a row.
+PIXELS = 28 * 28
 #: How many chunks the rows of a batch come from.
 MIXED = 4
 #: The shares of pictures that show rare forms and no digit; the others show MNIST's digits.
@@ -41,8 +45,6 @@ FORMS, NONDIGITS = 0.2, 0.3
 OFTEN = {"letters": 4, "symbols": 2, "shapes": 2, "scribbles": 2, "several digits": 2}
 #: Warnings with which serving rejects a picture: the network need not learn it, and it may see one of several digits.
 REFUSED = {"no_ink", "several_digits"}
-#: The label of non-digits.
-NONDIGIT = 10
 #: Rare forms are drawn at this side.
 FORM_SIDE = 56
 #: How many batches are made in advance.
@@ -56,10 +58,12 @@ Teach = Callable[[Images], NDArray[np.float32]]
 
 
 class Bank:
-    """The chunks in a directory. A row is uint8 [785]: the pixels and the label."""
+    """The chunks in a directory. A row is uint8 [786]: the pixels, the label, and how far it is trusted, in 255ths."""
 
-    def __init__(self, directory: Path, counts: tuple[int, int], about: dict[str, str]) -> None:
-        """Open or create the bank. `counts` of digits and pictures are rounded up to whole chunks; `about` is the data.
+    def __init__(self, directory: Path, counts: tuple[int, ...], about: dict[str, str]) -> None:
+        """Open or create the bank; `about` is the data.
+
+        `counts` of digits, pictures and crops are rounded up to whole chunks; without the last there are no crops.
 
         Raises `SettingsError` if the directory holds chunks of other data, another preprocessing or another revision.
         """
@@ -70,10 +74,11 @@ class Bank:
             raise SettingsError(f"{directory} is of other data or another version: choose another or delete it")
         directory.mkdir(parents=True, exist_ok=True)
         note.write_text(json.dumps(wanted))
-        self._rows = {kind: min(rows, count) for (kind, rows), count in zip(CHUNK.items(), counts, strict=True)}
+        every = dict(zip(CHUNK, counts, strict=False))
+        self._rows = {kind: min(CHUNK[kind], count) for kind, count in every.items()}
         self._chunks = {
             kind: [directory / f"{kind}-{index:04}.npy" for index in range(-(-count // self._rows[kind]))]
-            for kind, count in zip(CHUNK, counts, strict=True)
+            for kind, count in every.items()
         }
 
     def make(self, images: Images, labels: Labels, done: Callable[[], object]) -> None:
@@ -94,14 +99,15 @@ class Bank:
         """Write the missing logits of the teacher `name` beside the chunks."""
         for path in (path for paths in self._chunks.values() for path in paths):
             if not (answers := _answers(path, name)).exists():
-                _write(answers, teach(_opened(path)[:, :-1].reshape(-1, 28, 28)).astype(np.float16))
+                _write(answers, teach(_opened(path)[:, :PIXELS].reshape(-1, 28, 28)).astype(np.float16))
                 done()
 
     def batch(self, recipe: Recipe, seed: int, step: int) -> Batch:
         """Return the batch of step 0, 1, 2, …: as many pictures as the recipe says, the rest digits."""
         rng = np.random.default_rng([seed, step])
-        counts = {"digits": recipe.batch - recipe.pictures, "pictures": recipe.pictures}
-        parts = [self._chosen(kind, count, recipe, rng) for kind, count in counts.items()]
+        plain = recipe.batch - recipe.pictures - recipe.crops
+        counts = {"digits": plain, "pictures": recipe.pictures, "crops": recipe.crops}
+        parts = [self._chosen(kind, count, recipe, rng) for kind, count in counts.items() if count]
         images, targets = (np.concatenate(part) for part in zip(*parts, strict=True))
         hidden = sum(recipe.layers[1:-1]) if recipe.dropout else 0
         dice = rng.integers(0, 256, (len(images), hidden), np.uint8)
@@ -127,11 +133,14 @@ class Bank:
             path = self._chunks[kind][chunk]
             chosen = np.sort(rng.choice(self._rows[kind], share, replace=False))
             rows = _opened(path)[chosen]
-            images.append(rows[:, :-1].reshape(-1, 28, 28))
-            if recipe.teacher:
-                targets.append(softened(_opened(_answers(path, recipe.teacher))[chosen], recipe.temperature))
-            else:
-                targets.append(smoothed(rows[:, -1], recipe.label_smoothing))
+            images.append(rows[:, :PIXELS].reshape(-1, 28, 28))
+            known = smoothed(rows[:, PIXELS], recipe.label_smoothing)
+            teacher = recipe.teacher or recipe.start
+            if teacher:
+                answers = softened(_opened(_answers(path, teacher))[chosen], recipe.temperature)
+                share = rows[:, PIXELS + 1 :] / np.float32(255) if kind == "crops" else np.float32(recipe.labels)
+                known = share * known + (1 - share) * answers
+            targets.append(known)
         return np.concatenate(images), np.concatenate(targets)
 
 
@@ -163,8 +172,14 @@ def _remember(images: Images, labels: Labels) -> None:
 
 def _make(path: Path, kind: str, rows: int, index: int) -> None:
     rng = np.random.default_rng([list(CHUNK).index(kind), index])
-    images, labels = {"digits": digits, "pictures": pictures}[kind](*_data, rows, rng)
-    _write(path, np.concatenate([images.reshape(len(images), -1), labels[:, None]], axis=1))
+    if kind == "crops":
+        found = list(crops(*_data, rows, rng))
+        images, labels = np.stack([one.pixels for one in found]), np.array([one.label for one in found], np.uint8)
+        trust = np.rint([one.trust * 255 for one in found]).astype(np.uint8)
+    else:
+        images, labels = {"digits": digits, "pictures": pictures}[kind](*_data, rows, rng)
+        trust = np.full(len(labels), 255, np.uint8)
+    _write(path, np.concatenate([images.reshape(len(images), -1), labels[:, None], trust[:, None]], axis=1))
 
 
 def digits(images: Images, labels: Labels, count: int, rng: np.random.Generator) -> tuple[Images, Labels]:

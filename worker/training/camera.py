@@ -111,8 +111,11 @@ def _placed(digit: Picture, side: int, rng: np.random.Generator) -> Picture:
     return paper
 
 
-def photographed(ink: Picture, rng: np.random.Generator) -> Picture:
-    """Ink 255 on 0 -> grey levels of a picture of it: dark on light or the reverse, shaded, blurred, noisy, a JPEG."""
+def photographed(ink: Picture, rng: np.random.Generator, side: float | None = None) -> Picture:
+    """Ink 255 on 0 -> grey levels of a picture of it: dark on light or the reverse, shaded, blurred, noisy, a JPEG.
+
+    `side` is that of a picture of one digit, in pixels, by which it is blurred; that of this picture if None.
+    """
     dark, light = rng.uniform(0, 90), rng.uniform(150, 255)
     on_screen = rng.random() < 0.35  # a drawing program has neither light nor lens
     if on_screen:
@@ -120,7 +123,7 @@ def photographed(ink: Picture, rng: np.random.Generator) -> Picture:
     covered = (255 - ink if rng.random() < 0.7 else ink).astype(np.float32) / np.float32(255)
     levels: Levels = np.float32(dark) + np.float32(light - dark) * covered
     if not on_screen:
-        levels = _through_a_lens(levels, rng)
+        levels = _through_a_lens(levels, side or len(levels), rng)
     grey = np.rint(levels).clip(0, 255).astype(np.uint8)
     if rng.random() < 0.4:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))]
@@ -128,12 +131,12 @@ def photographed(ink: Picture, rng: np.random.Generator) -> Picture:
     return grey
 
 
-def _through_a_lens(levels: Levels, rng: np.random.Generator) -> Levels:
+def _through_a_lens(levels: Levels, side: float, rng: np.random.Generator) -> Levels:
     """Uneven light, blur, and the noise of the sensor."""
-    slope = np.linspace(-1, 1, len(levels), dtype=np.float32)
+    rows, columns = (np.linspace(-1, 1, length, dtype=np.float32) for length in levels.shape)
     across, down = rng.normal(0, 0.08, 2).astype(np.float32)
-    levels = levels * (1 + across * slope + down * slope[:, None])
-    blurred = cv2.GaussianBlur(levels, (0, 0), rng.uniform(0.1, 0.018 * len(levels) + 0.3))
+    levels = levels * (1 + across * columns + down * rows[:, None])
+    blurred = cv2.GaussianBlur(levels, (0, 0), rng.uniform(0.1, 0.018 * side + 0.3))
     return blurred + rng.normal(0, rng.uniform(0, 7), levels.shape)
 
 

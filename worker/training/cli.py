@@ -21,6 +21,7 @@ data_option = click.option("--data", type=DIRECTORY, required=True, help="Direct
 @click.option("--run", type=DIRECTORY, help="Where checkpoints and the model go.  [default: var/train/RECIPE-SEED]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--steps", type=click.IntRange(min=1), help="Train that many steps.  [default: the recipe's]")
+@click.option("--start", type=DIRECTORY, help="The model to begin with, if the recipe does.  [default: the one served]")
 @click.option("--download", "fetch", is_flag=True, help="Fetch what is missing in the data directory first.")
 @click.option("--remark", default="", help="Goes into what the card says of the test set.")
 @click.option("--out", type=DIRECTORY, help="Copy the model there, unless a better one is there.")
@@ -28,8 +29,8 @@ data_option = click.option("--data", type=DIRECTORY, required=True, help="Direct
 @click.option("--pictures", type=DIRECTORY, help="Compare on these too: a directory as `digitq evaluate` reads it.")
 @click.option("--force", is_flag=True, help="Replace a better model too.")
 def train(
-    recipe: str, data: Path, run: Path | None, seed: int, steps: int | None, fetch: bool, remark: str,
-    out: Path | None, promote: bool, pictures: Path | None, force: bool,
+    recipe: str, data: Path, run: Path | None, seed: int, steps: int | None, start: Path | None, fetch: bool,
+    remark: str, out: Path | None, promote: bool, pictures: Path | None, force: bool,
 ) -> None:  # fmt: skip
     """Train a model, and write it with its card.
 
@@ -62,7 +63,8 @@ def train(
             click.echo(f"downloaded {path}", err=True)
     mnist = idx.load_mnist(data)
     run = run or settings.state_dir / "train" / f"{recipe}-{seed}"
-    checkpoint = Checkpoint.load(run_training(RECIPES[recipe], mnist, run, seed, steps))
+    first = start or settings.model_path
+    checkpoint = Checkpoint.load(run_training(RECIPES[recipe], mnist, run, seed, steps, start=first))
     model = export(checkpoint, mnist, run / "model", preprocessing=PREPROCESSING_VERSION, remark=remark)
     if place:
         split = Split.of(mnist, checkpoint.recipe)

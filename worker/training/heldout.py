@@ -34,8 +34,9 @@ class HeldOut:
             return cls(digits, labels, digits, digits[:0])
         # Imported here, because distortions need OpenCV, and the other recipe does not.
         from worker.training import bank, nondigits
+        from worker.training.crop_truth import NONDIGIT
 
         rng = np.random.default_rng(0)
         seen, names = bank.pictures(digits, labels, DRAWN, rng)
         others = [bank.nondigit(nondigits.UNSEEN, digits, rng) for _ in range(DRAWN)]
-        return cls(digits, labels, seen[names != bank.NONDIGIT], np.stack(others))
+        return cls(digits, labels, seen[names != NONDIGIT], np.stack(others))

@@ -88,21 +88,48 @@ DRAWN = {
     "euro": "82502215285988 0464 0666",
     "yen": "0055 9055 5559 2575 2777",
 }
+#: Signs of arithmetic and punctuation as strokes, by the sign: the height as they are written beside a digit of height
+#: 1, the place of their middle from 0 at its top to 1 at its foot, and the form.
+ARITHMETIC = {
+    "+": (0.6, 0.5, "5059 0595"),
+    "-": (0.55, 0.55, "0595"),
+    "×": (0.45, 0.6, "1188 8118"),
+    "÷": (0.55, 0.55, "0595 5152 5758"),
+    "=": (0.55, 0.55, "0393 0797"),
+    "(": (1.2, 0.55, "503224263859"),
+    ")": (1.2, 0.55, "305264665839"),
+    "[": (1.15, 0.5, "50202959"),
+    "]": (1.15, 0.5, "20505929"),
+    "/": (1.1, 0.5, "8019"),
+    "<": (0.55, 0.55, "910598"),
+    ">": (0.55, 0.55, "019508"),
+    ".": (0.6, 0.95, "4849"),
+    ",": (0.6, 1.0, "554739"),
+    ":": (0.6, 0.6, "5253 5758"),
+    "%": (1.0, 0.5, "9009 2011223120 7768798877"),
+    "√": (1.1, 0.45, "0526496090"),
+}
 
 #: The height of a letter in a font, and the side of a written one, in pixels.
 SIZE = 56
 #: Where systems keep their fonts.
-FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "/System/Library/Fonts", "/Library/Fonts", "C:/Windows/Fonts")
+FOLDERS = (
+    *("/usr/share/fonts", "/usr/local/share/fonts", "/System/Library/Fonts", "/Library/Fonts", "C:/Windows/Fonts"),
+    str(Path.home() / ".local/share/fonts"),
+)
 #: In the names of fonts whose letters may be anything, or missing.
 _NO_LETTERS = ("sym", "math", "emoji", "dingbat", "icon", "cmex", "cmsy", "cmmi", "webding", "wingding", "lastresort")
 
 
-def write(form: str, rng: np.random.Generator) -> Picture:
-    """Strokes, see above -> ink 255 on 0, uint8 [h, w], by a shaky, slanting hand with a pen of any width."""
+def write(form: str, rng: np.random.Generator, pen: float | None = None) -> Picture:
+    """Strokes, see above -> ink 255 on 0, uint8 [h, w], by a shaky, slanting hand.
+
+    `pen` is the width of the strokes as a part of SIZE, at random if None.
+    """
     lines = [_shaken(_points(stroke), rng) for stroke in form.split()]
     turn = np.array([[rng.uniform(0.6, 1.1), 0.0], [-rng.normal(0, 0.18), 1.0]])
     lines = [line @ turn for line in lines]
-    thickness = max(1, round(SIZE * rng.uniform(0.03, 0.15)))
+    thickness = max(1, round(SIZE * (pen or rng.uniform(0.03, 0.15))))
     every = np.concatenate(lines)
     low, high = every.min(axis=0), every.max(axis=0)
     width, height = (int(length) + 2 * thickness for length in (high - low) * SIZE)

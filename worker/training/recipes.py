@@ -32,11 +32,12 @@ class Recipe:
 
     # For training with distorted digits: either all of the following are set, or none.
 
-    #: The numbers of distorted digits and of pictures made in advance, see `worker.training.bank`; None to train on
-    #: MNIST's unchanged images.
-    bank: tuple[int, int] | None = None
-    #: The number of pictures in a batch.
+    #: The numbers of distorted digits, of pictures and of crops of pages made in advance, see `worker.training.bank`;
+    #: None to train on MNIST's unchanged images.
+    bank: tuple[int, ...] | None = None
+    #: The numbers of pictures and of crops of pages in a batch.
     pictures: int = 0
+    crops: int = 0
     #: Weight decay of AdamW, relative to the learning rate; None for plain gradient descent.
     #: Source: I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", 2019.
     adamw: float | None = None
@@ -54,6 +55,13 @@ class Recipe:
     #: logits. Source: G. Hinton, O. Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network", 2015.
     teacher: str | None = None
     temperature: float = 1.0
+    #: The version of the model whose weights a run begins with, instead of random ones; it is the teacher too.
+    start: str | None = None
+    #: The share of the trained weights in the result; those that the run began with are the rest. Source: M. Wortsman
+    #: et al., "Robust fine-tuning of zero-shot models", 2022.
+    share: float = 1.0
+    #: The share of the label in the targets of digits and pictures that have a teacher; its answer is the rest.
+    labels: float = 0.0
     #: Channels of the convolutions before the layers, the first 5x5, the others 3x3; one to more channels halves the
     #: sides. Teachers have them; served models have none.
     convolutions: tuple[int, ...] = ()
@@ -144,4 +152,42 @@ BEST = replace(
     convolutions=(),
 )
 
-RECIPES = {recipe.name: recipe for recipe in (SEED, TEACHER, BEST)}
+#: The best network, trained further with crops of pages: printed digits, letters, signs, and wrong cuts. What it knew
+#: is kept by its own answers to distorted digits and pictures, a third of them corrected by the labels. With all of the
+#: trained weights 0.50 % of the held-out digits are read wrongly, with 0.6 of them 0.44 %, with none 0.42 %.
+DRAFT = replace(
+    BEST,
+    name="draft",
+    revision=1,
+    batch=768,
+    steps=3_600,
+    cycles=1,
+    learning_rate=1.2e-3,
+    warm_up=200,
+    bank=(262_144, 32_768, 32_768),
+    pictures=176,
+    crops=336,
+    teacher=None,
+    start="best-2",
+    labels=0.3,
+    share=0.6,
+    checkpoint_every=250,
+)
+
+#: The same again with more digits and pictures. Of the distorted held-out digits 0.85 % are read wrongly, as by the
+#: best network; with 288 crops in a batch and all of the trained weights it was 0.93 %.
+PAGES = replace(
+    DRAFT,
+    name="pages",
+    batch=1024,
+    steps=4_000,
+    learning_rate=1e-3,
+    warm_up=100,
+    bank=(262_144, 32_768, 24_576),
+    pictures=256,
+    crops=128,
+    start="draft-1",
+    share=0.7,
+)
+
+RECIPES = {recipe.name: recipe for recipe in (SEED, TEACHER, BEST, DRAFT, PAGES)}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm  # type: ignore[import-untyped]  # ships no stubs
 
 from shared.errors import DataError, SettingsError
-from worker.inference.mlp import configure_threads
+from worker.inference.mlp import Mlp, configure_threads
 from worker.training import network
 from worker.training.batches import batch_indices
 from worker.training.checkpoint import STATE, Checkpoint
@@ -51,11 +51,13 @@ class Split:
 
 
 def train(
-    recipe: Recipe, mnist: Mnist, run_dir: Path, seed: int = 0, steps: int | None = None, progress: bool = True
-) -> Path:
+    recipe: Recipe, mnist: Mnist, run_dir: Path, seed: int = 0, steps: int | None = None, progress: bool = True,
+    start: Path | None = None,
+) -> Path:  # fmt: skip
     """Train up to `steps` (the recipe's own if None) and return the path of the checkpoint.
 
     A recipe that distorts finds or makes the bank, and its teacher, in the directories of these names beside `run_dir`.
+    One that begins with a model finds it in the directory `start`.
     Goes on from the checkpoint in `run_dir` if there is one. Every `recipe.checkpoint_every` steps, and at the end,
     writes it anew and prints the loss of the batch, the learning rate and the accuracy on the held-out images.
     `progress` shows a bar on stderr. Raises `SettingsError` if `run_dir` holds another run or a longer one, `DataError`
@@ -65,11 +67,16 @@ def train(
     tf.config.experimental.enable_op_determinism()
     steps = recipe.steps if steps is None else steps
     split, path = Split.of(mnist, recipe), run_dir / CHECKPOINT
-    run = _start(recipe, mnist, path, seed, steps)
+    first = model_weights(start, recipe.start) if recipe.start and start else None
+    if recipe.start and not first:
+        raise SettingsError(f"the recipe {recipe.name} begins with the model {recipe.start}: tell where it is")
+    run = _start(recipe, mnist, path, seed, steps, first)
     with tqdm(total=steps, initial=run.step, unit="step", disable=not progress, file=sys.stderr) as bar:
-        for batch in _batches(run, split, mnist, run_dir, steps, progress):
+        for batch in _batches(run, split, mnist, run_dir, steps, progress, first and first[0]):
             run, loss = _step(run, batch)
             bar.update()
+            if first and run.step == recipe.steps:
+                run = replace(run, averages=_mixed(first[0], run.averages, recipe.share))
             if run.step % recipe.checkpoint_every == 0 or run.step == steps:
                 run.save(path)
                 tqdm.write(_line(run, loss, split))
@@ -92,15 +99,37 @@ def logits(parameters: Parameters, images: Images) -> NDArray[np.float32]:
     return np.concatenate(parts)
 
 
-def _start(recipe: Recipe, mnist: Mnist, path: Path, seed: int, steps: int) -> Checkpoint:
-    """The run as its checkpoint has it, or a new one."""
+def model_weights(path: Path, version: str) -> tuple[Parameters, str]:
+    """The weights of the model in the directory `path`, and its SHA-256.
+
+    Raises `SettingsError` if it has another version, and `ModelError` if it is damaged.
+    """
+    model = Mlp.load(path)
+    if model.version != version:
+        raise SettingsError(f"{path} holds the model {model.version}, expected {version}")
+    pairs = tf.saved_model.load(str(path)).parameters
+    return [(weights.numpy(), biases.numpy()) for weights, biases in pairs], model.sha256
+
+
+def _mixed(first: Parameters, trained: Parameters, share: float) -> Parameters:
+    """Return `share` of the trained weights and the rest of the first ones."""
+    if share == 1:
+        return trained
+    return tf.nest.map_structure(lambda one, other: one + share * (other - one), first, trained)  # type: ignore[no-any-return]
+
+
+def _start(
+    recipe: Recipe, mnist: Mnist, path: Path, seed: int, steps: int, first: tuple[Parameters, str] | None
+) -> Checkpoint:
+    """The run as its checkpoint has it, or a new one, of the weights `first` if there are any."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    data = mnist.sha256() | ({recipe.start: first[1]} if recipe.start and first else {})
     if not path.exists():
-        parameters = network.initial(recipe, seed)
+        parameters = first[0] if first else network.initial(recipe, seed)
         moments = [] if recipe.adamw is None else tf.nest.map_structure(tf.zeros_like, parameters)
-        return Checkpoint(recipe, seed, mnist.sha256(), 0, parameters, parameters, moments, moments)
+        return Checkpoint(recipe, seed, data, 0, parameters, parameters, moments, moments)
     run = Checkpoint.load(path)
-    if (run.recipe, run.seed, run.data) != (recipe, seed, mnist.sha256()):
+    if (run.recipe, run.seed, run.data) != (recipe, seed, data):
         raise SettingsError(f"{path} is of another recipe, seed or data set: choose another run directory or delete it")
     if run.step > steps:
         raise SettingsError(f"{path} is at step {run.step} already, past {steps}: ask for more steps or delete it")
@@ -108,11 +137,11 @@ def _start(recipe: Recipe, mnist: Mnist, path: Path, seed: int, steps: int) -> C
 
 
 def _batches(
-    run: Checkpoint, split: Split, mnist: Mnist, run_dir: Path, steps: int, progress: bool
+    run: Checkpoint, split: Split, mnist: Mnist, run_dir: Path, steps: int, progress: bool, first: Parameters | None
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield the remaining batches of a run of `steps` steps."""
+    """Yield the remaining batches of a run of `steps` steps that began with the weights `first`, if there are any."""
     if run.recipe.bank and run.step < steps:
-        bank = _bank(run.recipe, split, mnist, run_dir.parent, progress)
+        bank = _bank(run.recipe, split, mnist, run_dir.parent, progress, first)
         yield from bank.batches(run.recipe, run.seed, run.step, steps)
         return
     for step in range(run.step, steps):
@@ -120,8 +149,10 @@ def _batches(
         yield pixels(split.images[chosen]), split.labels[chosen].astype(np.int32)
 
 
-def _bank(recipe: Recipe, split: Split, mnist: Mnist, directory: Path, progress: bool) -> Bank:
-    """The bank with the teacher's answers, both made here if they are not in the directory."""
+def _bank(
+    recipe: Recipe, split: Split, mnist: Mnist, directory: Path, progress: bool, first: Parameters | None
+) -> Bank:
+    """The bank with the answers of the teacher or of `first`, all made here if they are not in the directory."""
     # Here, because distortions want OpenCV, which the other recipe does without.
     from worker.training.bank import Bank
 
@@ -133,6 +164,9 @@ def _bank(recipe: Recipe, split: Split, mnist: Mnist, directory: Path, progress:
         teacher = Checkpoint.load(train(RECIPES[recipe.teacher], mnist, directory / recipe.teacher, progress=progress))
         with tqdm(unit="chunk", desc="teaching", disable=not progress, file=sys.stderr) as bar:
             bank.teach(recipe.teacher, lambda images: logits(teacher.averages, images), bar.update)
+    if recipe.start and first:
+        with tqdm(unit="chunk", desc="answering", disable=not progress, file=sys.stderr) as bar:
+            bank.teach(recipe.start, lambda images: logits(first, images), bar.update)
     return bank
 
 

@@ -1,0 +1,76 @@
+"""What a crop of a page shows, and how far that is to be trusted, from the ink of the marks in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.training.letters import LOOKALIKES
+from worker.training.pages import Mark
+
+#: The label of what is not one digit, as in `bank`.
+NONDIGIT = 10
+#: A crop shows a digit if it has WHOLE of the digit's ink, and less than FOREIGN of its own is of other marks.
+WHOLE, FOREIGN = 0.88, 0.06
+#: With less than PART of a digit's ink it is a piece, with less than HALF hardly another digit; between PART and WHOLE
+#: people may still read the digit, and it is not learnt.
+PART, HALF = 0.7, 0.5
+#: With at least MIXED of its ink from another mark a crop is no longer one digit.
+MIXED = 0.16
+#: A crop may be a 1 if its ink is long and thin, by the ratio of the standard deviations across and along, and leans by
+#: less than LEANING degrees.
+THIN, LEANING = 0.24, 55
+#: With more of its ink from ruling or dirt than this it is not learnt as a digit.
+STRAY = 0.2
+#: How far the label is trusted, 0 to 1: of what is surely known, of pieces, and of what may be a digit.
+SURE, PIECE, LIKE = 0.98, 0.8, 0.25
+#: Signs that are often taken for digits where they stand alone, besides `LOOKALIKES`.
+SIGNS_LIKE = frozenset("',;\"°٥")
+
+
+def may_be_one(pixels: NDArray[np.floating]) -> bool:
+    """Tell whether the ink, [28, 28], is about a single upright or leaning stroke."""
+    rows, columns = np.nonzero(pixels > 0.3)
+    if len(rows) < 3:
+        return False
+    spread, axes = np.linalg.eigh(np.cov(np.stack([rows, columns])))
+    down, across = np.abs(axes[:, 1])
+    thin = spread[0] < THIN**2 * max(spread[1], 1e-6)
+    return bool(thin and np.degrees(np.arctan2(across, down)) < LEANING)
+
+
+def truth_of(
+    marks: Sequence[Mark], counts: NDArray[np.intp], areas: NDArray[np.intp], ink: tuple[int, float], like_one: bool
+) -> tuple[int, float, str, str, bool]:
+    """Return label, trust, kind and text of a crop, and whether it is printed.
+
+    `counts` [2, marks + 1] is the ink of each mark in it, `areas` all that these marks have, `ink` its own, and the
+    share of that which is off all marks; `like_one` says whether it may be a 1.
+    """
+    total, stray = ink
+    found, whole = counts.sum(axis=0)[1:], areas.sum(axis=0)[1:]
+    doubtful = LIKE if like_one else PIECE
+    if not found.any() or stray > 0.6:
+        return NONDIGIT, doubtful, "paper", "", False
+    main = int(found.argmax())
+    mark, share = marks[main], found[main] / max(int(whole[main]), 1)
+    others = found.copy()
+    others[main] = 0
+    # Where two marks overlap, both have the ink: it is foreign only as far as there is more than the main one's.
+    foreign = min(int(others.sum()), total - int(found[main])) / total
+    if foreign >= FOREIGN:
+        mixed = foreign >= MIXED and (others.max() >= 0.3 * whole[others.argmax()] or foreign > 0.3)
+        return NONDIGIT, doubtful if mixed else 0.0, "several", mark.text, mark.printed
+    if share < PART:
+        return NONDIGIT, doubtful if share < HALF else LIKE, "piece", mark.text, mark.printed
+    return _one_mark(mark, share >= WHOLE and stray < STRAY, like_one)
+
+
+def _one_mark(mark: Mark, whole: bool, like_one: bool) -> tuple[int, float, str, str, bool]:
+    """The truth of a crop that shows one mark alone, or most of it."""
+    if mark.kind == "digit":
+        return int(mark.text), SURE if whole else 0.0, "digit", mark.text, mark.printed
+    like = like_one or mark.text in LOOKALIKES or mark.text in SIGNS_LIKE
+    return NONDIGIT, LIKE if like else SURE, "mark", mark.text, mark.printed
