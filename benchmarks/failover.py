@@ -119,6 +119,18 @@ def change(watched: Sentinels, kind: str) -> tuple[float, list[Server]]:
     return seconds, []
 
 
+def changed(watched: Sentinels, row: Row) -> tuple[float, list[Server]]:
+    """Change the primary as the row says; start a killed one again if too few replicas are left without it.
+
+    Returns how long the sentinels took, in seconds, and the servers that are still dead.
+    """
+    seconds, dead = change(watched, row.kind)
+    if row.acks < row.replicas:
+        return seconds, dead
+    start(dead)  # without it nothing can be written
+    return seconds, []
+
+
 def measure(stack: Stack, row: Row, times: int) -> None:
     """Measures a row."""
     watched, outages = stack.sentinels, []
@@ -127,10 +139,7 @@ def measure(stack: Stack, row: Row, times: int) -> None:
         wait_until(watched.whole, LONGEST_SECONDS)
         with Clients(stack.url) as clients:
             clients.goes_on(100)
-            seconds, dead = change(watched, row.kind)
-            if row.acks >= row.replicas:
-                start(dead)  # too few replicas are left to acknowledge anything before it is back
-                dead = []
+            seconds, dead = changed(watched, row)
             clients.goes_on(100)
             time.sleep(LOAD_SECONDS)
         start(dead)
@@ -141,7 +150,7 @@ def measure(stack: Stack, row: Row, times: int) -> None:
     row.longest_503, row.median_503 = max(outages, default=0.0), sorted(outages)[len(outages) // 2] if outages else 0.0
     row.accepted, row.lost = len(accepted), lost(stack, accepted)
     wait_until(watched.whole, LONGEST_SECONDS)
-    seconds, dead = change(watched, row.kind)
+    _, dead = changed(watched, row)
     began = time.monotonic()
     client = watched.leading().client
     web: float | None = None
