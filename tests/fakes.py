@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -43,20 +43,20 @@ def result(image: bytes) -> Outcome | Exception:
 
 def classify(images: Sequence[bytes]) -> Classified:
     """`b"...7"` is a 7; `undecodable`, `bug`, `slow` and `poison-batch` are what they say."""
-    if b"poison-batch" in images:
-        raise RuntimeError("the whole batch fails")
-    if b"slow" in images:
-        time.sleep(60)
-    return Classified([result(image) for image in images], 0.4, 0.9)
+    return _each(result, images)
 
 
 def read_numbers(images: Sequence[bytes]) -> Classified:
     """`b"12 3"` are two numbers; otherwise as `classify`."""
+    return _each(read_page, images)
+
+
+def _each(one: Callable[[bytes], Outcome | Exception], images: Sequence[bytes]) -> Classified:
     if b"poison-batch" in images:
         raise RuntimeError("the whole batch fails")
     if b"slow" in images:
         time.sleep(60)
-    return Classified([read_page(image) for image in images], 0.4, 0.9)
+    return Classified([one(image) for image in images], 0.4, 0.9)
 
 
 def read_page(image: bytes) -> Outcome | Exception:

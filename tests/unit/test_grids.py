@@ -12,6 +12,7 @@ from shared.settings import SHIPPED_MODEL
 from tests.drawings import drawn
 from worker.inference.mlp import Mlp
 from worker.inference.read_pages import read_pages
+from worker.page.grid.cells import Digit
 from worker.page.grid.find import find_crossings, find_grid
 
 Page = np.ndarray
@@ -229,15 +230,14 @@ def test_boxes_are_those_of_the_page(model):
     assert top < y < y + high < top + height
 
 
-def cell_with(mark: Page) -> tuple[bool, Page]:
-    """Whether the middle of nine cells, with this ink added, has a digit; and its crop."""
+def digit_of(mark: Page) -> Digit | None:
+    """The digit in the middle of nine cells to which this ink was added."""
     page, places = table(["...", "...", "..."])
     x, y = places[1, 1].astype(int)
     page[y : y + CELL, x : x + CELL] = np.minimum(page[y : y + CELL, x : x + CELL], paper(mark))
     grid = find_grid(page)
     assert grid is not None
-    cell = grid.cells[1][1]
-    return cell.digit is not None, cell.crop
+    return grid.cells[1][1].digit
 
 
 def dot() -> Page:
@@ -258,17 +258,18 @@ def second_line() -> Page:
 
 @pytest.mark.parametrize("mark", [dot, shadow, second_line])
 def test_dots_shadows_and_remains_of_lines_are_no_digits(mark):
-    assert cell_with(mark())[0] is False
+    assert digit_of(mark()) is None
 
 
 def test_pale_digits_are_digits():
-    assert cell_with(0.25 * drawn(5, CELL, CELL, size=32, at=(14, 14)))[0] is True
+    assert digit_of(0.25 * drawn(5, CELL, CELL, size=32, at=(14, 14))) is not None
 
 
-def test_the_crop_of_a_cell_shows_its_ink_without_lines():
-    _, crop = cell_with(drawn(8, CELL, CELL, size=32, at=(14, 14)))
-    assert crop[crop.shape[0] // 2, crop.shape[1] // 2] < 100
-    assert min(crop[0].min(), crop[-1].min(), crop[:, 0].min(), crop[:, -1].min()) > 200
+def test_the_ink_of_a_digit_is_without_the_lines_of_its_cell():
+    digit = digit_of(drawn(8, CELL, CELL, size=32, at=(14, 14)))
+    assert digit is not None
+    assert digit.ink[digit.ink.shape[0] // 2, digit.ink.shape[1] // 2] > 0.5
+    assert not any(side.any() for side in (digit.ink[0], digit.ink[-1], digit.ink[:, 0], digit.ink[:, -1]))
 
 
 def test_what_is_no_digit_in_a_sudoku_is_to_be_reviewed(model):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shared.numbers import Box
-from worker.image.arrays import Floats32, Floats64, Grey, Ints, Mask, spans
+from worker.image.arrays import Floats32, Floats64, Ints, Mask, spans
 from worker.image.components import grown
 from worker.image.mnist_format import normalise_strokes, place
 from worker.page.grid.table import CELL, Table
@@ -52,8 +52,6 @@ class Cell(NamedTuple):
     box: Box
     #: The digit in it; None if it is empty.
     digit: Digit | None
-    #: uint8 [h, w]: the cell seen from straight above, without the table's lines; dark ink on white paper.
-    crop: Grey
 
 
 def cell_of(table: Table, row: int, column: int) -> Cell:
@@ -61,10 +59,9 @@ def cell_of(table: Table, row: int, column: int) -> Cell:
     top, bottom = table.rows[row : row + 2].tolist()
     left, right = table.columns[column : column + 2].tolist()
     inside = slice(top, bottom), slice(left, right)
-    crop = np.rint(255 - table.ink[inside]).astype(np.uint8)
     seen = _parts(table.soft[inside])
     if seen is None or float(np.median(table.soft[inside][seen])) < LEAST_STROKE:
-        return Cell(table.box(top, bottom, left, right), None, crop)
+        return Cell(table.box(top, bottom, left, right), None)
     sharp = table.sharp[inside]
     mask = _parts(sharp)
     mask = seen if mask is None else mask
@@ -73,7 +70,7 @@ def cell_of(table: Table, row: int, column: int) -> Cell:
     ink = np.where(grown(mask), sharp / full, np.float32(0)).clip(0, 1)
     (first, last), (begin, end) = spans(mask)
     box = table.box(top + first, top + last, left + begin, left + end)
-    return Cell(table.box(top, bottom, left, right), Digit(ink, mask, box), crop)
+    return Cell(table.box(top, bottom, left, right), Digit(ink, mask, box))
 
 
 def _parts(ink: Floats32) -> Mask | None:

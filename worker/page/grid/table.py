@@ -28,9 +28,7 @@ BLUR, SHARP = 0.05, 2.0
 class Table(NamedTuple):
     """A table as if seen from straight above, without its lines. Ink is in 255ths of the paper's level."""
 
-    #: float32 [H, W]: 0 is paper, or where a line was.
-    ink: Floats32
-    #: float32 [H, W]: the same without grain, and with sharper edges.
+    #: float32 [H, W], 0 for paper, or where a line was: without grain, and with sharper edges.
     soft: Floats32
     sharp: Floats32
     #: [rows + 1], [columns + 1]: the y and x coordinates of the lines.
@@ -62,7 +60,7 @@ def straighten(grey: Grey, crossings: Floats32) -> Table:
     dark = _darkness(cv.remap(small, *maps, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE))
     ink = (dark - np.maximum(_lines(dark, rows, columns), _lines(dark.T, columns, rows).T)).clip(0)
     sharp = ink + np.float32(SHARP) * (ink - cv.GaussianBlur(ink, (0, 0), BLUR * CELL))
-    return Table(ink, cv.blur(ink, (3, 3)), sharp, rows, columns, places)
+    return Table(cv.blur(ink, (3, 3)), sharp, rows, columns, places)
 
 
 def _places(crossings: Floats32, rows: Ints, columns: Ints, margin: int) -> tuple[Floats32, Floats32]:
