@@ -17,9 +17,9 @@ import numpy as np
 
 from shared.settings import SHIPPED_MODEL
 from worker.inference.mlp import Mlp, Reading
-from worker.training.crop_truth import LIKE, NONDIGIT
-from worker.training.crops import Crop, crops
-from worker.training.idx import load_mnist, pixels
+from worker.training.data.idx import load_mnist, pixels
+from worker.training.pages.crop_truth import LIKE, NONDIGIT
+from worker.training.pages.crops import Crop, crops
 
 #: From this digitness on a crop counts as a digit.
 EVEN = 0.5

@@ -20,8 +20,8 @@ from shared.prediction import Outcome
 from shared.settings import SHIPPED_MODEL
 from worker.inference.classify import Classifier
 from worker.inference.mlp import Mlp
-from worker.training.idx import Images, load_mnist
-from worker.training.letters import font_files
+from worker.training.data.idx import Images, load_mnist
+from worker.training.drawing.letters import font_files
 
 #: A picture and the digit as which it may be accepted, -1 for none.
 Case = tuple[Image.Image, int]

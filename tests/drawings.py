@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from worker.image.mnist_format import CENTRE, SIDE
 from worker.image.normalise import normalise
-from worker.training import strokes
+from worker.training.drawing import strokes
 
 Grey = np.ndarray
 #: Polylines in a unit square, x before y.

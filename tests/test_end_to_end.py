@@ -58,7 +58,7 @@ def test_a_picture_goes_all_the_way(stack: Stack) -> None:
 
 
 def test_real_digits_are_read(stack: Stack) -> None:
-    from worker.training.idx import load_mnist
+    from worker.training.data.idx import load_mnist
 
     mnist = load_mnist(shared_folder("mnist"))
     with client_of(stack.url) as client, ThreadPoolExecutor(16) as pool:

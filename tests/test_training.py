@@ -19,14 +19,16 @@ from click.testing import CliRunner
 from shared.errors import DataError, ModelError, SettingsError
 from tests.conftest import ROOT
 from worker.inference.mlp import Mlp, configure_threads
-from worker.training import calibration, cli, evaluation
+from worker.training import cli
+from worker.training.artefact import calibration
+from worker.training.artefact.export import export
+from worker.training.artefact.heldout import HeldOut
 from worker.training.checkpoint import Checkpoint
-from worker.training.evaluate import Report, evaluate
-from worker.training.export import export
-from worker.training.heldout import HeldOut
-from worker.training.idx import FILES, Mnist, encode, pixels
+from worker.training.data.idx import FILES, Mnist, encode, pixels
+from worker.training.evaluation import runs as evaluation
+from worker.training.evaluation.evaluate import Report, evaluate
+from worker.training.evaluation.refusals import refusals
 from worker.training.recipes import BEST, RECIPES, SEED, Recipe
-from worker.training.refusals import refusals
 
 TINY_BEST = replace(
     BEST,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from worker.training.checkpoint import Checkpoint
-from worker.training.idx import Mnist
+from worker.training.data.idx import Mnist
 from worker.training.recipes import SEED
 
 #: One matrix from the pixels to ten logits.

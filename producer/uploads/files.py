@@ -31,7 +31,7 @@ from shared.settings import Settings
 
 BATCH_IS = "A batch is a zip of images, or an IDX file of images, plain or gzip"
 GZIP, ZIP, IDX = b"\x1f\x8b", b"PK", b"\0\0"
-#: Unsigned bytes in three dimensions; the format is told in worker/training/idx.py.
+#: Unsigned bytes in three dimensions; the format is told in worker/training/data/idx.py.
 IMAGES, LABELS = 0x0803, 0x0801
 
 Readable = IO[bytes] | gzip.GzipFile

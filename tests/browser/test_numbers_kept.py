@@ -28,7 +28,7 @@ from tests.browser.answers import (
 )  # fmt: skip
 from tests.chromium import STROKES, Troubles, draw
 from tests.stack import Stack
-from worker.training.evaluate_numbers import from_manifest
+from worker.training.evaluation.evaluate_numbers import from_manifest
 
 # ---------------------------------------------------------------------- corrections and files
 

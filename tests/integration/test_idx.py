@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from shared.errors import DataError
-from worker.training.download import download
-from worker.training.idx import encode
+from worker.training.data.download import download
+from worker.training.data.idx import encode
 
 RNG = np.random.default_rng(7)
 NAME = "labels"

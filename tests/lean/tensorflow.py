@@ -41,7 +41,7 @@ class Threading:
 
 
 class Perceptron:
-    """A model saved by `worker.training.export`."""
+    """A model saved by `worker.training.artefact.export`."""
 
     def __init__(self, folder: Path) -> None:
         card = json.loads((folder / "card.json").read_text())

@@ -10,7 +10,7 @@ import pytest
 from shared.errors import SettingsError
 from tests.drawings import digits
 from worker.training.bank import Bank, smoothed, softened
-from worker.training.crop_truth import NONDIGIT
+from worker.training.pages.crop_truth import NONDIGIT
 from worker.training.recipes import BEST
 
 COUNTS = (50, 40, 30)

@@ -8,9 +8,9 @@ import pytest
 from benchmarks.crops import table
 from tests.drawings import digits
 from worker.inference.mlp import Reading
-from worker.training.crop_truth import LIKE, NONDIGIT, SURE, may_be_one
-from worker.training.crops import crops, of_page, of_texture
-from worker.training.pages import compose
+from worker.training.pages.compose import compose
+from worker.training.pages.crop_truth import LIKE, NONDIGIT, SURE, may_be_one
+from worker.training.pages.crops import crops, of_page, of_texture
 
 IMAGES, LABELS = digits(40)
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.drawings import digits
-from worker.training import camera, strokes
-from worker.training.distort import distort
+from worker.training.data.distort import distort
+from worker.training.drawing import camera, strokes
 
 
 @pytest.fixture(scope="module")

@@ -19,19 +19,20 @@ from tests.conftest import shared_folder
 from tests.fakes import OnlyDigits
 from tests.pictures import seven
 from worker.inference.classify import Classifier
-from worker.training import cli, evaluation
-from worker.training.evaluate import Report
-from worker.training.examine import Evaluation, examine
-from worker.training.idx import FILES, encode
-from worker.training.measures import area, calibration_error, reliability, risk_coverage, wilson
-from worker.training.nondigits import UNSEEN
-from worker.training.pictures import from_arrays, from_folder
-from worker.training.plots import reliability_diagram, risk_coverage_plot
-from worker.training.refusals import refusals
-from worker.training.report import page
-from worker.training.robustness import CHANGES, changed, subset
-from worker.training.tables import text
-from worker.training.ways import WAYS, condition, plain
+from worker.training import cli
+from worker.training.data.idx import FILES, encode
+from worker.training.data.pictures import from_arrays, from_folder
+from worker.training.drawing.nondigits import UNSEEN
+from worker.training.evaluation import runs as evaluation
+from worker.training.evaluation.evaluate import Report
+from worker.training.evaluation.examine import Evaluation, examine
+from worker.training.evaluation.measures import area, calibration_error, reliability, risk_coverage, wilson
+from worker.training.evaluation.plots import reliability_diagram, risk_coverage_plot
+from worker.training.evaluation.refusals import refusals
+from worker.training.evaluation.report import page
+from worker.training.evaluation.robustness import CHANGES, changed, subset
+from worker.training.evaluation.tables import text
+from worker.training.evaluation.ways import WAYS, condition, plain
 
 
 class Height(OnlyDigits):
@@ -305,7 +306,7 @@ def test_the_preprocessing_earns_its_keep_on_real_pictures():
 
 
 def test_thumbnails_are_small_and_upright():
-    from worker.training.report import thumbnail
+    from worker.training.evaluation.report import thumbnail
 
     images, labels = bars()
     large = np.asarray(Image.fromarray(images[0]).resize((900, 600)))

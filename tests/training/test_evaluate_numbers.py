@@ -13,8 +13,8 @@ from tests.invoked import invoked
 from tests.pages import PAGE, number, page
 from tests.pictures import png, seven
 from worker.inference.numbers_classifier import Stages
-from worker.training.evaluate_numbers import PagesRead
-from worker.training.page_scores import Score, Truth, f1, matches, score
+from worker.training.evaluation.evaluate_numbers import PagesRead
+from worker.training.evaluation.page_scores import Score, Truth, f1, matches, score
 
 TRUTH = Truth("a.png", "rows", ("73542612", "90"))
 

@@ -13,10 +13,10 @@ from worker.inference import golden
 from worker.inference.classify import Classifier
 from worker.inference.decision import decide
 from worker.inference.mlp import CARD, Mlp, configure_threads, digest
-from worker.training.decision import digit_from
-from worker.training.export import TEST_SET, export
-from worker.training.heldout import HeldOut
-from worker.training.idx import Mnist, pixels
+from worker.training.artefact.decision import digit_from
+from worker.training.artefact.export import TEST_SET, export
+from worker.training.artefact.heldout import HeldOut
+from worker.training.data.idx import Mnist, pixels
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -107,7 +107,7 @@ def test_the_exported_model_opens_its_own_golden_gate(eleven, mnist, tmp_path):
 
 
 def test_what_is_no_digit_to_the_model_is_rejected_as_such(eleven):
-    from worker.training.pictures import png
+    from worker.training.data.pictures import png
 
     # Behind the preprocessing it is no stripe any more; the model's own threshold shows on what it sees.
     [found] = Classifier(eleven, 784)([png(nondigits(1)[0])]).results

@@ -17,9 +17,9 @@ from shared.settings import Settings
 from tests.conftest import ROOT, shared_folder
 from worker.image.preprocess import preprocess
 from worker.inference.mlp import SHAPES, Mlp, digest, tensorflow
-from worker.training.download import SHA256
-from worker.training.evaluate import evaluate
-from worker.training.idx import Mnist, load_mnist
+from worker.training.data.download import SHA256
+from worker.training.data.idx import Mnist, load_mnist
+from worker.training.evaluation.evaluate import evaluate
 from worker.training.recipes import RECIPES
 
 SHIPPED = Settings().model_path

@@ -10,8 +10,8 @@ import pytest
 from PIL import ImageFont
 
 from worker.image.normalise import normalise
-from worker.training import letters, nondigits, scenes, shapes
-from worker.training.nondigits import KINDS, UNSEEN, draw
+from worker.training.drawing import letters, nondigits, scenes, shapes
+from worker.training.drawing.nondigits import KINDS, UNSEEN, draw
 
 
 def seven_and_bar() -> np.ndarray:

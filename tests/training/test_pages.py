@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.drawings import digits
-from worker.training.pages import Page, compose
-from worker.training.sheets import KINDS
+from worker.training.pages.compose import Page, compose
+from worker.training.pages.sheets import KINDS
 
 IMAGES, LABELS = digits(40)
 

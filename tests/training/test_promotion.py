@@ -17,10 +17,10 @@ from tests.pictures import seven
 from tests.tiny import LINEAR, always, stripes
 from worker.inference.classify import Classifier
 from worker.inference.mlp import CARD, Mlp, configure_threads
-from worker.training.export import export
-from worker.training.idx import FILES, Mnist, encode
-from worker.training.pictures import Picture, from_arrays
-from worker.training.promotion import Measure, NotBetter, compare, promote, table
+from worker.training.artefact.export import export
+from worker.training.artefact.promotion import Measure, NotBetter, compare, promote, table
+from worker.training.data.idx import FILES, Mnist, encode
+from worker.training.data.pictures import Picture, from_arrays
 from worker.training.recipes import RECIPES
 from worker.training.train import CHECKPOINT
 

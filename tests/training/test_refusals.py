@@ -10,12 +10,13 @@ import pytest
 
 from tests.fakes import OnlyDigits
 from worker.inference.classify import Classifier
-from worker.training import nondigits, refusals
-from worker.training.examine import Evaluation, Refusals, examine
-from worker.training.pictures import from_arrays
-from worker.training.refusals import of_digits
-from worker.training.report import page
-from worker.training.tables import text, with_total
+from worker.training.data.pictures import from_arrays
+from worker.training.drawing import nondigits
+from worker.training.evaluation import refusals
+from worker.training.evaluation.examine import Evaluation, Refusals, examine
+from worker.training.evaluation.refusals import of_digits
+from worker.training.evaluation.report import page
+from worker.training.evaluation.tables import text, with_total
 
 
 class Sure(OnlyDigits):

@@ -18,9 +18,9 @@ from worker.image.normalise import normalise, normalise_uneven
 from worker.inference.classify import Classifier
 from worker.inference.mlp import Reading, configure_threads
 from worker.inference.straight_strokes import are_straight_strokes
-from worker.training import choose
-from worker.training.export import export
-from worker.training.heldout import HeldOut
+from worker.training.artefact import choose
+from worker.training.artefact.export import export
+from worker.training.artefact.heldout import HeldOut
 
 WAYS = {"row": (1, 0), "column": (0, 1), "diagonal": (1, 1), "other diagonal": (-1, 1)}
 

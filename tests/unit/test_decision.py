@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from worker.training.decision import NEVER, accept_from, digit_from, reject_below, thresholds
-from worker.training.measures import at_coverages, operating_points, risk_coverage
+from worker.training.artefact.decision import NEVER, accept_from, digit_from, reject_below, thresholds
+from worker.training.evaluation.measures import at_coverages, operating_points, risk_coverage
 
 
 def answers(*pairs: tuple[float, bool]) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import DataError
-from worker.training.idx import FILES, encode, load_mnist, pixels, read_images, read_labels
+from worker.training.data.idx import FILES, encode, load_mnist, pixels, read_images, read_labels
 
 RNG = np.random.default_rng(7)
 IMAGES = RNG.integers(0, 256, (3, 28, 28), dtype=np.uint8)

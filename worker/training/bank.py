@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from shared.errors import SettingsError
 from worker.image.normalise import normalise
 from worker.image.preprocess import PREPROCESSING_VERSION
-from worker.training import camera, nondigits, strokes
-from worker.training.crop_truth import NONDIGIT
-from worker.training.crops import crops
-from worker.training.distort import distort
-from worker.training.idx import Images, Labels, pixels
+from worker.training.data.distort import distort
+from worker.training.data.idx import Images, Labels, pixels
+from worker.training.drawing import camera, nondigits, strokes
+from worker.training.pages.crop_truth import NONDIGIT
+from worker.training.pages.crops import crops
 from worker.training.recipes import Recipe
 
 Rows = NDArray[np.uint8]

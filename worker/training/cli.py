@@ -44,10 +44,11 @@ def train(
     if RECIPES[recipe].pictures:
         use_onednn()
     from worker.image.preprocess import PREPROCESSING_VERSION
-    from worker.training import download, idx, promotion
+    from worker.training.artefact import promotion
+    from worker.training.artefact.export import check_place, export
     from worker.training.checkpoint import Checkpoint
-    from worker.training.export import check_place, export
-    from worker.training.pictures import from_arrays, from_folder
+    from worker.training.data import download, idx
+    from worker.training.data.pictures import from_arrays, from_folder
     from worker.training.train import Split
     from worker.training.train import train as run_training
 
@@ -126,8 +127,8 @@ def evaluate(
         _evaluate_numbers(numbers, paths, as_json)
         return
     require("worker", "training")
-    from worker.training import evaluation
-    from worker.training.tables import text
+    from worker.training.evaluation import runs as evaluation
+    from worker.training.evaluation.tables import text
 
     folder = data or pictures
     if folder is None or (data and pictures):
@@ -150,7 +151,7 @@ def _evaluate_numbers(folder: Path, paths: tuple[Path, ...], as_json: bool) -> N
     from worker.inference.classify import Classifier
     from worker.inference.mlp import Mlp
     from worker.inference.numbers_classifier import NumbersClassifier
-    from worker.training.evaluate_numbers import evaluate_numbers, from_manifest
+    from worker.training.evaluation.evaluate_numbers import evaluate_numbers, from_manifest
 
     settings, pages = Settings.from_env(), from_manifest(folder)
     found = {}

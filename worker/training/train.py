@@ -17,7 +17,7 @@ from worker.inference.mlp import Mlp, configure_threads
 from worker.training import network
 from worker.training.batches import batch_indices
 from worker.training.checkpoint import STATE, Checkpoint
-from worker.training.idx import Images, Labels, Mnist, pixels
+from worker.training.data.idx import Images, Labels, Mnist, pixels
 from worker.training.network import Parameters, tf
 from worker.training.recipes import RECIPES, Recipe
 

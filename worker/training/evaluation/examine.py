@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from shared.prediction import Outcome
 from worker.inference.classify import Classifier
 from worker.inference.mlp import CLASSES
-from worker.training.evaluate import CHUNK, Report
-from worker.training.measures import area, calibration_error, reliability, risk_coverage
-from worker.training.pictures import Picture
-from worker.training.ways import Condition
+from worker.training.data.pictures import Picture
+from worker.training.evaluation.evaluate import CHUNK, Report
+from worker.training.evaluation.measures import area, calibration_error, reliability, risk_coverage
+from worker.training.evaluation.ways import Condition
 
 DECISIONS = ("accept", "review", "reject")
 Answer = tuple[Picture, Outcome]

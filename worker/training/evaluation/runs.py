@@ -11,14 +11,14 @@ from shared.settings import Settings
 from worker.image.preprocess import PREPROCESSING_VERSION
 from worker.inference.classify import Classifier
 from worker.inference.mlp import Mlp
-from worker.training.evaluate import evaluate
-from worker.training.examine import Evaluation, Examination, examine
-from worker.training.idx import Images, Labels, load_mnist
-from worker.training.pictures import from_arrays, from_folder
-from worker.training.refusals import of_digits, refusals
-from worker.training.report import page
-from worker.training.robustness import CHANGES, changed, subset
-from worker.training.ways import Condition, condition, total
+from worker.training.data.idx import Images, Labels, load_mnist
+from worker.training.data.pictures import from_arrays, from_folder
+from worker.training.evaluation.evaluate import evaluate
+from worker.training.evaluation.examine import Evaluation, Examination, examine
+from worker.training.evaluation.refusals import of_digits, refusals
+from worker.training.evaluation.report import page
+from worker.training.evaluation.robustness import CHANGES, changed, subset
+from worker.training.evaluation.ways import Condition, condition, total
 
 #: Name of a model -> the model as a worker serves it; all with the same limit of pixels.
 Classifiers = Mapping[str, Classifier]

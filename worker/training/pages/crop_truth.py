@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.training.letters import LOOKALIKES
-from worker.training.pages import Mark
+from worker.training.drawing.letters import LOOKALIKES
+from worker.training.pages.compose import Mark
 
 #: The label of what is not one digit, as in `bank`.
 NONDIGIT = 10

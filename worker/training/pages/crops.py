@@ -21,10 +21,10 @@ from worker.image.mnist_format import normalise_strokes, place
 from worker.page.candidates import mask_of
 from worker.page.ink import find_ink
 from worker.page.layout import lay_out
-from worker.training import scenes
-from worker.training.crop_truth import LIKE, NONDIGIT, SURE, may_be_one, truth_of
-from worker.training.idx import Images, Labels
-from worker.training.pages import Page, compose
+from worker.training.data.idx import Images, Labels
+from worker.training.drawing import scenes
+from worker.training.pages.compose import Page, compose
+from worker.training.pages.crop_truth import LIKE, NONDIGIT, SURE, may_be_one, truth_of
 
 #: Ink spreads this far from a mark when it is photographed, in heights of a digit.
 SOFT_EDGE = 0.06

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.training.idx import SIDE, Images
+from worker.training.data.idx import SIDE, Images
 
 Fields = NDArray[np.float32]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worker.training.idx import Images, Labels
+from worker.training.data.idx import Images, Labels
 from worker.training.recipes import Recipe
 from worker.training.train import Split
 
@@ -33,8 +33,9 @@ class HeldOut:
         if not recipe.bank:
             return cls(digits, labels, digits, digits[:0])
         # Imported here, because distortions need OpenCV, and the other recipe does not.
-        from worker.training import bank, nondigits
-        from worker.training.crop_truth import NONDIGIT
+        from worker.training import bank
+        from worker.training.drawing import nondigits
+        from worker.training.pages.crop_truth import NONDIGIT
 
         rng = np.random.default_rng(0)
         seen, names = bank.pictures(digits, labels, DRAWN, rng)

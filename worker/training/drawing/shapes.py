@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.training.strokes import Points, _curve
+from worker.training.drawing.strokes import Points, _curve
 
 Picture = NDArray[np.uint8]
 

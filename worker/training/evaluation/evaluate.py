@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.inference.mlp import CLASSES
-from worker.training.idx import Images, Labels, pixels
-from worker.training.measures import wilson
-from worker.training.pictures import png
+from worker.training.data.idx import Images, Labels, pixels
+from worker.training.data.pictures import png
+from worker.training.evaluation.measures import wilson
 
 #: Images converted to pixels at a time.
 CHUNK = 256

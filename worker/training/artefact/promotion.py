@@ -11,9 +11,9 @@ from shared.errors import DigitqError, ModelError
 from shared.settings import Settings
 from worker.inference.classify import Classifier
 from worker.inference.mlp import CARD, Mlp
-from worker.training.examine import examine
-from worker.training.export import check_place, put
-from worker.training.pictures import Picture
+from worker.training.artefact.export import check_place, put
+from worker.training.data.pictures import Picture
+from worker.training.evaluation.examine import examine
 
 
 class NotBetter(DigitqError):

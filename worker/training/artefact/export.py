@@ -17,12 +17,12 @@ from shared.errors import ModelError
 from worker.inference import golden
 from worker.inference.classify import Classifier
 from worker.inference.mlp import CARD, CLASSES, SIDE, Mlp, digest
-from worker.training import calibration
+from worker.training.artefact import calibration
+from worker.training.artefact.decision import thresholds
+from worker.training.artefact.heldout import HeldOut
 from worker.training.checkpoint import Checkpoint
-from worker.training.decision import thresholds
-from worker.training.heldout import HeldOut
-from worker.training.idx import Images, Mnist, pixels
-from worker.training.measures import at_coverages, operating_points
+from worker.training.data.idx import Images, Mnist, pixels
+from worker.training.evaluation.measures import at_coverages, operating_points
 from worker.training.network import Parameters, forward, tf
 from worker.training.train import Split, error_rate
 

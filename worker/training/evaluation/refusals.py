@@ -9,12 +9,12 @@ import numpy as np
 
 from shared.prediction import Outcome
 from worker.inference.classify import Classifier
-from worker.training.camera import Picture, penned, photographed
-from worker.training.evaluate import CHUNK
-from worker.training.examine import Examination, Refusals
-from worker.training.idx import Images
-from worker.training.nondigits import UNSEEN, Kind
-from worker.training.pictures import png
+from worker.training.data.idx import Images
+from worker.training.data.pictures import png
+from worker.training.drawing.camera import Picture, penned, photographed
+from worker.training.drawing.nondigits import UNSEEN, Kind
+from worker.training.evaluation.evaluate import CHUNK
+from worker.training.evaluation.examine import Examination, Refusals
 
 #: Pictures of each kind.
 PICTURES = 200

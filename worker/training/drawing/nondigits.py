@@ -13,11 +13,11 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from worker.training import scenes
-from worker.training.camera import Picture, penned, photographed
-from worker.training.idx import Images
-from worker.training.letters import DRAWN, LETTERS, LOOKALIKES, SIGNS, SIZE, WRITTEN, fonts, print_, write
-from worker.training.shapes import scribble, shape
+from worker.training.data.idx import Images
+from worker.training.drawing import scenes
+from worker.training.drawing.camera import Picture, penned, photographed
+from worker.training.drawing.letters import DRAWN, LETTERS, LOOKALIKES, SIGNS, SIZE, WRITTEN, fonts, print_, write
+from worker.training.drawing.shapes import scribble, shape
 
 T = TypeVar("T")
 #: Draws grey levels or ink, uint8 [h, w], from a random generator and some digits uint8 [n, 28, 28] as in MNIST.

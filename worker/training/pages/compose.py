@@ -1,7 +1,7 @@
 """Composes pages of numbers with their truth: rows, equations, tables and sudokus on paper, photographed.
 
-A page is composed of marks (`worker.training.marks`), set in rows with any gaps, touching and overlapping among them,
-on blank, ruled or squared paper, turned a little, and photographed (`worker.training.camera`).
+A page is composed of marks (see `marks`), set in rows with any gaps, touching and overlapping among them, on blank,
+ruled or squared paper, turned a little, and photographed (see `worker.training.drawing.camera`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.image.components import bounding_boxes
-from worker.training.camera import photographed
-from worker.training.idx import Images, Labels
-from worker.training.letters import Font, Picture, fonts
-from worker.training.marks import SOFT, Hand
-from worker.training.scenes import smooth
-from worker.training.sheets import KINDS, Sheet, written
+from worker.training.data.idx import Images, Labels
+from worker.training.drawing.camera import photographed
+from worker.training.drawing.letters import Font, Picture, fonts
+from worker.training.drawing.scenes import smooth
+from worker.training.pages.marks import SOFT, Hand
+from worker.training.pages.sheets import KINDS, Sheet, written
 
 #: Heights of digits, in pixels.
 HEIGHTS = (11, 60)

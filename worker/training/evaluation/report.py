@@ -12,11 +12,11 @@ from string import Template
 from PIL import Image, ImageOps
 
 from worker.inference.mlp import SIDE
-from worker.training.examine import Answer, Evaluation, Examination
-from worker.training.measures import area, calibration_error, reliability, risk_coverage
-from worker.training.pictures import Picture
-from worker.training.plots import legend, reliability_diagram, risk_coverage_plot
-from worker.training.tables import categories, confusion, models, preprocessing, refusals
+from worker.training.data.pictures import Picture
+from worker.training.evaluation.examine import Answer, Evaluation, Examination
+from worker.training.evaluation.measures import area, calibration_error, reliability, risk_coverage
+from worker.training.evaluation.plots import legend, reliability_diagram, risk_coverage_plot
+from worker.training.evaluation.tables import categories, confusion, models, preprocessing, refusals
 
 TEMPLATE = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
 #: Sides of the pictures in the page, in pixels: uploads are shrunk to this, never enlarged.

@@ -1,6 +1,6 @@
 """Chooses the thresholds on a model's card anew, as after a change of the preprocessing; the weights stay.
 
-    python -m worker.training.choose --data var/mnist --model worker/model
+    python -m worker.training.artefact.choose --data var/mnist --model worker/model
 
 As when the model was exported: from MNIST's held-out digits, and from pictures drawn of them and of what is no digit.
 """
@@ -15,9 +15,9 @@ import click
 
 from worker.image.preprocess import PREPROCESSING_VERSION
 from worker.inference.mlp import CARD, Mlp
-from worker.training.export import chosen
-from worker.training.heldout import HeldOut
-from worker.training.idx import load_mnist
+from worker.training.artefact.export import chosen
+from worker.training.artefact.heldout import HeldOut
+from worker.training.data.idx import load_mnist
 from worker.training.recipes import Recipe
 from worker.training.train import Split
 

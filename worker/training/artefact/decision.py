@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.training.measures import Bools, operating_points
+from worker.training.evaluation.measures import Bools, operating_points
 
 #: The share of accepted answers that may be wrong.
 RISK = 0.001

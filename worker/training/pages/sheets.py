@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.training.letters import Picture
-from worker.training.marks import SOFT, Hand, Ink
+from worker.training.drawing.letters import Picture
+from worker.training.pages.marks import SOFT, Hand, Ink
 
 #: The kinds of sheets, and how often each is written.
 KINDS = {"row": 3, "rows": 3, "equations": 3, "mixed": 3, "letters": 2, "table": 2, "sudoku": 3}

@@ -15,7 +15,7 @@ from worker.image.mnist_format import SIDE
 from worker.image.normalise import normalise
 from worker.image.preprocess import seed
 from worker.inference.classify import Classifier
-from worker.training.pictures import Picture
+from worker.training.data.pictures import Picture
 
 Grey = NDArray[np.uint8]
 Pixels = NDArray[np.float32]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shared.errors import DataError
-from worker.training.idx import Images, Labels
+from worker.training.data.idx import Images, Labels
 
 INDEX = "index.csv"
 COLUMNS = {"path", "label", "category"}

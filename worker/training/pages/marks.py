@@ -9,9 +9,20 @@ import cv2
 import numpy as np
 
 from worker.image.arrays import spans
-from worker.training.distort import distort
-from worker.training.idx import Images, Labels
-from worker.training.letters import ARITHMETIC, DRAWN, LETTERS, LOOKALIKES, SIZE, WRITTEN, Font, Picture, print_, write
+from worker.training.data.distort import distort
+from worker.training.data.idx import Images, Labels
+from worker.training.drawing.letters import (
+    ARITHMETIC,
+    DRAWN,
+    LETTERS,
+    LOOKALIKES,
+    SIZE,
+    WRITTEN,
+    Font,
+    Picture,
+    print_,
+    write,
+)
 
 #: The height of a digit in MNIST, in pixels.
 _MNIST = 20

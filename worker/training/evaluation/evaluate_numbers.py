@@ -12,7 +12,7 @@ from typing import Any
 from shared.errors import DataError
 from shared.prediction import Outcome
 from worker.inference.numbers_classifier import NumbersClassifier, Stages
-from worker.training.page_scores import NEGATIVE, Score, Truth, f1, score
+from worker.training.evaluation.page_scores import NEGATIVE, Score, Truth, f1, score
 
 MANIFEST = "manifest.jsonl"
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from worker.inference.mlp import CLASSES
-from worker.training.evaluate import Report
-from worker.training.examine import DECISIONS, Evaluation, Examination, Refusals
-from worker.training.measures import calibration_error, reliability, wilson
-from worker.training.ways import WAYS
+from worker.training.evaluation.evaluate import Report
+from worker.training.evaluation.examine import DECISIONS, Evaluation, Examination, Refusals
+from worker.training.evaluation.measures import calibration_error, reliability, wilson
+from worker.training.evaluation.ways import WAYS
 
 #: Column heads by way of preprocessing.
 HEADS = {"mnist": "with", "seed": "seed", "plain": "none"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from worker.training.measures import Bin, wilson
+from worker.training.evaluation.measures import Bin, wilson
 
 #: Of the viewBox; the page scales it.
 WIDTH, HEIGHT = 340, 260

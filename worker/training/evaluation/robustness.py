@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from worker.training.idx import SIDE, Images
+from worker.training.data.idx import SIDE, Images
 
 Grey = NDArray[np.uint8]
 #: Changes grey levels uint8 [28, 28], ink bright on 0.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.image.normalise import normalise
-from worker.training.idx import SIDE
+from worker.training.data.idx import SIDE
 
 Picture = NDArray[np.uint8]
 Levels = NDArray[np.floating[Any]]

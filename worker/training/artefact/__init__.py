@@ -1,0 +1,1 @@
+"""The artefact that serving loads: temperature, thresholds, export, and the promotion to service."""

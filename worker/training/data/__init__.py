@@ -1,0 +1,1 @@
+"""The data of the training: MNIST's files, distorted digits, and pictures to evaluate with."""

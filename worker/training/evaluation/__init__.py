@@ -1,0 +1,1 @@
+"""The evaluation of models: errors, calibration, refusals, robustness, pages; its tables, plots and report."""
