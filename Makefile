@@ -9,7 +9,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 REQUIREMENTS := requirements.txt $(wildcard */requirements.txt */*/requirements.txt) pyproject.toml
 
-.PHONY: up test test-unit test-rq lint train bench compose-test hostile hostile-clients clean
+.PHONY: up test test-unit test-rq mutants lint train bench compose-test hostile hostile-clients clean
 
 up: $(INSTALLED)
 	@exec $(BIN)/digitq up --port $(PORT) --workers $(WORKERS) --parent $$PPID
@@ -29,6 +29,10 @@ test-rq: $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target var/rq/$(RQ) rq==$(RQ)
 	PYTHONPATH=var/rq/$(RQ) $(BIN)/python -m pytest \
 		tests/unit/test_rq_equivalence.py tests/integration/test_rq_tools.py tests/unit/test_batch_worker.py $(ARGS)
+
+# Mistakes made on purpose, which the tests have to find; ARGS="--sample 8" are some of them, ARGS="--only finish" those of a file.
+mutants: $(INSTALLED)
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
