@@ -14,8 +14,8 @@ REQUIREMENTS := requirements.txt $(wildcard */requirements.txt */*/requirements.
 up: $(INSTALLED)
 	@exec $(BIN)/digitq up --port $(PORT) --workers $(WORKERS) --parent $$PPID
 
-# Hundreds of processes are started: without bytecode each would compile all of digitq again.
-test: export PYTHONDONTWRITEBYTECODE =
+# Each of its processes would compile digitq and the tests again without bytecode.
+test test-unit: export PYTHONDONTWRITEBYTECODE =
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 

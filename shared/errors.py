@@ -131,6 +131,11 @@ class TooLarge(DigitqError):
 
     code, status, title = "too_large", 413, "The upload is too large"
 
+    @classmethod
+    def upload(cls, limit: int) -> TooLarge:
+        """Return the error for one picture that has more bytes than `limit`."""
+        return cls(f"An upload may have {limit} bytes", limit=limit)
+
 
 class BodyTooSlow(DigitqError):
     """The body of the request did not arrive in time."""

@@ -17,8 +17,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from shared.errors import SettingsError
-from shared.runtime.memory import memory_bytes
-from shared.standalone.state_dir import running_server
+from shared.memory import memory_bytes
+from shared.state_dir import running_server
 
 PREFIX = "DIGITQ_"
 #: The model that ships with the project.

@@ -11,8 +11,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from producer.middleware.metrics import REJECTED
 from producer.middleware.request import Request
 from producer.middleware.responses import Response, wants_html
-from producer.uploads.admission import too_large
-from shared.errors import DigitqError, Unauthorized
+from shared.errors import DigitqError, TooLarge, Unauthorized
 
 log = logging.getLogger("digitq.web")
 
@@ -20,7 +19,7 @@ log = logging.getLogger("digitq.web")
 def document(error: Exception, request: Request) -> Response:
     """The response to an error that an endpoint or the access check has raised."""
     if isinstance(error, RequestEntityTooLarge):
-        error = too_large(request.services.settings)
+        error = TooLarge.upload(request.services.settings.max_upload_bytes)
     if isinstance(error, DigitqError):
         return _of_ours(error, request)
     if isinstance(error, HTTPException):

@@ -19,14 +19,14 @@ from granian.log import LogLevels
 from granian.server import MPServer
 
 from producer.middleware.access import read_keys
-from producer.middleware.request import add_request_id
 from producer.serving.adapter import Application
-from producer.web.app import create_app
-from shared.runtime import garbage_collector, logs, tracing
+from shared.runtime import garbage_collector
 from shared.settings import Settings
 
 log = logging.getLogger("digitq.web")
 
+#: Makes the application in each process. By name: its package is above this one, and this process needs none of it.
+APPLICATION = "producer.web.app:application"
 #: Seconds for requests that are being answered when the process is told to stop; a long poll may take 30.
 STOP_SECONDS = 3
 #: Open connections of a process; more wait to be accepted.
@@ -41,14 +41,6 @@ HEAD_SECONDS = 10
 BUFFER_BYTES = 16 * 1024
 #: Seconds between two checks for a missing parent, or a missed signal.
 ORPHAN_SECONDS = 1.0
-
-
-def application() -> Process:
-    """Return what the server calls, in each of its processes."""
-    settings = Settings.from_env()
-    logs.configure(settings, add_request_id)
-    tracing.start("digitq-web")
-    return Process(create_app())
 
 
 class Process:
@@ -152,7 +144,7 @@ def serve(settings: Settings) -> None:
     if connections < CONNECTIONS:
         log.warning("%d open files are allowed (ulimit -Hn): %d connections at a time", descriptors, connections)
     server = WebServer(
-        "producer.serving.server:application",
+        APPLICATION,
         factory=True,
         address=settings.host,
         port=settings.port,

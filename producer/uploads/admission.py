@@ -43,7 +43,7 @@ def admit(data: bytes, settings: Settings) -> str:
     if not data:
         raise NoImage()
     if len(data) > settings.max_upload_bytes:
-        raise too_large(settings)
+        raise TooLarge.upload(settings.max_upload_bytes)
     format, media = image_format(data)
     try:
         width, height = headers.size(data, format)
@@ -54,11 +54,6 @@ def admit(data: bytes, settings: Settings) -> str:
     if width * height > settings.max_pixels:
         raise TooManyPixels(f"{width} x {height} pixels", limit=settings.max_pixels)
     return media
-
-
-def too_large(settings: Settings) -> TooLarge:
-    """Return the error for an upload over the limit."""
-    return TooLarge(f"An upload may have {settings.max_upload_bytes} bytes", limit=settings.max_upload_bytes)
 
 
 def media_type(data: bytes) -> str:

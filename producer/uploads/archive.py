@@ -13,8 +13,8 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 from zlib import crc32
 
 from producer.uploads import kinds
-from producer.uploads.admission import clean_path, is_image, too_large
-from shared.errors import MalformedBatch, TooManyImages, UndecodableImage
+from producer.uploads.admission import clean_path, is_image
+from shared.errors import MalformedBatch, TooLarge, TooManyImages, UndecodableImage
 from shared.settings import Settings
 
 #: In front of every file in a zip's directory (APPNOTE.TXT, 4.3.12), and the length of its extra field.
@@ -72,7 +72,7 @@ class Archive:
         if info.compress_type not in (ZIP_STORED, ZIP_DEFLATED) or info.flag_bits & _ENCRYPTED_FLAG:
             raise UndecodableImage("The file is encrypted, or compressed with something else than deflate")
         if not most and info.file_size > self._settings.max_upload_bytes:
-            raise too_large(self._settings)
+            raise TooLarge.upload(self._settings.max_upload_bytes)
         self.unpacked += min(most or info.file_size, info.file_size)
         try:
             with self._zip.open(info) as member:

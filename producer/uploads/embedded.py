@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from producer.uploads.admission import clean_filename, too_large
-from shared.errors import BadRequest, InvalidBase64, NoImage, UnexpectedField
+from producer.uploads.admission import clean_filename
+from shared.errors import BadRequest, InvalidBase64, NoImage, TooLarge, UnexpectedField
 from shared.settings import Settings
 
 #: The members of the JSON object.
@@ -83,7 +83,7 @@ def _decoded(text: bytes, settings: Settings) -> bytes:
     """Base64 of either alphabet, with or without line breaks and padding. Raises InvalidBase64, TooLarge."""
     text = text.strip().translate(_USUAL, b"\r\n").rstrip(b"=")
     if len(text) * 3 // 4 > settings.max_upload_bytes:
-        raise too_large(settings)
+        raise TooLarge.upload(settings.max_upload_bytes)
     try:
         return b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except binascii.Error as error:

@@ -14,7 +14,7 @@ from typing import IO
 from zipfile import ZipInfo
 
 from producer.uploads import archive, kinds
-from producer.uploads.admission import admit, clean_filename, is_image, too_large
+from producer.uploads.admission import admit, clean_filename, is_image
 from producer.uploads.archive import Archive
 from producer.uploads.embedded import from_data_url
 from shared.chunks import MAX_BYTES, MAX_IMAGES, Chunk, Item, packed, raw
@@ -126,7 +126,7 @@ def _idx(file: Readable, settings: Settings) -> Upload:
     if height * width > settings.max_pixels:
         raise TooManyPixels(f"{width} x {height} pixels", limit=settings.max_pixels)
     if height * width > settings.max_upload_bytes:
-        raise too_large(settings)
+        raise TooLarge.upload(settings.max_upload_bytes)
     if total * height * width > settings.batch_max_bytes:
         raise batch_too_large(settings)
     return Upload(total, _idx_chunks(file, total, height, width))

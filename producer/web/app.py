@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from threading import BoundedSemaphore
-
 from flask import Flask, current_app
 
 from producer.middleware import metrics
 from producer.middleware.access import Access
-from producer.middleware.request import Request
+from producer.middleware.request import Request, add_request_id
 from producer.middleware.responses import Response, from_werkzeug
 from producer.serving.adapter import Application
+from producer.serving.server import Process
 from producer.serving.waiting import Waiting
-from producer.web import batches, docs, downloads, events, pages, predictions, status
+from producer.web import batches, docs, events, pages, predictions, status
 from producer.web.services import Services
 from producer.webhooks.delivery import Deliverer
 from shared.batches import Batches
+from shared.runtime import logs, tracing
 from shared.settings import Settings
 from shared.store import Store, connect
 
@@ -23,11 +23,21 @@ from shared.store import Store, connect
 SPARE_CONNECTIONS = 32
 
 
-def create_app(store: Store | None = None) -> Application:
-    """Return the application that the server calls. Tests pass a store of their own."""
-    if store is None:
-        settings = Settings.from_env()
-        store = Store(connect(settings.redis_url, connections=settings.web_threads + SPARE_CONNECTIONS), settings)
+def application() -> Process:
+    """Return what the server calls, in each of its processes."""
+    settings = Settings.from_env()
+    logs.configure(settings, add_request_id)
+    tracing.start("digitq-web")
+    return Process(create_app(store_of(settings)))
+
+
+def store_of(settings: Settings) -> Store:
+    """Return a store with a connection for each thread of a web process."""
+    return Store(connect(settings.redis_url, connections=settings.web_threads + SPARE_CONNECTIONS), settings)
+
+
+def create_app(store: Store) -> Application:
+    """Return the application of one process."""
     store.refuses_unsafe = True
     services = create_services(store)
     flask = create_flask(store.settings, services.access.keyed)
@@ -46,8 +56,6 @@ def create_services(store: Store) -> Services:
         webhooks=Deliverer(store),  # started by the server
         access=Access(store.settings),
         fleet=metrics.fleet_registry(store),
-        downloads=BoundedSemaphore(downloads.MAX_DOWNLOADS),
-        batch_waits=BoundedSemaphore(batches.MAX_WAITING),
         key_form=pages.key_form,
     )
 

@@ -15,7 +15,6 @@ from producer.middleware.request import Request
 from producer.middleware.responses import Response, conditional, json_response, preferred_type
 from producer.middleware.tracing import trace_of
 from producer.uploads.intake import received
-from producer.web.downloads import take_download
 from producer.web.predictions import read_parameter
 from producer.web.routes import Routes
 from shared.batch import COLUMNS, Batch
@@ -26,8 +25,6 @@ log = logging.getLogger("digitq.web")
 
 bp = Routes("batches", __name__, url_prefix="/v1/batches")
 
-#: Requests that may wait for a batch, a thread each; beyond that they are answered at once, and poll.
-MAX_WAITING = 16
 #: The header that says how many results follow.
 TOTAL = "X-Total-Count"
 #: Responses are sent in pieces of about this many results.
@@ -123,7 +120,7 @@ def results(request: Request, id: str) -> Response:
     kind = "text/csv; charset=utf-8" if as_csv else kinds[0]
     headers = {"Content-Type": kind, TOTAL: str(batch.total), "Cache-Control": "no-store", "Vary": "Accept"}
     response = Response(body, headers=headers)
-    take_download(request, response)
+    request.services.count_download(response)
     if as_csv:
         response.headers["Content-Disposition"] = f'attachment; filename="{id}.csv"'
     return response

@@ -13,10 +13,9 @@ from werkzeug.utils import redirect
 from producer.middleware.access import COOKIE
 from producer.middleware.request import Request
 from producer.middleware.responses import Response, from_werkzeug, wants_html
-from producer.uploads.admission import too_large
 from producer.web.predictions import PICTURES, submission
 from producer.web.routes import Routes
-from shared.errors import DigitqError, Unauthorized
+from shared.errors import DigitqError, TooLarge, Unauthorized
 
 bp = Routes("pages", __name__)
 
@@ -88,8 +87,9 @@ async def upload(request: Request) -> Response:
     except (DigitqError, RequestEntityTooLarge) as refusal:
         if not wants_html(request):
             raise
-        settings = request.services.settings
-        return form(too_large(settings) if isinstance(refusal, RequestEntityTooLarge) else refusal)
+        if isinstance(refusal, RequestEntityTooLarge):
+            refusal = TooLarge.upload(request.services.settings.max_upload_bytes)
+        return form(refusal)
     PICTURES.inc()
     return from_werkzeug(redirect(f"{request.services.settings.root_path}/predictions/{prediction.id}", 303), request)
 

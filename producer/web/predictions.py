@@ -19,7 +19,6 @@ from producer.serving.sending import SMALL
 from producer.uploads.admission import admit, clean_filename, media_type
 from producer.uploads.embedded import unwrapped
 from producer.uploads.forms import Form, form_of
-from producer.web.downloads import take_download
 from producer.web.routes import Routes
 from producer.webhooks.safe_http import check_callback
 from shared.errors import BadRequest, NotFound, NoWorker
@@ -135,7 +134,7 @@ def _uploaded(request: Request, id: str) -> Response:
     first = next(pieces)
     response = Response(chain((first,), pieces), headers={"Content-Type": media_type(first)}, length=size)
     if size > SMALL:
-        take_download(request, response)
+        request.services.count_download(response)
     return response
 
 

@@ -17,8 +17,8 @@ import redis
 from shared.errors import MissingPart, RedisUnavailable
 from shared.standalone.console import Console
 from shared.standalone.process import Process
-from shared.standalone.state_dir import locked, socket_path
 from shared.standalone.supervisor import Supervisor
+from shared.state_dir import locked, socket_path
 from shared.store import connect
 
 #: Seconds that the server gets to shut down.

@@ -21,8 +21,8 @@ from shared.settings import Settings, child_environment, server_is_given, withou
 from shared.standalone.console import Console, reserve_standard_streams
 from shared.standalone.embedded_server import server_binary, supervised_server
 from shared.standalone.process import Process
-from shared.standalone.state_dir import locked
 from shared.standalone.supervisor import Supervisor
+from shared.state_dir import locked
 from shared.store import Store, connect
 
 #: Seconds that web and workers get to finish their work.

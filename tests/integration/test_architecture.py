@@ -11,7 +11,7 @@ from shared import ROOT
 
 def test_the_web_process_never_loads_tensorflow_or_numpy() -> None:
     script = (
-        "import sys; import producer.serving.server; from shared.settings import Settings; from shared.store import *\n"
+        "import sys; import producer.web.app; from shared.settings import Settings; from shared.store import *\n"
         "from tests.pictures import seven; from tests.served import site\n"
         "settings = Settings.from_env()\n"
         "with site(Store(connect(settings.redis_url), settings)) as web:\n"

@@ -77,7 +77,7 @@ def test_a_server_with_listeners_and_waiting_requests_stops_at_once() -> None:
 def test_a_web_process_that_is_told_twice_to_stop_has_nothing_to_complain_of() -> None:
     twice = """
 import os, signal, time
-from producer.serving.server import application
+from producer.web.app import application
 app = application()
 signal.signal(signal.SIGINT, lambda *_: None)
 for _ in range(2):

@@ -20,7 +20,7 @@ from producer.middleware.responses import RESTRICTIONS
 from producer.serving import adapter, bodies
 from producer.web import events
 from producer.web.docs import DOCUMENT, METHODS, resolve
-from producer.web.downloads import MAX_DOWNLOADS
+from producer.web.services import MAX_DOWNLOADS
 from shared import VERSION, keys
 from shared.batches import Batches
 from shared.claims import Finish

@@ -21,7 +21,7 @@ import pytest
 
 from producer import NEVER, AsyncClient, Client
 from producer.serving.server import CONNECTIONS, connections_of
-from producer.web.app import create_app
+from producer.web.app import store_of
 from shared import ROOT, keys
 from shared.batches import Batches
 from shared.errors import Expired, Incomplete, RedisUnavailable
@@ -216,5 +216,4 @@ def test_there_are_fewer_connections_than_descriptors_and_more_of_redis_than_thr
         assert connections_of(descriptors) * 2 <= descriptors
     monkeypatch.setenv("REDIS_URL", settings.redis_url)
     monkeypatch.setenv("DIGITQ_WEB_THREADS", "300")
-    store: Store = create_app().services.store
-    assert store.client.connection_pool.max_connections > 300
+    assert store_of(Settings.from_env()).client.connection_pool.max_connections > 300

@@ -25,8 +25,8 @@ from shared import ROOT
 from shared.errors import CannotStart, RedisUnavailable
 from shared.standalone import embedded_server
 from shared.standalone.embedded_server import embedded, server_binary
-from shared.standalone.state_dir import locked, running_server, socket_path
 from shared.standalone.up import STOP_SECONDS, http_ok
+from shared.state_dir import locked, running_server, socket_path
 from shared.store import connect
 from tests.pictures import seven
 from tests.stack import LEAN, TAG, Stack, client_of, up

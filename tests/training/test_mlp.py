@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import subprocess
@@ -15,7 +16,9 @@ import pytest
 from shared.errors import ModelError
 from shared.settings import Settings
 from tests.conftest import ROOT, shared_folder
-from worker.image.preprocess import preprocess
+from worker.decoding.decode import decode
+from worker.image.model_input import ModelInput
+from worker.image.normalise import normalise
 from worker.inference.mlp import SHAPES, Mlp, digest, tensorflow
 from worker.training.data.download import SHA256
 from worker.training.data.idx import Mnist, load_mnist
@@ -83,8 +86,22 @@ def test_a_model_of_ours_reads_the_test_set_as_its_card_says(folder, mnist):
 
 def test_an_uploaded_test_digit_is_read_as_well_as_its_array(model, mnist):
     images, labels = mnist.test_images[:1000], mnist.test_labels[:1000]
-    direct, served = (evaluate(model, images, labels, way) for way in (None, preprocess))
+    direct, served = (evaluate(model, images, labels, way) for way in (None, as_served))
     assert served.accuracy >= direct.accuracy - 0.005
+
+
+def as_served(data: bytes, *, max_pixels: int) -> ModelInput:
+    return normalise(decode(data, max_pixels=max_pixels))
+
+
+def test_most_real_pictures_are_read_right(model):
+    photos = shared_folder("photos")
+    with (photos / "index.csv").open() as file:
+        index = list(csv.DictReader(file))
+    pixels = [as_served((photos / row["path"]).read_bytes(), max_pixels=20_000_000).pixels for row in index]
+    digits = model.predict(np.stack(pixels)).argmax(axis=1)
+    right = sum(int(row["label"]) == digit for row, digit in zip(index, digits.tolist(), strict=True))
+    assert right / len(index) >= 0.85
 
 
 # Prediction

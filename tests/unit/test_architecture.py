@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -16,17 +17,36 @@ from shared.redis_scripts import FOLDER, source
 PACKAGES = ("producer", "worker", "shared")
 
 
-def imports(path: Path) -> set[str]:
-    """Top-level names of everything that a file imports, wherever in it."""
+@cache
+def content(path: Path) -> str:
+    return path.read_text()
+
+
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(content(path))))
+
+
+@cache
+def imported(path: Path, with_hints: bool) -> frozenset[str]:
+    """Full names of everything that a file imports, wherever in it, such as "shared.keys.Priority"."""
+    hints = [node for node in nodes(path) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
+    ignored = set() if with_hints else {id(inner) for hint in hints for inner in ast.walk(hint)}
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module.split(".")[0])
-    return found
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and id(node) not in ignored:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(found)
 
 
+def imports(path: Path) -> set[str]:
+    """Top-level names of everything that a file imports."""
+    return {name.split(".")[0] for name in imported(path, with_hints=True)}
+
+
+@cache
 def files(*packages: str) -> list[Path]:
     return [path for package in packages for path in sorted((ROOT / package).rglob("*.py"))]
 
@@ -38,38 +58,47 @@ def test_producer_and_worker_meet_only_in_shared(package: str, never: set[str]) 
     assert {path.name: imports(path) & never for path in files(package) if imports(path) & never} == {}
 
 
-def packages_of(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield (importing, imported) packages of a file, such as ("producer/web", "shared"); type hints do not count."""
-    tree = ast.parse(path.read_text())
-    hints = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
-    ignored = {id(inner) for hint in hints for inner in ast.walk(hint)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and id(node) not in ignored:
-            for module in (f"{node.module}.{alias.name}" for alias in node.names):
-                yield package_of(path.relative_to(ROOT).with_suffix("").parts), package_of(tuple(module.split(".")))
+def place_of(name: str) -> str:
+    """The package of a module two levels down, or the module itself: "producer/web", "shared/keys"."""
+    place = Path(*name.split(".")[:2])
+    return place.as_posix() if (ROOT / place).is_dir() or (ROOT / place).with_suffix(".py").exists() else place.parts[0]
 
 
-def package_of(parts: tuple[str, ...]) -> str:
-    return "/".join(parts[:2]) if parts[0] != "shared" and (ROOT / parts[0] / parts[1]).is_dir() else parts[0]
+def edges() -> set[tuple[str, str]]:
+    """Which place imports from which other; type hints do not count."""
+    modules = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files(*PACKAGES)}
+    found = {(place_of(name), place_of(other)) for path, name in modules.items() for other in imported(path, False)}
+    return {(one, other) for one, other in found if one != other and other.split("/")[0] in PACKAGES}
 
 
 def test_the_picture_in_the_readme_is_the_structure_of_the_code() -> None:
-    found = {edge for path in files(*PACKAGES) for edge in packages_of(path) if edge[0] != edge[1]}
-    inner = {(a, b) for a, b in found if {"producer", "worker"}.isdisjoint((a, b)) and b.split("/")[0] in PACKAGES}
+    def package(place: str) -> str:
+        return place if (ROOT / place).is_dir() and not place.startswith("shared") else place.split("/")[0]
+
+    inner = {(package(one), package(other)) for one, other in edges()}
+    inner = {(one, other) for one, other in inner if one != other and {"producer", "worker"}.isdisjoint((one, other))}
     [block] = re.findall(r"^```mermaid\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
     assert set(re.findall(r"^ *(\S+) --> (\S+)$", block, re.MULTILINE)) == inner
+
+
+def test_no_packages_import_each_other_in_a_circle() -> None:
+    # Of `shared` each module counts alone: its packages stand on some of them, and others stand on its packages.
+    above: dict[str, set[str]] = {}
+    for one, other in edges():
+        above.setdefault(one, set()).add(other)
+    TopologicalSorter(above).prepare()  # raises CycleError
 
 
 def test_verify_is_known_to_the_command_line_alone() -> None:
     # `digitq verify` starts, loads and breaks whole stacks: it looks at both sides from outside.
     assert [path for path in files(*PACKAGES) if "verify" in imports(path)] == []
     shipped = [path for path in files("verify") if path.parent.name == "verify"]
-    assert [path for path in shipped if "worker" in imports(path) or "verify.broken" in path.read_text()] == []
+    assert [path for path in shipped if "worker" in imports(path) or "verify.broken" in content(path)] == []
     assert 'exclude = ["verify.broken*"]' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_only_the_settings_read_the_environment() -> None:
-    readers = [path.relative_to(ROOT).as_posix() for path in files(*PACKAGES) if "os.environ" in path.read_text()]
+    readers = [path.relative_to(ROOT).as_posix() for path in files(*PACKAGES) if "os.environ" in content(path)]
     # TensorFlow is configured through the environment before it is imported.
     assert set(readers) <= {"shared/settings.py", "worker/inference/mlp.py"}
 
@@ -115,12 +144,11 @@ DOCUMENTED = {"rq", "rq.exceptions", "rq.job", "rq.suspension", "rq.timeouts"}
 
 def test_one_module_alone_uses_what_rq_does_not_document() -> None:
     def undocumented(path: Path) -> list[str]:
-        tree = ast.parse(path.read_text())
         subclass = {"RqWorker", "SimpleWorker", "Job"} & {
-            ast.unparse(base) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for base in node.bases
+            ast.unparse(base) for node in nodes(path) if isinstance(node, ast.ClassDef) for base in node.bases
         }
         found = []
-        for node in ast.walk(tree):
+        for node in nodes(path):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             found += [name for name in modules if name.split(".")[0] == "rq" and name not in DOCUMENTED]
@@ -129,9 +157,9 @@ def test_one_module_alone_uses_what_rq_does_not_document() -> None:
                 found += [ast.unparse(node)] if subclass or owner not in ("self", "os") else []
         return found
 
-    sources = [ast.parse(path.read_text()) for path in Path(rq.__file__).parent.rglob("*.py")]
-    names = {getattr(node, "attr", getattr(node, "name", "")) for tree in sources for node in ast.walk(tree)}
-    private = {name for name in names if name and name.startswith("_") and not name.startswith("__")}
+    private = set()
+    for path in Path(rq.__file__).parent.rglob("*.py"):
+        private |= set(re.findall(r"(?<=\.)_[a-z]\w*|(?<=def )_[a-z]\w*", path.read_text()))
     assert {"_stop_requested", "_finalize_failure", "_failure_callback_name"} <= private
     ours = [ROOT / "digitq.py", *files(*PACKAGES, "verify", "benchmarks")]
     used = {path.relative_to(ROOT).as_posix(): found for path in ours if (found := undocumented(path))}
@@ -143,7 +171,7 @@ def test_the_keys_of_rq_are_spelled_in_one_module() -> None:
     # The rights list patterns of keys; the report of `verify` and its broken workers speak of them as RQ does.
     spelled = {"shared/keys.py", "shared/redis_server/rights.py", "verify/audit.py", "verify/broken/half_claim.py"}
     ours = files(*PACKAGES, "verify", "benchmarks")
-    found = {path.relative_to(ROOT).as_posix() for path in ours if re.search(r"""["']rq:""", path.read_text())}
+    found = {path.relative_to(ROOT).as_posix() for path in ours if re.search(r"""["']rq:""", content(path))}
     assert found == spelled
 
 

@@ -23,8 +23,9 @@ from shared.keys import Priority
 from shared.prediction import State
 from shared.store import Store
 from tests import fakes
+from tests.fakes import Sure
 from tests.working import burst, serving
-from worker.inference.classify import Classified
+from worker.inference.classify import Classified, Classifier
 from worker.queue.jobs import image_id
 
 
@@ -275,6 +276,7 @@ def test_the_webhooks_of_rqs_jobs_are_not_called(
 ) -> None:
     called: list[str] = []
     monkeypatch.setattr("rq.webhook.urlopen", lambda request, timeout: called.append(request.full_url))
+    monkeypatch.setattr("worker.tasks.classifier", lambda: Classifier(Sure(), 10**6))
     url = "http://169.254.169.254/?token=hunter2"
     webhooks = [Webhook(url, "finished"), Webhook(url, "failed", method="POST")]
     client.set(keys.image("p"), b"7", ex=60)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import DataError
@@ -68,6 +68,7 @@ def test_a_label_above_nine_is_refused():
         read_labels(encode(np.array([3, 10], np.uint8)))
 
 
+@settings(deadline=None)  # a busy machine is slow
 @given(st.binary(max_size=40))
 def test_any_bytes_are_read_or_refused(content):
     for read in (read_images, read_labels):
@@ -75,6 +76,7 @@ def test_any_bytes_are_read_or_refused(content):
             read(content)
 
 
+@settings(deadline=None)  # a busy machine is slow
 @given(data=st.data(), packed=st.booleans())
 def test_any_damage_is_read_or_refused(data, packed):
     content = bytearray(encode(IMAGES[:1]))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.runtime.memory import memory_bytes
+from shared.memory import memory_bytes
 
 
 @pytest.fixture

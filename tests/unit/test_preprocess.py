@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 
 import numpy as np
@@ -11,15 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from shared import ROOT
-from shared.errors import TooManyPixels, UndecodableImage
 from shared.settings import SHIPPED_MODEL
-from tests.conftest import shared_folder
-from tests.drawings import DIGITS, STROKES, Grey, as_in_mnist, black_on_white, drawn, encoded, on
+from tests.drawings import DIGITS, STROKES, Grey, as_in_mnist, black_on_white, drawn, on
 from worker.image.mnist_format import BOX, CENTRE, SIDE
 from worker.image.model_input import WARNINGS, ModelInput
 from worker.image.normalise import normalise, normalise_uneven
-from worker.image.preprocess import preprocess, seed
+from worker.image.preprocess import seed
 from worker.image.ruling import find_ruling
 from worker.image.segment import find_digit
 from worker.image.threshold import bright_ink, otsu
@@ -445,26 +441,7 @@ def test_the_loose_bar_of_a_5_belongs_to_it() -> None:
     assert not kept[5, 5]
 
 
-# The door
-
-
-@pytest.mark.parametrize("method", ["mnist", "seed"])
-@pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF"])
-def test_bytes_give_what_their_levels_give(format: str, method: str) -> None:
-    grey = black_on_white(drawn(7))
-    seen = preprocess(encoded(grey, format), max_pixels=grey.size, method=method)
-    expected = {"mnist": normalise, "seed": seed}[method](grey)
-    assert np.array_equal(seen.pixels, expected.pixels)
-    assert seen.warnings == expected.warnings
-
-
-def test_the_errors_of_decoding_come_through() -> None:
-    with pytest.raises(TooManyPixels):
-        preprocess(encoded(np.zeros((28, 28), np.uint8)), max_pixels=783)
-    with pytest.raises(UndecodableImage):
-        preprocess(b"no picture", max_pixels=784)
-    with pytest.raises(KeyError):
-        preprocess(encoded(np.zeros((28, 28), np.uint8)), max_pixels=784, method="magic")
+# Other pictures than these drawings
 
 
 def test_the_first_recipe_is_black_or_white_from_level_50() -> None:
@@ -473,17 +450,3 @@ def test_the_first_recipe_is_black_or_white_from_level_50() -> None:
     pixels = seed(grey).pixels
     assert np.argwhere(pixels).tolist() == [[3, 5]]
     assert_blank(seed(np.full((40, 30), 230, np.uint8)))
-
-
-def test_most_real_pictures_are_read_right() -> None:
-    photos = shared_folder("photos")
-    if not (ROOT / "worker" / "model" / "card.json").exists():
-        pytest.skip("needs the shipped model in worker/model")
-    from worker.inference.mlp import Mlp
-
-    with (photos / "index.csv").open() as file:
-        index = list(csv.DictReader(file))
-    pixels = [preprocess((photos / row["path"]).read_bytes(), max_pixels=20_000_000).pixels for row in index]
-    digits = Mlp.load(ROOT / "worker" / "model").predict(np.stack(pixels)).argmax(axis=1)
-    right = sum(int(row["label"]) == digit for row, digit in zip(index, digits.tolist(), strict=True))
-    assert right / len(index) >= 0.85

@@ -9,7 +9,7 @@ import pytest
 
 from shared import ROOT
 from shared.errors import SettingsError
-from shared.runtime.memory import memory_bytes
+from shared.memory import memory_bytes
 from shared.settings import SHIPPED_MODEL, Settings, variable, without_password
 
 

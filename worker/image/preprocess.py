@@ -1,4 +1,4 @@
-"""The preprocessing, by name and version: from the bytes of a picture to the input of the model."""
+"""The preprocessings, by name, and the version of the one in service."""
 
 from __future__ import annotations
 
@@ -7,21 +7,12 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from worker.decoding.decode import decode
 from worker.image.arrays import Grey
 from worker.image.mnist_format import SIDE
 from worker.image.model_input import ModelInput
 from worker.image.normalise import normalise
 
 PREPROCESSING_VERSION = "mnist-5"
-
-
-def preprocess(data: bytes, *, max_pixels: int, method: str = "mnist") -> ModelInput:
-    """Decode and normalise a picture by one of `METHODS`; another is a KeyError.
-
-    Raises `TooManyPixels` and `UndecodableImage`, as `decode` does.
-    """
-    return METHODS[method](decode(data, max_pixels=max_pixels))
 
 
 def seed(grey: Grey) -> ModelInput:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from shared.runtime.memory import memory_bytes
+from shared.memory import memory_bytes
 
 log = logging.getLogger("digitq.worker")
 

@@ -33,7 +33,7 @@ class Model(Protocol):
         """Return the probabilities float32 [n, 10] of images float32 [n, 28, 28]."""
 
 
-#: Makes the model's input from the bytes of a picture, as `worker.image.preprocess.preprocess` does.
+#: Decodes the bytes of a picture, and makes the model's input of it.
 Preprocess = Callable[..., Seen]
 
 
