@@ -1,15 +1,14 @@
 """Measures the cost of a picture over HTTP in Redis: commands, CPU and bytes, side by side with another checkout.
 
-    python -m benchmarks.redis_cost [--against FOLDER] [--rounds N] [--seconds S]      prints JSON
+    python -m benchmarks.redis_cost [--against FOLDER] [--rounds N] [--seconds S] [--clients N]      prints JSON
 
-Each round starts the whole stack of each checkout in turn (its own embedded server, one web process, one worker), has
-32 clients send the usual picture and wait for it, and stops it. Compare their ratio.
+Each round starts web and one worker of each checkout in turn, on a server of their own that has the options of
+`digitq up` here, has the clients send the usual picture and wait for it, and stops all. Compare their ratio.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -21,27 +20,29 @@ from pathlib import Path
 from typing import Any
 
 import click
+import redis
 
+from benchmarks.contenders import free_port
+from benchmarks.picture import picture
 from shared import keys
+from shared.settings import child_environment
+from shared.standalone.embedded_server import embedded
+from shared.standalone.up import http_ok
 
-CLIENTS, WARM_SECONDS = 32, 1.0
+WARM_SECONDS = 1.0
 
 
-def one_round(seconds: float) -> dict[str, Any]:
-    """Measures the stack of the checkout in the working directory."""
-    import redis
-
-    from benchmarks.contenders import free_port
-    from benchmarks.picture import picture
-    from shared.settings import child_environment
-    from shared.standalone.embedded_server import embedded
-    from shared.standalone.up import http_ok
-
-    with tempfile.TemporaryDirectory(prefix="digitq-") as folder, embedded(Path(folder)) as url:
+def one_round(folder: Path, clients: int, seconds: float) -> dict[str, Any]:
+    """Measure the checkout in `folder`, with its own Python if it has one."""
+    own = folder / ".venv" / "bin" / "python"
+    python = str(own) if own.exists() else sys.executable
+    with tempfile.TemporaryDirectory(prefix="digitq-") as state, embedded(Path(state)) as url:
         port, client = free_port(), redis.Redis.from_url(url)
-        env = child_environment(REDIS_URL=url, DIGITQ_PORT=str(port), DIGITQ_STATE_DIR=folder)
-        commands = [[sys.executable, "digitq.py", part] for part in ("web", "worker")]
-        running = [subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL) for command in commands]
+        env = child_environment(REDIS_URL=url, DIGITQ_PORT=str(port), DIGITQ_STATE_DIR=state, PYTHONPATH=str(folder))
+        running = [
+            subprocess.Popen([python, "digitq.py", part], cwd=folder, env=env, stderr=subprocess.DEVNULL)
+            for part in ("web", "worker")
+        ]
         try:
             end = time.monotonic() + 60
             while not http_ok(f"http://127.0.0.1:{port}/readyz"):
@@ -49,7 +50,12 @@ def one_round(seconds: float) -> dict[str, Any]:
                     raise RuntimeError("the stack did not start")
                 time.sleep(0.1)
             body, digit = picture()
-            load = {"url": f"http://127.0.0.1:{port}", "body": b64encode(body).decode(), "digit": digit}
+            load = {
+                "url": f"http://127.0.0.1:{port}",
+                "body": b64encode(body).decode(),
+                "digit": digit,
+                "clients": clients,
+            }
             _send(load, WARM_SECONDS)  # connects all clients and loads the scripts
             return _measured(client, load, seconds)
         finally:
@@ -60,7 +66,7 @@ def one_round(seconds: float) -> dict[str, Any]:
 
 
 def _send(load: dict[str, Any], seconds: float) -> dict[str, Any]:
-    text = json.dumps({**load, "clients": CLIENTS, "seconds": seconds, "warm": 0.0})
+    text = json.dumps({**load, "seconds": seconds, "warm": 0.0})
     command = [sys.executable, "-m", "benchmarks.client"]
     done: dict[str, Any] = json.loads(
         subprocess.run(command, input=text, check=True, capture_output=True, text=True).stdout
@@ -100,32 +106,19 @@ def _measured(client: Any, load: dict[str, Any], seconds: float) -> dict[str, An
     }
 
 
-def apart(folder: Path, seconds: float) -> dict[str, Any]:
-    """Run a round of the checkout in a folder, with its own code."""
-    own = folder / ".venv" / "bin" / "python"
-    python = str(own) if own.exists() else sys.executable
-    command = [python, str(Path(__file__).resolve()), "--alone", "--seconds", str(seconds)]
-    env = {**os.environ, "PYTHONPATH": str(folder)}
-    done = subprocess.run(command, cwd=folder, env=env, check=True, stdout=subprocess.PIPE, text=True)
-    return dict(json.loads(done.stdout))
-
-
 @click.command()
 @click.option("--against", type=click.Path(path_type=Path, exists=True), help="Another checkout to compare with")
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--seconds", default=6.0, show_default=True, help="Length of a round")
-@click.option("--alone", is_flag=True, hidden=True)
-def main(against: Path | None, rounds: int, seconds: float, alone: bool) -> None:
+@click.option("--clients", default=32, show_default=True)
+def main(against: Path | None, rounds: int, seconds: float, clients: int) -> None:
     """Print the cost of a picture in Redis as JSON."""
-    if alone:
-        click.echo(json.dumps(one_round(seconds)))
-        return
     here = Path(__file__).resolve().parent.parent
     sides = {"here": here} | ({"there": against.resolve()} if against else {})
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, folder in sides.items():
-            found[name].append(apart(folder, seconds))
+            found[name].append(one_round(folder, clients, seconds))
             short = {key: round(value, 1) for key, value in found[name][-1].items() if isinstance(value, float | int)}
             click.echo(f"{name} {short}", err=True)
     medians = {
