@@ -195,8 +195,8 @@ def test_where_json_is_asked_for_every_line_is_an_object_that_names_its_process(
     reading, writing = os.pipe()
     console = Console(writing, as_json=True)
     supervisor = Supervisor(console)
-    script = """echo '{"time": "t", "level": "INFO", "message": "m"}'; echo plain >&2; echo '{"no'; echo '[1]'; printf '{}'"""
-    ours = Process("worker.1", ["sh", "-c", script])
+    words = ('{"time": "t", "level": "INFO", "message": "m"}', "plain", '{"no', "[1]", "{}")
+    ours = Process("worker.1", ["printf", "%s\\n%s\\n%s\\n%s\\n%s", *words])
     supervisor.start(ours)
     until(lambda: not ours.runs, supervisor)
     supervisor.say("stopping")
