@@ -53,10 +53,10 @@ def exit_codes() -> Iterator[None]:
     try:
         yield
     except DigitqError as error:
-        click.echo(told(error), err=True)
+        logs.report_failure(told(error))
         sys.exit(exit_code(error))
     except TimeoutError as error:
-        click.echo(f"digitq: {error}", err=True)
+        logs.report_failure(f"digitq: {error}")
         sys.exit(TIMEOUT)
 
 
@@ -124,7 +124,9 @@ def up(host: str | None, port: int | None, workers: int, parent: int | None) -> 
     """
     from shared.standalone.up import run
 
-    sys.exit(run(Settings.from_env(), host, port, workers, parent or 0))
+    settings = Settings.from_env()
+    logs.configure(settings)
+    sys.exit(run(settings, host, port, workers, parent or 0))
 
 
 @main.command()
@@ -132,18 +134,20 @@ def web() -> None:
     """Run the web process alone."""
     from producer.serving.server import serve
 
-    serve(Settings.from_env())
+    settings = Settings.from_env()
+    logs.configure(settings)
+    serve(settings)
 
 
 @main.command()
 @click.option("--burst", is_flag=True, help="Stop when the queues are empty")
 def worker(burst: bool) -> None:
     """Run one worker process."""
+    settings = Settings.from_env()
+    logs.configure(settings)
     extras.require("worker")
     from worker.service import serve
 
-    settings = Settings.from_env()
-    logs.configure(settings)
     serve(settings, burst)
 
 

@@ -98,9 +98,11 @@ class Settings:
     redis_maxmemory: str = _setting(
         "40%", "memory of the embedded server: a share of the machine's, or bytes such as 512mb or 2gb; 0: no limit"
     )
-    metrics_port: int = _setting(0, "port on which a worker serves /metrics, on DIGITQ_HOST; 0: none", low=0)
-    log_format: str = _setting("text", "text or json")
-    log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
+    metrics_port: int = _setting(
+        0, "port on which a worker serves /metrics, on DIGITQ_HOST, or the next free one; 0: none", low=0
+    )
+    log_format: str = _setting("text", "text, or json: an object a line")
+    log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR, for digitq's own lines")
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:

@@ -77,5 +77,4 @@ def _wait_for(store: Store) -> None:
         except RedisUnavailable as error:
             if not is_unanswered(error):
                 alive()
-            log.warning("redis: %s, trying again in 0.5 s", error)
             time.sleep(0.5)

@@ -26,7 +26,7 @@ LATENCY = Histogram(
     "digitq_http_request_duration_seconds", "Time until the answer began", ["method", "route", "waits"],
     buckets=SECONDS, registry=registry,
 )  # fmt: skip
-SUBMITTED = Counter("digitq_jobs_submitted", "Pictures that were accepted here", ["source"], registry=registry)
+SUBMITTED = Counter("digitq_pictures_submitted", "Pictures that were accepted here", ["source"], registry=registry)
 REJECTED = Counter("digitq_rejected", "Uploads that were refused, by the code of the problem", ["reason"],
                    registry=registry)  # fmt: skip
 Gauge("digitq_build_info", "The version that runs", ["version"], registry=registry).labels(VERSION).set(1)
@@ -89,7 +89,9 @@ class Fleet(Collector):
 
 
 def _busy(load: Load, goal: float) -> Iterator[Metric]:
-    depth = GaugeMetricFamily("digitq_queue_depth", "Waiting jobs", labels=["queue"])
+    depth = GaugeMetricFamily(
+        "digitq_queue_depth", "Waiting jobs, single pictures and chunks of batches", labels=["queue"]
+    )
     for queue, jobs in load.queues.items():
         depth.add_metric([queue], jobs)
     workers = GaugeMetricFamily("digitq_workers", "Workers that are alive", labels=["state", "device"])
@@ -99,13 +101,13 @@ def _busy(load: Load, goal: float) -> Iterator[Metric]:
         workers.add_metric(labels, count)
     yield from (depth, workers)
     numbers: dict[str, tuple[str, float | None]] = {
-        "jobs_in_flight": ("Jobs in the workers' hands", load.running),
+        "jobs_in_flight": ("Jobs that workers hold", load.running),
         "backlog_jobs": ("Queued and claimed jobs", sum(load.queues.values()) + load.running),
-        "backlog_pictures": ("Pictures that wait or are in hand, those of batches included", load.backlog),
+        "backlog_pictures": ("Pictures that wait or are being classified, those of batches included", load.backlog),
         "oldest_job_age_seconds": ("How long the first in the queues has waited", load.oldest),
         "backlog_eta_seconds": ("In how long what waits now will be done", load.eta),
         "workers_needed": ("Workers for the latency goal", load.needed(goal)),
-        "arrivals_per_second": ("Pictures that are handed in, over the last 10 to 15 s", load.arrivals),
+        "arrivals_per_second": ("Pictures that are submitted, over the last 10 to 15 s", load.arrivals),
         "completions_per_second": ("Pictures that end, over the last 10 to 15 s", load.completions),
         "capacity_per_second": ("Pictures that the live workers could end", load.capacity),
     }

@@ -160,6 +160,7 @@ def serve(settings: Settings) -> None:
         workers_kill_timeout=STOP_SECONDS,
         websockets=False,
         log_level=LogLevels.error,
+        log_dictconfig={"loggers": {}},  # its lines go where ours go
     )
     server.main_loop_interrupt = Interrupt()
     server.serve()

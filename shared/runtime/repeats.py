@@ -24,18 +24,25 @@ _IN_A_PIPELINE = "caused error: "
 
 
 class Kind(NamedTuple):
-    """The kind of a log record: logger, message, class of the error and the first words of its text."""
+    """The kind of a log record: logger, message, class of the error and the first words of its text.
+
+    All that is logged of a Redis that is away is one kind for each class, whoever notices it and however.
+    """
 
     logger: str
     message: str
     error: type[BaseException]
     words: str
+    is_outage: bool = False
 
-    @property
-    def is_outage(self) -> bool:
-        """True if it is a failed connection to Redis, and not to a client or a file."""
-        of_redis = self.message.startswith("redis: ") or self.error.__module__.startswith("redis.")
-        return of_redis and any(base.__name__ in AWAY for base in self.error.__mro__)
+    @classmethod
+    def of(cls, record: logging.LogRecord, error: BaseException) -> Kind:
+        """Return the kind of a record whose first argument is `error`."""
+        cause = error.__cause__ if type(error).__name__ == "RedisUnavailable" and error.__cause__ else error
+        of_redis = cause is not error or record.msg.startswith("redis: ") or type(error).__module__.startswith("redis.")
+        if of_redis and any(base.__name__ in AWAY for base in type(cause).__mro__):
+            return cls("", "", type(cause), "", is_outage=True)
+        return cls(record.name, record.msg, type(error), _first_words(error))
 
 
 @dataclass(slots=True)
@@ -59,7 +66,7 @@ class Repeats:
         error = record.args[0] if isinstance(record.args, tuple) and record.args else None
         if record.levelno != logging.WARNING or not isinstance(error, BaseException):
             return True
-        now, kind = time.monotonic(), Kind(record.name, record.msg, type(error), _first_words(error))
+        now, kind = time.monotonic(), Kind.of(record, error)
         with self._lock:
             if kind.is_outage and self._outage_since is None:
                 self._outage_since = now

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import select
 import time
+from typing import Any
 
+from shared.runtime import logs
 from shared.settings import wants_colour
 
 #: A pipe that `select` calls writable takes this many bytes without blocking (POSIX: PIPE_BUF is at least 512).
@@ -31,20 +33,23 @@ def reserve_standard_streams() -> None:
 
 
 class Console:
-    """Writes lines of named sources to a descriptor, by default standard output.
+    """Writes lines of named sources to a descriptor, by default standard output: as text, or each as a JSON object.
 
     A closed pipe or a full disk drops lines without an error: it must not keep a service from running or stopping.
     """
 
-    def __init__(self, descriptor: int = 1) -> None:
-        self._descriptor = descriptor
+    def __init__(self, descriptor: int = 1, as_json: bool = False) -> None:
+        self._descriptor, self._as_json = descriptor, as_json
         self._colourful = os.isatty(descriptor) and wants_colour()
         self._names: list[str] = []
         self._pending = bytearray()
         self._dropped = 0
 
     def line(self, name: str, text: bytes) -> None:
-        """Write one line, given without its newline, after the name of its source."""
+        """Write one line, given without its newline, with the name of its source: in front of it, or as a field."""
+        if self._as_json:
+            self.write(logs.of_process(name, text.decode(errors="replace")).encode())
+            return
         if name not in self._names:
             self._names.append(name)
         head = f"{name:<8} | "
@@ -52,14 +57,26 @@ class Console:
             head = f"\x1b[{COLOURS[self._names.index(name) % len(COLOURS)]}m{head}\x1b[0m"
         self.write(head.encode() + text)
 
+    def say(self, message: str) -> None:
+        """Write a line of the supervisor itself."""
+        formatter = logs.Json() if self._as_json else logs.Text()
+        self.line("up", formatter.format(logs.of_supervisor(message)).encode())
+
+    def announce(self, text: str, **fields: Any) -> None:
+        """Write text of several lines unchanged, or as one JSON object: its first line, and these fields."""
+        if self._as_json:
+            self.line("up", logs.Json().format(logs.of_supervisor(text.splitlines()[0], **fields)).encode())
+        else:
+            self.write(text.encode())
+
     def write(self, text: bytes) -> None:
         """Write text, given without its last newline, unchanged."""
         if len(self._pending) + len(text) > PENDING_BYTES:
             self._dropped += 1
             return
-        if self._dropped:
-            self._pending += f"({self._dropped} lines dropped: nobody read them)\n".encode()
+        if dropped := self._dropped:
             self._dropped = 0
+            self.say(f"{dropped} lines dropped: nobody read them")
         self._pending += text + b"\n"
         self.flush()
 

@@ -49,7 +49,7 @@ class Supervisor:
 
     def say(self, text: str) -> None:
         """Log a line of the supervisor itself."""
-        self.console.line("up", text.encode())
+        self.console.say(text)
 
     def start(self, process: Process) -> None:
         """Start a process; from now on `tend` restarts it."""

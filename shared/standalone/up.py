@@ -40,7 +40,7 @@ def run(settings: Settings, host: str | None, port: int | None, workers: int, pa
     _check_parts()
     replace(settings, host=host).check_exposed()
     with ExitStack() as stack:
-        supervisor = Supervisor(Console(), parent)
+        supervisor = Supervisor(Console(as_json=settings.log_format == "json"), parent)
         stack.callback(supervisor.close)
         supervisor.stop_on_signals()
         url, server = settings.redis_url, None
@@ -85,7 +85,8 @@ def _serve(
         if all(process.code is not None for process in (web, *fleet)):
             return 0
         if not ready_said and http_ok(f"{url}/{'readyz' if fleet else 'healthz'}"):
-            supervisor.console.write(ready(url, redis_url, with_workers=bool(fleet)).encode())
+            text = ready(url, redis_url, with_workers=bool(fleet))
+            supervisor.console.announce(text, url=url, redis_url=without_password(redis_url))
             ready_said = True
     return 0
 

@@ -48,7 +48,7 @@ def stack(images: None) -> Iterator[None]:
         compose("down", "-v", "--timeout", "10", check=False)
 
 
-@pytest.mark.parametrize(("part", "most"), [("web", 100), ("worker", 1500)])
+@pytest.mark.parametrize(("part", "most"), [("web", 100), ("worker", 1200)])
 def test_what_the_images_add_to_their_base_is_small(images: None, part: str, most: int) -> None:
     base, ours = (int(run("docker", "image", "inspect", "-f", "{{.Size}}", name)) for name in
                   ("python:3.11-slim", f"digitq-{part}"))  # fmt: skip

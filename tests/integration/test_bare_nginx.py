@@ -158,6 +158,34 @@ def test_the_page_tells_what_it_refuses(bare: str, large: Path, store: Store) ->
         expect(page.get_by_role("button", name="Try again")).to_be_hidden()
 
 
+# ---------------------------------------------------------------------- behind another one
+
+
+@pytest.fixture
+def twice(site: Web, tmp_path: Path) -> Iterator[str]:
+    """The URL of an nginx in front of another: that one drops X-Accel-Buffering, and so the first buffers events."""
+    inner, outer = free_port(), free_port()
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "outer").mkdir()
+    with (
+        nginx(tmp_path / "inner", SITE.format(port=inner, web=site.server.port, more=""), inner),
+        nginx(tmp_path / "outer", SITE.format(port=outer, web=inner, more=""), outer) as url,
+    ):
+        yield url
+
+
+def test_cards_finish_without_live_events(twice: str, store: Store) -> None:
+    with pytest.raises(httpx.ReadTimeout):  # they are held back, otherwise this test is of no use
+        httpx.get(f"{twice}/v1/events", timeout=3)
+    with browser() as chrome, sevens(store):
+        page = chrome.new_page()
+        page.goto(twice)
+        page.set_input_files("#file", [{"name": "im.png", "mimeType": "image/png", "buffer": seven()}])
+        expect(page.locator(".card[data-state=succeeded] [data-part=digit]")).to_have_text("7", timeout=20_000)
+        with Client(twice) as sdk:
+            assert sdk.submit(seven()).wait(timeout=10).digit == 7  # a long poll is no stream
+
+
 # ---------------------------------------------------------------------- its own Host
 
 

@@ -12,10 +12,13 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
 from shared import ROOT
+from tests.addresses import http_server, name_server
 from tests.tools import tool
+from tests.web import free_port
 
 
 class Dying:
@@ -89,3 +92,42 @@ def test_only_what_may_be_asked_twice_is_asked_again(proxied: tuple[int, Dying])
         dying.asked.clear()
         assert status_of(port, method, headers) in (502, 503)
         assert dying.asked == [method] * tries, headers
+
+
+def test_web_that_comes_back_under_another_address_is_found_by_its_name(tmp_path: Path) -> None:
+    port, web, addresses = free_port(), free_port(), {"web.test": "127.0.0.2"}
+    with name_server(addresses) as dns:
+        text = (ROOT / "deploy" / "haproxy.cfg").read_text()
+        for theirs, ours in (
+            ("bind :8080", f"bind 127.0.0.1:{port}"), ("log stdout format raw local0 warning", ""),
+            ("parse-resolv-conf", f"nameserver dns 127.0.0.1:{dns}"), ("web 16 web:8000", f"web 16 web.test:{web}"),
+        ):  # fmt: skip
+            assert text.count(theirs) == 1
+            text = text.replace(theirs, ours)
+        (tmp_path / "haproxy.cfg").write_text(text)
+        with subprocess.Popen([tool("haproxy"), "-db", "-q", "-f", str(tmp_path / "haproxy.cfg")]) as haproxy:
+            try:
+                with http_server("127.0.0.2", web, b"digitq"), http_server("127.0.0.3", web, b"another"):
+                    wait_for(f"http://127.0.0.1:{port}/", "digitq")
+                # Both stop, and start in the other order.
+                addresses["web.test"] = "127.0.0.3"
+                with http_server("127.0.0.2", web, b"another"), http_server("127.0.0.3", web, b"digitq"):
+                    wait_for(f"http://127.0.0.1:{port}/", "digitq")
+            finally:
+                haproxy.kill()
+
+
+def wait_for(url: str, text: str) -> None:
+    """Wait until a URL answers with this text, five times in a row."""
+    end, in_a_row = time.monotonic() + 30, 0
+    while in_a_row < 5:
+        assert time.monotonic() < end, "the old address is asked for ever"
+        with suppress(httpx.TransportError):
+            in_a_row = in_a_row + 1 if httpx.get(url).text == text else 0
+        time.sleep(0.1)
+
+
+def test_counters_are_not_scraped_through_the_proxy(proxied: tuple[int, Dying]) -> None:
+    port, dying = proxied
+    refused = httpx.get(f"http://127.0.0.1:{port}/metrics")
+    assert refused.status_code == 404 and "each web container" in refused.text and dying.asked == []

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-import threading
 import time
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from pathlib import Path
-from socket import AF_INET, SOCK_DGRAM, socket
 
 import httpx
 import pytest
@@ -23,6 +20,7 @@ from shared import ROOT as HOME
 from shared.errors import TooLarge
 from shared.settings import Settings
 from shared.store import Store
+from tests.addresses import http_server, name_server
 from tests.chromium import Troubles, browser
 from tests.nginx import nginx
 from tests.pictures import seven
@@ -117,62 +115,14 @@ def test_the_page_works_below_the_sub_path_with_its_events(proxied: str, store: 
         assert page.url == f"{proxied}{ROOT}/" and missed == [] and troubles.unexpected() == []
 
 
+def test_events_arrive_through_another_nginx_in_front_of_it(proxied: str, tmp_path: Path, store: Store) -> None:
+    port, inner = free_port(), proxied.rpartition(":")[2]
+    outer = f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://127.0.0.1:{inner}; }} }}"
+    with nginx(tmp_path, outer, port) as url, httpx.stream("GET", f"{url}{ROOT}/v1/events", timeout=5) as events:
+        assert any(b"event: status" in piece for piece in islice(events.iter_raw(), 3))
+
+
 # ---------------------------------------------------------------------- addresses that change hands
-
-
-@contextmanager
-def name_server(addresses: dict[str, str]) -> Iterator[int]:
-    """The port of a DNS server that knows these names as they stand; each has an IPv4 address and no other."""
-    with socket(AF_INET, SOCK_DGRAM) as listening:
-        listening.bind(("127.0.0.1", 0))
-
-        def serve() -> None:
-            while True:
-                asked, who = listening.recvfrom(512)
-                if not asked:
-                    return
-                labels, at = [], 12
-                while asked[at]:
-                    labels.append(asked[at + 1 : at + 1 + asked[at]].decode())
-                    at += 1 + asked[at]
-                kind = asked[at + 1 : at + 3]
-                address = addresses.get(".".join(labels), "") if kind == b"\0\1" else ""
-                answer = b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4" + bytes(map(int, address.split("."))) if address else b""
-                count = b"\0\1" if answer else b"\0\0"
-                listening.sendto(asked[:2] + b"\x81\x80\0\1" + count + b"\0\0\0\0" + asked[12 : at + 5] + answer, who)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield listening.getsockname()[1]
-        finally:
-            listening.sendto(b"", listening.getsockname())
-            thread.join()
-
-
-@contextmanager
-def http_server(address: str, port: int, says: bytes) -> Iterator[None]:
-    """Something that answers every GET with these words."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(says)))
-            self.end_headers()
-            self.wfile.write(says)
-
-        def log_message(self, *_: object) -> None:
-            return
-
-    server = ThreadingHTTPServer((address, port), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def test_web_that_comes_back_under_another_address_is_found_by_its_name(tmp_path: Path) -> None:

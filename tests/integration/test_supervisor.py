@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -187,6 +189,37 @@ def test_every_line_has_the_name_of_its_process_the_last_one_too(
         ours.start(Process(name, ["sh", "-c", command]))
     assert until(lambda: all(not process.runs for process in ours._processes), ours)
     assert {"one      | first", "one      | unfinished", "another  | second"} <= set(heard[1]().splitlines())
+
+
+def test_where_json_is_asked_for_every_line_is_an_object_that_names_its_process() -> None:
+    reading, writing = os.pipe()
+    console = Console(writing, as_json=True)
+    supervisor = Supervisor(console)
+    words = ('{"time": "t", "level": "INFO", "message": "m"}', "plain", '{"no', "[1]", "{}")
+    ours = Process("worker.1", ["printf", "%s\\n%s\\n%s\\n%s\\n%s", *words])
+    supervisor.start(ours)
+    until(lambda: not ours.runs, supervisor)
+    supervisor.say("stopping")
+    console.announce("digitq is ready at http://x", port=8000)
+    os.close(writing)
+    with os.fdopen(reading) as text:
+        lines = [json.loads(line) for line in text]
+    assert lines[0] == {"process": "worker.1", "time": "t", "level": "INFO", "message": "m"}
+    of_worker = [line for line in lines if line["process"] == "worker.1"]
+    assert [line.get("message") for line in of_worker] == ["m", "plain", '{"no', "[1]", None]
+    stopped, stopping, ready = (line for line in lines if line["process"] == "up")
+    assert "was stopped" in stopped["message"] and stopping["message"] == "stopping"
+    assert ready["message"].startswith("digitq is ready at") and ready["port"] == 8000
+    assert all(line["time"] and line["level"] for line in (stopped, stopping, ready, *of_worker[:-1]))
+
+
+def test_as_text_each_line_has_one_time(heard: tuple[Console, Callable[[], str]]) -> None:
+    console, read = heard
+    console.line("web", b"2026-11-30 10:00:00,000 INFO digitq.web: accepted")
+    Supervisor(console).say("stopping")
+    of_web, of_up = read().splitlines()
+    assert of_web == "web      | 2026-11-30 10:00:00,000 INFO digitq.web: accepted"
+    assert re.fullmatch(r"up       \| \d{4}-\d\d-\d\d [\d:,]+ INFO digitq.up: stopping", of_up)
 
 
 # ---------------------------------------------------------------------- nothing is left behind

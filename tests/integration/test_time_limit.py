@@ -7,12 +7,18 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from unittest.mock import Mock
 
 import pytest
 from rq.timeouts import JobTimeoutException
 
+from shared.errors import EmptyBatch, UndecodableImage
+from shared.prediction import Outcome
+from worker.inference.classify import Classified, Pictures
 from worker.queue.batch_worker import BatchWorker
+from worker.queue.jobs import NOT_CLASSIFIED, code_and_message
 from worker.queue.limits import ALARM_INTERVAL_SECONDS
+from worker.queue.picture_runner import BatchClassifier
 
 
 @contextmanager
@@ -57,3 +63,20 @@ def test_no_alarm_comes_after_the_end_or_where_there_is_no_limit(seconds: int) -
     with BatchWorker.death_penalty_class(seconds, JobTimeoutException):
         time.sleep(0.1)
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_a_picture_that_takes_too_long_is_late_whatever_the_decoder_makes_of_it() -> None:
+    def classify(images: Pictures) -> Classified:
+        results: list[Outcome | Exception] = []
+        for image in images:
+            try:
+                time.sleep(30 if image == b"slow" else 0)
+                results.append(EmptyBatch("quick"))
+            except Exception:  # as around Pillow, which raises nearly anything for damaged bytes
+                results.append(UndecodableImage("damaged"))
+        return Classified(results)
+
+    classifier = BatchClassifier(classify, Mock(), lambda: False)
+    quick, slow, other = classifier([b"quick", b"slow", b"other"], 1).results
+    assert code_and_message(slow) == ("timeout", NOT_CLASSIFIED)  # type: ignore[arg-type]
+    assert isinstance(quick, EmptyBatch) and isinstance(other, EmptyBatch)

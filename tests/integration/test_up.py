@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import os
 import random
 import resource
 import shutil
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from producer import State
 from shared import ROOT
@@ -177,6 +182,28 @@ def test_a_worker_that_is_told_to_stop_stays_away_and_the_rest_serves_on(folder:
                 assert reads_a_seven(running)
         assert running.process.poll() is None
     assert running.process.returncode == 0
+
+
+def test_workers_that_are_stopped_in_a_batch_give_their_chunks_back_and_no_attempt_counts(folder: Path) -> None:
+    count = int(os.environ.get("SCALE_IN", "20000"))
+    pixels = np.asarray(Image.open(io.BytesIO(seven(28))).convert("L"))
+    idx = struct.pack(">IIII", 2051, count, 28, 28) + pixels.tobytes() * count
+    with up(folder, workers=4, **LEAN) as running, client_of(running.url) as client:
+        assert until(lambda: said(folder).count("serves model") == 4, LONG)
+        batch, left = client.submit_batch(idx), 4
+        while left > 1:
+            begun = batch.refresh().succeeded
+            assert until(lambda begun=begun: batch.refresh().succeeded > begun)
+            os.kill(running.pids("digitq worker")[0], signal.SIGTERM)
+            left -= 1
+            assert until(lambda left=left: len(running.pids("digitq worker")) == left)
+        assert not batch.refresh().state.terminal, "it has ended before the last worker was stopped"
+        ended = batch.wait(LONG)
+        assert (ended.succeeded, ended.failed) == (count, 0)
+        with connect(running.redis_url) as server:
+            chunks = range(-(-count // 256))
+            attempts = Counter(server.hget(f"digitq:results:{batch.id}-{number}", "attempt") for number in chunks)
+        assert attempts == {b"1": len(chunks)}
 
 
 def test_all_that_serves_being_stopped_is_the_end(folder: Path) -> None:

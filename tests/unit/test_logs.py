@@ -5,12 +5,17 @@ from __future__ import annotations
 import io
 import json
 import logging
+import sys
+import threading
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
+from digitq import exit_codes
 from producer.middleware.request import add_request_id
+from shared.errors import CannotStart
 from shared.runtime import logs
 from shared.settings import Settings
 from shared.store import Store
@@ -34,13 +39,13 @@ def written(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
     yield out
     root.handlers[:] = kept
     root.setLevel(logging.WARNING)
-    logging.getLogger("rq").setLevel(logging.NOTSET)
+    logging.getLogger("digitq").setLevel(logging.NOTSET)
+    logging.captureWarnings(False)
+    sys.excepthook, threading.excepthook = sys.__excepthook__, threading.__excepthook__
 
 
 def lines(out: io.StringIO) -> list[dict[str, object]]:
-    """Those of ours."""
-    found = [json.loads(line) for line in out.getvalue().splitlines()]
-    return [line for line in found if line["logger"].startswith("digitq")]
+    return [json.loads(line) for line in out.getvalue().splitlines()]
 
 
 @pytest.mark.parametrize("written", ["json"], indirect=True)
@@ -90,3 +95,50 @@ def test_as_text_the_fields_stand_behind_the_message(written: io.StringIO) -> No
     first, second, *trace = written.getvalue().splitlines()
     assert first.endswith("WARNING digitq.worker: lease ran out prediction_id=x")
     assert second.endswith("failed prediction_id=y") and trace[-1] == "ValueError: v"
+
+
+# ---------------------------------------------------------------------- what others write
+
+
+@pytest.mark.parametrize("written", ["text"], indirect=True)
+def test_debug_is_for_our_own_loggers(written: io.StringIO) -> None:
+    for name in ("digitq.worker", "PIL.PngImagePlugin", "h5py._conv", "tensorflow", "asyncio", "rq.worker"):
+        logging.getLogger(name).debug("details of %s", name)
+        logging.getLogger(name).warning("a warning of %s", name)
+    assert [line.partition("details of ")[2] for line in written.getvalue().splitlines() if "details" in line] == [
+        "digitq.worker"
+    ]
+    assert written.getvalue().count("a warning of") == 6
+
+
+@pytest.mark.parametrize("written", ["json"], indirect=True)
+def test_what_nobody_caught_and_warnings_are_json_too(written: io.StringIO) -> None:
+    def fail() -> None:
+        raise ValueError("on a thread")
+
+    thread = threading.Thread(target=fail, name="t")
+    thread.start()
+    thread.join()
+    try:
+        raise ValueError("on the main one")
+    except ValueError as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    warnings.showwarning("old", DeprecationWarning, "file.py", 1)  # as `warn` does, where nothing filters
+    first, second, third = lines(written)
+    assert "ValueError: on a thread" in str(first["traceback"]) and first["level"] == "CRITICAL"
+    assert "ValueError: on the main one" in str(second["traceback"])
+    assert "DeprecationWarning: old" in str(third["message"])
+
+
+@pytest.mark.parametrize("written", ["json"], indirect=True)
+def test_the_reason_of_an_exit_is_json_where_the_log_is(written: io.StringIO) -> None:
+    with pytest.raises(SystemExit), exit_codes():
+        raise CannotStart("no")
+    [line] = lines(written)
+    assert (line["level"], line["message"]) == ("CRITICAL", f"{CannotStart.title}: no")
+
+
+def test_the_reason_of_an_exit_is_plain_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), exit_codes():
+        raise CannotStart("no")
+    assert capsys.readouterr().err == f"{CannotStart.title}: no\n"

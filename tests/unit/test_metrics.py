@@ -9,11 +9,12 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 from shared import ROOT
 from shared.batches import Batches
-from shared.chunks import Chunk
+from shared.chunks import Chunk, Item, packed
 from shared.runtime.metrics import Histogram
 from shared.settings import Settings
 from shared.store import Store
@@ -49,15 +50,15 @@ def test_a_worker_counts_every_stage_of_every_picture(store: Store) -> None:
     worker.wakeup.close()
     after = of_worker()
     for stage in ("queue", "batch", "preprocess", "inference", "store", "total"):
-        assert changes(before, after, "digitq_job_duration_seconds_count", stage=stage) == 3
-    parts = [changes(before, after, "digitq_job_duration_seconds_sum", stage=stage) for stage in ("queue", "store")]
-    assert 0 < sum(parts) <= changes(before, after, "digitq_job_duration_seconds_sum", stage="total")
+        assert changes(before, after, "digitq_picture_duration_seconds_count", stage=stage) == 3
+    parts = [changes(before, after, "digitq_picture_duration_seconds_sum", stage=stage) for stage in ("queue", "store")]
+    assert 0 < sum(parts) <= changes(before, after, "digitq_picture_duration_seconds_sum", stage="total")
     assert changes(before, after, "digitq_batch_size_bucket", le="4.0") == 1
     assert changes(before, after, "digitq_batch_size_bucket", le="2.0") == 0
     assert changes(before, after, "digitq_prediction_confidence_bucket", le="0.9") == 0
     assert changes(before, after, "digitq_prediction_confidence_bucket", le="0.95") == 2
-    assert changes(before, after, "digitq_jobs_completed_total", outcome="succeeded") == 2
-    assert changes(before, after, "digitq_jobs_completed_total", outcome="failed") == 1
+    assert changes(before, after, "digitq_pictures_completed_total", outcome="succeeded") == 2
+    assert changes(before, after, "digitq_pictures_completed_total", outcome="failed") == 1
 
 
 def test_a_lease_that_ran_out_a_retry_and_a_given_up_picture_are_counted(
@@ -91,7 +92,7 @@ def test_a_web_process_counts_requests_by_route_and_refusals_by_reason(store: St
     assert [changes(before, after, name, method="GET", route=route, waits=one) for one in ("yes", "no")] == [1, 1]
     assert changes(before, after, "digitq_http_requests_total", method="other", route="none", status="404") == 1
     assert changes(before, after, "digitq_rejected_total", reason="unsupported_type") == 1
-    assert changes(before, after, "digitq_jobs_submitted_total", source="picture") == 1
+    assert changes(before, after, "digitq_pictures_submitted_total", source="picture") == 1
     assert id not in text
 
 
@@ -114,6 +115,30 @@ def test_the_queue_and_the_fleet_are_told_by_every_web_process(store: Store, web
     assert found["digitq_workers", (("device", "gpu"), ("state", "busy"))] == 1
 
 
+def test_the_pictures_of_a_batch_are_counted_as_pictures_and_its_chunks_as_jobs(store: Store) -> None:
+    before = of_worker()
+    Batches(store).submit(list(packed(Item("", image) for image in (b"7", b"3", b"7"))))
+    worker = BatchWorker(store, fakes.classify)
+    worker.run(worker.claimer.claim_batch())
+    worker.wakeup.close()
+    after = of_worker()
+    assert changes(before, after, "digitq_pictures_completed_total", outcome="succeeded") == 3
+    for stage in ("queue", "total"):
+        assert changes(before, after, "digitq_chunk_duration_seconds_count", stage=stage) == 1
+        assert changes(before, after, "digitq_picture_duration_seconds_count", stage=stage) == 0
+    for stage in ("preprocess", "inference"):
+        assert changes(before, after, "digitq_picture_duration_seconds_count", stage=stage) == 3
+
+
+def test_no_name_says_jobs_and_counts_pictures_and_no_series_says_when_it_was_created(web: WebClient) -> None:
+    web.get("/v1/status")
+    exposed = web.get("/metrics").text + generate_latest(metrics.registry).decode()
+    helps = dict(re.findall(r"^# HELP (\w+) (.+)$", exposed, re.M))
+    assert [name for name, text in helps.items() if "_job" in name and "picture" in text.lower()] == []
+    assert [name for name, text in helps.items() if "_picture" in name and "job" in text.lower()] == []
+    assert "_created" not in exposed
+
+
 def test_dashboard_and_alerts_ask_for_nothing_that_is_not_there(web: WebClient) -> None:
     exposed = web.get("/metrics").text + generate_latest(metrics.registry).decode()
     types = dict(re.findall(r"^# TYPE (\w+) (\w+)$", exposed, re.M))
@@ -123,6 +148,29 @@ def test_dashboard_and_alerts_ask_for_nothing_that_is_not_there(web: WebClient) 
     asked.append((ROOT / "deploy/prometheus/alerts.yml").read_text())
     names = {name for expression in asked for name in re.findall(r"\bdigitq_\w+", expression)}
     assert len(names) > 20 and names - there == set()
+
+
+def test_each_alert_says_what_it_means_and_what_to_do() -> None:
+    rules = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())["groups"][0]["rules"]
+    for rule in rules:
+        told = rule["annotations"]
+        assert rule["labels"]["severity"] in ("critical", "warning") and len(told["summary"]) < 80
+        assert len(re.findall(r"[.:;] ", told["description"])) >= 1 and len(told["description"]) > 100, rule["alert"]
+
+
+def test_no_alert_counts_what_probes_ask() -> None:
+    rules = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())["groups"][0]["rules"]
+    for rule in rules:
+        for labels in re.findall(r"digitq_http_requests_total(\{[^}]*\})?", rule["expr"]):
+            assert 'route!~"/readyz|/healthz|/metrics"' in labels
+
+
+def test_every_counter_is_on_the_dashboard(web: WebClient) -> None:
+    web.get("/healthz")
+    exposed = web.get("/metrics").text + generate_latest(metrics.registry).decode()
+    dashboard = (ROOT / "deploy/grafana/digitq.json").read_text()
+    counters = re.findall(r"^# TYPE (\w+) counter$", exposed, re.M)
+    assert len(counters) >= 9 and [name for name in counters if name not in dashboard] == []
 
 
 ENDS = {"histogram": ("_bucket", "_sum", "_count")}

@@ -67,6 +67,24 @@ def test_an_outage_is_logged_once_then_each_minute_and_its_end(lines: list[str],
     assert lines[3:] == ["redis: refused"]
 
 
+def test_an_outage_that_several_places_notice_is_logged_once(lines: list[str], now: SimpleNamespace) -> None:
+    worker = logging.getLogger("digitq.redis.worker")
+    worker.warning("%s: trying again in %.1f s", redis.ConnectionError("Connection closed by server."), 0.1)
+    for _ in range(20):
+        fail(redis.ConnectionError("Error 111 connecting to 10.0.0.1:6379."))
+        worker.warning("%s: trying again in %.1f s", redis.ConnectionError("Error 111 connecting"), 0.1)
+        try:
+            with redis_errors():
+                raise redis.ConnectionError("Error 111 connecting")
+        except RedisUnavailable as error:
+            worker.warning("no heartbeat: %s", error)
+    assert lines == ["Connection closed by server.: trying again in 0.1 s"]
+    fail(redis.BusyLoadingError("LOADING the dataset"))
+    assert lines[1:] == ["redis: LOADING the dataset"]
+    answer()
+    assert [line.partition(" after")[0] for line in lines[2:]] == ["redis: answers again"]
+
+
 def test_errors_of_different_kinds_do_not_hide_each_other(lines: list[str], now: SimpleNamespace) -> None:
     for _ in range(20):
         fail(redis.exceptions.OutOfMemoryError("OOM"))

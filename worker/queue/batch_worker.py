@@ -164,7 +164,8 @@ class BatchWorker(RqWorker):
     def _back_off(self, error: BaseException, failures: int) -> None:
         """Wait exponentially longer with full jitter, so that workers do not reconnect at the same time."""
         seconds = random.uniform(0.05, min(2.0, 0.1 * 2**failures))
-        log.warning("%s: trying again in %.1f s", error, seconds)
+        what = "redis: " if isinstance(error, REDIS_ERRORS) else ""
+        log.warning(f"{what}%s, trying again in %.1f s", error, seconds)
         self.wakeup.disconnect()
         time.sleep(seconds)
 

@@ -76,6 +76,7 @@ class ChunkRunner:
         ended = self.batches.finish(claim.id, attempt, rows, held, round(time.perf_counter() - start, 6))
         self.foreign_jobs.follow_up([claim], [claim.id][ended:], [claim.id] if ended == DEPENDENTS else [])
         end = time.perf_counter()
+        metrics.chunk_stored(claim, claimed_at, end)
         if tracing.tracer:
             from worker.telemetry import spans  # needs OpenTelemetry, which is optional
 

@@ -21,6 +21,10 @@ BYTES_PER_PIXEL = 24
 SPARE_BYTES = 1024**3
 
 
+class OutOfTime(BaseException):
+    """A time limit has expired. No Exception, for decoders take any Exception for a sign of a damaged picture."""
+
+
 class TimeLimit:
     """Raises `exception` in the main thread when a block takes longer than `seconds`; 0 or less is no limit.
 
@@ -28,7 +32,7 @@ class TimeLimit:
     main thread then stays blocked. RQ creates the object too, with keywords that do not matter here.
     """
 
-    def __init__(self, seconds: float, exception: type[Exception], **_: Any) -> None:
+    def __init__(self, seconds: float, exception: type[BaseException], **_: Any) -> None:
         self._seconds, self._exception = seconds, exception
 
     def __enter__(self) -> None:

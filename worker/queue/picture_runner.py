@@ -18,7 +18,7 @@ from worker.inference.classify import Classified, Pictures
 from worker.queue.foreign_jobs import ForeignJobs
 from worker.queue.heartbeat import Heartbeat
 from worker.queue.jobs import finish, image_id, timeout_seconds
-from worker.queue.limits import TimeLimit
+from worker.queue.limits import OutOfTime, TimeLimit
 from worker.telemetry import metrics
 from worker.telemetry.job_logs import log_ended
 
@@ -44,13 +44,13 @@ class BatchClassifier:
             return Classified([])
         self._heartbeat.extend(timeout)
         try:
-            with TimeLimit(timeout, JobTimeoutException):
+            with TimeLimit(timeout, OutOfTime):
                 return self.classify(images)
         except MemoryError:
             raise
-        except Exception as error:
+        except (Exception, OutOfTime) as error:
             if len(images) == 1:
-                return Classified([error])
+                return Classified([JobTimeoutException(str(error)) if isinstance(error, OutOfTime) else error])
         metrics.SPLITS.inc()
         log.warning("a batch of %d failed as a whole, trying each alone", len(images))
         return self._one_by_one(images, timeout)

@@ -1,10 +1,12 @@
 """Prometheus metrics of one worker, served under /metrics if DIGITQ_METRICS_PORT is set.
 
-They are always counted: that costs a microsecond or two a picture.
+A name says what it counts: pictures, or jobs, which are single pictures and chunks of a batch. They are always
+counted: that costs a microsecond or two a picture.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections import Counter as Tally
 from collections.abc import Sequence
@@ -24,9 +26,21 @@ from shared.settings import Settings
 log = logging.getLogger("digitq.worker")
 
 registry = CollectorRegistry()
+#: Ports that a worker tries, so that several on one machine each have their own.
+PORTS = 64
 #: queue: from submission to claim; batch: to the start of its batch; preprocess, inference: of its whole batch; store:
-#: until Redis has stored the result; total: the sum. A picture of a chunk has only preprocess and inference.
-STAGES = Histogram("digitq_job_duration_seconds", "Time of a picture by stage", SECONDS, registry, "stage")
+#: until Redis has stored the result; total: the sum. A picture of a chunk has only preprocess and inference: it waits
+#: with its chunk.
+STAGES = Histogram(
+    "digitq_picture_duration_seconds",
+    "Time of a picture by stage; one of a batch upload has only preprocess and inference",
+    SECONDS, registry, "stage",
+)  # fmt: skip
+CHUNKS = Histogram(
+    "digitq_chunk_duration_seconds",
+    "Time of a chunk of a batch upload, by stage: queue, from submission to claim; total, until all of it is stored",
+    SECONDS, registry, "stage",
+)  # fmt: skip
 BATCH_SIZE = Histogram(
     "digitq_batch_size", "Pictures classified in one batch", (1, 2, 4, 8, 16, 32, 64, 128, 256), registry
 )
@@ -35,11 +49,13 @@ CONFIDENCE = Histogram(
     registry,
 )  # fmt: skip
 DIGITS = Counter("digitq_digits", "Digits found in pictures read as numbers", ["decision"], registry=registry)
-COMPLETED = Counter("digitq_jobs_completed", "Pictures that ended on this worker", ["outcome"], registry=registry)
+COMPLETED = Counter("digitq_pictures_completed", "Pictures that ended on this worker", ["outcome"], registry=registry)
 QUARANTINED = Counter(
     "digitq_quarantined", "Pictures that failed for good because they may harm workers", ["reason"], registry=registry
 )
-RETRIES = Counter("digitq_retries", "Jobs that were started again", registry=registry)
+RETRIES = Counter(
+    "digitq_retries", "Jobs that were started again after a failure or the death of a worker", registry=registry
+)
 LEASES = Counter("digitq_leases_expired", "Expired leases that this worker has recovered", registry=registry)
 EVICTED = Counter(
     "digitq_evicted", "Ended predictions that this worker deleted to free memory in Redis", registry=registry
@@ -62,14 +78,25 @@ class BatchTimes:
 
 
 def serve(settings: Settings, card: dict[str, Any], device: str) -> None:
-    """Start the thread that serves /metrics, unless the port is 0; a port in use is logged and is no error."""
+    """Start the thread that serves /metrics on the first free port from DIGITQ_METRICS_PORT on, unless that is 0.
+
+    Without a free port it logs so: a worker without metrics still serves.
+    """
     MODEL.labels(str(card.get("version", "")), str(card.get("preprocessing", "")), device).set(1)
-    if not settings.metrics_port:
+    first = settings.metrics_port
+    if not first:
         return
-    try:
-        start_http_server(settings.metrics_port, settings.host, registry)
-    except OSError as error:
-        log.warning("no /metrics on port %d: %s", settings.metrics_port, error)
+    for port in range(first, min(first + PORTS, 65536)):
+        try:
+            start_http_server(port, settings.host, registry)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                log.warning("no /metrics on port %d: %s", port, error)
+                return
+        else:
+            log.info("serves /metrics on port %d", port)
+            return
+    log.warning("no /metrics: port %d and the %d after it are in use", first, PORTS - 1)
 
 
 def classified(results: Sequence[object], preprocess_ms: float, inference_ms: float) -> None:
@@ -87,12 +114,19 @@ def classified(results: Sequence[object], preprocess_ms: float, inference_ms: fl
 
 
 def stored(claims: Sequence[Claim], times: BatchTimes) -> None:
-    """Observes the stages of a batch whose results are stored."""
+    """Observe the stages of a batch whose results are stored."""
     queue, total = [queue_seconds(claim) for claim in claims], times.stored - times.claimed
     STAGES.observe(queue, "queue")
     STAGES.observe([times.started - times.claimed], "batch", len(claims))
     STAGES.observe([times.stored - times.classified], "store", len(claims))
     STAGES.observe([seconds + total for seconds in queue], "total")
+
+
+def chunk_stored(claim: Claim, claimed: float, stored: float) -> None:
+    """Observe the stages of a chunk whose results are stored; times by `time.perf_counter`."""
+    queue = queue_seconds(claim)
+    CHUNKS.observe([queue], "queue")
+    CHUNKS.observe([queue + stored - claimed], "total")
 
 
 def queue_seconds(claim: Claim) -> float:
