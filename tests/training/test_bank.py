@@ -97,10 +97,13 @@ def test_a_pupil_gets_its_teachers_answers(bank):
 
 def test_a_model_that_goes_on_keeps_its_answers_and_learns_labels_as_far_as_they_are_trusted(bank):
     bank.teach("old-1", lambda images: np.zeros((len(images), 11), np.float32), lambda: None)
-    further = replace(RECIPE, start="old-1", labels=0.25, crops=6, label_smoothing=0.0)
-    pixels, targets, _ = bank.batch(further, 1, 0)
+    further = replace(RECIPE, start="old-1", labels=0.25, nondigits=0.5, crops=6, label_smoothing=0.0)
+    pixels, targets, _ = bank.batch(further, 1, 1)
     assert pixels.shape == (20, 28, 28)
-    assert np.allclose(targets[:14].max(axis=1), 0.25 + 0.75 / 11)
+    none = targets[:14].argmax(axis=1) == NONDIGIT
+    assert 0 < none.sum() < 8
+    assert np.allclose(targets[:14][~none].max(axis=1), 0.25 + 0.75 / 11)
+    assert np.allclose(targets[:14][none].max(axis=1), 0.5 + 0.5 / 11)
     made = {row[:-2].tobytes(): row[-2:] for row in rows(bank, "crops")}
     for image, target in zip(np.rint(pixels[14:] * 255).astype(np.uint8), targets[14:], strict=True):
         label, trust = made[image.tobytes()].tolist()

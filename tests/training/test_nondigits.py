@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import ImageFont
@@ -121,6 +122,20 @@ def test_without_fonts_held_out_letters_are_written(monkeypatch):
     assert all(UNSEEN[kind](IMAGES, rng).size for kind in ("letters", "words", "symbols") * 10)
 
 
+def test_a_font_has_a_character_if_it_shows_it_and_no_box():
+    font = ImageFont.load_default(40)
+    assert letters.prints("7", font)
+    assert not any(letters.prints(numeral, font) for numeral in letters.NUMERALS)
+
+
+def test_numerals_are_those_of_other_scripts_and_signs_where_no_font_has_them(monkeypatch):
+    assert not set("0123456789٠١٩۰۱۹०१२३९০১২৪৮৯") & set(letters.NUMERALS)
+    sign = np.full((60, 60), 255, np.uint8)
+    monkeypatch.setattr(nondigits, "_faces", lambda text, held_out: [])
+    monkeypatch.setattr(nondigits, "_symbol", lambda images, rng, held_out: sign)
+    assert nondigits._numeral(IMAGES, np.random.default_rng(0), held_out=True) is sign
+
+
 # Digits, shapes and scenes
 
 
@@ -145,10 +160,19 @@ def test_serving_takes_several_digits_for_one_thing():
 
 def test_shapes_and_scribbles_stay_in_their_square():
     rng = np.random.default_rng(0)
-    for ink in (make(rng) for make in (shapes.shape, shapes.scribble) for _ in range(60)):
+    for ink in (make(rng) for make in (shapes.shape, shapes.scribble, shapes.bubble) for _ in range(60)):
         assert ink.shape == (shapes.SIDE, shapes.SIDE)
         assert ink.max() > 200
         assert not ink[0, 0]
+
+
+def test_a_bubble_is_hardly_ever_a_ring():
+    rng = np.random.default_rng(0)
+    filled = []
+    for ink in (shapes.bubble(rng) for _ in range(100)):
+        _, parts, boxes, _ = cv2.connectedComponentsWithStats((ink > 100).astype(np.uint8), connectivity=8)
+        filled.append((parts == boxes[1:, 4].argmax() + 1)[24:48, 24:48].any())
+    assert np.mean(filled) > 0.8
 
 
 def test_scenes_and_paper_have_their_levels_and_their_sides():

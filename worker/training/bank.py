@@ -32,7 +32,7 @@ from worker.training.recipes import Recipe
 Rows = NDArray[np.uint8]
 
 #: Raise it when the content of the chunks changes.
-REVISION = 2
+REVISION = 3
 #: Most rows of a chunk, by kind.
 CHUNK = {"digits": 16_384, "pictures": 2_048, "crops": 1_024}
 #: The pixels of a row.
@@ -42,7 +42,9 @@ MIXED = 4
 #: The shares of pictures that show rare forms and no digit; the others show MNIST's digits.
 FORMS, NONDIGITS = 0.2, 0.3
 #: Weights of the kinds of non-digits, by how much they look like digits; the other kinds have 1.
-OFTEN = {"letters": 4, "symbols": 2, "shapes": 2, "scribbles": 2, "several digits": 2}
+OFTEN = {"letters": 4, "symbols": 2, "shapes": 2, "scribbles": 2, "several digits": 2, "numerals": 2}
+#: The same for the rare forms of digits.
+FORMS_OFTEN = {1: 2}
 #: Warnings with which serving rejects a picture: the network need not learn it, and it may see one of several digits.
 REFUSED = {"no_ink", "several_digits"}
 #: Rare forms are drawn at this side.
@@ -138,10 +140,18 @@ class Bank:
             teacher = recipe.teacher or recipe.start
             if teacher:
                 answers = softened(_opened(_answers(path, teacher))[chosen], recipe.temperature)
-                share = rows[:, PIXELS + 1 :] / np.float32(255) if kind == "crops" else np.float32(recipe.labels)
+                share = _trust(kind, rows, recipe)
                 known = share * known + (1 - share) * answers
             targets.append(known)
         return np.concatenate(images), np.concatenate(targets)
+
+
+def _trust(kind: str, rows: Rows, recipe: Recipe) -> NDArray[np.float32]:
+    """Return the share [n, 1] of the labels in the targets of rows that have a teacher."""
+    if kind == "crops":
+        return np.asarray(rows[:, PIXELS + 1 :] / np.float32(255))
+    none = rows[:, PIXELS : PIXELS + 1] == NONDIGIT
+    return np.asarray(np.where(none, recipe.nondigits, recipe.labels), np.float32)
 
 
 def softened(logits: NDArray[np.float16], temperature: float) -> NDArray[np.float32]:
@@ -192,7 +202,8 @@ def pictures(images: Images, labels: Labels, count: int, rng: np.random.Generato
     """Make pictures of distorted digits, rare forms and non-digits; return them like `digits`."""
     forms, others = round(FORMS * count), round(NONDIGITS * count)
     plain, plain_labels = digits(images, labels, count - forms - others, rng)
-    names = rng.choice(list(strokes.FORMS), forms)
+    odds = np.array([FORMS_OFTEN.get(name, 1) for name in strokes.FORMS], np.float64)
+    names = rng.choice(list(strokes.FORMS), forms, p=odds / odds.sum())
     seen = [camera.seen(ink, rng) for ink in plain]
     seen += [camera.seen(strokes.draw(int(name), FORM_SIDE, rng), rng) for name in names]
     seen += [nondigit(nondigits.KINDS, images, rng) for _ in range(others)]

@@ -60,8 +60,10 @@ class Recipe:
     #: The share of the trained weights in the result; those that the run began with are the rest. Source: M. Wortsman
     #: et al., "Robust fine-tuning of zero-shot models", 2022.
     share: float = 1.0
-    #: The share of the label in the targets of digits and pictures that have a teacher; its answer is the rest.
+    #: The share of the label in the targets of digits and pictures that have a teacher; its answer is the rest. The
+    #: same for pictures of what is no digit.
     labels: float = 0.0
+    nondigits: float = 0.0
     #: Channels of the convolutions before the layers, the first 5x5, the others 3x3; one to more channels halves the
     #: sides. Teachers have them; served models have none.
     convolutions: tuple[int, ...] = ()
@@ -158,17 +160,18 @@ BEST = replace(
 PAGES = replace(
     BEST,
     name="pages",
-    revision=1,
+    revision=2,
     steps=5_600,
     cycles=1,
     learning_rate=1.2e-3,
     warm_up=100,
-    bank=(262_144, 32_768, 29_696),
+    bank=(524_288, 163_840, 229_376),
     pictures=384,
     crops=208,
     teacher=None,
     start="best-2",
     labels=0.1,
+    nondigits=0.5,
     share=0.7,
     checkpoint_every=250,
 )

@@ -25,6 +25,9 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 LOOKALIKES = frozenset("OoQDIil|!/()[]{}1ZzSsbGgqyB")
 LETTERS = "".join(sorted(set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") - LOOKALIKES))
 SIGNS = "+=?%&@#*<>~^€£¥"
+#: Digits of other scripts (Arabic, Persian, Devanagari, Bengali), without those that are much like 0, 1, 2, 3, 8 or 9.
+#: The 5 and 6 of Arabic remain: they are like a 0 and a 7 by another hand.
+NUMERALS = "٢٣٤٥٦٧٨۴۵۶४५६८৩৫৬"
 
 #: Latin, then Greek and Cyrillic letters as strokes.
 WRITTEN = {
@@ -142,6 +145,12 @@ def write(form: str, rng: np.random.Generator, pen: float | None = None) -> Pict
 
 def _points(stroke: str) -> Stroke:
     return [(int(x) / 9, int(y) / 9) for x, y in zip(stroke[::2], stroke[1::2], strict=True)]
+
+
+def prints(text: str, font: Font) -> bool:
+    """Tell whether the font has the character."""
+    drawn = print_(text, font)
+    return bool(drawn.any()) and not np.array_equal(drawn, print_("\uffff", font))
 
 
 def print_(text: str, font: Font) -> Picture:

@@ -7,7 +7,7 @@ Nothing is drawn that may be a digit: no ring, no lone upright line, none of `le
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import TypeVar
 
 import cv2
@@ -16,8 +16,21 @@ import numpy as np
 from worker.training.data.idx import Images
 from worker.training.drawing import scenes
 from worker.training.drawing.camera import Picture, penned, photographed
-from worker.training.drawing.letters import DRAWN, LETTERS, LOOKALIKES, SIGNS, SIZE, WRITTEN, fonts, print_, write
-from worker.training.drawing.shapes import scribble, shape
+from worker.training.drawing.letters import (
+    DRAWN,
+    LETTERS,
+    LOOKALIKES,
+    NUMERALS,
+    SIGNS,
+    SIZE,
+    WRITTEN,
+    Font,
+    fonts,
+    print_,
+    prints,
+    write,
+)
+from worker.training.drawing.shapes import bubble, scribble, shape
 
 T = TypeVar("T")
 #: Draws grey levels or ink, uint8 [h, w], from a random generator and some digits uint8 [n, 28, 28] as in MNIST.
@@ -56,6 +69,19 @@ def _symbol(_: Images, rng: np.random.Generator, *, held_out: bool) -> Picture:
     if rng.random() < 0.6 or not faces:
         return bent(write(DRAWN[_one_of(tuple(DRAWN), rng)], rng), rng)
     return bent(_slanted(print_(_one_of(SIGNS, rng), _one_of(faces, rng)), rng), rng)
+
+
+def _numeral(_: Images, rng: np.random.Generator, *, held_out: bool) -> Picture:
+    """A digit of another script, in a font that has it; one of the symbols if none does."""
+    text = _one_of("٥٦" if rng.random() < 0.25 else NUMERALS, rng)
+    faces = _faces(text, held_out)
+    return bent(_slanted(print_(text, _one_of(faces, rng)), rng), rng) if faces else _symbol(_, rng, held_out=held_out)
+
+
+@cache
+def _faces(text: str, held_out: bool) -> list[Font]:
+    """The fonts that have the character."""
+    return [font for font in fonts(held_out) if prints(text, font)]
 
 
 def _several(images: Images, rng: np.random.Generator) -> Picture:
@@ -140,6 +166,8 @@ def _kinds(held_out: bool) -> dict[str, Kind]:
         "symbols": partial(_symbol, held_out=held_out),
         "shapes": partial(_alone, of=shape),
         "scribbles": partial(_alone, of=scribble),
+        "numerals": partial(_numeral, held_out=held_out),
+        "bubbles": partial(_alone, of=bubble),
         "several digits": _several,
     }
     pictures = {"blank": scenes.blank, "noise": scenes.noise, "textures": scenes.texture, "scenes": scenes.scene}

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.training.drawing.letters import WRITTEN, write
 from worker.training.drawing.strokes import Points, _curve
 
 Picture = NDArray[np.uint8]
@@ -72,6 +73,30 @@ def _around(angles: Points, radii: Points) -> Points:
 
 
 _FORMS = {"polygon": _polygon, "star": _star, "cross": _cross, "spiral": _spiral, "zigzag": _zigzag, "grid": _grid}
+
+
+def bubble(rng: np.random.Generator) -> Picture:
+    """What a form has to be marked: a circle with a letter, a smudge or a cross in it, or a box with a tick.
+
+    What is inside mostly touches the rim: serving would drop it, and a ring would remain.
+    """
+    picture, thickness = np.zeros((SIDE, SIDE), np.uint8), int(rng.integers(1, 6))
+    radius, inside = int(rng.integers(22, 32)), str(rng.choice(["letter", "smudge", "cross", "tick"]))
+    strokes = [_curve(rng.uniform(-0.9, 0.9, (int(rng.integers(10, 20)), 2)))]
+    if inside == "tick":
+        low, high = 36 - radius, 36 + radius
+        cv2.rectangle(picture, (low, low), (high, high), 255, thickness)
+        strokes = [np.array([(-0.9, -0.1), (-0.2, 0.6), (0.9, -0.9)])]
+    else:
+        cv2.circle(picture, (36, 36), radius, 255, thickness, cv2.LINE_AA)
+    if inside == "cross":
+        strokes = _cross(rng.uniform(0, np.pi), rng)
+    if inside == "letter":
+        letter, side = write(WRITTEN[str(rng.choice(list(WRITTEN)))], rng), int(radius * rng.uniform(1.45, 1.7))
+        place, strokes = np.s_[36 - side // 2 : 36 - side // 2 + side], []
+        np.maximum(picture[place, place], cv2.resize(letter, (side, side)), out=picture[place, place])
+    placed = [np.rint((stroke * radius + 36) * 16).astype(np.int32) for stroke in strokes]
+    return np.asarray(cv2.polylines(picture, placed, False, 255, thickness, cv2.LINE_AA, 4), np.uint8)
 
 
 def scribble(rng: np.random.Generator) -> Picture:

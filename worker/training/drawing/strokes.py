@@ -1,4 +1,4 @@
-"""Forms that MNIST has few of, drawn: the European 1, the open 4, the curled 6, the crossed 7, with shaky hands.
+"""Forms that MNIST has few of, drawn: plain and European 1s, the open 4, the curled 6, the crossed 7, by shaky hands.
 
 A form is a few strokes, a stroke a few points in the unit square (x to the right, y down): two are joined by a slight
 arc, three by a corner, more by a curve.
@@ -19,6 +19,12 @@ Points = NDArray[np.float64]
 SHAKE = 0.025
 #: Points of a curve between two given ones.
 _FINE = 8
+
+
+def one(rng: np.random.Generator) -> list[Stroke]:
+    """A 1 of a single stroke, or one with a flag."""
+    lean = rng.normal(0, 0.06)
+    return [[(0.5 + lean, 0.0), (0.5 - lean, 1.0)]] if rng.random() < 0.5 else flagged_one(rng)
 
 
 def flagged_one(rng: np.random.Generator) -> list[Stroke]:
@@ -67,7 +73,7 @@ def crossed_seven(rng: np.random.Generator) -> list[Stroke]:
 
 #: Label -> the rare forms of the digit.
 FORMS: dict[int, Callable[[np.random.Generator], list[Stroke]]] = {
-    1: flagged_one,
+    1: one,
     4: open_four,
     6: curled_six,
     7: crossed_seven,
@@ -75,19 +81,25 @@ FORMS: dict[int, Callable[[np.random.Generator], list[Stroke]]] = {
 
 
 def draw(label: int, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A rare form of the digit: uint8 [side, side], ink 255 on 0, with a stroke of 3 to 14 % of its height."""
+    """A rare form of the digit: uint8 [side, side], ink 255 on 0, with a stroke of 3 to 14 % of its height.
+
+    A single stroke may be broader, and its ends blunt.
+    """
     strokes = [_shaken(stroke, rng) for stroke in FORMS[label](rng)]
     points = np.concatenate(strokes)
     slant, width = rng.normal(0, 0.15), rng.uniform(0.6, 1.05)
     turn = np.array([[width, 0.0], [slant, 1.0]])
     low, high = (points @ turn).min(axis=0), (points @ turn).max(axis=0)
     scale = 0.72 * side / max(high - low)
-    thickness = max(1, round(scale * rng.uniform(0.03, 0.14)))
+    thickness = max(1, round(scale * rng.uniform(0.03, 0.14 if len(strokes) > 1 else 0.2)))
     picture = np.zeros((side, side), np.uint8)
     for stroke in strokes:
         # Sixteenths of a pixel, for smooth edges.
         placed = ((stroke @ turn - (low + high) / 2) * scale + side / 2) * 16
         cv2.polylines(picture, [np.rint(placed).astype(np.int32)], False, 255, thickness, cv2.LINE_AA, 4)
+    if len(strokes) == 1 and rng.random() < 0.5:
+        top, bottom = (int(side / 2 + end * scale * (high - low)[1] / 2) for end in (-1, 1))
+        picture[:top] = picture[bottom:] = 0
     return picture
 
 

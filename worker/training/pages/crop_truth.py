@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from worker.training.drawing.letters import LOOKALIKES
 from worker.training.pages.compose import Mark
+from worker.training.pages.marks import RING
 
 #: The label of what is not one digit, as in `bank`.
 NONDIGIT = 10
@@ -24,10 +25,13 @@ MIXED = 0.16
 THIN, LEANING = 0.24, 55
 #: With more of its ink from ruling or dirt than this it is not learnt as a digit.
 STRAY = 0.2
-#: How far the label is trusted, 0 to 1: of what is surely known, of pieces, and of what may be a digit.
-SURE, PIECE, LIKE = 0.98, 0.8, 0.25
+#: How far the label is trusted, 0 to 1: of what is surely known, of pieces, of what is hardly like a digit, and of what
+#: may be one.
+SURE, PIECE, HARDLY, LIKE = 0.98, 0.8, 0.5, 0.25
 #: Signs that are often taken for digits where they stand alone, besides `LOOKALIKES`.
-SIGNS_LIKE = frozenset("',;\"°٥")
+SIGNS_LIKE = frozenset("',;\"°")
+#: Signs that are only a little like a digit.
+SIGNS_HARDLY_LIKE = frozenset(RING + "٥٦۵")
 
 
 def may_be_one(pixels: NDArray[np.floating]) -> bool:
@@ -73,4 +77,5 @@ def _one_mark(mark: Mark, whole: bool, like_one: bool) -> tuple[int, float, str,
     if mark.kind == "digit":
         return int(mark.text), SURE if whole else 0.0, "digit", mark.text, mark.printed
     like = like_one or mark.text in LOOKALIKES or mark.text in SIGNS_LIKE
-    return NONDIGIT, LIKE if like else SURE, "mark", mark.text, mark.printed
+    hardly = HARDLY if mark.text in SIGNS_HARDLY_LIKE else SURE
+    return NONDIGIT, LIKE if like else hardly, "mark", mark.text, mark.printed

@@ -33,7 +33,7 @@ MOST = {"digit": 24, "mark": 16, "piece": 6, "several": 6, "paper": 4, "cell": 1
 #: The height of a digit in a straightened cell, in pixels, and how much it is sharpened.
 CELL_DIGIT, SHARP = 24, 3.0
 #: The share of pages that are textures.
-TEXTURES = 0.06
+TEXTURES = 0.08
 
 
 class Crop(NamedTuple):

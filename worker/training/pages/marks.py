@@ -16,11 +16,13 @@ from worker.training.drawing.letters import (
     DRAWN,
     LETTERS,
     LOOKALIKES,
+    NUMERALS,
     SIZE,
     WRITTEN,
     Font,
     Picture,
     print_,
+    prints,
     write,
 )
 
@@ -28,9 +30,12 @@ from worker.training.drawing.letters import (
 _MNIST = 20
 #: Ink below this level is the soft edge of a stroke.
 SOFT = 80
-#: Letters between which numbers stand; numerals of other scripts, without those that may be 0, 1 or 9.
+#: Letters between which numbers stand.
 SPELLING = LETTERS + "".join(sorted(c for c in LOOKALIKES if c.isalpha()))
-FOREIGN = "٢٣٤٦٧٨"
+#: Empty and other circles of forms.
+RING, DISC = "○", "●"
+#: The share of digits that are written as a 1 of a single stroke, where it may be a 1.
+PLAIN = 0.05
 PRINTED_SIGNS = "+-−×÷=()[]/.,:;%*#&?!<>'\"°€£$@√"
 
 
@@ -72,6 +77,8 @@ class Hand:
         """Draw a digit, any if `label` is None; `scale` is below 1 for exponents."""
         if self.font:
             return self.printed(str(rng.integers(10) if label is None else label), rng, scale)
+        if rng.random() < PLAIN and label in (None, 1) and 1 in self.labels:
+            return self._written("1", "5059", scale * rng.uniform(0.8, 1.12), 0.5 * scale, rng)
         choices = np.arange(len(self.labels)) if label is None else np.flatnonzero(self.labels == label)
         chosen = int(rng.choice(choices))
         image = self.images[chosen]
@@ -92,8 +99,7 @@ class Hand:
     def sign(self, rng: np.random.Generator, text: str | None = None) -> Ink:
         """Draw a sign of arithmetic or punctuation, any if `text` is None."""
         if self.font:
-            every = FOREIGN if rng.random() < 0.1 else PRINTED_SIGNS
-            return self.printed(text or _one_of(every, rng), rng)
+            return self.printed(text or _one_of(NUMERALS if rng.random() < 0.15 else PRINTED_SIGNS, rng), rng)
         if text is None and rng.random() < 0.2:
             name = _one_of(tuple(DRAWN), rng)
             return self._written("*", DRAWN[name], rng.uniform(0.6, 1.1), 0.5, rng)
@@ -101,12 +107,30 @@ class Hand:
         height, middle, form = ARITHMETIC[text]
         return self._written(text, form, height * rng.uniform(0.7, 1.25), middle, rng)
 
+    def bubble(self, rng: np.random.Generator) -> Ink:
+        """Draw a circle to be marked on a form: empty, filled, or about a letter."""
+        side, way = max(6, round(self.height * rng.uniform(0.6, 1.4))), rng.random()
+        radius, thickness = side / 2 - 1, max(1, round(side * rng.uniform(0.04, 0.12)))
+        picture, middle = np.zeros((side, side), np.uint8), round((side - 1) * 8)
+        filled = way > 0.7
+        cv2.circle(
+            picture, (middle, middle), round((radius - (not filled) * thickness / 2) * 16), 255,
+            -1 if filled else thickness, cv2.LINE_AA, 4,
+        )  # fmt: skip
+        if way < 0.2:
+            letter = _resized(_cut(write(WRITTEN[_one_of(tuple(WRITTEN), rng)], rng)), 0.5 * side / SIZE)
+            height, width = (min(side, length) for length in letter.shape)
+            top, left = (side - height) // 2, (side - width) // 2
+            place = picture[top : top + height, left : left + width]
+            np.maximum(place, letter[:height, :width], out=place)
+        return Ink(RING if 0.2 <= way <= 0.7 else DISC, self._inked(picture), 0.5 - side / self.height / 2)
+
     def printed(self, text: str, rng: np.random.Generator, scale: float = 1.0) -> Ink:
         """Set one character in the font; a blank of one pixel if the font lacks it."""
         assert self.font is not None
-        drawn, missing = print_(text, self.font), print_("\uffff", self.font)
-        if np.array_equal(drawn, missing) or not drawn.any():
+        if not prints(text, self.font):
             return Ink(text, np.zeros((1, 1), np.uint8), 0.0)
+        drawn = print_(text, self.font)
         upper, lower = self.font.getbbox("8")[1::2]
         factor = scale * self.height / max(lower - upper, 1)
         top = (self.font.getbbox(text)[1] - upper) / max(lower - upper, 1)

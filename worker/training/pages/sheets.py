@@ -14,7 +14,7 @@ from worker.training.drawing.letters import Picture
 from worker.training.pages.marks import SOFT, Hand, Ink
 
 #: The kinds of sheets, and how often each is written.
-KINDS = {"row": 3, "rows": 3, "equations": 3, "mixed": 3, "letters": 2, "table": 2, "sudoku": 3}
+KINDS = {"row": 3, "rows": 3, "equations": 3, "mixed": 4, "letters": 4, "form": 2, "table": 2, "sudoku": 3}
 #: Gaps between neighbours, in heights of digits, from ink to ink.
 GAPS = {"apart": (0.12, 0.5), "close": (0.02, 0.12), "touching": (-0.14, 0.04)}
 
@@ -75,7 +75,11 @@ def _tokens(kind: str, hand: Hand, rng: np.random.Generator) -> list[Ink | None]
     while len(tokens) < length:
         number: list[Ink | None] = [hand.digit(rng) for _ in range(int(rng.integers(1, 7)))]
         dice = rng.random()
-        if kind == "equations":
+        if kind == "form":
+            question = [*[hand.letter(rng) for _ in range(int(rng.integers(2, 7)))], None]
+            bubbles = [mark for _ in range(int(rng.integers(2, 6))) for mark in (hand.bubble(rng), None)]
+            tokens += [*number[:2], None, *question, *bubbles]
+        elif kind == "equations":
             power = [hand.digit(rng, scale=0.55)._replace(top=-0.2)] if dice < 0.3 else []
             between = hand.letter(rng) if dice > 0.8 else hand.sign(rng)
             tokens += [*number[:3], *power, None, between, None]
