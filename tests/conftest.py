@@ -57,6 +57,7 @@ def start_server(folder: Path, *options: str) -> tuple[subprocess.Popen[bytes], 
         str(folder / "log"),
         # As the servers that we start ourselves.
         *("--hash-max-listpack-value", "1024", "--stream-node-max-bytes", "512"),
+        *("--hash-max-listpack-entries", "32", "--zset-max-listpack-entries", "8"),
     ]
     server = subprocess.Popen([server_binary(), *arguments, *options])
     client = redis.Redis(unix_socket_path=str(path))

@@ -104,7 +104,7 @@ for i, key in ipairs(KEYS) do
   if not drain(key, ARG.queues[i]) then break end
 end
 
-local wip, ids, open, strangers = {}, {}, {}, {}
+local wip, ids, open, strangers, was = {}, {}, {}, {}, redis.call('HGET', 'rq:worker:' .. worker, 'state')
 for i, one in ipairs(found) do
   note(wip, WIP .. one.queue, lease_ends, one.member)
   ids[i] = one.id
@@ -121,8 +121,9 @@ end
 -- ---------------------------------------------------------------------- and then taken
 
 for_each('ZADD', wip)
-if #found > 0 then
-  redis.call('HSET', 'rq:worker:' .. worker, 'state', 'busy')
+local state = #found > 0 and 'busy' or 'idle'
+if was ~= state and (was or #found > 0) then
+  redis.call('HSET', 'rq:worker:' .. worker, 'state', state)
   keep_worker_a_while('rq:worker:' .. worker)
 end
 for _, id in ipairs(in_hand) do redis.call('HSET', JOB .. id, 'status', 'started') end

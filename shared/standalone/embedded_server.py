@@ -66,6 +66,8 @@ def server_options(folder: Path, socket: Path, maxmemory: int) -> dict[str, str]
         "maxmemory": str(maxmemory),
         # RQ keeps one stream for each result (4 kB by default), and a job is a hash with values of up to 300 bytes.
         "stream-node-max-bytes": "512", "hash-max-listpack-value": "1024",
+        # Indexes with more entries than a job has fields are not searched from one end to the other.
+        "hash-max-listpack-entries": "32", "zset-max-listpack-entries": "8",
         "logfile": str(folder / "server.log"), "daemonize": "no",
     }  # fmt: skip
 

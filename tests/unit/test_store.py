@@ -83,6 +83,15 @@ def test_claims_prefer_the_first_queue_and_hold_the_picture(store: Store) -> Non
     assert store.fetch(low.id).state is State.QUEUED
 
 
+def test_a_worker_is_busy_until_it_finds_nothing_to_claim(store: Store, client: redis.Redis) -> None:
+    def state_after_claim() -> tuple[int, bytes | None]:
+        return len(store.claim("w", keys.QUEUES, 1, "n")), client.hget(keys.worker("w"), "state")
+
+    assert state_after_claim() == (0, None)  # RQ's hash of a worker is not made by a claim of nothing
+    store.submit(b"7")
+    assert [state_after_claim() for _ in range(2)] == [(1, b"busy"), (0, b"idle")]
+
+
 def test_a_finished_prediction_has_everything_and_its_stages_add_up(store: Store) -> None:
     id = store.submit(b"7", "im3.png").id
     assert finish(store) == ([], [])

@@ -85,7 +85,10 @@ local function announce(ids, news, known, ttl)
     in_slices(ids, function(...) redis.call('ZREM', OPEN, ...) end)
   end)
   if not done then return complain(ids[1], 'was not told', why) end
-  redis.pcall('PUBLISH', EVENTS, '{"ended_at":"' .. ISO .. '","ended":[' .. table.concat(news, ',') .. ']}')
+  -- Joined once: Lua hashes each text that it makes, from end to end.
+  news[1] = '{"ended_at":"' .. ISO .. '","ended":[' .. news[1]
+  news[#news] = news[#news] .. ']}'
+  redis.pcall('PUBLISH', EVENTS, table.concat(news, ','))
   in_slices(ids, function(...) redis.pcall('HDEL', ACCEPTED, ...) end)
   release_bytes(slots)
   tally('ended', #ids)

@@ -127,7 +127,6 @@ end
 -- Counts what the worker did, in RQ's hash of it. A failure to count is no error.
 local function count_jobs(worker, succeeded, failed, seconds)
   local stats = 'rq:worker:' .. worker
-  redis.pcall('HSET', stats, 'state', 'idle')
   if succeeded > 0 then redis.pcall('HINCRBY', stats, 'successful_job_count', succeeded) end
   if failed > 0 then redis.pcall('HINCRBY', stats, 'failed_job_count', failed) end
   redis.pcall('HINCRBYFLOAT', stats, 'total_working_time', seconds)
