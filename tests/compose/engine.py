@@ -14,6 +14,8 @@ from contextlib import suppress
 from typing import Self
 from urllib.request import urlopen
 
+import pytest
+
 from producer import NEVER, Client, Retry
 from shared import ROOT
 from shared.errors import DigitqError, Lost
@@ -40,6 +42,16 @@ def run(*words: str, check: bool = True, **env: str) -> str:
         words, cwd=ROOT, env={**os.environ, "PORT": str(PORT), **env}, check=check, text=True, stdout=subprocess.PIPE
     )
     return done.stdout.strip()
+
+
+def here_or_skip(image: str) -> None:
+    if run("docker", "image", "inspect", "-f", "{{.Id}}", image, check=False) == "":
+        run("docker", "pull", "-q", image, check=False) or pytest.skip(f"no image {image} here")
+
+
+def logs_of(container: str) -> str:
+    done = subprocess.run(["docker", "logs", container], check=True, text=True, capture_output=True)
+    return done.stdout + done.stderr
 
 
 def compose_command() -> list[str]:

@@ -15,7 +15,7 @@ import pytest
 
 from producer import Client
 from shared import ROOT
-from tests.compose.engine import PATIENT, URL, Load, compose, containers, free_port, run, wait_until_ready
+from tests.compose.engine import PATIENT, URL, Load, compose, containers, free_port, here_or_skip, run, wait_until_ready
 from tests.pictures import seven
 
 pytestmark = [
@@ -28,11 +28,6 @@ MB = 1_000_000
 def scale(workers: int, *words: str, **env: str) -> None:
     compose("up", "-d", "--scale", f"worker={workers}", *words, **env)
     wait_until_ready(workers)
-
-
-def here_or_skip(image: str) -> None:
-    if run("docker", "image", "inspect", "-f", "{{.Id}}", image, check=False) == "":
-        run("docker", "pull", "-q", image, check=False) or pytest.skip(f"no image {image} here")
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,10 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from io import BytesIO
 from pathlib import Path
 
 import httpx
@@ -17,8 +19,9 @@ import pytest
 
 from shared import ROOT
 from tests.addresses import http_server, name_server
+from tests.pictures import seven
 from tests.tools import tool
-from tests.web import free_port
+from tests.web import free_port, web_process
 
 
 class Dying:
@@ -62,9 +65,7 @@ def proxied(tmp_path: Path) -> Iterator[tuple[int, Dying]]:
     dying = Dying()
     command = [tool("haproxy"), "-db", "-q", "-f", str(configured(tmp_path, port, dying.port))]
     with subprocess.Popen(command) as haproxy:
-        end = time.monotonic() + 10
-        while not listens(port) and time.monotonic() < end:
-            time.sleep(0.02)
+        assert until(lambda: listens(port))
         yield port, dying
         haproxy.kill()
     dying.close()
@@ -73,6 +74,13 @@ def proxied(tmp_path: Path) -> Iterator[tuple[int, Dying]]:
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return not probe.connect_ex(("127.0.0.1", port))
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 20
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)
+    return condition()
 
 
 def status_of(port: int, method: str, headers: dict[str, str]) -> int:
@@ -125,6 +133,37 @@ def wait_for(url: str, text: str) -> None:
         with suppress(httpx.TransportError):
             in_a_row = in_a_row + 1 if httpx.get(url).text == text else 0
         time.sleep(0.1)
+
+
+def test_an_upload_may_take_longer_than_the_timeout_as_long_as_it_goes_on(tmp_path: Path, redis_url: str) -> None:
+    body = BytesIO()
+    with zipfile.ZipFile(body, "w") as archive:
+        for number in range(20):
+            archive.writestr(f"{number}.png", seven() + bytes(5000))
+    port, behind = free_port(), free_port()
+    with web_process(redis_url, behind):
+        file = configured(tmp_path, port, behind)
+        text = file.read_text()
+        for name, shipped, shorter in (("client", "60s", "1s"), ("http-request", "10s", "3s"), ("server", "60s", "3s")):
+            assert f"timeout {name} {shipped}" in text
+            text = text.replace(f"timeout {name} {shipped}", f"timeout {name} {shorter}")
+        file.write_text(text)
+        with subprocess.Popen([tool("haproxy"), "-db", "-q", "-f", str(file)]) as haproxy:
+            try:
+                assert until(lambda: listens(port))
+                began, url = time.monotonic(), f"http://127.0.0.1:{port}/v1/batches"
+                assert httpx.post(url, content=slowly(body.getvalue()), timeout=60).status_code == 202
+                assert time.monotonic() - began > 4
+            finally:
+                haproxy.kill()
+
+
+def slowly(body: bytes) -> Iterator[bytes]:
+    """Yield a body within five seconds, in twenty pieces."""
+    size = len(body) // 20 + 1
+    for at in range(0, len(body), size):
+        time.sleep(0.25)
+        yield body[at : at + size]
 
 
 def test_counters_are_not_scraped_through_the_proxy(proxied: tuple[int, Dying]) -> None:

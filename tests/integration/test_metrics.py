@@ -93,7 +93,7 @@ def firing(folder: Path, series: dict[str, str], alert: str, minutes: int = 20) 
 
 
 def requests(route: str, status: int, rising: int) -> dict[str, str]:
-    """Return the series of a counter that rises by so many a minute."""
+    """Return the series of a counter that rises by `rising` each minute."""
     name = f'digitq_http_requests_total{{job="digitq-web",method="GET",route="{route}",status="{status}"}}'
     return {name: f"0+{rising}x30"}
 
