@@ -9,7 +9,7 @@ from benchmarks.crops import table
 from tests.drawings import digits
 from worker.inference.mlp import Reading
 from worker.training.pages.compose import compose
-from worker.training.pages.crop_truth import LIKE, NONDIGIT, SURE, may_be_one
+from worker.training.pages.crop_truth import ALIKE, LIKE, NONDIGIT, SURE, may_be_one, may_be_zero, trusted
 from worker.training.pages.crops import crops, of_page, of_texture
 
 IMAGES, LABELS = digits(40)
@@ -64,6 +64,38 @@ def test_a_leaning_stroke_may_be_a_one_and_a_blank_is_none():
     rows, columns = np.indices((28, 28))
     assert may_be_one((np.abs(rows + columns - 27) < 2).astype(np.float32))
     assert not may_be_one(np.zeros((28, 28), np.float32))
+
+
+def ring(hole: int, cut: bool = False) -> np.ndarray:
+    rows, columns = np.indices((28, 28)) - 13.5
+    far = np.hypot(rows, columns)
+    inked = (far < 10) & (far > hole)
+    if cut:
+        inked[:14, 12:16] = False
+    return inked.astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "zero"), [(ring(7), True), (ring(5), True), (ring(3), False), (ring(7, cut=True), False)]
+)
+def test_a_ring_may_be_a_zero(pixels, zero):
+    assert may_be_zero(pixels) is zero
+
+
+def test_a_ring_on_a_stalk_is_no_zero_and_neither_is_a_blank():
+    six = np.zeros((28, 28), np.float32)
+    six[14:, 4:18] = ring(7)[::2, ::2]
+    assert may_be_zero(six)
+    six[:21, 6:8] = 1
+    assert not may_be_zero(six)
+    assert not may_be_zero(np.zeros((28, 28), np.float32))
+
+
+def test_what_is_like_a_plain_digit_is_hardly_taught_to_be_none():
+    assert trusted(ring(7), NONDIGIT, SURE) == ALIKE
+    assert trusted(ring(7), 0, SURE) == SURE
+    assert trusted(ring(3), NONDIGIT, SURE) == SURE
+    assert trusted(ring(7), NONDIGIT, 0.0) == 0
 
 
 def test_the_table_counts_digits_read_right_and_others_refused(some):

@@ -25,7 +25,7 @@ from worker.image.preprocess import PREPROCESSING_VERSION
 from worker.training.data.distort import distort
 from worker.training.data.idx import Images, Labels, pixels
 from worker.training.drawing import camera, nondigits, strokes
-from worker.training.pages.crop_truth import NONDIGIT
+from worker.training.pages.crop_truth import LIKE, NONDIGIT, trusted
 from worker.training.pages.crops import crops
 from worker.training.recipes import Recipe
 
@@ -148,10 +148,11 @@ class Bank:
 
 def _trust(kind: str, rows: Rows, recipe: Recipe) -> NDArray[np.float32]:
     """Return the share [n, 1] of the labels in the targets of rows that have a teacher."""
+    trust = rows[:, PIXELS + 1 :] / np.float32(255)
     if kind == "crops":
-        return np.asarray(rows[:, PIXELS + 1 :] / np.float32(255))
+        return np.asarray(trust)
     none = rows[:, PIXELS : PIXELS + 1] == NONDIGIT
-    return np.asarray(np.where(none, recipe.nondigits, recipe.labels), np.float32)
+    return np.asarray(trust * np.where(none, recipe.nondigits, recipe.labels), np.float32)
 
 
 def softened(logits: NDArray[np.float16], temperature: float) -> NDArray[np.float32]:
@@ -188,7 +189,8 @@ def _make(path: Path, kind: str, rows: int, index: int) -> None:
         trust = np.rint([one.trust * 255 for one in found]).astype(np.uint8)
     else:
         images, labels = {"digits": digits, "pictures": pictures}[kind](*_data, rows, rng)
-        trust = np.full(len(labels), 255, np.uint8)
+        known = [trusted(seen / 255, label, 1.0, LIKE) for seen, label in zip(images, labels, strict=True)]
+        trust = np.rint(np.multiply(known, 255)).astype(np.uint8)
     _write(path, np.concatenate([images.reshape(len(images), -1), labels[:, None], trust[:, None]], axis=1))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,13 +26,14 @@ MIXED = 0.16
 THIN, LEANING = 0.24, 55
 #: With more of its ink from ruling or dirt than this it is not learnt as a digit.
 STRAY = 0.2
-#: How far the label is trusted, 0 to 1: of what is surely known, of pieces, of what is hardly like a digit, and of what
-#: may be one.
-SURE, PIECE, HARDLY, LIKE = 0.98, 0.8, 0.5, 0.25
+#: A crop may be a 0 if its ink encloses a hole: at least HOLE of all that it encloses, which is at least SOLID of its
+#: hull.
+HOLE, SOLID = 0.2, 0.85
+#: How far the label is trusted, 0 to 1: of what is surely known, of pieces, of what may be a digit, and of what is like
+#: the 0s and 1s that people draw.
+SURE, PIECE, LIKE, ALIKE = 0.98, 0.8, 0.25, 0.05
 #: Signs that are often taken for digits where they stand alone, besides `LOOKALIKES`.
-SIGNS_LIKE = frozenset("',;\"°")
-#: Signs that are only a little like a digit.
-SIGNS_HARDLY_LIKE = frozenset(RING + "٥٦۵")
+SIGNS_LIKE = frozenset("',;\"°٥٦۵" + RING)
 
 
 def may_be_one(pixels: NDArray[np.floating]) -> bool:
@@ -43,6 +45,26 @@ def may_be_one(pixels: NDArray[np.floating]) -> bool:
     down, across = np.abs(axes[:, 1])
     thin = spread[0] < THIN**2 * max(spread[1], 1e-6)
     return bool(thin and np.degrees(np.arctan2(across, down)) < LEANING)
+
+
+def may_be_zero(pixels: NDArray[np.floating]) -> bool:
+    """Tell whether the ink, [28, 28], is about a ring."""
+    mask = np.pad((pixels > 0.3).astype(np.uint8), 1)
+    # The first component of the paper is outside, the others are holes.
+    _, paper, sizes, _ = cv2.connectedComponentsWithStats(1 - mask, connectivity=4)
+    if len(sizes) < 3:
+        return False
+    around = int(paper[0, 0])
+    hole = max(int(size) for part, size in enumerate(sizes[:, 4]) if part not in (0, around))
+    filled = (paper != around).astype(np.uint8)
+    hull = cv2.convexHull(cv2.findNonZero(filled))
+    return bool(hole >= HOLE * filled.sum() and filled.sum() >= SOLID * cv2.contourArea(hull))
+
+
+def trusted(pixels: NDArray[np.floating], label: int, trust: float, most: float = ALIKE) -> float:
+    """Return the trust in the label of an image [28, 28]: at most `most` if it is like a 0 or 1 and said to be none."""
+    alike = label == NONDIGIT and (may_be_one(pixels) or may_be_zero(pixels))
+    return min(trust, most) if alike else trust
 
 
 def truth_of(
@@ -77,5 +99,4 @@ def _one_mark(mark: Mark, whole: bool, like_one: bool) -> tuple[int, float, str,
     if mark.kind == "digit":
         return int(mark.text), SURE if whole else 0.0, "digit", mark.text, mark.printed
     like = like_one or mark.text in LOOKALIKES or mark.text in SIGNS_LIKE
-    hardly = HARDLY if mark.text in SIGNS_HARDLY_LIKE else SURE
-    return NONDIGIT, LIKE if like else hardly, "mark", mark.text, mark.printed
+    return NONDIGIT, LIKE if like else SURE, "mark", mark.text, mark.printed

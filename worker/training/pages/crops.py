@@ -24,7 +24,7 @@ from worker.page.layout import lay_out
 from worker.training.data.idx import Images, Labels
 from worker.training.drawing import scenes
 from worker.training.pages.compose import Page, compose
-from worker.training.pages.crop_truth import LIKE, NONDIGIT, SURE, may_be_one, truth_of
+from worker.training.pages.crop_truth import LIKE, NONDIGIT, SURE, may_be_one, trusted, truth_of
 
 #: Ink spreads this far from a mark when it is photographed, in heights of a digit.
 SOFT_EDGE = 0.06
@@ -98,7 +98,8 @@ def of_page(page: Page) -> Iterator[Crop]:
         counts = np.stack([np.bincount(part, minlength=len(page.marks) + 1) for part in inside])
         total, stray = int(mask.sum()), float(1 - inked[top : top + height, left : left + width][mask].mean())
         seen = np.rint(pixels * 255).astype(np.uint8)
-        yield Crop(seen, *truth_of(page.marks, counts, areas, (total, stray), may_be_one(pixels)))
+        crop = Crop(seen, *truth_of(page.marks, counts, areas, (total, stray), may_be_one(pixels)))
+        yield crop._replace(trust=trusted(seen / 255, crop.label, crop.trust))
 
 
 def of_texture(rng: np.random.Generator) -> Iterator[Crop]:
@@ -109,8 +110,9 @@ def of_texture(rng: np.random.Generator) -> Iterator[Crop]:
     large = np.asarray(cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC), np.uint8)
     layout = lay_out(large)
     for pixels in layout.pixels:
-        trust = LIKE if may_be_one(pixels) else SURE
-        yield Crop(np.rint(pixels * 255).astype(np.uint8), NONDIGIT, trust, "paper", "", False)
+        seen = np.rint(pixels * 255).astype(np.uint8)
+        trust = trusted(seen / 255, NONDIGIT, LIKE if may_be_one(pixels) else SURE)
+        yield Crop(seen, NONDIGIT, trust, "paper", "", False)
 
 
 def of_cells(page: Page, rng: np.random.Generator) -> Iterator[Crop]:
