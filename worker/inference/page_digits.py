@@ -45,7 +45,7 @@ class _Judged(NamedTuple):
 
 def page_digits(layout: Layout, reading: Reading, shape: tuple[int, ...], limits: Mapping[str, float]) -> PageDigits:
     """Choose, decide and group the digits of a page of this shape, given the reading of its candidates."""
-    rows = _chosen(layout, reading)
+    rows = chosen(layout, reading)
     numbers, read = [], 0.0
     for row, seen, sure in zip(layout.rows, rows, confidences(layout, rows), strict=True):
         judged = [_Judged(one, chance, _decision(one, chance, limits)) for one, chance in zip(seen, sure, strict=True)]
@@ -60,7 +60,7 @@ def page_digits(layout: Layout, reading: Reading, shape: tuple[int, ...], limits
     return PageDigits(tuple(numbers), read / ink if ink else 1.0)
 
 
-def _chosen(layout: Layout, reading: Reading) -> list[list[Seen]]:
+def chosen(layout: Layout, reading: Reading) -> list[list[Seen]]:
     """Return the digits of the best path through each row."""
     digits, probability = reading.probabilities.argmax(axis=1), reading.probabilities.max(axis=1)
     chances = (probability * reading.digitness).astype(np.float64)
