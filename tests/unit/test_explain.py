@@ -23,9 +23,10 @@ from worker.image.normalise import normalise
 from worker.inference import numbers_classifier
 from worker.inference.classify import Classifier
 from worker.inference.explain import COLOURS, WIDTH, explain, stages
-from worker.inference.explain_page import explain_page
+from worker.inference.explain_page import cuts_of, explain_page
 from worker.inference.mlp import Reading
 from worker.inference.numbers_classifier import NumbersClassifier
+from worker.page.layout import lay_out
 
 
 class Seven(OnlyDigits):
@@ -198,6 +199,17 @@ def test_a_page_is_drawn_with_boxes_in_the_colours_of_their_decisions(monkeypatc
         scale = (WIDTH - 40) / 300
         edge = (20 + left * scale - 2, 64 + 60 * scale)
         assert "#{:02x}{:02x}{:02x}".format(*sheet.getpixel((round(edge[0]), round(edge[1])))) == COLOURS[one]
+
+
+def test_cuts_are_drawn_where_digits_touch() -> None:
+    image = Image.new("L", (400, 200), 235)
+    draw = ImageDraw.Draw(image)
+    for left in (60, 170):
+        draw.ellipse((left, 50, left + 90, 150), outline=30, width=9)
+    draw.line((148, 100, 172, 100), fill=30, width=5)
+    cuts = cuts_of(lay_out(np.asarray(image)))
+    assert any(145 < x < 175 and 90 < y < 110 for x, y in cuts.tolist())
+    assert len(cuts_of(lay_out(np.full((200, 400), 235, np.uint8)))) == 0
 
 
 def test_a_page_is_drawn_higher_with_each_row_of_text(monkeypatch: pytest.MonkeyPatch) -> None:

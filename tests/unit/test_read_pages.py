@@ -27,14 +27,14 @@ TEMPLATES = templates()
 
 def read(pixels: np.ndarray) -> Reading:
     """The nearest drawing is the digit; what is like none is no digit."""
-    probabilities = np.full((len(pixels), 10), 0.001, np.float32)
+    probabilities = np.full((len(pixels), 10), 0.0001, np.float32)
     digitness = np.zeros(len(pixels), np.float32)
     for at, one in enumerate(pixels):
         flat = one.ravel() / max(float(np.linalg.norm(one)), 1e-6)
         likeness = {number: float(flat @ template) for number, template in TEMPLATES.items()}
         best = max(likeness, key=likeness.__getitem__)
-        probabilities[at, best] = 0.991
-        digitness[at] = 1 / (1 + np.exp(-20 * (likeness[best] - 0.7)))
+        probabilities[at, best] = 0.9991
+        digitness[at] = 1 / (1 + np.exp(-30 * (likeness[best] - 0.7)))
     return Reading(probabilities, digitness)
 
 
@@ -144,10 +144,16 @@ def test_letters_are_refused() -> None:
 
 
 def test_a_digit_in_a_word_of_letters_is_refused() -> None:
-    grey = Image.fromarray(on_paper(written("   7   7", step=60)))
+    grey = Image.fromarray(on_paper(written("   7   75", step=60)))
     ImageDraw.Draw(grey).text((60, 33), "WAX", fill=INK, font_size=80)
     ImageDraw.Draw(grey).text((305, 33), "W", fill=INK, font_size=80)
-    assert texts(np.asarray(grey)) == ["7"]
+    assert texts(np.asarray(grey)) == ["75"]
+
+
+def test_marks_that_are_no_digits_are_not_listed() -> None:
+    grey = Image.fromarray(on_paper(written("4578")))
+    ImageDraw.Draw(grey).text((60, 200), "MAX & WAX", fill=INK, font_size=80)
+    assert [digit.digit for digit in reading(np.asarray(grey)).digits] == [4, 5, 7, 8]
 
 
 def test_boxes_and_lines_of_a_form_are_refused() -> None:

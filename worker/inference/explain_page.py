@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
 from shared.numbers import Box, FoundNumber, PageReading, around
 from shared.prediction import Outcome
+from worker.decoding.decode import decode_page
+from worker.image.arrays import Floats64
 from worker.inference.explain import ACCENT, COLOURS, GAP, INK, PAPER, SOFT, TITLE, WIDTH, explain, font, short, upload
 from worker.inference.numbers_classifier import NumbersClassifier
+from worker.page.layout import Layout, lay_out
 
 #: The drawn page, in pixels, is at most this high; the height of a line of text; the most lines.
 PAGE_HEIGHT, LINE, MOST_LINES = 1600, 34, 60
@@ -26,7 +30,10 @@ def explain_page(data: bytes, name: str, classifier: NumbersClassifier) -> tuple
     page = outcome.page or PageReading()
     if outcome.probabilities is not None:
         return outcome, explain(data, name, classifier.digits)[1]
-    drawn = _page(upload(data), page)
+    decoded = decode_page(data, max_pixels=classifier.digits.max_pixels)
+    by_cell = page.grid is not None and all(len(text) < 2 for row in page.grid.cells for text in row)
+    cuts = cuts_of(lay_out(decoded.grey, page.rotated // 90)) if not by_cell else np.empty((0, 2))
+    drawn = _page(upload(data), page, cuts * np.array(decoded.size) / decoded.grey.shape[::-1])
     rows = page.rows[:MOST_LINES]
     height = TITLE + drawn.height + GAP + LINE * (len(rows) + 2)
     sheet = Image.new("RGB", (WIDTH, height), PAPER)
@@ -41,8 +48,20 @@ def explain_page(data: bytes, name: str, classifier: NumbersClassifier) -> tuple
     return outcome, sheet
 
 
-def _page(image: Image.Image, page: PageReading) -> Image.Image:
-    """Draw cells, rows and digits on the upload, which is scaled to fit the sheet."""
+def cuts_of(layout: Layout) -> Floats64:
+    """Return the places at which marks were cut: x and y in pixels of the page [n, 2]."""
+    found = [np.empty((0, 2))]
+    ink = layout.marks.labels > 0
+    for part in (part for row in layout.rows for part in row.parts):
+        rows = np.flatnonzero(part.mask.any(axis=1))
+        x, y = part.mask[rows].argmax(axis=1) + part.box[0], rows + part.box[1]
+        inside = (x > 0) & ink[y, x - 1]  # ink goes on to the left of the part
+        found.append(np.stack([x[inside], y[inside]], axis=1).astype(np.float64))
+    return np.pad(np.concatenate(found), ((0, 0), (0, 1)), constant_values=1.0) @ layout.back.T
+
+
+def _page(image: Image.Image, page: PageReading, cuts: Floats64) -> Image.Image:
+    """Draw cells, rows, digits and cuts on the upload, which is scaled to fit the sheet."""
     fitted = ImageOps.contain(image.convert("RGB"), (WIDTH - 2 * GAP, PAGE_HEIGHT), Image.Resampling.LANCZOS)
     draw, scale = ImageDraw.Draw(fitted), fitted.width / image.width
 
@@ -55,6 +74,8 @@ def _page(image: Image.Image, page: PageReading) -> Image.Image:
         outline(cell, SOFT, 0, 1)
     for row in page.rows if page.grid is None else ():
         outline(around([number.box for number in row]), ACCENT, 6, 1)
+    for x, y in (cuts * scale).tolist():
+        draw.rectangle((x - 1, y - 1, x + 1, y + 1), fill=ACCENT)
     for digit in page.digits:
         outline(digit.box, COLOURS[digit.decision], 2, 2)
         place = digit.box[0] * scale, digit.box[1] * scale - 3

@@ -9,17 +9,18 @@ from typing import NamedTuple
 import numpy as np
 
 from shared.numbers import FoundDigit, FoundNumber
-from worker.image.arrays import Floats32
+from worker.image.arrays import Mask
 from worker.inference.mlp import Reading
 from worker.inference.straight_strokes import are_straight_strokes
-from worker.page.candidates import Row
-from worker.page.context import Seen, odds_against
+from worker.page.candidates import Candidate, Row
+from worker.page.context import confidences
 from worker.page.layout import Layout
 from worker.page.path import best_path
+from worker.page.surroundings import Seen
 
 #: `page_accept` and `page_review`: least confidence of an accepted digit, and of one that counts at all. `page_show`:
-#: least digitness of what is reported as rejected. The model's card overrides these.
-DEFAULT_THRESHOLDS = {"page_accept": 0.99, "page_review": 0.8, "page_show": 0.2}
+#: least confidence of what is reported as rejected. The model's card overrides these.
+DEFAULT_THRESHOLDS = {"page_accept": 0.95, "page_review": 0.5, "page_show": 0.1}
 #: A gap wider than this many digit heights starts a new number: a dash fits in, as in 818-1000.
 GAP = 1.5
 #: A 0 is round if it is at least this many times as wide as high, and the reverse.
@@ -35,77 +36,65 @@ class PageDigits(NamedTuple):
 
 
 class _Judged(NamedTuple):
-    """A digit with its confidence, its decision, and whether it is as plain as a bar or a ring."""
+    """A digit with its confidence and its decision."""
 
     seen: Seen
     confidence: float
     decision: str
-    plain: bool
 
 
 def page_digits(layout: Layout, reading: Reading, shape: tuple[int, ...], limits: Mapping[str, float]) -> PageDigits:
     """Choose, decide and group the digits of a page of this shape, given the reading of its candidates."""
-    rows = _chosen(layout, reading)
-    plain, against = _plain(layout, rows), odds_against(layout, rows)
+    rows = chosen(layout, reading)
     numbers, read = [], 0.0
-    for row, seen, costs, simple in zip(layout.rows, rows, against, plain, strict=True):
-        judged = [_judged(*one, limits=limits) for one in zip(seen, costs, simple, strict=True)]
+    for row, seen, sure in zip(layout.rows, rows, confidences(layout, rows), strict=True):
+        judged = [_Judged(one, chance, _decision(one, chance, limits)) for one, chance in zip(seen, sure, strict=True)]
         for group in _numbers(row, judged):
-            if len(layout.rows) > 1 and all(one.plain for one in group):  # lines or bubbles of a form, a margin
+            if len(layout.rows) > 1 and all(one.seen.plain for one in group):  # lines or bubbles of a form, a margin
                 group = [one._replace(decision="reject") for one in group]
-            shown = [one for one in group if one.decision != "reject" or one.seen.digitness >= limits["page_show"]]
-            for one in shown:
-                if one.decision != "reject":
-                    read += one.confidence * _ink(row, one.seen)
+            read += sum(one.confidence * _ink(row, one.seen) for one in group if one.decision != "reject")
+            shown = [one for one in group if one.decision != "reject" or one.confidence >= limits["page_show"]]
             if shown:
                 numbers.append(FoundNumber(tuple(_found(layout, one, shape) for one in shown)))
     ink = sum(part.area for row in layout.rows for part in row.parts)
     return PageDigits(tuple(numbers), read / ink if ink else 1.0)
 
 
-def _chosen(layout: Layout, reading: Reading) -> list[list[Seen]]:
+def chosen(layout: Layout, reading: Reading) -> list[list[Seen]]:
     """Return the digits of the best path through each row."""
     digits, probability = reading.probabilities.argmax(axis=1), reading.probabilities.max(axis=1)
-    rows, at = [], 0
+    chances = (probability * reading.digitness).astype(np.float64)
+    paths, start = [], 0
     for row in layout.rows:
-        part = slice(at, at + len(row.candidates))
-        chances = (probability[part] * reading.digitness[part]).astype(np.float64)
+        stop = start + len(row.candidates)
+        paths.append([start + at for at in best_path(row, chances[start:stop])])
+        start = stop
+    every = [at for path in paths for at in path]
+    bars: Mask = are_straight_strokes(layout.pixels[every], np.ones(len(every), np.bool_))
+    straight = dict(zip(every, bars.tolist(), strict=True))
+    rows, start = [], 0
+    for row, path in zip(layout.rows, paths, strict=True):
+        chosen = [(row.candidates[at - start], at) for at in path]
         rows.append(
             [
                 Seen(
-                    row.candidates[n], int(digits[at + n]), float(reading.digitness[at + n]), float(probability[at + n])
+                    one,
+                    int(digits[at]),
+                    float(reading.digitness[at]),
+                    float(probability[at]),
+                    _is_plain(one, int(digits[at]), straight[at]),
                 )
-                for n in best_path(row, chances)
+                for one, at in chosen
             ]
         )
-        at = part.stop
+        start += len(row.candidates)
     return rows
 
 
-def _plain(layout: Layout, rows: list[list[Seen]]) -> list[list[bool]]:
-    """Tell of each digit whether it is a 1 as straight as print, or a 0 as wide as high.
-
-    These may be a slash, a bracket, a line of a form, or its bubbles.
-    """
-    place = {id(one): at for at, one in enumerate(one for row in layout.rows for one in row.candidates)}
-    every = [one for row in rows for one in row]
-    pixels: Floats32 = layout.pixels[[place[id(one.candidate)] for one in every]]
-    bars = iter(are_straight_strokes(pixels, np.ones(len(every), np.bool_)).tolist() if every else [])
-    return [[_is_plain(one, next(bars)) for one in row] for row in rows]
-
-
-def _is_plain(one: Seen, bar: bool) -> bool:
-    _, _, width, height = one.candidate.box
-    return bar if one.digit == 1 else one.digit == 0 and ROUND <= width / height <= 1 / ROUND
-
-
-def _judged(seen: Seen, cost: float, plain: bool, limits: Mapping[str, float]) -> _Judged:
-    """Decide on a digit whose surroundings lower its log odds by the cost."""
-    confidence = _lowered(seen.digitness, cost) * seen.probability
-    decision = _decision(confidence, limits)
-    if decision == "accept" and plain and seen.digit == 1:
-        decision = "review"
-    return _Judged(seen, confidence, decision, plain)
+def _is_plain(one: Candidate, digit: int, bar: bool) -> bool:
+    """Tell whether a digit is a 1 as straight as print, or a 0 as wide as high."""
+    _, _, width, height = one.box
+    return bar if digit == 1 else digit == 0 and ROUND <= width / height <= 1 / ROUND
 
 
 def _numbers(row: Row, digits: list[_Judged]) -> list[list[_Judged]]:
@@ -131,17 +120,9 @@ def _found(layout: Layout, one: _Judged, shape: tuple[int, ...]) -> FoundDigit:
     return FoundDigit(one.seen.digit, one.confidence, one.decision, box)
 
 
-def _lowered(chance: float, cost: float) -> float:
-    """Return the chance with its log odds lowered by the cost."""
-    chance = min(max(chance, 1e-6), 1 - 1e-6)
-    return 1 / (1 + math.exp(min(700.0, cost - math.log(chance / (1 - chance)))))
-
-
-def _decision(confidence: float, limits: Mapping[str, float]) -> str:
-    return (
-        "accept"
-        if confidence >= limits["page_accept"]
-        else "review"
-        if confidence >= limits["page_review"]
-        else "reject"
-    )
+def _decision(one: Seen, confidence: float, limits: Mapping[str, float]) -> str:
+    """Decide on a digit. A straight 1 may be a slash or a line, whatever stands beside it."""
+    if confidence < limits["page_review"]:
+        return "reject"
+    sure = confidence >= limits["page_accept"] and not (one.plain and one.digit == 1)
+    return "accept" if sure else "review"

@@ -1,4 +1,8 @@
-"""Weighs what stands around a digit: clean paper, the height of its line, and letters beside it."""
+"""Weighs what a digit looks like against what stands beside it: a digit among letters or texture is seldom one.
+
+The log odds that a digit is right are a weighted sum of what is measured of it and of the other marks of its word, its
+line and its page. The weights are those of a logistic regression, see `benchmarks/context.py`.
+"""
 
 from __future__ import annotations
 
@@ -9,148 +13,155 @@ from typing import NamedTuple
 import numpy as np
 
 from shared.numbers import Box
-from worker.image.arrays import Mask
-from worker.page.candidates import Candidate, Row, mask_of
+from worker.image.arrays import Floats64, Ints
+from worker.page.candidates import Row
+from worker.page.context_weights import WEIGHTS
 from worker.page.layout import Layout
-from worker.page.opencv import opencv
+from worker.page.surroundings import Seen, Surroundings, surroundings
 
-#: A digit stands on paper: around it, up to AROUND digit heights, other ink and what the paper lacks of being white
-#: come to at most CLEAN, as shares of the area and of the ink's level. Measured on pages: 0.17 for 98 in 100 digits,
-#: more for half of what textures show.
-AROUND, CLEAN = 0.25, 0.14
-#: What more of it costs, in log odds.
-CLUTTER_COST = 35.0
-#: Ink fainter than this, in 255ths of the light, may be grain or a shadow: each 255th less costs this, in log odds.
-FAINT, FAINT_COST = 40, 0.2
-#: A part is a letter or sign if it is left out, or has less than this digitness, and is at least this many digit
-#: heights high.
-SURE, LETTER = 0.6, 0.55
-#: A gap of this many digit heights ends a word; each letter more in it than digits costs this, in log odds.
-WORD_GAP, LETTER_COST = 0.6, 2.5
-#: The costs of a digit cut off a mark that is no digit otherwise, as off a letter, by the share of its ink that is
-#: none; of one cut off anything; and of a 1 cut off anything: most letters have an upright stroke.
-BROKEN_COST, CUT_COST, CUT_ONE_COST = 6.0, 1.0, 2.5
-#: The cost of a 1 on a page where most is no digit: it has the least shape.
-ONE_COST = 1.5
-#: What the logarithm of letters to digits costs, on the line and on the page: where most are letters, the next one is.
-LINE_COST, PAGE_COST = 3.0, 4.0
-#: A word of digits without a letter has this share of that cost: a number within a text.
-PURE = 0.3
-#: The cost of a height that differs from the line's by this factor, as a logarithm; it grows with the square.
-HEIGHT_SPREAD = 0.5
+#: What a mark looks like: a digit from 2 to 9, hardly less clearly one, a 0 or 1 (or an O, l, s bubble), a digit cut
+#: off a mark, a bar or ring, a poor digit, none.
+LOOKS = ("sure", "clear", "round", "cut", "plain", "weak", "other")
+SURE, CLEAR, ROUND, CUT, PLAIN, WEAK, OTHER = range(len(LOOKS))
+#: The digitness, after what clutter costs, from which a mark is sure, clear, and weak.
+SURELY, CLEARLY, HARDLY = 0.997, 0.95, 0.5
+#: With more than this share of its mark left a digit that was cut off is weak.
+BROKEN = 0.1
+#: What is no digit counts as a mark if it is at least this many digit heights high.
+LETTER = 0.55
+#: A gap of this many digit heights ends a word.
+WORD_GAP = 0.6
+#: Log odds of digitness are limited to these, those of a mark that is no digit are NONE.
+LEAST, MOST, NONE = -8.0, 9.0, -4.0
+#: What is measured of the digit itself, and of its neighbours: shares of each look, how many they are, their mean log
+#: odds, and how much their heights differ. The shares are those of this many more neighbours: few tell little.
+OWN = ("always", "digitness", "height", "low", "clutter", "broken", "cut", "cut 1", "edge", "class")
+BESIDE = (*LOOKS, "count", "digitness", "height")
+SCOPES = {"word": 1.0, "line": 2.0, "page": 3.0}
+#: The names of all that is measured, in order.
+FEATURES = (*OWN, *(f"is {digit}" for digit in range(10)), *(f"{scope} {name}" for scope in SCOPES for name in BESIDE))
+_WEIGHTS = np.array([WEIGHTS[name] for name in FEATURES])
 
 
-class Seen(NamedTuple):
-    """A candidate that was chosen as a digit."""
+class Mark(NamedTuple):
+    """A digit or another mark, as its neighbours count it."""
 
-    candidate: Candidate
-    digit: int
-    digitness: float
-    probability: float  # of the digit, given that it is one
+    box: Box
+    row: int
+    look: int
+    logit: float
+    off: float  # the square of the logarithm of its height in digit heights, at most 1
+    counts: bool
 
 
-def odds_against(layout: Layout, rows: Sequence[Sequence[Seen]]) -> list[list[float]]:
-    """Return for each digit of each row by how much its surroundings lower the log odds that it is one."""
-    letters = [_letters(row, seen) for row, seen in zip(layout.rows, rows, strict=True)]
-    digits = [sum(one.digitness >= SURE for one in seen) for seen in rows]
-    page = PAGE_COST * _majority(sum(map(len, letters)), sum(digits))
+def confidences(layout: Layout, rows: Sequence[Sequence[Seen]]) -> list[list[float]]:
+    """Return for each digit of each row the probability that it is right."""
+    odds = features(layout, rows) @ _WEIGHTS
+    chances = iter((1 / (1 + np.exp(-odds))).tolist())
+    return [[next(chances) for _ in row] for row in rows]
+
+
+def features(layout: Layout, rows: Sequence[Sequence[Seen]]) -> Floats64:
+    """Return what is measured of each digit, row by row: float64 [n, len(FEATURES)]."""
+    digits: list[Mark] = []
+    others: list[Mark] = []
+    own: list[list[float]] = []
+    for at, (row, seen) in enumerate(zip(layout.rows, rows, strict=True)):
+        for one, around in zip(seen, surroundings(layout, row, seen), strict=True):
+            digits.append(_digit(at, row, one, around))
+            own.append(_own(row, one, around))
+        others += _others(at, row, seen)
+    if not digits:
+        return np.empty((0, len(FEATURES)))
+    marks = digits + others
+    gaps = [WORD_GAP * row.height for row in layout.rows]
+    scopes = _words(marks, gaps), np.array([mark.row for mark in marks], np.intp), np.zeros(len(marks), np.intp)
+    beside = _beside(marks, len(digits), scopes)
+    return np.concatenate([np.array(own), beside], axis=1)
+
+
+def _own(row: Row, one: Seen, around: Surroundings) -> list[float]:
+    """Return what is measured of a digit itself."""
+    off = math.log(one.candidate.box[3] / row.height)
+    cut = float(one.candidate.cut_off)
+    return [
+        1.0,
+        _logit(one.digitness),
+        min(4.0, off * off),
+        min(1.5, max(0.0, -off)),
+        min(4.0, around.clutter / 5),
+        around.broken,
+        cut,
+        cut * (one.digit == 1),
+        float(around.edge),
+        max(0.0, _logit(one.probability)),
+        *(float(one.digit == digit) for digit in range(10)),
+    ]
+
+
+def _digit(at: int, row: Row, one: Seen, around: Surroundings) -> Mark:
+    """Return a digit as its neighbours count it."""
+    logit = _logit(one.digitness) - around.clutter
+    chance = 1 / (1 + math.exp(min(700.0, -logit)))
+    if chance < HARDLY:
+        look = OTHER
+    elif chance < CLEARLY or around.broken > BROKEN:
+        look = WEAK
+    elif one.candidate.cut_off:
+        look = CUT
+    elif one.plain:
+        look = PLAIN
+    elif one.digit < 2:
+        look = ROUND
+    else:
+        look = SURE if chance >= SURELY else CLEAR
+    high = one.candidate.box[3] >= LETTER * row.height
+    return _mark(one.candidate.box, at, row, look, max(NONE, min(MOST, logit)), look != OTHER or high)
+
+
+def _others(at: int, row: Row, seen: Sequence[Seen]) -> list[Mark]:
+    """Return the marks that are as high as a digit and no part of which was taken for one."""
+    taken = {part for one in seen for part in range(one.candidate.start, one.candidate.stop)}
+    marks = {row.parts[part].mark for part in taken}
+    boxes = [part.box for part in row.parts if part.mark not in marks and part.box[3] >= LETTER * row.height]
+    return [_mark(box, at, row, OTHER, NONE, True) for box in boxes]
+
+
+def _mark(box: Box, at: int, row: Row, look: int, logit: float, counts: bool) -> Mark:
+    return Mark(box, at, look, logit, min(1.0, math.log(box[3] / row.height) ** 2), counts)
+
+
+def _words(marks: Sequence[Mark], gaps: Sequence[float]) -> Ints:
+    """Number the words of each row: return that of each mark, int [n]; a gap wider than the row's ends a word."""
+    words = np.zeros(len(marks), np.intp)
+    word, row, end = -1, -1, 0.0
+    for at in sorted(range(len(marks)), key=lambda at: (marks[at].row, marks[at].box)):
+        mark = marks[at]
+        if mark.row != row or mark.box[0] > end + gaps[row]:
+            word, row, end = word + 1, mark.row, -math.inf
+        words[at] = word
+        end = max(end, mark.box[0] + mark.box[2])
+    return words
+
+
+def _beside(marks: Sequence[Mark], digits: int, scopes: Sequence[Ints]) -> Floats64:
+    """Return what is measured of the neighbours of the first marks, which are digits: float64 [digits, 3 x BESIDE]."""
+    told = np.zeros((len(marks), len(LOOKS) + 2))
+    for at, mark in enumerate(marks):
+        if mark.counts:
+            told[at, [mark.look, -2, -1]] = 1.0, mark.logit / 4, mark.off
     found = []
-    for row, seen, some, count in zip(layout.rows, rows, letters, digits, strict=True):
-        common = page + LINE_COST * _majority(len(some), count)
-        words = _words_of(row, seen, some)
-        alone = _each_alone(layout, row, seen)
-        found.append(
-            [
-                cost
-                + LETTER_COST * max(0, others - numbers)
-                + common * (PURE if numbers and not others else 1)
-                + ONE_COST * (page > 0 and one.digit == 1)
-                for one, cost, (numbers, others) in zip(seen, alone, words, strict=True)
-            ]
-        )
-    return found
+    for scope, more in zip(scopes, SCOPES.values(), strict=True):
+        sums = np.zeros((int(scope.max()) + 1, told.shape[1]))
+        np.add.at(sums, scope, told)
+        rest = sums[scope[:digits]] - told[:digits]
+        count = rest[:, : len(LOOKS), None].sum(axis=1)
+        shares = rest / (count + more)
+        found += [shares[:, : len(LOOKS)], np.log1p(count) / 3, shares[:, len(LOOKS) :]]
+    return np.concatenate(found, axis=1)
 
 
-def _majority(letters: int, digits: int) -> float:
-    """Return the logarithm of letters to digits; 0 if there are no more of them."""
-    return max(0.0, math.log((letters + 1) / (digits + 1)))
-
-
-def _words_of(row: Row, seen: Sequence[Seen], letters: Sequence[Box]) -> list[tuple[int, int]]:
-    """Return for each digit of a row how many sure digits and how many letters its word has."""
-    sure = [at for at, one in enumerate(seen) if one.digitness >= SURE]
-    return _words([one.candidate.box for one in seen], sure, letters, WORD_GAP * row.height)
-
-
-def _each_alone(layout: Layout, row: Row, seen: Sequence[Seen]) -> list[float]:
-    """Return for each digit of a row what its own shape, paper and ink cost."""
-    taken = {at for one in seen if one.digitness >= SURE for at in range(one.candidate.start, one.candidate.stop)}
-    broken = _broken(row, taken)
-    return [_alone(layout, row, one, broken) for one in seen]
-
-
-def _broken(row: Row, taken: set[int]) -> dict[int, float]:
-    """Return for each mark of a row the share of its ink that is not in the parts `taken`."""
-    whole: dict[int, int] = {}
-    rest: dict[int, int] = {}
-    for at, part in enumerate(row.parts):
-        whole[part.mark] = whole.get(part.mark, 0) + part.area
-        rest[part.mark] = rest.get(part.mark, 0) + part.area * (at not in taken)
-    return {mark: rest[mark] / max(area, 1) for mark, area in whole.items()}
-
-
-def _alone(layout: Layout, row: Row, one: Seen, broken: dict[int, float]) -> float:
-    """Return what the shape, the paper and the ink of a digit cost, given the shares of marks that are no digits."""
-    off = math.log(one.candidate.box[3] / row.height) / HEIGHT_SPREAD
-    clutter, level = clutter_around(layout, row, one.candidate)
-    cost = off * off + CLUTTER_COST * max(0.0, clutter - CLEAN) + FAINT_COST * max(0.0, FAINT - level)
-    if one.candidate.cut_off:
-        own = {part.mark for part in row.parts[one.candidate.start : one.candidate.stop]}
-        cost += BROKEN_COST * max(broken[mark] for mark in own) + (CUT_ONE_COST if one.digit == 1 else CUT_COST)
-    return cost
-
-
-def clutter_around(layout: Layout, row: Row, candidate: Candidate) -> tuple[float, float]:
-    """Return the clutter around a candidate, and the level of its ink in 255ths of the light.
-
-    Clutter is the share of other ink, and the level of the paper as a share of that of the ink.
-    """
-    cv = opencv()
-    margin = max(3, round(AROUND * row.height))
-    left, top, width, height = candidate.box
-    x, y = max(0, left - margin), max(0, top - margin)
-    view = slice(y, top + height + margin), slice(x, left + width + margin)
-    ink, level = layout.marks.labels[view] > 0, layout.level[view]
-    own = np.zeros(ink.shape, np.bool_)
-    own[top - y : top - y + height, left - x : left - x + width] = mask_of(row, candidate)
-    paper: Mask = cv.dilate(ink.view(np.uint8), np.ones((5, 5), np.uint8)) == 0
-    full = float(np.median(level[own]))
-    darkness = float(level[paper].mean()) / max(1.0, full) if paper.any() else 1.0
-    return darkness + np.count_nonzero(ink & ~own) / ink.size, full
-
-
-def _letters(row: Row, seen: Sequence[Seen]) -> list[Box]:
-    """Return the boxes of what is as high as a digit and was not taken for one, or hardly."""
-    taken = {at for one in seen for at in range(one.candidate.start, one.candidate.stop)}
-    marks = {row.parts[at].mark for at in taken}
-    left_out = [part.box for at, part in enumerate(row.parts) if at not in taken and part.mark not in marks]
-    unsure = [one.candidate.box for one in seen if one.digitness < SURE]
-    return [box for box in left_out + unsure if box[3] >= LETTER * row.height]
-
-
-def _words(digits: Sequence[Box], sure: Sequence[int], letters: Sequence[Box], gap: float) -> list[tuple[int, int]]:
-    """Return for each digit how many sure digits, by position, and letters its word has; a wider gap ends it."""
-    marks = sorted([(box, at) for at, box in enumerate(digits)] + [(box, -1) for box in letters])
-    found = [(0, 0)] * len(digits)
-    word: list[int] = []
-    end = -math.inf
-    for box, at in [*marks, ((10**9, 0, 0, 0), -1)]:
-        if box[0] > end + gap:
-            count = len(set(word) & set(sure)), word.count(-1)
-            for one in word:
-                if one >= 0:
-                    found[one] = count
-            word = []
-        word.append(at)
-        end = max(end, box[0] + box[2])
-    return found
+def _logit(chance: float) -> float:
+    """Return the log odds of a chance, limited."""
+    chance = min(max(chance, 1e-6), 1 - 1e-6)
+    return max(LEAST, min(MOST, math.log(chance / (1 - chance))))
