@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,8 +95,8 @@ class Mlp:
         Its `probabilities` maps float32 [n, 28, 28] to [n, 11]: ten digits, and the digitness; or to [n, 10] without.
         """
         self._model = model  # its functions alone do not keep its variables alive
-        # Calling `signatures[...]` instead takes milliseconds more each time.
         [self._probabilities] = model.probabilities.concrete_functions
+        self._call = _lean_call(self._probabilities)
         #: The content of `card.json`: data, recipe, errors, calibration, thresholds.
         self.card = card
         #: Such as "seed-1".
@@ -147,12 +148,29 @@ class Mlp:
         shape = next(shape for shape in SHAPES if shape >= n)
         padded = np.zeros((shape, SIDE, SIDE), np.float32)
         padded[:n] = pixels
-        rows: NDArray[np.float32] = self._probabilities(tensorflow().constant(padded)).numpy()
+        rows = self._call(padded)
         if rows.shape not in ((shape, CLASSES), (shape, CLASSES + 1)):
             raise ModelError(f"the model answered {list(rows.shape)} to {shape} images; {_ADVICE}")
         if rows.shape[1] == CLASSES:  # a model without digitness takes everything for a digit
             rows = np.pad(rows, ((0, 0), (0, 1)), constant_values=1)
         return rows[:n]
+
+
+def _lean_call(function: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Return a call of a concrete function with one argument and one result, as the op that TensorFlow makes of it.
+
+    With one image that takes half the CPU of calling the function itself, which binds arguments, converts them, and
+    hands the work to another thread. (Calling `signatures[...]` takes milliseconds.)
+    """
+    call, captured = tensorflow().raw_ops.StatefulPartitionedCall, function.captured_inputs
+    types = [output.dtype for output in function.outputs]
+
+    def run(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        [rows] = call(args=[pixels, *captured], Tout=types, f=function)
+        found: NDArray[np.float32] = rows.numpy()
+        return found
+
+    return run
 
 
 def digest(path: Path) -> str:
