@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @cache
 def load() -> Mlp:
     """Load the model, and run each size of a batch once."""
-    model = Mlp.load(Path(os.environ.get(MODEL, SHIPPED_MODEL)))
+    model = Mlp.to_serve(Path(os.environ.get(MODEL, SHIPPED_MODEL)), "cpu")
     model.warm_up()
     return model
 
