@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import statistics
 import sys
@@ -22,8 +23,9 @@ from benchmarks.contenders import TITLES, Broken, Server, missing, start
 from benchmarks.machine import describe
 from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.rounds import Record, closed, measure, open_loop
+from benchmarks.servers.__main__ import MODEL
 from shared import ROOT
-from shared.settings import without_password
+from shared.settings import SHIPPED_MODEL, without_password
 
 NAMES = tuple(name for name in TITLES if name != "url")
 Report = dict[str, Any]
@@ -39,12 +41,17 @@ def say(text: str) -> None:
 @click.option("--header", multiple=True, help="For --url: sent with every request, such as 'Authorization: Bearer …'.")
 @click.option("--only", multiple=True, type=click.Choice([*NAMES, "worker"]), help="Measure these; may be repeated.")
 @click.option("--repetitions", type=click.IntRange(min=1), help="Rounds of the closed loop.  [default: 3]")
+@click.option(
+    "--model",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    help="Folder of the model that all of them serve.  [default: the one in service]",
+)
 @click.option("--quick", is_flag=True, help="Seconds instead of minutes: shows that everything runs, measures nothing.")
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Where the report goes, as JSON.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the report and its pictures.")
 def bench(
-    url: str | None, header: tuple[str, ...], only: tuple[str, ...], repetitions: int | None, quick: bool,
-    file: Path | None, out: Path | None,
+    url: str | None, header: tuple[str, ...], only: tuple[str, ...], repetitions: int | None, model: Path | None,
+    quick: bool, file: Path | None, out: Path | None,
 ) -> None:  # fmt: skip
     """Compare digitq with its alternatives, side by side; about nine minutes on a quiet machine.
 
@@ -54,6 +61,8 @@ def bench(
     """
     plan = QUICK if quick else FULL
     plan = replace(plan, repetitions=repetitions) if repetitions else plan
+    if model:
+        os.environ[MODEL] = str(model.resolve())
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         found = deployed(url, header, plan) if url else side_by_side(only or (*NAMES, "worker"), plan)
@@ -98,7 +107,8 @@ def side_by_side(names: Sequence[str], plan: Plan) -> Report:
 
 
 def _head(plan: Plan) -> Report:
-    return {"machine": describe(), "plan": asdict(plan), "skipped": {}}
+    model = Path(os.environ.get(MODEL, SHIPPED_MODEL)).name
+    return {"machine": describe(), "plan": asdict(plan), "model": model, "skipped": {}}
 
 
 def _started(stack: ExitStack, name: str, folder: Path, skipped: dict[str, str]) -> Server | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks import processes
 from benchmarks.picture import picture
-from benchmarks.servers.__main__ import PACKAGES
+from benchmarks.servers.__main__ import PACKAGED, PACKAGES
 from shared import ROOT
 from shared.errors import DigitqError
 
@@ -27,7 +27,9 @@ TITLES = {
     "rq": "Flask + RQ SimpleWorker",
     "celery": "Flask + Celery (solo)",
     "dramatiq": "Flask + dramatiq (8 threads)",
-    "inline": "Flask inline, 2 processes",
+    "mosec": "mosec, 1 worker (plain decode, no queue on disk)",
+    "inline": "Flask inline, 2 processes (plain decode, no queue)",
+    "inline_preprocessing": "Flask inline, 2 processes (our preprocessing, no queue)",
     "url": "the server at --url",
 }
 #: Timeout of the first correct response in seconds.
@@ -81,10 +83,11 @@ def free_port() -> int:
 
 def missing(name: str) -> str:
     """Return why a server cannot run here; empty if it can."""
-    if name in ("celery", "dramatiq") and not (PACKAGES / name).is_dir():
+    if name in PACKAGED and not (PACKAGES / name).is_dir():
+        file = "requirements-mosec.txt" if name == "mosec" else "requirements.txt"
         return (
             f"{name} is not installed: `make bench` does it, or `.venv/bin/python -m pip install"
-            f" --target {PACKAGES.relative_to(ROOT)} -r benchmarks/requirements.txt`"
+            f" --target {PACKAGES.relative_to(ROOT)} -r benchmarks/{file}`"
         )
     return ""
 

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks.servers.__main__ import PACKAGES
+from benchmarks.servers.__main__ import PACKAGED, PACKAGES
 from shared.standalone.embedded_server import server_binary
 
 VERSIONS = ("digitq", "flask", "granian", "redis", "hiredis", "rq", "tensorflow-cpu", "tensorflow", "numpy")
@@ -48,6 +48,6 @@ def _versions() -> Iterator[tuple[str, str]]:
             yield name, metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    for name in ("celery", "dramatiq"):
+    for name in PACKAGED:
         for found in metadata.distributions(name=name, path=[str(PACKAGES)]):
             yield name, found.version

@@ -11,8 +11,8 @@ from pathlib import Path
 #: Group -> words in the command line that mark a process and all below it as of that group.
 GROUPS = {
     "redis": ("valkey-server", "redis-server"),
-    "web": ("digitq web", "granian"),
-    "worker": ("digitq worker", "rq worker", "-m celery", "-m dramatiq"),
+    "web": ("digitq web", "granian", "bin/mosec"),
+    "worker": ("digitq worker", "rq worker", "-m celery", "-m dramatiq", "multiprocessing.spawn"),
 }
 TICKS = os.sysconf("SC_CLK_TCK")
 

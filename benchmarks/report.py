@@ -40,9 +40,10 @@ def text(report: dict[str, Any]) -> str:
 
 def _parts(report: dict[str, Any]) -> Iterator[str]:
     m = report["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in m["versions"].items())
     yield (
         f"{m['cores']} × {m['cpu']}, {m['memory_gb']} GB, {m['system']}, Python {m['python']}, {m['redis_server']},"
-        f" load before {m['load_before']}; " + ", ".join(f"{name} {v}" for name, v in m["versions"].items())
+        f" load before {m['load_before']}; all with the model {report['model']}; {versions}"
     )
     yield from (f"Not measured: {name}: {why}" for name, why in report["skipped"].items())
     if closed := report["closed"]:

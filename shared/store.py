@@ -24,6 +24,7 @@ from shared.connections.acks import acknowledged
 from shared.connections.connection import connect as connect
 from shared.connections.connection import redis_errors
 from shared.connections.redis_failures import answered
+from shared.connections.script_calls import ScriptCall, call_scripts
 from shared.errors import (
     Expired,
     IdempotencyMismatch,
@@ -65,6 +66,8 @@ T = TypeVar("T")
 Answer = Sequence[Any]
 #: The answer of fetch.lua for one id.
 Record = list[bytes | None]
+#: The answer of finish.lua: the ids that were fenced off, and ids whose dependents RQ has to enqueue.
+Ended = tuple[list[str], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,11 +374,19 @@ class Store:
 
     def claim(self, worker: str, queues: Sequence[str], limit: int, nonce: str) -> list[Claim]:
         """Claim up to `limit` jobs from the queues, in that order, under a lease."""
+        [reply] = self._called(self._claim_call(worker, queues, limit, nonce))
+        return Claim.from_reply(_checked(reply))
+
+    def _claim_call(self, worker: str, queues: Sequence[str], limit: int, nonce: str) -> ScriptCall:
         args = redis_scripts.arguments(
             max=limit, worker=worker, lease=self.settings.lease_seconds, nonce=nonce, func=keys.JOB_FUNCTION,
             chunk_func=keys.CHUNK_FUNCTION, ttl=self.settings.result_ttl_seconds, queues=queues,
         )  # fmt: skip
-        return Claim.from_reply(self.run("claim", [keys.queue(q) for q in queues], args))
+        return ScriptCall(self._scripts["claim"], [keys.queue(q) for q in queues], args)
+
+    def _called(self, *calls: ScriptCall) -> list[Any]:
+        with redis_errors():
+            return call_scripts(self.client, calls)
 
     def renew(self, worker: str, claims: Sequence[Claim], card: str = "") -> int:
         """Send the heartbeat of a worker and renew its leases. Returns the number of claims still held."""
@@ -384,13 +395,33 @@ class Store:
 
     def finish(
         self, worker: str, finishes: Sequence[Finish], ran: Ran = Ran(), seconds: float = 0  # noqa: B008  # frozen
-    ) -> tuple[list[str], list[str]]:  # fmt: skip
+    ) -> Ended:  # fmt: skip
         """Finish a batch that took `seconds`. Returns the ids that were fenced off, and ids with RQ dependents."""
-        fenced, dependents = self.tell(
-            "finish", [one.to_row(ran, position) for position, one in enumerate(finishes)], worker=worker,
+        [reply] = self._called(self._finish_call(worker, finishes, ran, seconds))
+        return _ended(_checked(reply))
+
+    def finish_and_claim(
+        self, worker: str, finishes: Sequence[Finish], ran: Ran, seconds: float, queues: Sequence[str], limit: int,
+        nonce: str,
+    ) -> tuple[Ended, list[Claim] | None]:  # fmt: skip
+        """Do what `finish` does, and then what `claim` does, in one round trip.
+
+        The claims are None if the claim alone failed. If the end fails, what was claimed is released.
+        """
+        calls = self._finish_call(worker, finishes, ran, seconds), self._claim_call(worker, queues, limit, nonce)
+        ended, claimed = self._called(*calls)
+        claims = None if isinstance(claimed, Exception) else Claim.from_reply(claimed)
+        if isinstance(ended, Exception) and claims:
+            with suppress(RedisUnavailable):
+                self.release(worker, claims)
+        return _ended(_checked(ended)), claims
+
+    def _finish_call(self, worker: str, finishes: Sequence[Finish], ran: Ran, seconds: float) -> ScriptCall:
+        args = redis_scripts.arguments(
+            [one.to_row(ran, position) for position, one in enumerate(finishes)], worker=worker,
             margin=min(1.0, self.settings.lease_seconds / 5), ttl=self.settings.result_ttl_seconds, seconds=seconds,
         )  # fmt: skip
-        return [id.decode() for id in fenced], [id.decode() for id in dependents]
+        return ScriptCall(self._scripts["finish"], [], args)
 
     def release(self, worker: str, claims: Sequence[Claim]) -> None:
         """Return unstarted claims to the front of their queue."""
@@ -472,6 +503,19 @@ def as_record(values: Sequence[bytes | None]) -> dict[str, str]:
     return {
         name: text.decode("utf-8", "replace") for name, text in zip(RECORD, values, strict=True) if text is not None
     }
+
+
+def _checked(reply: Any) -> Any:
+    """Return the answer of a script. Raises as `Store.run` does if it is an error."""
+    with redis_errors():
+        if isinstance(reply, Exception):
+            raise reply
+    return reply
+
+
+def _ended(reply: Sequence[Sequence[bytes]]) -> Ended:
+    fenced, dependents = reply
+    return [id.decode() for id in fenced], [id.decode() for id in dependents]
 
 
 def _held(claims: Sequence[Claim]) -> list[dict[str, str]]:

@@ -69,7 +69,7 @@ class Planted:
 
 if __name__ == "__main__":
     service.classifier = Planted  # type: ignore[assignment]
-    service.device_in_use = lambda: "cpu"
+    service.model = lambda: SimpleNamespace(device="cpu")  # type: ignore[assignment,return-value]
     service.limit_memory = partial(limit_memory, spare=2**28)
     heartbeat.GRACE_SECONDS = 1
     heartbeat.LOCKED_SECONDS = 3.0

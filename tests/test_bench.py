@@ -21,13 +21,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import bulk, client, plots, processes, report
+from benchmarks import bulk, client, contenders, plots, processes, report
 from benchmarks.alone import drain
 from benchmarks.contenders import Server
 from benchmarks.machine import describe
 from benchmarks.picture import idx, picture, png, recorded
 from benchmarks.plan import QUICK
 from benchmarks.rounds import in_turn
+from benchmarks.servers import model
 from benchmarks.tally import percentiles
 from shared import ROOT
 
@@ -192,6 +193,19 @@ def test_the_picture_is_a_usual_digit() -> None:
     assert len(idx(250)) == 16 + 250 * 784
 
 
+def test_the_compared_servers_read_the_picture_plainly_or_as_we_do() -> None:
+    body, expected = picture()
+    assert model.digit(body) == model.preprocessed(body) == expected
+    assert model.digits([body] * 3) == [expected] * 3
+
+
+def test_a_contender_that_is_not_installed_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contenders, "PACKAGES", ROOT / "var" / "nothing")
+    assert "-r benchmarks/requirements-mosec.txt" in contenders.missing("mosec")
+    assert "-r benchmarks/requirements.txt" in contenders.missing("celery")
+    assert not contenders.missing("inline")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at through /proc")
 def test_cpu_and_memory_of_processes_are_found() -> None:
     child = subprocess.Popen([sys.executable, "-c", "x = 0\nwhile True: x += 1", "granian"])
@@ -214,19 +228,20 @@ def test_a_report_of_a_worker_alone_is_about_nothing_else() -> None:
     drained = {"pictures": 9, "rate": 5, "submits_per_s": 9, "redis_bytes": 1, "redis_cpu_us": 1, "first_claim_s": 1}
     noop = {"BatchWorker": {"rate": 50}, "SimpleWorker": {"rate": 2}, "ratios": [25]}
     worker = {"drains": [drained], "rate_large_to_small": 1, "worker_cpu_us": 1, "noop": noop}
-    found = {"machine": describe(), "skipped": {}, "closed": [], "open": [], "worker": worker}
+    found = {"machine": describe(), "model": "best", "skipped": {}, "closed": [], "open": [], "worker": worker}
     assert "ratio 25" in report.text(found) and "closed loop" not in report.text(found)
 
 
 @pytest.mark.timeout(600)
 def test_a_quick_run_measures_side_by_side(tmp_path: Path) -> None:
-    words = ["bench", "--quick", "--only", "digitq", "--only", "inline", "--out", str(tmp_path)]
+    words = ["bench", "--quick", "--only", "digitq", "--only", "inline", "--model", "worker/model_seed"]
+    words += ["--out", str(tmp_path)]
     done = subprocess.run(
         [sys.executable, "-m", "digitq", *words], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "report.json").read_text())
-    assert {one["server"] for one in found["closed"]} == {"digitq", "inline"}
+    assert {one["server"] for one in found["closed"]} == {"digitq", "inline"} and found["model"] == "model_seed"
     assert all(one["errors"] == {} and one["rate"] > 0 for one in found["closed"])
     assert "digitq, 1 worker : Flask inline, 2 processes" in done.stdout
     assert done.stdout == (tmp_path / "report.md").read_text()

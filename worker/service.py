@@ -15,7 +15,7 @@ from shared.settings import Settings
 from shared.store import Store, connect
 from worker.inference import golden
 from worker.inference.classify import Classifier
-from worker.inference.mlp import Mlp, configure_device, device_in_use
+from worker.inference.mlp import Mlp
 from worker.inference.numbers_classifier import NumbersClassifier
 from worker.queue.limits import limit_memory
 from worker.telemetry import metrics
@@ -24,14 +24,19 @@ log = logging.getLogger("digitq.worker")
 
 
 @cache
+def model() -> Mlp:
+    """Load this process's model, once. Raises ModelError."""
+    settings = Settings.from_env()
+    return Mlp.to_serve(settings.model_path, settings.device)
+
+
+@cache
 def classifier() -> Classifier:
     """Load, warm up and self-test this process's classifier, once. Raises ModelError."""
     settings = Settings.from_env()
-    configure_device(settings.device)
-    model = Mlp.load(settings.model_path)
-    model.warm_up()
-    golden.check(Classifier(model, settings.max_pixels), settings.model_path)
-    return Classifier(model, settings.max_pixels, settings.preprocessing)
+    model().warm_up()
+    golden.check(Classifier(model(), settings.max_pixels), settings.model_path)
+    return Classifier(model(), settings.max_pixels, settings.preprocessing)
 
 
 @cache
@@ -57,7 +62,7 @@ def serve(settings: Settings, burst: bool = False) -> None:
     _wait_for(store)
     allowed = [name.strip() for name in settings.allowed_functions.split(",") if name.strip()]
     card = serving.model.card | {"preprocessing": serving.preprocessing}  # as configured, not as trained
-    device = device_in_use()
+    device = model().device
     if device == "cpu":  # the memory that a GPU's driver maps is not known beforehand
         limit_memory(settings.max_pixels)
     worker = BatchWorker(store, serving, numbers_classifier(), card=card, allowed=allowed, device=device)

@@ -15,11 +15,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from shared import ROOT
-from shared.settings import child_environment
+from shared.settings import SHIPPED_MODEL, child_environment
 from shared.standalone.embedded_server import embedded
 
-#: Packages of Celery and dramatiq, separate from the pinned ones of the project. `make bench` installs them.
+#: Packages of other queues, separate from the pinned ones of the project. `make bench` installs them.
 PACKAGES = ROOT / "var" / "bench" / "packages"
+#: The variable that names the folder of the model; without it, all use the one in service.
+MODEL = "BENCH_MODEL"
+#: The servers that need them.
+PACKAGED = ("celery", "dramatiq", "mosec")
 
 
 def commands(name: str, port: int) -> list[list[str]]:
@@ -28,6 +32,8 @@ def commands(name: str, port: int) -> list[list[str]]:
     waiting = [*granian, "--blocking-threads", "128"]
     celery = ["-A", "benchmarks.servers.celery_app:celery", "worker", "--pool", "solo", "--loglevel", "ERROR"]
     dramatiq = ["benchmarks.servers.dramatiq_app", "--processes", "1", "--threads", "8"]
+    mosec = ["--address", "127.0.0.1", "--port", str(port), "--log-level", "error"]
+    inline = ["--workers", "2", "--blocking-threads", "4"]
     digitq = [sys.executable, "-m", "digitq", "up", "--port", str(port), "--workers"]
     return {
         "digitq": [[*digitq, "1"]],
@@ -35,7 +41,9 @@ def commands(name: str, port: int) -> list[list[str]]:
         "rq": [[*waiting, "benchmarks.servers.rq_app:app"], ["rq", "worker", "-w", "rq.SimpleWorker", "--quiet"]],
         "celery": [[*waiting, "benchmarks.servers.celery_app:app"], [sys.executable, "-m", "celery", *celery]],
         "dramatiq": [[*waiting, "benchmarks.servers.dramatiq_app:app"], [sys.executable, "-m", "dramatiq", *dramatiq]],
-        "inline": [[*granian, "--workers", "2", "--blocking-threads", "4", "benchmarks.servers.inline:app"]],
+        "mosec": [[sys.executable, "-m", "benchmarks.servers.mosec_app", *mosec]],
+        "inline": [[*granian, *inline, "benchmarks.servers.inline:app"]],
+        "inline_preprocessing": [[*granian, *inline, "benchmarks.servers.inline:preprocessing"]],
     }[name]
 
 
@@ -56,8 +64,11 @@ def running(command: list[str], env: Mapping[str, str]) -> Iterator[subprocess.P
 
 def main(name: str, port: int, folder: Path) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    path = os.pathsep.join([str(ROOT), *([str(PACKAGES)] if name in ("celery", "dramatiq") else [])])
-    changes = {"PYTHONPATH": path, "DIGITQ_STATE_DIR": str(folder)} if "digitq" in name else {"PYTHONPATH": path}
+    path = os.pathsep.join([str(ROOT), *([str(PACKAGES)] if name in PACKAGED else [])])
+    # mosec looks for its server, a program, in the folders of scripts: where it was installed is that of a user.
+    changes = {"PYTHONPATH": path} | ({"PYTHONUSERBASE": str(PACKAGES)} if name == "mosec" else {})
+    if "digitq" in name:
+        changes |= {"DIGITQ_STATE_DIR": str(folder), "DIGITQ_MODEL_PATH": os.environ.get(MODEL, str(SHIPPED_MODEL))}
     with ExitStack() as stack:
         if name in ("rq", "celery", "dramatiq"):
             url = stack.enter_context(embedded(folder))

@@ -74,7 +74,7 @@ class Rounded:
 
     def __init__(self, model: Mlp, round: Any) -> None:
         self.card, self.version, self._read, self._round = model.card, model.version, model.read, round
-        for variable in model._probabilities.variables:
+        for variable in model._model.probabilities.concrete_functions[0].variables:
             variable.assign(round(variable.numpy()))
 
     def read(self, pixels: NDArray[np.float32]) -> Reading:

@@ -21,10 +21,10 @@ from redis import RedisError
 
 from shared import keys
 from shared.batches import Batches
-from shared.claims import Claim
+from shared.claims import Claim, Finish, Ran
 from shared.errors import RedisUnavailable, UnknownRead
 from shared.numbers import READS, Read
-from shared.store import Store
+from shared.store import Ended, Store
 from worker.inference.classify import Classified, Pictures
 from worker.queue.chunk_runner import ChunkRunner
 from worker.queue.claimer import Claimer
@@ -108,6 +108,7 @@ class BatchWorker(RqWorker):
                     exit_now("out of memory")
                 except Exception as error:  # also for a bug: it would end one worker after the other
                     failures += 1
+                    self._give_back()
                     if not isinstance(error, REDIS_ERRORS):
                         log.exception("unexpected")
                     self._back_off(error.__cause__ or error, failures)
@@ -117,36 +118,56 @@ class BatchWorker(RqWorker):
 
     def _run_next(self, burst: bool) -> bool:
         """Run what can be claimed, or wait for a job. Returns True if it ran any."""
-        self.recovery.run_if_due(burst)
+        # Recovery may take long, and may put jobs back where nothing was to claim.
+        if not self.claimer.ahead and self.recovery.run_if_due(burst):
+            self.claimer.ahead = None
         start = time.perf_counter()
         claims = [] if self.stopping else self.claimer.claim_batch()
         if claims:
-            self.run(claims)
+            self.run(claims, then_claim=True)
             if claims[0].batchable:
                 self.speed.add(len(claims), time.perf_counter() - start)
         elif not burst:
             self.wakeup.wait(RECOVERY_SECONDS)
         return bool(claims)
 
-    def run(self, claims: Sequence[Claim]) -> None:
+    def run(self, claims: Sequence[Claim], then_claim: bool = False) -> None:
         """Run claimed jobs under the heartbeat: pictures as one batch, then pages, chunks and foreign jobs.
 
-        Pages are slow: the single digits that were claimed with them end first.
+        Pages are slow: the single digits that were claimed with them end first. With `then_claim` the next batch is
+        claimed with the end of this one, if nothing else is to be done before.
         """
-        claimed_at = self.claimer.claimed_at
+        claimed_at, self.heartbeat_thread.ahead = self.claimer.claimed_at, ()
         damaged, pictures, pages, chunks, foreign = by_kind(claims)
         if damaged:
             self.foreign_jobs.refuse(damaged)
         if not (claims := [*pictures, *pages, *chunks, *foreign]):
             return
+        finisher = self._finish_and_claim if then_claim and len(claims) in (len(pictures), len(pages)) else None
         with self.heartbeat_thread.holding(claims, min(map(timeout_seconds, claims))):
             for runner, some in ((self.pictures, pictures), (self.pages, pages)):
-                if some and (rest := runner.run(some, claimed_at)):
+                if some and (rest := runner.run(some, claimed_at, finisher)):
                     self.store.release(self.name, rest)
             for claim in chunks:
                 self.chunks.run(claim, claimed_at)
             for claim in foreign:
                 self.foreign_jobs.run(claim)
+
+    def _finish_and_claim(self, finishes: Sequence[Finish], ran: Ran, seconds: float) -> Ended:
+        """Finish a batch, and claim the next one in the same round trip, unless recovery or the end comes first."""
+        if self.stopping or self.recovery.is_due:
+            return self.store.finish(self.name, finishes, ran, seconds)
+        ended = self.claimer.finish_and_claim(finishes, ran, seconds)
+        self.heartbeat_thread.ahead = self.claimer.ahead or ()
+        return ended
+
+    def _give_back(self) -> None:
+        """Release what was claimed ahead; if Redis fails, its leases expire."""
+        try:
+            self.claimer.give_back()
+        except REDIS_ERRORS as error:
+            log.warning("could not release what was claimed: %s", error)
+        self.heartbeat_thread.ahead = ()
 
     def _run_more_urgent(self, chunk: Claim) -> bool:
         """Run a batch from the queues before the chunk's own. Returns False if the worker is to stop."""
@@ -175,6 +196,7 @@ class BatchWorker(RqWorker):
         self.wakeup.wake()
 
     def _shut_down(self) -> None:
+        self._give_back()
         self.heartbeat_thread.stop()
         try:
             self.store.leave(self.name)

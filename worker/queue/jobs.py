@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import traceback
 import zlib
 from base64 import b64encode
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import orjson
 from rq.timeouts import JobTimeoutException
 
 from shared import keys
@@ -86,7 +86,7 @@ def call_of(claim: Claim, wanted: str) -> Call | None:
         with contextlib.suppress(zlib.error):
             data = zlib.decompress(data)
     try:
-        function, instance, args, kwargs = json.loads(data)
+        function, instance, args, kwargs = orjson.loads(data)
         plain = function == wanted and instance is None and len(args) == 1
         read = kwargs.pop("read", "digit")
     except (ValueError, TypeError, AttributeError):

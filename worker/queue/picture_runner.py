@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from rq.timeouts import JobTimeoutException
 
-from shared.claims import Claim, Ran
+from shared.claims import Claim, Finish, Ran
 from shared.errors import DigitqError, Expired
 from shared.prediction import Outcome
 from shared.runtime import tracing
-from shared.store import Store
+from shared.store import Ended, Store
 from worker.inference.classify import Classified, Pictures
 from worker.queue.foreign_jobs import ForeignJobs
 from worker.queue.heartbeat import Heartbeat
@@ -24,7 +24,9 @@ from worker.telemetry.job_logs import log_ended
 
 log = logging.getLogger("digitq.worker")
 
-Ended = list[tuple[Claim, Outcome | Exception]]
+Results = list[tuple[Claim, Outcome | Exception]]
+#: Stores the end of a batch that took so many seconds.
+Finisher = Callable[[Sequence[Finish], Ran, float], Ended]
 
 
 class BatchClassifier:
@@ -79,18 +81,21 @@ class PictureRunner:
     model: str
     preprocessing: str
 
-    def run(self, claims: Sequence[Claim], claimed_at: float) -> list[Claim]:
+    def run(self, claims: Sequence[Claim], claimed_at: float, finisher: Finisher | None = None) -> list[Claim]:
         """Classifies a batch, stores results and errors, and lets RQ retry what failed for another reason.
 
         `claimed_at` is by `time.perf_counter`. Returns the claims that were not classified: there was no time for them.
+        `finisher` stores the end if nothing is left to do after it; otherwise `Store.finish` does.
         """
         started = time.perf_counter()
         images = [(claim, claim.image or self._fetch_image(claim)) for claim in claims]
         present = [(claim, image) for claim, image in images if image]
         done = self.classifier([image for _, image in present], min(map(timeout_seconds, claims)))
-        ended: Ended = [(claim, Expired()) for claim, image in images if not image]
+        ended: Results = [(claim, Expired()) for claim, image in images if not image]
         ended += [(claim, result) for (claim, _), result in zip(present, done.results, strict=False)]
-        self._store(claims, ended, done, claimed_at, started)
+        if len(ended) < len(claims) or not all(isinstance(result, Outcome | DigitqError) for _, result in ended):
+            finisher = None
+        self._store(claims, ended, done, claimed_at, started, finisher or self._finish)
         log_ended(ended)
         for claim, result in ended:
             if not isinstance(result, Outcome | DigitqError):
@@ -102,14 +107,18 @@ class PictureRunner:
         id = image_id(claim)
         return self.store.image(id) if id and id != claim.id else None
 
+    def _finish(self, finishes: Sequence[Finish], ran: Ran, seconds: float) -> Ended:
+        return self.store.finish(self.worker, finishes, ran, seconds)
+
     def _store(
-        self, claims: Sequence[Claim], ended: Ended, done: Classified, claimed_at: float, started: float
-    ) -> None:
+        self, claims: Sequence[Claim], ended: Results, done: Classified, claimed_at: float, started: float,
+        finisher: Finisher,
+    ) -> None:  # fmt: skip
         finishes = [finish(claim, result) for claim, result in ended if isinstance(result, Outcome | DigitqError)]
         classified = time.perf_counter()
         stages = round(done.preprocess_ms, 3), round(done.inference_ms, 3)
         ran = Ran(self.model, self.preprocessing, len(finishes), *stages)
-        fenced, dependents = self.store.finish(self.worker, finishes, ran, round(time.perf_counter() - started, 6))
+        fenced, dependents = finisher(finishes, ran, round(time.perf_counter() - started, 6))
         stored = time.perf_counter()
         times = metrics.BatchTimes(claimed_at, started, classified, stored, done.preprocess_ms, done.inference_ms)
         metrics.classified([result for _, result in ended], done.preprocess_ms, done.inference_ms)

@@ -30,10 +30,18 @@ class Recovery:
         #: `time.monotonic` of the last run.
         self.last_run = float("-inf")
 
-    def run_if_due(self, burst: bool) -> None:
-        """Check the server, wait while RQ is suspended (not in burst mode), recover and maintain."""
-        if time.monotonic() - self.last_run < RECOVERY_SECONDS:
-            return
+    @property
+    def is_due(self) -> bool:
+        """Tell whether the last run is long enough ago."""
+        return time.monotonic() - self.last_run >= RECOVERY_SECONDS
+
+    def run_if_due(self, burst: bool) -> bool:
+        """Check the server, wait while RQ is suspended (not in burst mode), recover and maintain.
+
+        Returns False, and does nothing, if it is not due.
+        """
+        if not self.is_due:
+            return False
         self.last_run = time.monotonic()
         self._store.check_server()
         if not burst:
@@ -45,6 +53,7 @@ class Recovery:
             finally:
                 with suppress(RedisUnavailable):
                     self._store.end_recovery_turn(self._rq.name)
+        return True
 
     def _run(self) -> None:
         self.recover_leases()

@@ -31,7 +31,8 @@ class Wakeup:
     def __init__(self, client: redis.Redis, queues: Sequence[str]) -> None:
         self._pool = client.connection_pool
         self._queues = queues
-        self._waiting: dict[str, Any] = {}
+        #: The connection of each queue, kept from wait to wait, and when it was asked last if it has not answered.
+        self._connections: dict[str, Any] = {}
         self._asked_at: dict[str, float] = {}
         self._receiver, self._sender = socket.socketpair()
         self._receiver.setblocking(False)
@@ -46,10 +47,10 @@ class Wakeup:
         """Return when there may be a job, after `wake`, or after `seconds`. Raises redis-py's connection errors."""
         try:
             for queue in self._queues:
-                if queue not in self._waiting:
+                if queue not in self._asked_at:
                     self._ask(queue)
             # `_sock` is private in redis-py, which cannot wait for several connections.
-            sockets = {connection._sock: queue for queue, connection in self._waiting.items()}
+            sockets = {connection._sock: queue for queue, connection in self._connections.items()}
             for ready in select.select([*sockets, self._receiver], [], [], seconds)[0]:
                 if ready is self._receiver:
                     self._receiver.recv(64)
@@ -62,35 +63,31 @@ class Wakeup:
 
     def _ask(self, queue: str) -> None:
         # Noted before it is used, so that `disconnect` gives it back to the pool after an error.
-        connection = self._waiting[queue] = self._pool.get_connection()
+        connection = self._connections.get(queue) or self._connections.setdefault(queue, self._pool.get_connection())
         self._asked_at[queue] = time.monotonic()
         key = keys.queue(queue)
         connection.send_command("BLMOVE", key, key, "LEFT", "LEFT", self.SERVER_TIMEOUT)
 
     def _read_answer(self, queue: str) -> None:
-        connection = self._waiting.pop(queue)
         try:
-            connection.read_response()
+            self._connections[queue].read_response()
         except redis.OutOfMemoryError:
             time.sleep(self.POLL_SECONDS)
-        except (redis.RedisError, OSError):
-            connection.disconnect()
-            raise
-        finally:
-            self._pool.release(connection)
+        del self._asked_at[queue]
 
     def _check_late(self) -> None:
         late = time.monotonic() - self.SERVER_TIMEOUT - self.LATE_SECONDS
-        for queue in self._waiting:
-            if self._asked_at[queue] < late:
+        for queue, asked_at in self._asked_at.items():
+            if asked_at < late:
                 raise redis.TimeoutError(f"no answer to BLMOVE of {queue} within {self.SERVER_TIMEOUT} s")
 
     def disconnect(self) -> None:
         """Drop the blocked connections; the next wait opens new ones."""
-        for connection in self._waiting.values():
+        for connection in self._connections.values():
             connection.disconnect()
             self._pool.release(connection)
-        self._waiting.clear()
+        self._connections.clear()
+        self._asked_at.clear()
 
     def close(self) -> None:
         """Drop the connections and close the sockets."""
