@@ -23,7 +23,7 @@ from benchmarks.machine import describe
 from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.rounds import Record, closed, measure, open_loop
 from shared import ROOT
-from shared.settings import without_password
+from shared.addresses import without_password
 
 NAMES = tuple(name for name in TITLES if name != "url")
 Report = dict[str, Any]

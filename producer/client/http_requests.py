@@ -10,10 +10,11 @@ import httpx
 
 from producer.client.http_errors import Json
 from producer.uploads.received import BLOCK, Received
+from shared.addresses import without_password
 from shared.errors import DigitqError, SettingsError
 from shared.keys import Priority
 from shared.numbers import Read
-from shared.settings import Settings, without_password
+from shared.settings import Settings
 
 #: Seconds that an answer about a whole batch may take beyond the client's timeout.
 BATCH_SECONDS = 50.0

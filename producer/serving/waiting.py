@@ -22,7 +22,8 @@ from producer.serving.coalescing import RequestCoalescer
 from producer.serving.connection import Connection
 from shared import keys
 from shared.connections.liveness import Liveness
-from shared.prediction import Prediction, ends
+from shared.prediction import Prediction
+from shared.record import ends
 from shared.store import Answer, Record, Store
 from shared.submission import Submission
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from shared.prediction import rfc3339
+from shared.record import rfc3339
 from shared.runtime.repeats import repeats
 from shared.settings import Settings
 

@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import expect
 
 from producer import Client
-from producer.uploads.embedded import text_limit
+from producer.uploads.admission import text_limit
 from shared import ROOT as HOME
 from shared.errors import TooLarge
 from shared.settings import Settings
