@@ -60,8 +60,8 @@ def _kinds(evaluation: Evaluation) -> str:
     samples = {one.name: thumbnail(one.sample, 56, "sample crisp") for one in evaluation.conditions}
     return (
         "<h2>With and without the preprocessing</h2><p>Share in % of the same pictures that were read right "
-        "<b>with</b> our preprocessing, with the <b>seed</b>'s (resized, inverted, black or white) and with <b>none</b> (resized, "
-        f"bright taken for ink).</p>{preprocessing(evaluation, samples)}"
+        "<b>with</b> our preprocessing, the <b>seed</b>'s (resized, inverted, black or white) and <b>none</b> "
+        f"(resized, bright taken for ink).</p>{preprocessing(evaluation, samples)}"
     )
 
 
