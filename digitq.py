@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import click
 
 from shared import VERSION
+from shared.addresses import without_password
 from shared.errors import (
     CannotStart,
     DigitqError,
@@ -26,7 +27,7 @@ from shared.errors import (
     Unauthorized,
 )
 from shared.runtime import extras, logs
-from shared.settings import Settings, without_password
+from shared.settings import Settings
 
 FAILED, USAGE, UNAVAILABLE, TIMEOUT, BAD_MODEL = 1, 2, 3, 4, 78
 

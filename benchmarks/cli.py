@@ -25,7 +25,8 @@ from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.rounds import Record, closed, measure, open_loop
 from benchmarks.servers.__main__ import MODEL
 from shared import ROOT
-from shared.settings import SHIPPED_MODEL, without_password
+from shared.addresses import without_password
+from shared.settings import SHIPPED_MODEL
 
 NAMES = tuple(name for name in TITLES if name != "url")
 Report = dict[str, Any]

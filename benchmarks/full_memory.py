@@ -34,7 +34,7 @@ from benchmarks.picture import picture
 from benchmarks.pressure import Notes, Pressure
 from shared import ROOT, keys
 from shared.connections.connection import connect
-from shared.prediction import ends, state_of
+from shared.record import ends, state_of
 from shared.standalone.up import http_ok
 
 #: Seconds after the load in which all accepted pictures must finish.

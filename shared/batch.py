@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
 from shared.numbers import PageReading, Read
-from shared.prediction import rfc3339
+from shared.record import rfc3339, seconds_of
 
 #: The fields of a result, in this order. `state` is a prediction's; `error` has a code and a message.
 COLUMNS = ("index", "filename", "state", "digit", "confidence", "decision", "reason", "warnings", "error")
@@ -97,10 +96,7 @@ class Batch:
     def from_fields(cls, id: str, fields: Mapping[str, Any], source: BatchSource | None = None) -> Batch:
         """Parse the record `digitq:batch:{id}`, or the JSON object of the API."""
         counts = {name: int(fields.get(name) or 0) for name in ("total", "succeeded", "failed", "cancelled", "skipped")}
-        times = {
-            name: datetime.fromisoformat(fields[name]).timestamp() if fields.get(name) else None
-            for name in ("submitted_at", "started_at", "finished_at")
-        }
+        times = {name: seconds_of(fields.get(name)) for name in ("submitted_at", "started_at", "finished_at")}
         read = fields.get("read") or "digit"
         return cls(id, BatchState(fields["state"]), **counts, **times, read=read, source=source)  # type: ignore[arg-type]
 

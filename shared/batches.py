@@ -32,7 +32,7 @@ from shared.errors import (
 from shared.ids import new_id
 from shared.keys import Priority
 from shared.numbers import Read
-from shared.prediction import theirs
+from shared.record import theirs
 from shared.store import Store
 from shared.submission import ANYBODY, Caller, door, fingerprint_of
 

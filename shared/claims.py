@@ -9,7 +9,8 @@ from typing import Any
 
 import orjson
 
-from shared.prediction import Outcome, said
+from shared.prediction import Outcome
+from shared.record import said
 
 
 @dataclass(frozen=True, slots=True)

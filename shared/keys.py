@@ -78,82 +78,25 @@ class Priority(StrEnum):
 #: Queue names in the order in which a worker prefers them.
 QUEUES = tuple(p.queue for p in (Priority.HIGH, Priority.NORMAL, Priority.LOW))
 
-
-def image(id: str) -> str:
-    """Bytes of the upload."""
-    return f"digitq:image:{id}"
-
-
-def job(id: str) -> str:
-    """The record: RQ's job, with our fields beside RQ's."""
-    return f"rq:job:{id}"
-
-
-def callback(id: str) -> str:
-    """The webhook of a picture."""
-    return f"digitq:callback:{id}"
-
-
-def skipped(queue: str) -> str:
-    """Cancelled jobs deep inside a queue, which remain there until a worker skips them."""
-    return f"digitq:skipped:{queue}"
+#: Keys of one prediction, batch, chunk, queue, client, slot of five seconds or worker: functions of its id or name.
+image = "digitq:image:{}".format
+callback = "digitq:callback:{}".format
+skipped = "digitq:skipped:{}".format
+rate = "digitq:rate:{}".format
+model_input = "digitq:input:{}".format
+batch = "digitq:batch:{}".format
+chunk = "digitq:chunk:{}".format
+results = "digitq:results:{}".format
+flow = "digitq:flow:{}".format
+#: RQ's keys.
+job = "rq:job:{}".format
+queue = "rq:queue:{}".format
+running = "rq:wip:{}".format
+finished = "rq:finished:{}".format
+return_values = "rq:results:{}".format
+worker = "rq:worker:{}".format
 
 
 def recent(owner: str) -> str:
     """The history of an API key, or of all clients without keys."""
     return f"{RECENT}:{owner}" if owner else RECENT
-
-
-def rate(client: str) -> str:
-    """The rate limit of a client."""
-    return f"digitq:rate:{client}"
-
-
-def model_input(id: str) -> str:
-    """The input of the model, compressed."""
-    return f"digitq:input:{id}"
-
-
-def batch(id: str) -> str:
-    """The record of a batch."""
-    return f"digitq:batch:{id}"
-
-
-def chunk(id: str) -> str:
-    """The packed pictures of a chunk."""
-    return f"digitq:chunk:{id}"
-
-
-def results(id: str) -> str:
-    """The record of a chunk, with its results."""
-    return f"digitq:results:{id}"
-
-
-def flow(slot: int) -> str:
-    """Count of arrivals and ends in the five seconds from Unix time 5 * slot."""
-    return f"digitq:flow:{slot}"
-
-
-def queue(name: str) -> str:
-    """RQ's list of waiting job ids."""
-    return f"rq:queue:{name}"
-
-
-def running(queue: str) -> str:
-    """RQ's registry of running jobs: job and execution ids by the end of their lease."""
-    return f"rq:wip:{queue}"
-
-
-def finished(queue: str) -> str:
-    """RQ's registry of finished jobs."""
-    return f"rq:finished:{queue}"
-
-
-def return_values(id: str) -> str:
-    """RQ's stream of a job's results."""
-    return f"rq:results:{id}"
-
-
-def worker(name: str) -> str:
-    """RQ's hash of one worker."""
-    return f"rq:worker:{name}"

@@ -1,41 +1,16 @@
-"""The prediction: read from RQ's job and our fields in its hash, and written as JSON."""
+"""The prediction as clients see it: read from its record or from JSON, and written as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from enum import StrEnum
-from functools import lru_cache
 from typing import Any, Protocol
-
-import orjson
 
 from shared.errors import PredictionFailed
 from shared.ids import issued_at
 from shared.numbers import FoundGrid, FoundNumber, PageReading
-
-
-class State(StrEnum):
-    """The state of a prediction. A terminal state only changes if an operator requeues the job."""
-
-    #: Waiting for a worker.
-    QUEUED = "queued"
-    #: Claimed by a worker.
-    RUNNING = "running"
-    #: It has a digit.
-    SUCCEEDED = "succeeded"
-    #: It has an error with a code.
-    FAILED = "failed"
-    #: Cancelled before a worker claimed it.
-    CANCELLED = "cancelled"
-    #: Expired before a worker claimed it.
-    EXPIRED = "expired"
-
-    @property
-    def terminal(self) -> bool:
-        """True if the state is final."""
-        return self not in (State.QUEUED, State.RUNNING)
+from shared.record import State as State
+from shared.record import rfc3339, said, seconds_of, state_of, timings_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,55 +54,6 @@ class Outcome:
 def rounded(number: float | None) -> float | None:
     """Round to six significant digits, about the precision of float32."""
     return None if number is None else float(f"{number:.6g}")
-
-
-#: The fields that are read and published: RQ's, and ours in the same hash, which RQ ignores.
-#: `digitq_run` is "attempt:execution"; `digitq_about` has the notes of the upload, `digitq_found` the outcome or an
-#: error, both JSON.
-RECORD = (
-    "status", "created_at", "started_at", "ended_at", "digitq_run", "digitq_owner", "digitq_about", "digitq_found",
-)  # fmt: skip
-_STATES = {
-    "started": State.RUNNING, "finished": State.SUCCEEDED, "failed": State.FAILED,
-    "canceled": State.CANCELLED, "stopped": State.CANCELLED,
-}  # fmt: skip
-_POISON = ("poison", "Every worker that took this picture died or lost it.")
-_NO_ANSWER = ("lost", "The job ended without an answer.")
-
-
-def state_of(record: Mapping[str, str]) -> tuple[State, dict[str, Any]]:
-    """Derive the state that clients see from RQ's status, and return the outcome with it, or its `error`.
-
-    The outcome of an earlier run is ignored if the job was requeued.
-    """
-    state = _STATES.get(record["status"], State.QUEUED)  # queued, scheduled, deferred and others
-    found = said(record.get("digitq_found"))
-    if state is State.SUCCEEDED and "digit" not in found:
-        state, found = State.FAILED, {"error": _NO_ANSWER, **found}
-    if state is State.FAILED:
-        found.setdefault("error", _POISON)
-        return (State.EXPIRED if found["error"][0] == "expired" else state), found
-    return state, found if state is State.SUCCEEDED else {}
-
-
-def said(text: str | None) -> dict[str, Any]:
-    """Parse the JSON object of a field; empty if it is missing or something else."""
-    try:
-        found = orjson.loads(text) if text else {}
-    except orjson.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def ends(message: bytes) -> list[dict[str, str]]:
-    """Return the records of a message of `digitq:events`, each with its `id`; `ended_at` is shared by all."""
-    told = orjson.loads(message)
-    return [{"ended_at": told["ended_at"], **record} for record in told["ended"]]
-
-
-def theirs(record: Mapping[str, Any], owner: str | None, field: str = "digitq_owner") -> bool:
-    """Return True if a record belongs to the owner; None, for direct access to Redis, sees everything."""
-    return owner is None or (record.get(field) or "") == owner
 
 
 class Source(Protocol):
@@ -177,7 +103,10 @@ class Prediction:
     @property
     def lines(self) -> list[str]:
         """The text of each row of the numbers; see `PageReading.lines`."""
-        return PageReading(tuple(self.numbers or ()), self.grid, self.rotated or 0).lines
+        return self._page().lines
+
+    def _page(self) -> PageReading:
+        return PageReading(tuple(self.numbers or ()), self.grid, self.rotated or 0)
 
     def wait(self, timeout: float = 30) -> Prediction:
         """Return the prediction once it has succeeded. Raises PredictionFailed; TimeoutError after `timeout` s."""
@@ -205,16 +134,16 @@ class Prediction:
             "id", "filename", "digit", "confidence", "probabilities", "decision", "reason", "model",
             "preprocessing", "batch", "timings_ms", "error", "queue_position",
         )}  # fmt: skip
-        times = {name: _seconds(body.get(name)) for name in ("submitted_at", "started_at", "finished_at")}
+        times = {name: seconds_of(body.get(name)) for name in ("submitted_at", "started_at", "finished_at")}
         return cls(state=State(body["state"]), warnings=body.get("warnings") or [], attempt=body.get("attempt") or 0,
-                   source=source, **plain, **times, **_page(PageReading.from_json(body)))  # type: ignore[arg-type]  # fmt: skip
+                   source=source, **plain, **times, **_fields_of(PageReading.from_json(body)))  # type: ignore[arg-type]  # fmt: skip
 
     @classmethod
     def from_record(cls, id: str, record: Mapping[str, str], queue_position: int | None = None) -> Prediction:
         """Parse the fields of RECORD; a missing one is None."""
         state, found = state_of(record)
         get, batch = record.get, found.get("batch")
-        submitted, started, finished = (_seconds(get(at)) for at in ("created_at", "started_at", "ended_at"))
+        submitted, started, finished = (seconds_of(get(at)) for at in ("created_at", "started_at", "ended_at"))
         finished = finished if state.terminal else None
         attempt = (get("digitq_run") or "").partition(":")[0]
         error = dict(zip(("code", "message"), found["error"], strict=True)) if "error" in found else None
@@ -235,17 +164,17 @@ class Prediction:
             submitted_at=submitted if submitted is not None else issued_at(id),
             started_at=started,
             finished_at=finished,
-            timings_ms=_timings(found.get("ms") or (0, 0), submitted, started, finished),
+            timings_ms=timings_of(found.get("ms") or (0, 0), submitted, started, finished),
             error=error,
             queue_position=queue_position,
-            **_page(PageReading.from_noted(found)),
+            **_fields_of(PageReading.from_noted(found)),
         )
 
     def to_json(self, root: str = "") -> dict[str, Any]:
         """Return the JSON of the API; its links start with `root`, the sub-path of a proxy."""
         own = f"{root}/v1/predictions/{self.id}"
         position = {} if self.queue_position is None else {"queue_position": self.queue_position}
-        page = {} if self.numbers is None else PageReading(tuple(self.numbers), self.grid, self.rotated or 0).to_json()
+        page = {} if self.numbers is None else self._page().to_json()
         return {
             "id": self.id,
             "state": self.state.value,
@@ -271,44 +200,8 @@ class Prediction:
         }
 
 
-def _page(page: PageReading | None) -> dict[str, Any]:
-    """Return the fields of a prediction that was read as numbers."""
-    if page is None:
-        return {}
-    return {"numbers": list(page.numbers), "grid": page.grid, "rotated": page.rotated}
-
-
-def rfc3339(seconds: float | None) -> str | None:
-    """Format Unix seconds as `2026-01-31T12:00:00.123Z`."""
-    if seconds is None:
-        return None
-    whole, micros = divmod(round(seconds * 1_000_000), 1_000_000)
-    return f"{_to_the_second(whole)}.{micros // 1000:03d}Z"
-
-
-@lru_cache(maxsize=64)
-def _to_the_second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat().removesuffix("+00:00")
-
-
-def _seconds(text: str | None) -> float | None:
-    return datetime.fromisoformat(text).timestamp() if text else None
-
-
-def _timings(
-    measured: Sequence[float], submitted: float | None, started: float | None, finished: float | None
-) -> dict[str, float] | None:
-    """Return the durations of the stages, which add up to the total; None until all have run.
-
-    The worker measures two stages with its own clock; the others are the rest by Redis's clock.
-    """
-    if submitted is None or started is None or finished is None:
-        return None
-    preprocess, inference = measured
-    queue, total = (started - submitted) * 1000, (finished - submitted) * 1000
-    store = total - queue - preprocess - inference
-    stages = {"queue": queue, "preprocess": preprocess, "inference": inference, "store": store, "total": total}
-    return {stage: round(ms, 3) for stage, ms in stages.items()}
+def _fields_of(page: PageReading | None) -> dict[str, Any]:
+    return {} if page is None else {"numbers": list(page.numbers), "grid": page.grid, "rotated": page.rotated}
 
 
 def verdict(digit: int | None, confidence: float | None, decision: str | None, reason: str | None) -> str:

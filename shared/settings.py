@@ -11,11 +11,10 @@ import sys
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from shared.addresses import check_redis_url, is_loopback, reachable, without_password
 from shared.errors import SettingsError
 from shared.memory import memory_bytes
 from shared.state_dir import running_server
@@ -30,18 +29,17 @@ _RATE = re.compile(r"\s*(\d{1,9})\s*(?:/|per)\s*(?:(\d{1,4})\s*)?(second|minute|
 #: The paths that digitq serves; a root path that starts with one of them would be ambiguous.
 _OWN_PATHS = "v1|predictions|key|healthz|readyz|metrics|openapi[.]json|docs|static"
 _ROOT_PATH = re.compile(rf"(?!/(?:{_OWN_PATHS})(?:/|$))(?:/(?![.]{{1,2}}(?:/|$))[A-Za-z0-9._~-]+)*")
-REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
-#: Passwords in an address: the value of an option such as `?ssl_password=`, and everything before the last @.
-_PASSWORD_OPTION = re.compile(r"([?&][^=&]*password[^=&]*=)[^&]*", re.IGNORECASE)
-_CREDENTIALS = re.compile(r"^([^:/@]*:(?://)?)?([^:/@]*:)?.*@", re.DOTALL)
 #: Forms such as 40%, 512mb, 2gb, 1073741824.
 _MEMORY = re.compile(r"(?:(\d{1,2})%|(\d{1,15})([kmg]b)?)", re.IGNORECASE)
 _UNITS = {"": 1, "kb": 1024, "mb": 1024**2, "gb": 1024**3}
 _PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 
 
-def _setting(default: Any, doc: str, *, low: float | None = None, env: str = "", secret: bool = False) -> Any:
-    return field(default=default, repr=not secret, metadata={"doc": doc, "low": low, "env": env, "secret": secret})
+def _setting(
+    default: Any, doc: str, *, low: float | None = None, choices: str = "", env: str = "", secret: bool = False
+) -> Any:
+    about = {"doc": doc, "low": low, "choices": choices.split(), "env": env, "secret": secret}
+    return field(default=default, repr=not secret, metadata=about)
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class Settings:
         "that could be promoted; 0: what a primary has taken in the last moments before it dies may be lost", low=0
     )  # fmt: skip
     allow_ephemeral: str = _setting(
-        "0", "1 accepts a Redis without an append-only file: accepted pictures are lost when it crashes"
+        "0", "1 accepts a Redis without an append-only file: accepted pictures are lost when it crashes", choices="0 1"
     )
     latency_goal_ms: float = _setting(1000.0, "target latency: `digitq status` says how many workers it takes", low=1)
     result_ttl_seconds: int = _setting(86_400, "how long a picture and its prediction are kept", low=1)
@@ -83,17 +81,19 @@ class Settings:
     batch_max_images: int = _setting(100_000, "pictures in one batch", low=1)
     batch_max_bytes: int = _setting(256 * 1024 * 1024, "largest batch, as uploaded and as unpacked", low=1)
     model_path: Path = _setting(SHIPPED_MODEL, "directory of the model and its card")
-    preprocessing: str = _setting("mnist", "mnist, or seed for comparison")
+    preprocessing: str = _setting("mnist", "mnist, or seed for comparison", choices="mnist seed")
     allowed_functions: str = _setting("", "other job functions that a worker may run, as comma-separated import paths")
     api_keys: str = _setting("", "API keys, comma-separated, each `key` or `name:key`", secret=True)
     api_keys_file: str = _setting("", "file with API keys, one a line")
     url: str = _setting("", "URL for clients; default: http:// with DIGITQ_HOST and DIGITQ_PORT", secret=True)
     api_key: str = _setting("", "API key that the command line and `Client()` send; servers ignore it", secret=True)
-    allow_anonymous: str = _setting("0", "1 serves other machines without an API key")
+    allow_anonymous: str = _setting("0", "1 serves other machines without an API key", choices="0 1")
     rate_limit: str = _setting("", "pictures that one client may submit, such as 100/second or 5000/hour")
     webhook_secret: str = _setting("", "signs callbacks: whsec_ and base64, several separated by blanks", secret=True)
-    webhook_allow_private: str = _setting("0", "1 allows callbacks to private addresses, and http to our own")
-    device: str = _setting("auto", "auto (a GPU if there is one), cpu or gpu")
+    webhook_allow_private: str = _setting(
+        "0", "1 allows callbacks to private addresses, and http to our own", choices="0 1"
+    )
+    device: str = _setting("auto", "auto (a GPU if there is one), cpu or gpu", choices="auto cpu gpu")
     state_dir: Path = _setting(STATE_DIR, "folder in which `digitq up` keeps the embedded server's data")
     redis_maxmemory: str = _setting(
         "40%", "memory of the embedded server: a share of the machine's, or bytes such as 512mb or 2gb; 0: no limit"
@@ -101,8 +101,10 @@ class Settings:
     metrics_port: int = _setting(
         0, "port on which a worker serves /metrics, on DIGITQ_HOST, or the next free one; 0: none", low=0
     )
-    log_format: str = _setting("text", "text, or json: an object a line")
-    log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR, for digitq's own lines")
+    log_format: str = _setting("text", "text, or json: an object a line", choices="text json")
+    log_level: str = _setting(
+        "INFO", "DEBUG, INFO, WARNING or ERROR, for digitq's own lines", choices="DEBUG INFO WARNING ERROR"
+    )
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -115,7 +117,7 @@ class Settings:
         values = {f.name: _parse(name, env[name], f) for name, f in known.items() if env.get(name)}
         settings = cls(**values)
         settings = replace(settings, root_path=settings.root_path.rstrip("/"))
-        _check_choices(settings)
+        _check(settings)
         if "redis_url" not in values and (url := running_server(settings.state_dir)):
             return replace(settings, redis_url=url)
         return settings
@@ -155,20 +157,6 @@ class Settings:
         )
 
 
-def reachable(host: str) -> str:
-    """Return the host for a URL to a server bound to this address; a wildcard becomes the loopback address."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared, not bound
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches the address."""
-    try:
-        return host == "localhost" or ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 def server_is_given() -> bool:
     """Tell whether REDIS_URL is set; otherwise `digitq up` starts its own server."""
     return bool(os.environ.get("REDIS_URL"))
@@ -206,27 +194,18 @@ def _parse(name: str, text: str, f: Any) -> Any:
     low = f.metadata["low"]
     if low is not None and not value >= low:
         raise SettingsError(f"{name}={text!r} must be at least {low} ({f.metadata['doc']})")
+    choices = f.metadata["choices"]
+    if choices and value not in choices:
+        raise SettingsError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
     return value
 
 
-def _check_choices(settings: Settings) -> None:
-    choices = {
-        "DIGITQ_LOG_FORMAT": (settings.log_format, ("text", "json")),
-        "DIGITQ_LOG_LEVEL": (settings.log_level, ("DEBUG", "INFO", "WARNING", "ERROR")),
-        "DIGITQ_DEVICE": (settings.device, ("auto", "cpu", "gpu")),
-        "DIGITQ_ALLOW_ANONYMOUS": (settings.allow_anonymous, ("0", "1")),
-        "DIGITQ_ALLOW_EPHEMERAL": (settings.allow_ephemeral, ("0", "1")),
-        "DIGITQ_WEBHOOK_ALLOW_PRIVATE": (settings.webhook_allow_private, ("0", "1")),
-        "DIGITQ_PREPROCESSING": (settings.preprocessing, ("mnist", "seed")),
-    }
-    for name, (value, allowed) in choices.items():
-        if value not in allowed:
-            raise SettingsError(f"{name} is {value!r}, expected one of {', '.join(allowed)}")
+def _check(settings: Settings) -> None:
     if settings.url and not settings.url.startswith(("http://", "https://")):
         raise SettingsError(
             f"DIGITQ_URL is {without_password(settings.url)!r}, expected a form such as http://127.0.0.1:8000"
         )
-    _check_redis_url(settings.redis_url)
+    check_redis_url(settings.redis_url)
     if settings.rate_limit and not all(settings.rate()):
         raise SettingsError(f"DIGITQ_RATE_LIMIT is {settings.rate_limit!r}, expected a form such as 100/second")
     if not _MEMORY.fullmatch(settings.redis_maxmemory):
@@ -241,35 +220,9 @@ def _check_choices(settings: Settings) -> None:
         raise SettingsError("DIGITQ_WEBHOOK_SECRET is not whsec_ and the base64 of 24 to 64 bytes")
 
 
-def _check_redis_url(url: str) -> None:
-    """Raise SettingsError for a malformed URL; the message contains no password, nor anything that may be one."""
-    scheme, separator, _ = url.partition("://")
-    if not separator:
-        raise SettingsError("REDIS_URL is not of the form redis://user:password@host:port/db")
-    if scheme not in REDIS_SCHEMES:
-        raise SettingsError(f"REDIS_URL begins with another scheme, expected one of {', '.join(REDIS_SCHEMES)}")
-    if scheme in ("redis", "rediss"):
-        try:
-            authority = urlsplit(url)
-            usable = authority.port != 0 and "@" not in authority.path + authority.fragment
-        except ValueError:
-            usable = False
-        if not usable:
-            raise SettingsError(
-                f"{without_password(url)!r} is not of the form redis://user:password@host:port/db; "
-                "special characters of a password are percent-encoded (REDIS_URL)"
-            )
-
-
 def _is_secret(text: str) -> bool:
     """Tell whether this is a secret by Standard Webhooks, as `openssl rand -base64 32` makes after whsec_."""
     try:
         return text.startswith("whsec_") and 24 <= len(b64decode(text[6:], validate=True)) <= 64
     except ValueError:
         return False
-
-
-def without_password(address: str) -> str:
-    """Return an address that is safe to print: `***` replaces passwords, and what may be one if it is malformed."""
-    address = _PASSWORD_OPTION.sub(r"\1***", address)
-    return _CREDENTIALS.sub(r"\1\2***@", address)

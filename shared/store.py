@@ -40,7 +40,8 @@ from shared.ids import issued_at, new_id
 from shared.keys import Priority
 from shared.load import Load
 from shared.numbers import Read
-from shared.prediction import RECORD, Prediction, State, theirs
+from shared.prediction import Prediction, State
+from shared.record import RECORD, theirs
 from shared.redis_server.room import Memory, Room
 from shared.redis_server.server_check import ServerCheck
 from shared.settings import Settings

@@ -1,4 +1,4 @@
-"""Everything that digitq does, many times, and what of it Redis still holds when its time is over.
+"""Uses every feature of digitq many times, and lists the keys that Redis still holds after their retention.
 
 python -m tests.leftovers [PICTURES [TTL]]     3,000 pictures with a time to live of 4 s, by default
 """
@@ -37,8 +37,8 @@ from worker import tasks
 from worker.queue.batch_worker import BatchWorker
 
 ALLOWED = ("tests.jobs.double", "tests.jobs.explode", "tests.jobs.on_success", "tests.jobs.on_failure")
-#: What a service without any picture holds, by how the names begin: "What stays" in shared/README.md. With a time to
-#: live that has nothing to do with DIGITQ_RESULT_TTL_SECONDS, and without one.
+#: Keys of a service without any picture, by the beginning of their names: "Keys that remain" in shared/README.md. The
+#: first have a time to live that does not depend on DIGITQ_RESULT_TTL_SECONDS, the others have none.
 FOR_A_WHILE = ("digitq:workers", "digitq:model", "digitq:flow:", "digitq:ready", "digitq:recovery", "digitq:refused",
                "rq:worker:", "rq:execution:", "rq:executions:", "rq:clean_")  # fmt: skip
 FOR_EVER = ("rq:queues", "rq:workers")
@@ -60,7 +60,7 @@ class Service:
 
     store: Store
     client: redis.Redis
-    #: Keeps house, and does not wait for its time.
+    #: Does the maintenance, whenever it is told to.
     keeper: BatchWorker
 
     @classmethod
@@ -76,23 +76,23 @@ class Service:
         return RQQueue("digitq", connection=self.client, serializer="json")
 
     def work(self) -> None:
-        """A worker comes, and stays until the queues are empty."""
+        """Run a worker until the queues are empty."""
         with _worker(self.store) as worker:
             worker.work(burst=True, logging_level="CRITICAL")
 
     def work_as_stock_rq(self) -> None:
-        """The same with a worker of RQ's own."""
+        """Do the same with a stock RQ worker."""
         SimpleWorker(["digitq"], connection=self.client, serializer="json").work(burst=True, logging_level="CRITICAL")
 
     def keep_house(self) -> None:
-        """Run the maintenance of a worker, that of each second and of each minute."""
+        """Run a worker's maintenance, both that of each second and that of each minute."""
         self.keeper.recovery.last_run = float("-inf")
         self.keeper.recovery.run_if_due(burst=True)
 
 
 @contextmanager
 def faked_classifier() -> Iterator[None]:
-    """Lets jobs on RQ's own path use the fake classifier, too."""
+    """Let jobs that RQ itself runs use the fake classifier too."""
 
     def fake() -> Any:
         serving: Any = lambda images: fakes.classify(images)  # noqa: E731
@@ -146,7 +146,7 @@ def _pictures(service: Service, count: int) -> None:
 
 
 def _die_with(service: Service, count: int) -> None:
-    """A worker takes that many, and its leases run out."""
+    """Claim that many pictures and let the leases run out."""
     claims = service.store.claim("dead", keys.QUEUES, max(1, min(64, count)), "n")
     over = service.store.time() - 1
     for claim in claims:
@@ -229,7 +229,7 @@ def left(client: redis.Redis) -> dict[str, int]:
 
 
 def wait_until_nothing_is_left(service: Service) -> dict[str, int]:
-    """Keep house until nothing is left; what is still there after everybody's time."""
+    """Run the maintenance until nothing is left; return the keys that outlive the longest TTL."""
     end = time.monotonic() + LONGEST_TTLS * service.store.settings.result_ttl_seconds + SLACK_SECONDS
     while (rest := left(service.client)) and time.monotonic() < end:
         service.keep_house()
@@ -245,7 +245,7 @@ def kinds_of(names: dict[str, int]) -> dict[str, tuple[int, int]]:
 
 
 def main(pictures: int = 3000, ttl: int = 4) -> int:
-    """Print what there was and what is left; 1 if anything is."""
+    """Print the keys before and after; return 1 if any are left."""
     from tests.conftest import own_server
 
     logging.disable(logging.WARNING)  # that leases run out is what this is about

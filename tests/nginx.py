@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from tests.tools import tool
 
@@ -53,6 +53,6 @@ def nginx(folder: Path, site: str, port: int) -> Iterator[str]:
 
 def _answers(url: str) -> bool:
     try:
-        return bool(httpx.get(url, timeout=10).status_code)
-    except httpx.TransportError:
+        return bool(httpx2.get(url, timeout=10).status_code)
+    except httpx2.TransportError:
         return False

@@ -18,9 +18,9 @@ import click
 import redis
 
 from producer import NEVER, Client
+from shared.addresses import without_password
 from shared.errors import ServerUnavailable
 from shared.runtime.extras import require
-from shared.settings import without_password
 from shared.standalone.embedded_server import server_binary
 from shared.standalone.up import http_ok
 from shared.store import connect

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from producer.cli.output import text_line
+from shared.addresses import without_password
 from shared.prediction import Prediction
-from shared.settings import without_password
 
 
 def screen(url: str, status: dict[str, Any], last: Iterable[Prediction], now: float, trouble: str = "") -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
-import httpx
+import httpx2
 
 from producer.cli.screen import screen, status_line
 from producer.client.http_errors import error_of, unexpected, unreachable
@@ -87,7 +87,7 @@ class Watch:
                 self._print(event)
                 if time.monotonic() >= end:
                     break
-        except httpx.RequestError as cause:
+        except httpx2.RequestError as cause:
             error = unreachable(cause)
         except DigitqError as refusal:
             error = refusal
@@ -105,8 +105,8 @@ class Watch:
 
     def _events(self) -> Iterator[Event]:
         headers = {**self._headers, **({"Last-Event-ID": self._last_id} if self._last_id else {})}
-        timeout = httpx.Timeout(10, read=SILENT_SECONDS)
-        with httpx.stream("GET", f"{self._url}/v1/events", headers=headers, timeout=timeout) as stream:
+        timeout = httpx2.Timeout(10, read=SILENT_SECONDS)
+        with httpx2.stream("GET", f"{self._url}/v1/events", headers=headers, timeout=timeout) as stream:
             if not stream.is_success:
                 stream.read()
                 raise error_of(stream)
@@ -119,7 +119,9 @@ class Watch:
     def _load_history(self) -> None:
         """Load the predictions that ended before this connection, for the screen."""
         if self._screen:
-            answer = httpx.get(f"{self._url}/v1/predictions", params={"limit": LAST}, headers=self._headers, timeout=10)
+            answer = httpx2.get(
+                f"{self._url}/v1/predictions", params={"limit": LAST}, headers=self._headers, timeout=10
+            )
             page = answer.json().get("predictions", []) if answer.is_success else []
             ended = [one for one in map(Prediction.from_json, page) if one.finished_at]
             self._last.clear()

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self, TypeVar
 
-import httpx
+import httpx2
 
 from producer.client.bulk import PARALLEL, Picture, PollSchedule, cancel_all, map_in_order_async, name_and_data
 from producer.client.http_operations import HttpOperations
@@ -121,10 +121,10 @@ class AsyncClient(HttpOperations, _AsyncBulk):
         retry: Retry = Retry(),  # noqa: B008  # frozen
     ) -> None:  # fmt: skip
         url, api_key = server_and_key(url, api_key)
-        self._http = httpx.AsyncClient(base_url=url, headers=authorization(api_key), timeout=timeout)
+        self._http = httpx2.AsyncClient(base_url=url, headers=authorization(api_key), timeout=timeout)
         self._timeout, self._retry = timeout, retry
 
-    async def _send(self, request: Request) -> httpx.Response:
+    async def _send(self, request: Request) -> httpx2.Response:
         options = request.options(self._timeout)
         if isinstance(options["content"], Iterator):
             options["content"] = _as_async(options["content"])
@@ -136,7 +136,7 @@ class AsyncClient(HttpOperations, _AsyncBulk):
 
 
 async def _as_async(blocks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield the same blocks in the form that httpx requires with asyncio; they are read from a local file."""
+    """Yield the same blocks in the form that httpx2 requires with asyncio; they are read from a local file."""
     for block in blocks:
         yield block
 

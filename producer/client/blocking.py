@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-import httpx
+import httpx2
 
 from producer.client.http_operations import HttpOperations
 from producer.client.http_requests import Request, authorization
@@ -41,10 +41,10 @@ class BlockingHttp(HttpOperations):
     _sleep = staticmethod(_sleep)
 
     def __init__(self, url: str, api_key: str | None, timeout: float, retry: Retry) -> None:
-        self._http = httpx.Client(base_url=url, headers=authorization(api_key), timeout=timeout)
+        self._http = httpx2.Client(base_url=url, headers=authorization(api_key), timeout=timeout)
         self._timeout, self._retry = timeout, retry
 
-    async def _send(self, request: Request) -> httpx.Response:
+    async def _send(self, request: Request) -> httpx2.Response:
         return self._http.request(request.method, request.path, **request.options(self._timeout))
 
     def close(self) -> None:

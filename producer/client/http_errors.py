@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import httpx
+import httpx2
 
 from shared import errors
 from shared.errors import BodyTooSlow, DigitqError, RateLimited, ServerUnavailable, TooLarge, UnexpectedAnswer
@@ -35,11 +35,11 @@ _PROXY_HEADERS = {
     431: "a proxy in front of digitq finds the headers too large",
 }
 CHECK = "Is this the URL of digitq?"
-#: Texts by which httpx and anyio report a refused connection.
+#: Texts by which httpx2 and anyio report a refused connection.
 _REFUSED = ("Connection refused", "All connection attempts failed")
 
 
-def error_of(response: httpx.Response) -> DigitqError:
+def error_of(response: httpx2.Response) -> DigitqError:
     """Return the error that a response stands for. An unknown code is kept on a plain DigitqError."""
     problem = json_object(response)
     code, detail = problem.get("code"), problem.get("detail")
@@ -56,7 +56,7 @@ def error_of(response: httpx.Response) -> DigitqError:
     return error
 
 
-def _error_without_code(response: httpx.Response) -> DigitqError:
+def _error_without_code(response: httpx2.Response) -> DigitqError:
     """Return the error for an answer that digitq did not write: it has no code."""
     status = " ".join(("HTTP", str(response.status_code), response.reason_phrase)).strip()
     if response.status_code in _PROXY:
@@ -70,27 +70,27 @@ def _error_without_code(response: httpx.Response) -> DigitqError:
     return error
 
 
-def unreachable(cause: httpx.RequestError) -> ServerUnavailable:
-    """Return the error for a server that does not answer, with httpx's error as its cause."""
-    refused = isinstance(cause, httpx.ConnectError) and any(text in str(cause) for text in _REFUSED)
+def unreachable(cause: httpx2.RequestError) -> ServerUnavailable:
+    """Return the error for a server that does not answer, with httpx2's error as its cause."""
+    refused = isinstance(cause, httpx2.ConnectError) and any(text in str(cause) for text in _REFUSED)
     reason = ". Is it running? (`make up`)" if refused else f": {str(cause) or type(cause).__name__}"
     error = ServerUnavailable(f"digitq does not answer at {_origin(cause.request.url)}{reason}")
     error.__cause__ = cause
     return error
 
 
-def unexpected(response: httpx.Response) -> UnexpectedAnswer:
+def unexpected(response: httpx2.Response) -> UnexpectedAnswer:
     """Return the error for a successful answer that digitq cannot have written."""
     url = response.request.url
     return UnexpectedAnswer(f"digitq does not answer at {_origin(url)}{url.path}. {CHECK}")
 
 
-def _origin(url: httpx.URL) -> str:
+def _origin(url: httpx2.URL) -> str:
     """Return scheme, host and port, without a password."""
     return f"{url.scheme}://{url.netloc.decode()}"
 
 
-def json_object(response: httpx.Response) -> Json:
+def json_object(response: httpx2.Response) -> Json:
     """Return the JSON object in a response, or an empty one if there is none."""
     try:
         body = json.loads(response.content) if "json" in response.headers.get("Content-Type", "") else {}
@@ -99,7 +99,7 @@ def json_object(response: httpx.Response) -> Json:
     return body if isinstance(body, dict) else {}
 
 
-def expect_object(response: httpx.Response, *members: str) -> Json:
+def expect_object(response: httpx2.Response, *members: str) -> Json:
     """Return the JSON object in a successful answer. Raises UnexpectedAnswer where one of `members` is missing."""
     found = json_object(response)
     if any(found.get(name) is None for name in members):

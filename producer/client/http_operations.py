@@ -6,7 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
-import httpx
+import httpx2
 
 from producer.client.http_errors import Json, error_of, expect_object, unexpected, unreachable
 from producer.client.http_requests import BATCH_SECONDS, Request, batch_request, picture_request
@@ -25,8 +25,8 @@ class HttpOperations(ABC):
     _retry: Retry
 
     @abstractmethod
-    async def _send(self, request: Request) -> httpx.Response:
-        """Send a request once. Raises httpx.RequestError."""
+    async def _send(self, request: Request) -> httpx2.Response:
+        """Send a request once. Raises httpx2.RequestError."""
 
     @abstractmethod
     async def _sleep(self, seconds: float, /) -> None:
@@ -111,13 +111,13 @@ class HttpOperations(ABC):
     async def _object(self, request: Request, *members: str) -> Json:
         return expect_object(await self._response(request), *members)
 
-    async def _response(self, request: Request) -> httpx.Response:
+    async def _response(self, request: Request) -> httpx2.Response:
         """Return the successful response. Raises the error whose code the server answers, or ServerUnavailable."""
 
-        async def attempt() -> httpx.Response:
+        async def attempt() -> httpx2.Response:
             try:
                 response = await self._send(request)
-            except httpx.RequestError as error:
+            except httpx2.RequestError as error:
                 raise unreachable(error) from error
             if not response.is_success:
                 raise error_of(response)

@@ -6,20 +6,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-import httpx
+import httpx2
 
 from producer.client.http_errors import Json
 from producer.uploads.received import BLOCK, Received
+from shared.addresses import without_password
 from shared.errors import DigitqError, SettingsError
 from shared.keys import Priority
 from shared.numbers import Read
-from shared.settings import Settings, without_password
+from shared.settings import Settings
 
 #: Seconds that an answer about a whole batch may take beyond the client's timeout.
 BATCH_SECONDS = 50.0
 BINARY = "application/octet-stream"
 #: Errors after which the request cannot have reached the server.
-_UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +39,14 @@ class Request:
     repeatable: bool = True
 
     def options(self, timeout: float) -> Json:
-        """Return the keyword arguments for httpx's `request`."""
+        """Return the keyword arguments for httpx2's `request`."""
         body = self.content() if callable(self.content) else self.content
         return {"params": self.params, "headers": self.headers, "content": body, "files": self.files,
-                "timeout": httpx.Timeout(timeout, read=timeout + self.extra_seconds)}  # fmt: skip
+                "timeout": httpx2.Timeout(timeout, read=timeout + self.extra_seconds)}  # fmt: skip
 
     def may_repeat(self, error: DigitqError) -> bool:
         """Tells whether a further attempt is safe, and not certain to fail like this one."""
-        if isinstance(error.__cause__, httpx.LocalProtocolError):  # httpx itself refuses to send the request
+        if isinstance(error.__cause__, httpx2.LocalProtocolError):  # httpx2 itself refuses to send the request
             return False
         return self.repeatable or error.status == 429 or isinstance(error.__cause__, _UNSENT)
 

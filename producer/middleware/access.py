@@ -17,8 +17,9 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
 
 from producer.middleware.request import Request
+from shared.addresses import is_loopback
 from shared.errors import CrossSite, SettingsError, Unauthorized
-from shared.settings import Settings, is_loopback
+from shared.settings import Settings
 from shared.submission import Caller
 
 log = logging.getLogger("digitq.web")

@@ -24,7 +24,7 @@ from producer.middleware.responses import Response, from_werkzeug
 from producer.serving.bodies import DRAIN_BYTES, Spool, drain, read_body
 from producer.serving.connection import Connection
 from producer.serving.sending import send
-from producer.uploads.embedded import text_limit
+from producer.uploads.admission import text_limit
 from shared.errors import BadRequest
 
 if TYPE_CHECKING:

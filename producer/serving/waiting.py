@@ -6,34 +6,23 @@ A waiting request holds no thread. Feeds, such as the event stream, are told of 
 from __future__ import annotations
 
 import asyncio
-import logging
-import threading
 import time
-from asyncio import AbstractEventLoop
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, Protocol
-
-import redis
-from redis.client import PubSub
+from contextlib import contextmanager
+from typing import Protocol
 
 from producer.serving.coalescing import RequestCoalescer
 from producer.serving.connection import Connection
-from shared import keys
-from shared.connections.liveness import Liveness
-from shared.prediction import Prediction, ends
+from producer.serving.subscription import Subscription
+from shared.prediction import Prediction
 from shared.store import Answer, Record, Store
 from shared.submission import Submission
-
-log = logging.getLogger("digitq.web")
 
 #: A waiting request reads its prediction again this often, in case a message was lost with a connection.
 LOOK_AGAIN_SECONDS = 2.0
 #: After this wait a request begins to watch whether its client has disconnected.
 WATCH_SECONDS = 0.5
-#: Before the subscription is made again after an error.
-RECONNECT_SECONDS = 0.5
 
 
 class Feed(Protocol):
@@ -91,14 +80,12 @@ class Waiting:
         self.reads: RequestCoalescer[str, Record] = RequestCoalescer(store.fetch_all)
         self._waiters: defaultdict[str, set[Waiter]] = defaultdict(set)
         self._feeds: list[Feed] = []
-        self._listener: threading.Thread | None = None
-        self._pubsub: PubSub | None = None
-        self._stopped = threading.Event()
+        self._subscription = Subscription(store.client, self._ended, self._missed)
 
     @property
     def stopped(self) -> bool:
         """True once the process is about to end, so that no request should wait any longer."""
-        return self._stopped.is_set()
+        return self._subscription.stopped
 
     async def submit(self, picture: Submission, seconds: float = 0, connection: Connection | None = None) -> Prediction:
         """Submit a picture and wait for its end as `fetch` does. Raises what Store.submit raises."""
@@ -158,7 +145,7 @@ class Waiting:
             yield waiter
             return
         self._waiters[id].add(waiter)
-        self._listen()
+        self._subscription.start()
         try:
             yield waiter
         finally:
@@ -166,63 +153,23 @@ class Waiting:
             if not self._waiters[id]:
                 del self._waiters[id]
 
-    # ------------------------------------------------------------------ the subscription
+    # ------------------------------------------------------------------ ends
 
     def follow(self, feed: Feed) -> None:
-        """Tells the feed of every end from now on."""
+        """Tell the feed of every end from now on."""
         self._feeds.append(feed)
-        self._listen()
-
-    def _listen(self) -> None:
-        """Start to listen on first use: the server starts its processes after the application was made."""
-        if self._listener is None:
-            loop = asyncio.get_running_loop()
-            self._listener = threading.Thread(target=self._run, args=(loop,), name="listener", daemon=True)
-            self._listener.start()
+        self._subscription.start()
 
     def stop(self) -> None:
-        """Lets every waiting request be answered now. Called on the loop."""
-        self._stopped.set()
+        """Let every waiting request be answered now. Called on the loop."""
+        self._subscription.stop()
         self._missed()
 
     def close(self) -> None:
         """End the threads, for a process that goes on without them. Called after the loop has ended."""
-        self._stopped.set()
         self.uploads.close()
         self.reads.close()
-        if (pubsub := self._pubsub) is not None:
-            with suppress(redis.RedisError):
-                pubsub.unsubscribe()  # its answer wakes the thread
-        if self._listener is not None:
-            self._listener.join()
-
-    def _run(self, loop: AbstractEventLoop) -> None:
-        """Listen, on a thread: redis-py's asyncio client has no Sentinel failover like ours."""
-        while not self.stopped:
-            try:
-                self._subscribe(loop)
-            except Exception as error:  # whatever it is, the waiting requests and the next message must be heard
-                log.warning("redis: %s, listening again in %s s", error, RECONNECT_SECONDS)
-                _call(loop, self._missed)  # each request reads for itself, and answers 503
-                self._stopped.wait(RECONNECT_SECONDS)
-
-    def _subscribe(self, loop: AbstractEventLoop) -> None:
-        with self._store.client.pubsub() as pubsub:
-            pubsub.subscribe(keys.EVENTS)
-            liveness, self._pubsub = Liveness(), pubsub
-            while not self.stopped:
-                message = pubsub.get_message(timeout=1)
-                if message:
-                    liveness.heard()
-                    self._hear(message, loop)
-                elif liveness.ping_is_due():
-                    pubsub.ping()
-
-    def _hear(self, message: dict[str, Any], loop: AbstractEventLoop) -> None:
-        if message["type"] == "subscribe":
-            _call(loop, self._missed)  # something may have ended before
-        elif message["type"] == "message":
-            _call(loop, self._ended, ends(message["data"]))
+        self._subscription.close()
 
     def _ended(self, records: list[dict[str, str]]) -> None:
         for record in records:
@@ -237,9 +184,3 @@ class Waiting:
                 waiter.tell()
         for feed in self._feeds:
             feed.missed()
-
-
-def _call(loop: AbstractEventLoop, function: Any, *args: Any) -> None:
-    """Call a function on the loop, from another thread; the loop may have ended."""
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(function, *args)

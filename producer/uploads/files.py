@@ -14,9 +14,8 @@ from typing import IO
 from zipfile import ZipInfo
 
 from producer.uploads import archive, kinds
-from producer.uploads.admission import admit, clean_filename, is_image
+from producer.uploads.admission import admit, clean_filename, from_data_url, is_image
 from producer.uploads.archive import Archive
-from producer.uploads.embedded import from_data_url
 from shared.chunks import MAX_BYTES, MAX_IMAGES, Chunk, Item, packed, raw
 from shared.errors import (
     DigitqError,

@@ -16,8 +16,7 @@ from producer.middleware.request import Request
 from producer.middleware.responses import Response, conditional, json_response
 from producer.middleware.tracing import trace_of
 from producer.serving.sending import SMALL
-from producer.uploads.admission import admit, clean_filename, media_type
-from producer.uploads.embedded import unwrapped
+from producer.uploads.admission import admit, clean_filename, media_type, unwrapped
 from producer.uploads.forms import Form, form_of
 from producer.web.routes import Routes
 from producer.webhooks.safe_http import check_callback

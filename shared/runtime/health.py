@@ -21,6 +21,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from shared.addresses import reachable
 from shared.settings import Settings
 
 #: A worker whose file is older is stuck, or its Redis is silent: heartbeats come every two seconds, or with each
@@ -41,8 +42,7 @@ def alive() -> None:
 def is_healthy(part: str, settings: Settings) -> bool:
     """Tell whether the web process answers, or (for another `part`) a worker was alive lately."""
     if part == "web":
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104  # compared, not bound
-        return _answers(host, settings.port)
+        return _answers(reachable(settings.host).strip("[]"), settings.port)
     with suppress(OSError):
         return time.time() - _alive_file().stat().st_mtime < SILENT_SECONDS
     return False

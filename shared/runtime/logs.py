@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from shared.prediction import rfc3339
+from shared.record import rfc3339
 from shared.runtime.repeats import repeats
 from shared.settings import Settings
 

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Runs commands of RQ's that Redis has refused because its memory is full, all in one step: they end accepted pictures.
+-- Runs RQ commands that Redis has refused because its memory is full, all in one step: they end accepted pictures.
 -- KEYS: none
--- ARG: nothing; then for each command, how many words, and those
--- Answer: the answer of each
+-- ARG: nothing; then for each command the number of its words, and the words
+-- Answer: the reply to each
 local answers, i = {}, 2
 while i <= #ARGV do
   local last = i + tonumber(ARGV[i])

@@ -13,11 +13,12 @@ from http.client import HTTPException
 from pathlib import Path
 
 from shared import ROOT
+from shared.addresses import without_password
 from shared.errors import CannotStart, RedisUnavailable, SettingsError
 from shared.redis_server.server_check import read_server
 from shared.redis_server.server_findings import ERROR
 from shared.runtime.extras import require
-from shared.settings import Settings, child_environment, server_is_given, without_password
+from shared.settings import Settings, child_environment, server_is_given
 from shared.standalone.console import Console, reserve_standard_streams
 from shared.standalone.embedded_server import server_binary, supervised_server
 from shared.standalone.process import Process

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
@@ -47,8 +47,8 @@ def page(context: BrowserContext, served: Stack) -> Iterator[Page]:
     page.goto("/")
     expect(page.locator("#live-dot")).to_have_attribute("data-state", "good")
     yield page
-    for card in httpx.get(f"{served.url}/v1/predictions?limit=100").json()["predictions"]:
-        httpx.delete(f"{served.url}{card['links']['self']}")
+    for card in httpx2.get(f"{served.url}/v1/predictions?limit=100").json()["predictions"]:
+        httpx2.delete(f"{served.url}{card['links']['self']}")
     assert troubles.unexpected() == []
 
 

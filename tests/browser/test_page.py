@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
@@ -65,7 +65,7 @@ def test_the_first_load_is_small_quiet_and_steady(context: BrowserContext) -> No
 
 
 def test_the_policy_forbids_everything_inline_and_foreign(served: Stack) -> None:
-    policy = httpx.get(served.url).headers["Content-Security-Policy"]
+    policy = httpx2.get(served.url).headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'") and "unsafe" not in policy and "http" not in policy
 
 
@@ -253,7 +253,7 @@ def test_answers_are_corrected_filtered_exported_and_deleted(page: Page) -> None
 
 
 def test_earlier_pictures_come_when_asked_for_and_the_keyboard_goes_on_there(page: Page, served: Stack) -> None:
-    with httpx.Client(base_url=served.url) as http:
+    with httpx2.Client(base_url=served.url) as http:
         for n in range(30):
             http.post(f"/v1/predictions?filename={n}.png", content=seven(56)).raise_for_status()
     page.reload()
@@ -372,7 +372,7 @@ def test_a_refused_and_a_lost_answer_are_asked_for_again_under_the_same_key(page
     expect(page.locator(".card")).to_contain_text("The queue is full. Trying again in")
     has_answers(page, 1)
     assert len(keys) == 3 and len(set(keys)) == 1
-    assert len(httpx.get(f"{served.url}/v1/predictions").json()["predictions"]) == 1
+    assert len(httpx2.get(f"{served.url}/v1/predictions").json()["predictions"]) == 1
 
 
 # ---------------------------------------------------------------------- for everybody
@@ -392,7 +392,7 @@ def test_two_tabs_show_the_same(page: Page, context: BrowserContext) -> None:
 
 
 def test_pictures_of_other_clients_are_offered(page: Page, served: Stack) -> None:
-    httpx.post(f"{served.url}/v1/predictions?filename=script.png", content=seven(56), headers={"Prefer": "wait=10"})
+    httpx2.post(f"{served.url}/v1/predictions?filename=script.png", content=seven(56), headers={"Prefer": "wait=10"})
     expect(page.locator("#list-newer")).to_have_text("Show 1 new picture")
     assert page.locator(".card").count() == 0
     page.locator("#list-newer").click()

@@ -1,4 +1,4 @@
-"""Small files that ask for much: memory, time, or a decoder that nobody should reach."""
+"""Small files that would take much memory or time, or would reach a decoder that is not allowed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def bombs() -> dict[str, bytes]:
 
 
 def gif_with_a_frame_beyond_its_screen(side: int) -> bytes:
-    """Pillow makes room for the frame while it opens the file, and takes its size for the picture's."""
+    """A GIF with a huge frame: Pillow allocates it while it opens the file, and takes its size for the picture's."""
     screen = struct.pack("<HHBBB", 28, 28, 0, 0, 0)
     frame = b"," + struct.pack("<HHHHB", 0, 0, side, side, 0)
     return b"GIF89a" + screen + b"!\xf9\x04\x08\0\0\0\0" + frame + b"\x02\x02\x4c\x01\0;"
@@ -38,7 +38,7 @@ def tiff_with_a_tile(side: int) -> bytes:
 
 
 def fax_of_bad_rows(rows: int) -> bytes:
-    """A TIFF of Group 4 in which every row is damaged, which libtiff says of each."""
+    """A TIFF of Group 4 with damage in every row: libtiff writes a message for each."""
     data = b"\xaa" * (rows * 5)
     tags = [(256, 4, 8), (257, 4, rows), (258, 3, 1), (259, 3, 4), (262, 3, 0),
             (273, 4, 8 + 2 + 9 * 12 + 4), (277, 3, 1), (278, 4, rows), (279, 4, len(data))]  # fmt: skip
@@ -47,7 +47,7 @@ def fax_of_bad_rows(rows: int) -> bytes:
 
 
 def jpeg_with_scans(width: int, height: int, scans: int) -> bytes:
-    """A progressive JPEG whose scans say of all blocks, in a few bytes, that nothing is to be added."""
+    """A progressive JPEG with scans of a few bytes that visit all blocks and add nothing."""
     head = bytearray(encoded(Image.new("L", (16, 16)), "JPEG", progressive=True))
     del head[head.index(b"\xff\xda") :]
     frame = head.index(b"\xff\xc2")
@@ -60,13 +60,13 @@ def jpeg_with_scans(width: int, height: int, scans: int) -> bytes:
 
 
 def jpeg_with_segments(kind: int, count: int) -> bytes:
-    """Empty segments before anything is said."""
+    """A picture behind many empty segments."""
     picture = encoded(drawn(), "JPEG")
     return picture[:2] + bytes((0xFF, kind, 0, 2)) * count + picture[2:]
 
 
 def lying(format: str, coded: int, said: int) -> bytes:
-    """An AVIF or HEIF of coded x coded pixels that says to have another side."""
+    """An AVIF or HEIF of coded x coded pixels whose header gives another size."""
     data = encoded(Image.new("L", (coded, coded)), format)
     at = data.index(b"ispe") + 8
     return data[:at] + struct.pack(">II", said, said) + data[at + 8 :]

@@ -1,4 +1,4 @@
-"""Whole pictures of every kind that the formats know, drawn and encoded here: what mutations begin with."""
+"""Valid pictures of every kind of each format, drawn and encoded here: the seeds of the mutations."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from playwright.sync_api import expect
 
@@ -77,7 +77,7 @@ def away(tmp_path: Path) -> Iterator[str]:
     """The URL of an nginx whose web process is not there."""
     port = free_port()
     with nginx(tmp_path, SITE.format(port=port, web=free_port(), more=""), port) as url:
-        assert httpx.get(url).status_code == 502
+        assert httpx2.get(url).status_code == 502
         yield url
 
 
@@ -127,7 +127,7 @@ def test_a_web_process_that_stays_away_is_unavailable_and_said_to_be_so(away: st
 def test_what_is_too_large_for_it_is_told_in_words_and_not_sent_again(
     bare: str, site: Web, large: Path, store: Store
 ) -> None:
-    assert "<html>" in httpx.post(f"{bare}/v1/predictions", content=large.read_bytes(), headers=PNG).text
+    assert "<html>" in httpx2.post(f"{bare}/v1/predictions", content=large.read_bytes(), headers=PNG).text
     done = invoked("submit", str(large), "--url", bare)
     assert done.returncode == 1 and "too_large" in done.stderr and "proxy in front of digitq" in done.stderr
     as_json = invoked("submit", str(large), "--json", "--url", bare)
@@ -189,8 +189,8 @@ def test_cards_finish_without_live_events(twice: str, store: Store) -> None:
 # ---------------------------------------------------------------------- its own Host
 
 
-def upload(url: str, **headers: str) -> httpx.Response:
-    return httpx.post(f"{url}/v1/predictions", content=seven(), headers=PNG | headers)
+def upload(url: str, **headers: str) -> httpx2.Response:
+    return httpx2.post(f"{url}/v1/predictions", content=seven(), headers=PNG | headers)
 
 
 def test_a_page_on_plain_http_whose_host_is_not_passed_on_is_told_what_to_configure(bare: str, store: Store) -> None:

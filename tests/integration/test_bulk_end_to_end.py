@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from producer import Client, Queue
@@ -115,7 +115,7 @@ def test_a_body_that_is_read_piece_by_piece_arrives_whole_with_a_length_and_with
     raw = b"\0\0\x08\x03" + b"".join(n.to_bytes(4, "big") for n in (1000, 28, 28)) + bytes(1000 * 784)
     pieces = (raw[at : at + 100_000] for at in range(0, len(raw), 100_000))
     for content in (raw, pieces):  # an iterable is sent in chunks
-        answer = httpx.post(f"{seed.url}/v1/batches", content=content, headers={"Prefer": "wait=20"}, timeout=30)
+        answer = httpx2.post(f"{seed.url}/v1/batches", content=content, headers={"Prefer": "wait=20"}, timeout=30)
         assert (answer.status_code, answer.json()["succeeded"]) == (200, 1000)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from producer.serving.blocking import BlockingWaiting
-from producer.serving.waiting import Waiting
+from producer.serving.subscription import Subscription
 from shared.errors import QueueFull, RedisUnavailable
 from shared.ids import new_id
 from shared.store import Store
@@ -103,7 +103,7 @@ def test_an_end_before_the_answer_that_nobody_heard_is_seen_with_the_answer(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The subscription is not there yet, and then it is, before the picture has its answer."""
-    monkeypatch.setattr(Waiting, "_listen", lambda _: None)
+    monkeypatch.setattr(Subscription, "start", lambda _: None)
     monkeypatch.setattr("producer.serving.waiting.LOOK_AGAIN_SECONDS", 60)
 
     class Quick(Store):

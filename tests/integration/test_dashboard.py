@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 import yaml
 
@@ -68,8 +68,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(url).status_code == 200
-    except httpx.TransportError:
+        return httpx2.get(url).status_code == 200
+    except httpx2.TransportError:
         return False
 
 
@@ -86,7 +86,7 @@ def answers(url: str) -> bool:
 def test_what_its_own_page_sends_reaches_it(method: str, path: str, headers: dict[str, str], guarded: str) -> None:
     port = guarded.rpartition(":")[2]
     sent = {name: value.replace("{port}", port) for name, value in headers.items()}
-    assert httpx.request(method, guarded + path, headers=sent).status_code == 200
+    assert httpx2.request(method, guarded + path, headers=sent).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_what_its_own_page_sends_reaches_it(method: str, path: str, headers: dic
 def test_what_pages_of_other_sites_send_does_not(
     method: str, path: str, headers: dict[str, str], status: int, guarded: str
 ) -> None:
-    assert httpx.request(method, guarded + path, headers=headers).status_code == status
+    assert httpx2.request(method, guarded + path, headers=headers).status_code == status
 
 
 def test_only_the_proxy_is_published_and_the_password_has_no_default() -> None:

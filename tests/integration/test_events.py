@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from shared.settings import Settings
@@ -59,7 +59,7 @@ def test_a_server_with_listeners_and_waiting_requests_stops_at_once() -> None:
         first = threading.Event()
 
         def listen() -> None:
-            with httpx.Client() as client, client.stream("GET", f"{stack.url}/v1/events", timeout=30) as response:
+            with httpx2.Client() as client, client.stream("GET", f"{stack.url}/v1/events", timeout=30) as response:
                 for text in response.iter_text():
                     if "event: status" in text:
                         first.set()

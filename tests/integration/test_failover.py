@@ -15,12 +15,13 @@ import redis
 
 from producer import AsyncQueue, Queue
 from shared import keys
+from shared.addresses import without_password
 from shared.batches import Batches
 from shared.chunks import Chunk
 from shared.connections.connection import Service, connect
 from shared.connections.sentinel import Follower
 from shared.errors import RedisUnavailable, SettingsError
-from shared.settings import Settings, without_password
+from shared.settings import Settings
 from shared.store import Store
 from tests.compose.engine import PATIENT, Load
 from tests.pictures import seven

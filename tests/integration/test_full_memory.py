@@ -20,13 +20,13 @@ QUIET = Sample(0.0, LIMIT * 9 // 10, LIMIT, 0, 5.0)
 
 
 def run(notes: Notes, oldest_end: float = 5.0) -> list[str]:
-    """The promises that a run of two minutes with these notes has broken; something ends all the time."""
+    """Return the guarantees that a run of two minutes with these notes breaks; predictions end all the time."""
     samples = [replace(QUIET, at=number / 4, oldest_end=oldest_end) for number in range(480)]
     return broken(figures(notes, samples, EVENTS, 0.0, 120.0), LIMIT)
 
 
 def good() -> Notes:
-    """Everything is accepted, and ends a second later."""
+    """Notes of a run in which every picture is accepted, and ends a second later."""
     notes = Notes(accepted={str(at): at / 2 for at in range(240)})
     for id in notes.accepted:
         notes.end(id, "succeeded")

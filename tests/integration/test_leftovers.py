@@ -61,7 +61,7 @@ def test_nothing_is_left_of_a_day_when_everybodys_time_is_over(
 
 
 def test_the_protocol_says_what_stays() -> None:
-    told = (ROOT / "shared" / "README.md").read_text().partition("## What stays\n")[2].partition("\n## ")[0]
+    told = (ROOT / "shared" / "README.md").read_text().partition("## Keys that remain\n")[2].partition("\n## ")[0]
     for name in (*FOR_EVER, *FOR_A_WHILE):
         assert f"`{name}" in told, name
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from playwright.sync_api import expect
 
 from producer import Client
-from producer.uploads.embedded import text_limit
+from producer.uploads.admission import text_limit
 from shared import ROOT as HOME
 from shared.errors import TooLarge
 from shared.settings import Settings
@@ -55,7 +55,7 @@ def proxied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def test_the_api_answers_below_the_sub_path(proxied: str, store: Store) -> None:
-    with httpx.Client(base_url=proxied) as http:
+    with httpx2.Client(base_url=proxied) as http:
         answer = http.post(f"{ROOT}/v1/predictions", content=seven(), headers={"Content-Type": "image/png"})
         assert answer.status_code == 202 and answer.headers["Location"].startswith(f"{ROOT}/v1/predictions/")
         assert http.get(answer.headers["Location"]).json()["links"] == answer.json()["links"]
@@ -64,17 +64,17 @@ def test_the_api_answers_below_the_sub_path(proxied: str, store: Store) -> None:
 
 def test_uploads_over_nginx_default_limit_arrive_and_too_large_ones_get_our_error(proxied: str, store: Store) -> None:
     url, png = f"{proxied}{ROOT}/v1/predictions", {"Content-Type": "image/png"}
-    assert httpx.post(url, content=seven() + bytes(2_000_000), headers=png).status_code == 202
+    assert httpx2.post(url, content=seven() + bytes(2_000_000), headers=png).status_code == 202
     largest = seven() + bytes(Settings().max_upload_bytes - len(seven()))
-    assert httpx.post(url, json={"image": b64encode(largest).decode()}).status_code == 202
-    assert httpx.post(url, files={"file": largest}).status_code == 202
-    assert httpx.post(url, content=largest + b"\0", headers=png).json()["limit"] == len(largest)  # by digitq
-    refused = httpx.post(url, content=seven() + bytes(17_000_000), headers=png)
+    assert httpx2.post(url, json={"image": b64encode(largest).decode()}).status_code == 202
+    assert httpx2.post(url, files={"file": largest}).status_code == 202
+    assert httpx2.post(url, content=largest + b"\0", headers=png).json()["limit"] == len(largest)  # by digitq
+    refused = httpx2.post(url, content=seven() + bytes(17_000_000), headers=png)
     assert refused.headers["Content-Type"] == "application/problem+json" and refused.status_code == 413
     told = refused.json()
     assert (told["type"], told["title"], told["status"]) == ("urn:digitq:problem:too_large", TooLarge.title, 413)
     images = [("file", (f"{n}.png", seven() + bytes(2_000_000), "image/png")) for n in range(6)]
-    assert httpx.post(f"{proxied}{ROOT}/v1/batches", files=images, timeout=30).status_code == 202
+    assert httpx2.post(f"{proxied}{ROOT}/v1/batches", files=images, timeout=30).status_code == 202
 
 
 def test_the_sdk_is_told_of_it_as_by_digitq(proxied: str, store: Store) -> None:
@@ -87,7 +87,7 @@ def test_nginx_passes_on_why_an_upload_is_refused(proxied: str, store: Store) ->
     evil = {"Origin": "https://evil.example"}
     for path, size in (("/v1/predictions", 9_000_000), ("/v1/batches", 60_000_000)):
         for _ in range(3):
-            assert httpx.post(f"{proxied}{ROOT}{path}", content=bytes(size), headers=evil).status_code == 403
+            assert httpx2.post(f"{proxied}{ROOT}{path}", content=bytes(size), headers=evil).status_code == 403
 
 
 def test_the_limits_are_those_of_the_settings() -> None:
@@ -137,11 +137,11 @@ def test_web_that_comes_back_under_another_address_is_found_by_its_name(tmp_path
             site = site.replace(theirs, ours)
         with nginx(tmp_path, site, port) as url:
             with http_server("127.0.0.2", web, b"digitq"), http_server("127.0.0.3", web, b"another"):
-                assert httpx.get(f"{url}/digits/").text == "digitq"
+                assert httpx2.get(f"{url}/digits/").text == "digitq"
             # Both stop, and start in the other order.
             addresses["web.test"] = "127.0.0.3"
             with http_server("127.0.0.2", web, b"another"), http_server("127.0.0.3", web, b"digitq"):
                 end = time.monotonic() + 30
-                while httpx.get(f"{url}/digits/").text != "digitq":
+                while httpx2.get(f"{url}/digits/").text != "digitq":
                     assert time.monotonic() < end, "nginx asks the old address for ever"
                     time.sleep(0.1)

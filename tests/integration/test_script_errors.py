@@ -24,7 +24,8 @@ from shared.batch import BatchState
 from shared.batches import Batches
 from shared.chunks import Chunk, Item, packed
 from shared.errors import NotFound, RedisUnavailable
-from shared.prediction import State, ends, state_of
+from shared.prediction import State
+from shared.record import ends, state_of
 from shared.settings import Settings
 from shared.store import Store
 from shared.submission import Caller

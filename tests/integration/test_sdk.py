@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 import redis
 
@@ -145,7 +145,7 @@ def test_without_retries_a_broken_connection_is_an_error_with_its_cause(site: We
         with pytest.raises(RedisUnavailable, match="digitq does not answer at http://127") as caught:
             sdk.submit(seven())
         assert (type(caught.value), caught.value.code) == (ServerUnavailable, "server_unavailable")
-        assert isinstance(caught.value.__cause__, httpx.TransportError)
+        assert isinstance(caught.value.__cause__, httpx2.TransportError)
         assert broken.cuts == 1
 
 
@@ -225,26 +225,26 @@ def test_queues_that_have_waited_close_at_once(redis_url: str) -> None:
 # ---------------------------------------------------------------------- retries
 
 
-def answers(*responses: httpx.Response) -> tuple[Client, list[httpx.Request]]:
+def answers(*responses: httpx2.Response) -> tuple[Client, list[httpx2.Request]]:
     """A client whose server gives these answers, one after another, the last one for ever."""
-    asked: list[httpx.Request] = []
+    asked: list[httpx2.Request] = []
 
-    def handle(request: httpx.Request) -> httpx.Response:
+    def handle(request: httpx2.Request) -> httpx2.Response:
         asked.append(request)
         return responses[min(len(asked), len(responses)) - 1]
 
     sdk = Client("http://nowhere")
     sdk.close()
-    sdk._operations._http = httpx.Client(base_url="http://nowhere", transport=httpx.MockTransport(handle))
+    sdk._operations._http = httpx2.Client(base_url="http://nowhere", transport=httpx2.MockTransport(handle))
     return sdk, asked
 
 
-def problem(status: int, code: str, after: str = "", **more: Any) -> httpx.Response:
+def problem(status: int, code: str, after: str = "", **more: Any) -> httpx2.Response:
     headers = {"Content-Type": "application/problem+json"} | ({"Retry-After": after} if after else {})
-    return httpx.Response(status, headers=headers, json={"code": code, "title": "T", "detail": "D", **more})
+    return httpx2.Response(status, headers=headers, json={"code": code, "title": "T", "detail": "D", **more})
 
 
-ACCEPTED = httpx.Response(202, json={"id": "x", "state": "queued"})
+ACCEPTED = httpx2.Response(202, json={"id": "x", "state": "queued"})
 
 
 @pytest.fixture
@@ -276,11 +276,11 @@ def test_only_temporary_errors_are_retried(status: int, tries: int, pauses: list
     assert (len(asked), len(pauses)) == (tries, tries - 1)
 
 
-@pytest.mark.parametrize("trouble", [httpx.ConnectError("Connection refused"), httpx.ReadError("reset"), None])
-def test_a_server_that_restarts_is_given_time_to(trouble: httpx.RequestError | None, pauses: list[float]) -> None:
-    asked: list[httpx.Request] = []
+@pytest.mark.parametrize("trouble", [httpx2.ConnectError("Connection refused"), httpx2.ReadError("reset"), None])
+def test_a_server_that_restarts_is_given_time_to(trouble: httpx2.RequestError | None, pauses: list[float]) -> None:
+    asked: list[httpx2.Request] = []
 
-    def handle(request: httpx.Request) -> httpx.Response:
+    def handle(request: httpx2.Request) -> httpx2.Response:
         asked.append(request)
         if len(asked) == 5:
             return ACCEPTED
@@ -290,7 +290,7 @@ def test_a_server_that_restarts_is_given_time_to(trouble: httpx.RequestError | N
         raise trouble
 
     sdk, _ = answers(ACCEPTED)
-    sdk._operations._http = httpx.Client(base_url="http://nowhere", transport=httpx.MockTransport(handle))
+    sdk._operations._http = httpx2.Client(base_url="http://nowhere", transport=httpx2.MockTransport(handle))
     with sdk:
         assert sdk.submit(seven()).id == "x"
     assert len(pauses) == 4 and all(0.5 <= pause <= 1.3 for pause in pauses)
@@ -309,7 +309,7 @@ def test_pauses_grow_with_full_jitter_and_have_bounds() -> None:
 
 
 def test_known_codes_are_our_exceptions_and_unknown_ones_carry_their_code() -> None:
-    sdk, _ = answers(problem(404, "not_found"), problem(418, "teapot", hint="h"), httpx.Response(500, text="<html>"))
+    sdk, _ = answers(problem(404, "not_found"), problem(418, "teapot", hint="h"), httpx2.Response(500, text="<html>"))
     with pytest.raises(NotFound, match="D"):
         sdk.get("x")
     with pytest.raises(DigitqError) as teapot:
@@ -321,8 +321,8 @@ def test_known_codes_are_our_exceptions_and_unknown_ones_carry_their_code() -> N
     assert (page.value.code, DigitqError.code) == ("http_500", "internal_error")
 
 
-def foreign(status: int, body: str = "<html>", type: str = "text/html", **headers: str) -> httpx.Response:
-    return httpx.Response(status, text=body, headers={"Content-Type": type, **headers})
+def foreign(status: int, body: str = "<html>", type: str = "text/html", **headers: str) -> httpx2.Response:
+    return httpx2.Response(status, text=body, headers={"Content-Type": type, **headers})
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def foreign(status: int, body: str = "<html>", type: str = "text/html", **header
     [foreign(200), foreign(201, "{", "application/json"), foreign(200, "[]", "application/json"),
      foreign(200, '{"id": "x"}', "application/json"), foreign(200, "", "text/plain")],
 )  # fmt: skip
-def test_an_answer_of_another_server_is_reported_as_such(answer: httpx.Response) -> None:
+def test_an_answer_of_another_server_is_reported_as_such(answer: httpx2.Response) -> None:
     sdk, _ = answers(answer)
     asked: list[Callable[[], Any]] = [
         lambda: sdk.submit(seven()), lambda: sdk.submit_batch([seven()]), lambda: sdk.get("x"),
@@ -342,12 +342,12 @@ def test_an_answer_of_another_server_is_reported_as_such(answer: httpx.Response)
 
 
 def test_no_error_tells_the_password_in_a_url() -> None:
-    def page(_: httpx.Request) -> httpx.Response:
+    def page(_: httpx2.Request) -> httpx2.Response:
         return foreign(200)
 
     sdk = Client("http://me:secret@nowhere")
     sdk.close()
-    sdk._operations._http = httpx.Client(base_url="http://me:secret@nowhere", transport=httpx.MockTransport(page))
+    sdk._operations._http = httpx2.Client(base_url="http://me:secret@nowhere", transport=httpx2.MockTransport(page))
     with pytest.raises(UnexpectedAnswer, match=r"at http://nowhere/v1/status\.") as caught:
         sdk.status()
     assert "secret" not in str(caught.value)
@@ -357,7 +357,7 @@ def test_no_error_tells_the_password_in_a_url() -> None:
 
 
 def test_results_that_are_a_page_are_not_read_as_results() -> None:
-    sdk, _ = answers(foreign(200, "<html>\n</html>"), httpx.Response(200, text='{"index": 0}\n'))
+    sdk, _ = answers(foreign(200, "<html>\n</html>"), httpx2.Response(200, text='{"index": 0}\n'))
     with pytest.raises(UnexpectedAnswer):
         sdk.results("x")
     assert list(sdk.results("x")) == [{"index": 0}]
@@ -388,7 +388,7 @@ def test_results_that_are_a_page_are_not_read_as_results() -> None:
     ],
 )
 def test_errors_of_proxies_are_explained(
-    answer: httpx.Response, kind: type[DigitqError], said: str, tries: int, pauses: list[float]
+    answer: httpx2.Response, kind: type[DigitqError], said: str, tries: int, pauses: list[float]
 ) -> None:
     sdk, asked = answers(answer)
     with pytest.raises(kind, match=said) as caught:
@@ -522,11 +522,11 @@ def test_many_are_read_only_as_far_as_they_are_sent() -> None:
 
 
 def test_a_request_that_cannot_be_sent_is_not_retried(pauses: list[float]) -> None:
-    def refuse(request: httpx.Request) -> httpx.Response:
-        raise httpx.LocalProtocolError("Illegal header value", request=request)
+    def refuse(request: httpx2.Request) -> httpx2.Response:
+        raise httpx2.LocalProtocolError("Illegal header value", request=request)
 
     sdk, _ = answers(problem(500, "x"))
-    sdk._operations._http = httpx.Client(base_url="http://nowhere", transport=httpx.MockTransport(refuse))
+    sdk._operations._http = httpx2.Client(base_url="http://nowhere", transport=httpx2.MockTransport(refuse))
     with sdk, pytest.raises(DigitqError, match="Illegal header"):
         sdk.get("x")
     assert pauses == []

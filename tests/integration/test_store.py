@@ -1,4 +1,4 @@
-"""The store, where the server is full or away."""
+"""The store while its server is full or down."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
-import httpx
+import httpx2
 import pytest
 
 from producer import NEVER, AsyncClient, Client
@@ -114,20 +114,20 @@ def test_curl_fails_for_results_that_break_off(server: Server) -> None:
 
 
 def test_the_clients_raise_for_fewer_results_than_were_announced() -> None:
-    def two_of_three(_: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, text='{"index": 0}\n{"index": 1}\n', headers={"X-Total-Count": "3"})
+    def two_of_three(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, text='{"index": 0}\n{"index": 1}\n', headers={"X-Total-Count": "3"})
 
-    transport = httpx.MockTransport(two_of_three)
+    transport = httpx2.MockTransport(two_of_three)
 
     async def asked() -> None:
         async with AsyncClient(retry=NEVER) as client:
             await client._http.aclose()
-            client._http = httpx.AsyncClient(base_url="http://x", transport=transport)
+            client._http = httpx2.AsyncClient(base_url="http://x", transport=transport)
             await client.results("id")
 
     with Client(retry=NEVER) as client:
         client._operations._http.close()
-        client._operations._http = httpx.Client(base_url="http://x", transport=transport)
+        client._operations._http = httpx2.Client(base_url="http://x", transport=transport)
         with pytest.raises(Incomplete, match="2 of 3"):
             client.results("id")
     with pytest.raises(Incomplete, match="2 of 3"):
@@ -136,7 +136,7 @@ def test_the_clients_raise_for_fewer_results_than_were_announced() -> None:
 
 def test_a_large_picture_is_sent_with_its_length(server: Server) -> None:
     picture = seven() + bytes(500_000)
-    with httpx.Client(base_url=server.url) as http_client:
+    with httpx2.Client(base_url=server.url) as http_client:
         id = http_client.post("/v1/predictions", content=picture).json()["id"]
         found = http_client.get(f"/v1/predictions/{id}/image")
         assert found.content == picture and found.headers["Content-Length"] == str(len(picture))
@@ -165,8 +165,8 @@ def test_silent_and_half_sent_connections_keep_nobody_waiting(server: Server) ->
         for begin in [b""] * 1100 + [b"GET /healthz HTTP/1.1\r\nHost:"] * 100 + [half_body] * 100:
             one = open_.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=5))
             one.sendall(begin)
-        assert httpx.get(f"{server.url}/healthz", timeout=5).status_code == 200
-        assert httpx.post(f"{server.url}/v1/predictions", content=seven(), timeout=5).status_code == 202
+        assert httpx2.get(f"{server.url}/healthz", timeout=5).status_code == 200
+        assert httpx2.post(f"{server.url}/v1/predictions", content=seven(), timeout=5).status_code == 202
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 

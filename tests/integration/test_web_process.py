@@ -15,7 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from shared import ROOT
 from shared.standalone.up import http_ok
@@ -119,7 +119,7 @@ async def interleaved(url: str) -> list[dict[str, Any]]:
     async def one(owner: str, number: int) -> list[dict[str, Any]]:
         found = []
         headers = {"X-API-Key": OWNERS[owner], "Prefer": "wait=20"}
-        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as client:
+        async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=60) as client:
             form = {"file": ("7.png", BytesIO(seven()))}
             for at, (method, sent) in enumerate(
                 [("POST", {"content": seven()}), ("POST", {"files": form}), ("GET", {})]

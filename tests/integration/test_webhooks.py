@@ -22,7 +22,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 import redis
 
@@ -192,7 +192,7 @@ def test_the_web_process_sends(store: Store, receiver: Receiver, cli_env: dict[s
     try:
         url = f"http://127.0.0.1:{port}"
         until(lambda: http_ok(f"{url}/healthz"))
-        answer = httpx.post(f"{url}/v1/predictions", params={"callback_url": receiver.url}, content=seven())
+        answer = httpx2.post(f"{url}/v1/predictions", params={"callback_url": receiver.url}, content=seven())
         answer_all(store)
         [(headers, _, _)] = receiver.wait_for(1)
         assert headers["webhook-id"] == answer.json()["id"]

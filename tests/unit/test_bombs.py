@@ -1,4 +1,4 @@
-"""Small files that ask for much get a named error, before they get the work; heads are read as Pillow reads them."""
+"""Small files that would take much work are refused with a named error; headers are read as Pillow reads them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_more_work_than_pixels_is_refused(bomb: bytes, error: type[DigitqError])
         decode(bomb, max_pixels=SETTINGS.max_pixels)
 
 
-def test_a_head_without_end_is_refused_at_the_door() -> None:
+def test_a_header_without_end_is_refused_at_upload() -> None:
     with pytest.raises(UndecodableImage):
         admit(jpeg_with_segments(0xE1, 20_000), SETTINGS)
 

@@ -1,4 +1,4 @@
-"""`deploy/kubernetes`, as far as it can be read without a cluster: by the schemas of Kubernetes, and against itself."""
+"""The files of `deploy/kubernetes`, without a cluster: valid by the schemas of Kubernetes, and consistent."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_each_file_is_part_of_its_kustomization(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", OBJECTS)
-def test_what_an_object_selects_is_there(name: str) -> None:
+def test_each_selector_finds_an_object(name: str) -> None:
     labels = [PART_OF | pod["metadata"]["labels"] for pod in PODS.values()]
     service = [OBJECTS[name]["spec"]["selector"]] if name.startswith("Service/") else []
     for wanted in service + selectors(OBJECTS[name]["spec"]):
@@ -106,7 +106,7 @@ def test_prometheus_finds_the_port_of_each_and_may_reach_it(pod: str) -> None:
     assert any(prometheus in rule.get("from", [prometheus]) and {"port": listens} in rule["ports"] for rule in rules)
 
 
-def test_what_keda_scales_is_what_is_there() -> None:
+def test_keda_scales_a_deployment_that_exists() -> None:
     """The schema of a ScaledObject, as far as ours uses it."""
     assert set(SCALED) == {
         "scaleTargetRef",

@@ -16,7 +16,8 @@ from shared.batch import BatchState
 from shared.batches import Batches
 from shared.chunks import Item, packed, raw
 from shared.errors import NotFound, QueueFull
-from shared.prediction import State, state_of
+from shared.prediction import State
+from shared.record import state_of
 from shared.store import Store
 from tests.repairing import burst, deep, expire_leases, rq_queue, serving
 from worker.queue import recovery

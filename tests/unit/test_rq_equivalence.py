@@ -20,14 +20,14 @@ from shared.store import Store
 from tests import fakes
 from worker.queue.batch_worker import BatchWorker
 
-#: Values that differ from run to run; that they are there is compared, and how long keys live to the second.
+#: Values that differ from run to run: only their presence is compared. TTLs are compared to the second.
 VARYING = {"created_at", "enqueued_at", "started_at", "ended_at", "last_heartbeat", "worker_name", "exc_string",
            "execution_id", "execution_started_at", "execution_ended_at", "data"}  # fmt: skip
 FUNCTIONS = {"tests.jobs.double", "tests.jobs.explode", "tests.jobs.on_success", "tests.jobs.on_failure"}
 
 
 class BoundedQueue(RQQueue):
-    """Keeps failures as long as we do: where nobody says for how long, RQ keeps them for a year (test_leftovers.py)."""
+    """Keep failures as long as digitq does; RQ's default is a year (test_leftovers.py)."""
 
     def create_job(self, *args: Any, failure_ttl: int | None = None, **options: Any) -> Job:
         return super().create_job(*args, failure_ttl=failure_ttl or Settings().result_ttl_seconds, **options)
@@ -140,12 +140,12 @@ def value(client: redis.Redis, name: str) -> Any:
 
 
 def said(field: bytes, value: bytes) -> Any:
-    """A return value is compared as it is read, not by the spaces in its JSON."""
+    """Compare return values as parsed JSON, whatever its spaces."""
     return json.loads(b64decode(value)) if field == b"return_value" else value
 
 
 def _scores(client: redis.Redis, name: str) -> dict[bytes, int | str]:
-    """By member, for those of the same second have no order: how long from now, to ten seconds; infinity as it is."""
+    """Return the seconds from now by member, to ten seconds; infinity as it is. Members of one second have no order."""
     now = float(client.time()[0])
     return {
         member: "inf" if score == float("inf") else round((score - now) / 10)

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from shared import ROOT
+from shared.addresses import without_password
 from shared.errors import SettingsError
 from shared.memory import memory_bytes
-from shared.settings import SHIPPED_MODEL, Settings, variable, without_password
+from shared.settings import SHIPPED_MODEL, Settings, variable
 
 
 def test_defaults_need_no_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

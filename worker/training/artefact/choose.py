@@ -1,4 +1,4 @@
-"""Chooses the thresholds on a model's card anew, as after a change of the preprocessing; the weights stay.
+"""Chooses new thresholds for a model's card, as after a change of the preprocessing; the weights do not change.
 
     python -m worker.training.artefact.choose --data var/mnist --model worker/model
 
@@ -23,7 +23,7 @@ from worker.training.train import Split
 
 
 def rechosen(folder: Path, data: Path) -> dict[str, float]:
-    """Writes the thresholds into the card of the model in `folder`, and returns them.
+    """Write the thresholds to the card of the model in `folder`, and return them.
 
     The same every time for one preprocessing and one set of fonts. Raises `ModelError` and `DataError`.
     """
@@ -42,7 +42,7 @@ def rechosen(folder: Path, data: Path) -> dict[str, float]:
 @click.option("--data", type=click.Path(path_type=Path, exists=True), required=True, help="Directory of MNIST's files.")
 @click.option("--model", type=click.Path(path_type=Path, exists=True), required=True, help="Directory of the model.")
 def main(data: Path, model: Path) -> None:
-    """Choose the thresholds on a model's card anew, and print them."""
+    """Choose new thresholds for a model's card, and print them."""
     click.echo(json.dumps(rechosen(model, data)))
 
 

@@ -1,4 +1,4 @@
-"""An evaluation as one page that needs nothing else: figures, plots and the mistakes as pictures."""
+"""Writes an evaluation as one self-contained page: figures, plots and the mistakes as pictures."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def _kinds(evaluation: Evaluation) -> str:
         return ""
     samples = {one.name: thumbnail(one.sample, 56, "sample crisp") for one in evaluation.conditions}
     return (
-        "<h2>With and without the preprocessing</h2><p>How many % of the same pictures were read right <b>with</b> our "
-        "preprocessing, with the <b>seed</b>'s (resized, inverted, black or white) and with <b>none</b> (resized, "
-        f"bright taken for ink).</p>{preprocessing(evaluation, samples)}"
+        "<h2>With and without the preprocessing</h2><p>Share in % of the same pictures that were read right "
+        "<b>with</b> our preprocessing, the <b>seed</b>'s (resized, inverted, black or white) and <b>none</b> "
+        f"(resized, bright taken for ink).</p>{preprocessing(evaluation, samples)}"
     )
 
 
