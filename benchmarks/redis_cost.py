@@ -40,7 +40,7 @@ def one_round(seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="digitq-") as folder, embedded(Path(folder)) as url:
         port, client = free_port(), redis.Redis.from_url(url)
         env = child_environment(REDIS_URL=url, DIGITQ_PORT=str(port), DIGITQ_STATE_DIR=folder)
-        commands = [[sys.executable, "digitq.py", part] for part in ("web", "worker")]
+        commands = [[sys.executable, "-m", "digitq", part] for part in ("web", "worker")]
         running = [subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL) for command in commands]
         try:
             end = time.monotonic() + 60

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NotRequired, Protocol, TypedDict
 
 from shared.numbers import PageReading, Read
 from shared.prediction import rfc3339
@@ -15,6 +15,29 @@ from shared.prediction import rfc3339
 COLUMNS = ("index", "filename", "state", "digit", "confidence", "decision", "reason", "warnings", "error")
 #: The further fields of a batch that is read as numbers.
 PAGE_COLUMNS = ("numbers", "grid", "rotated")
+
+
+class BatchResult(TypedDict):
+    """The result of one picture of a batch."""
+
+    #: Position in the batch, from 0.
+    index: int
+    filename: str | None
+    #: One of `State`'s values.
+    state: str
+    #: The best guess, whatever the decision; None without one.
+    digit: int | None
+    confidence: float | None
+    #: `accept`, `review` or `reject`.
+    decision: str | None
+    reason: str | None
+    warnings: list[str]
+    #: `code` and `message`.
+    error: dict[str, str] | None
+    #: These three only if it was read as numbers: see `PageReading.from_json`.
+    numbers: NotRequired[list[dict[str, Any]] | None]
+    grid: NotRequired[dict[str, Any] | None]
+    rotated: NotRequired[int | None]
 
 
 class BatchState(StrEnum):
@@ -41,8 +64,8 @@ class BatchSource(Protocol):
     def get_batch(self, id: str, wait: float = 0) -> Batch:
         """Return the batch, once it has ended or after `wait` seconds."""
 
-    def results(self, id: str) -> Iterator[dict[str, Any]]:
-        """Yield the results in the order of the pictures; see `COLUMNS`."""
+    def results(self, id: str) -> list[BatchResult]:
+        """Return the results in the order of the pictures."""
 
     def cancel_batch(self, id: str) -> None:
         """Cancel the queued pictures, or delete an ended batch."""
@@ -81,8 +104,8 @@ class Batch:
         """Read the batch again."""
         return self._source().get_batch(self.id)
 
-    def results(self) -> Iterator[dict[str, Any]]:
-        """Yield a dict with `COLUMNS` for each picture, in order; pictures may still be `queued` or `running`."""
+    def results(self) -> list[BatchResult]:
+        """Return a result for each picture, in order; pictures may still be `queued` or `running`."""
         return self._source().results(self.id)
 
     def cancel(self) -> None:

@@ -100,7 +100,7 @@ def test_a_plain_rq_client_in_another_process_is_answered(stack: Stack) -> None:
         "r = redis.Redis.from_url(sys.argv[1])\n"
         "r.set('digitq:image:mine', sys.stdin.buffer.read(), ex=600)\n"
         "queue = rq.Queue('digitq', connection=r, serializer='json')\n"
-        "job = queue.enqueue('worker.tasks.classify', 'mine', job_id='mine')\n"
+        "job = queue.enqueue('digitq.tasks.classify', 'mine', job_id='mine')\n"
         "print(job.latest_result(timeout=20).return_value['digit'])\n"
         "print(sorted({'producer', 'shared', 'worker'} & set(sys.modules)))\n"
     )

@@ -8,7 +8,6 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -30,7 +29,7 @@ from producer.client.sync_clients import Client
 from producer.csv_rows import NUMBER_COLUMNS, csv_lines, mark
 from producer.uploads.files import read_labels
 from shared.batch import COLUMNS as BATCH_COLUMNS
-from shared.batch import Batch
+from shared.batch import Batch, BatchResult
 from shared.errors import DigitqError, MalformedBatch, Unauthorized
 from shared.numbers import Read
 from shared.prediction import Prediction
@@ -117,7 +116,7 @@ class Submit:
             return 0
         batch = follow(self.client, batch, start + self.timeout).ended(self.timeout)
         seconds = time.monotonic() - start
-        rows = list(self.client.results(batch.id))
+        rows = self.client.results(batch.id)
         self._print_batch(batch, rows, expected, seconds)
         return batch_code(batch, rows=rows if self.strict else ())
 
@@ -125,7 +124,7 @@ class Submit:
         priority = self.priority or "low"
         return self.client.submit_batch(source.content(), priority=priority, idempotency_key=key, read=self.read)
 
-    def _print_batch(self, batch: Batch, rows: list[dict[str, Any]], expected: bytes | None, seconds: float) -> None:
+    def _print_batch(self, batch: Batch, rows: list[BatchResult], expected: bytes | None, seconds: float) -> None:
         if self.format == "csv":
             columns = BATCH_COLUMNS if self.read == "digit" else NUMBER_COLUMNS
             click.echo("".join([mark(sys.stdout), *csv_lines(rows, columns)]), nl=False)

@@ -152,7 +152,7 @@ def serve(settings: Settings) -> None:
     if connections < CONNECTIONS:
         log.warning("%d open files are allowed (ulimit -Hn): %d connections at a time", descriptors, connections)
     server = WebServer(
-        "producer.serving.server:application",
+        f"{__name__}:application",
         factory=True,
         address=settings.host,
         port=settings.port,

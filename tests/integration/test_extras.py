@@ -62,9 +62,8 @@ def test_up_names_the_server_that_it_needs(tmp_path: Path) -> None:
 
 def test_the_installed_package_runs_what_needs_no_checkout(tmp_path: Path) -> None:
     package, folder = tmp_path / "package", tmp_path / "folder"
-    for name in ("producer", "worker", "shared", "verify"):
+    for name in ("digitq", "producer", "worker", "shared", "verify"):
         shutil.copytree(ROOT / name, package / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "digitq.py", package)
     folder.mkdir()
     done = without((), "bench", cwd=folder, package=package)
     assert (done.returncode, "Needs a checkout" in done.stderr, "make bench" in done.stderr) == (2, True, True)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from digitq import told
+from digitq.cli import told
 from producer import NEVER, Client, Queue
 from shared.batches import Batches
 from shared.chunks import Item, packed

@@ -133,7 +133,7 @@ def test_one_module_alone_uses_what_rq_does_not_document() -> None:
     names = {getattr(node, "attr", getattr(node, "name", "")) for tree in sources for node in ast.walk(tree)}
     private = {name for name in names if name and name.startswith("_") and not name.startswith("__")}
     assert {"_stop_requested", "_finalize_failure", "_failure_callback_name"} <= private
-    ours = [ROOT / "digitq.py", *files(*PACKAGES, "verify", "benchmarks")]
+    ours = files("digitq", *PACKAGES, "verify", "benchmarks")
     used = {path.relative_to(ROOT).as_posix(): found for path in ours if (found := undocumented(path))}
     assert used.pop("worker/queue/rq_compat.py")
     assert used == {}
