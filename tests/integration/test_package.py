@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -134,6 +135,18 @@ def test_every_command_of_the_installed_package_has_its_help(installed: Path, pr
         done = subprocess.run(command, cwd=project, env=environment(installed), capture_output=True, text=True,
                               check=False)  # fmt: skip
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_examples_are_typed_strictly(installed: Path, project: Path) -> None:
+    examples = []
+    for name in ("README.md", "worker/README.md"):
+        for text in re.findall(r"^```python\n(.*?)^```", (ROOT / name).read_text(), re.DOTALL | re.MULTILINE):
+            examples.append(project / f"example_{len(examples)}.py")
+            examples[-1].write_text(text)
+    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports", "silent", *map(str, examples)]
+    done = subprocess.run(command, cwd=project, env={**os.environ, "MYPYPATH": str(installed)}, capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    assert len(examples) == 3 and done.stdout == "Success: no issues found in 3 source files\n"
 
 
 def test_no_module_imports_another_name(installed: Path) -> None:
