@@ -97,7 +97,7 @@ class Batch:
     def ended(self, timeout: float) -> Batch:
         """Return this batch if all its pictures have ended. Raises TimeoutError, after `timeout` seconds, if not."""
         if not self.state.terminal:
-            raise TimeoutError(f"batch {self.id} is {self.state.value} after {timeout:g} s")
+            raise TimeoutError(f"batch {self.id} is still {self.state.value} after {timeout:g} s")
         return self
 
     def refresh(self) -> Batch:

@@ -231,7 +231,7 @@ class QueueFull(DigitqError):
 class RedisUnavailable(DigitqError):
     """Redis does not answer, or refuses to write."""
 
-    code, status, title = "redis_unavailable", 503, "The queue is out of reach"
+    code, status, title = "redis_unavailable", 503, "The service is temporarily unavailable"
 
 
 class RedisMisconfigured(RedisUnavailable):

@@ -6,6 +6,7 @@ import re
 from pathlib import PurePosixPath, PureWindowsPath
 
 from producer.uploads import headers, kinds
+from shared.amounts import in_bytes, in_pixels
 from shared.errors import NoImage, TooLarge, TooManyPixels, UndecodableImage, UnsupportedType
 from shared.settings import Settings
 
@@ -52,13 +53,21 @@ def admit(data: bytes, settings: Settings) -> str:
     if width < 1 or height < 1:
         raise UndecodableImage("The image has no pixels")
     if width * height > settings.max_pixels:
-        raise TooManyPixels(f"{width} x {height} pixels", limit=settings.max_pixels)
+        raise too_many_pixels(width, height, settings)
     return media
 
 
 def too_large(settings: Settings) -> TooLarge:
     """Return the error for an upload over the limit."""
-    return TooLarge(f"An upload may have {settings.max_upload_bytes} bytes", limit=settings.max_upload_bytes)
+    return TooLarge(
+        f"The file exceeds the limit of {in_bytes(settings.max_upload_bytes)}", limit=settings.max_upload_bytes
+    )
+
+
+def too_many_pixels(width: int, height: int, settings: Settings) -> TooManyPixels:
+    """Return the error for a picture over the limit."""
+    have, most = in_pixels(width * height), in_pixels(settings.max_pixels)
+    return TooManyPixels(f"{width} x {height} are {have}, the limit is {most}", limit=settings.max_pixels)
 
 
 def media_type(data: bytes) -> str:
