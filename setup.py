@@ -22,7 +22,7 @@ class UnderOneName(build_py):
     """
 
     def run(self) -> None:
-        """Build, then move and rewrite what was built."""
+        """Build, then move the folders and rewrite the imports."""
         if self.editable_mode:
             super().run()
             return

@@ -27,10 +27,10 @@ from producer.cli.sources import Source
 from producer.client.bulk import map_in_order
 from producer.client.sync_clients import Client
 from producer.csv_rows import NUMBER_COLUMNS, csv_lines, mark
-from producer.uploads.files import read_labels
+from producer.uploads.files import is_batch, read_labels
 from shared.batch import COLUMNS as BATCH_COLUMNS
 from shared.batch import Batch, BatchResult
-from shared.errors import DigitqError, MalformedBatch, Unauthorized
+from shared.errors import DigitqError, MalformedBatch, Unauthorized, UnsupportedType
 from shared.numbers import Read
 from shared.prediction import Prediction
 
@@ -72,6 +72,8 @@ class Submit:
         """Submit one picture; return its prediction or error. Raises Unauthorized, which all others would get too."""
         try:
             data = source.read()
+            if is_batch(data[:4]):
+                raise UnsupportedType("A zip or an IDX file is a batch: submit it in a command of its own")
             entry = self.journal.begin(source.place, hashlib.sha256(data).hexdigest(), self.read)
             if entry.outcome is not None:
                 return recorded(entry.outcome)

@@ -1,4 +1,4 @@
-"""What the Python clients take for a picture, and the results that they return."""
+"""The forms of pictures that the Python clients take, and the results that they return."""
 
 from __future__ import annotations
 
