@@ -430,7 +430,8 @@ def test_a_batch_beside_other_files_is_told_to_come_alone(site: Web, scans: Path
     (scans / "some.zip").write_bytes(b"PK\3\4")
     done = digitq("submit", str(scans / "some.zip"), str(scans / "a.png"), "--url", site.url)
     assert done.returncode == 1 and site.posts() == 1
-    assert "some.zip: unsupported_type: A zip or an IDX file is a batch: submit it in a command of its own" in done.stderr
+    said = "some.zip: unsupported_type: A zip or an IDX file is a batch: submit it in a command of its own"
+    assert said in done.stderr
 
 
 # ---------------------------------------------------------------------- help

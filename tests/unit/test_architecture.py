@@ -60,6 +60,17 @@ def test_the_picture_in_the_readme_is_the_structure_of_the_code() -> None:
     assert set(re.findall(r"^ *(\S+) --> (\S+)$", block, re.MULTILINE)) == inner
 
 
+def test_modules_are_named_in_strings_only_where_a_namespace_precedes_them() -> None:
+    # In an installed package they are within `digitq`; `setup.py` changes what is imported, not what strings say.
+    named = []
+    for path in files("digitq", *PACKAGES, "verify"):
+        texts = [str(node.value) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
+        if any(re.fullmatch(r"(producer|shared|verify|worker)[.][a-z_.]+(:\w+)?", text) for text in texts):
+            named.append(path)
+    assert ROOT / "digitq" / "cli.py" in named
+    assert [path for path in named if "NAMESPACE" not in path.read_text()] == []
+
+
 def test_verify_is_known_to_the_command_line_alone() -> None:
     # `digitq verify` starts, loads and breaks whole stacks: it looks at both sides from outside.
     assert [path for path in files(*PACKAGES) if "verify" in imports(path)] == []
