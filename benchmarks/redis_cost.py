@@ -39,10 +39,8 @@ def one_round(folder: Path, clients: int, seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="digitq-") as state, embedded(Path(state)) as url:
         port, client = free_port(), redis.Redis.from_url(url)
         env = child_environment(REDIS_URL=url, DIGITQ_PORT=str(port), DIGITQ_STATE_DIR=state, PYTHONPATH=str(folder))
-        running = [
-            subprocess.Popen([python, "digitq.py", part], cwd=folder, env=env, stderr=subprocess.DEVNULL)
-            for part in ("web", "worker")
-        ]
+        commands = [[python, "-m", "digitq", part] for part in ("web", "worker")]
+        running = [subprocess.Popen(one, cwd=folder, env=env, stderr=subprocess.DEVNULL) for one in commands]
         try:
             end = time.monotonic() + 60
             while not http_ok(f"http://127.0.0.1:{port}/readyz"):

@@ -41,7 +41,7 @@ class Side:
         env = child_environment(
             REDIS_URL=url, DIGITQ_PORT=str(self.port), DIGITQ_STATE_DIR=state, PYTHONPATH=str(checkout)
         )
-        self._process = subprocess.Popen([sys.executable, "digitq.py", "web"], cwd=checkout, env=env)
+        self._process = subprocess.Popen([sys.executable, "-m", "digitq", "web"], cwd=checkout, env=env)
         self._load = {"url": f"http://127.0.0.1:{self.port}", "clients": CLIENTS}
 
     def wait_until_ready(self) -> None:
@@ -86,7 +86,7 @@ def main(against: Path, rounds: int, seconds: float) -> None:
         for side in sides.values():
             stack.callback(side.stop)
         env = child_environment(REDIS_URL=url, DIGITQ_STATE_DIR=folder)
-        worker = subprocess.Popen([sys.executable, "digitq.py", "worker"], env=env, cwd=HERE)
+        worker = subprocess.Popen([sys.executable, "-m", "digitq", "worker"], env=env, cwd=HERE)
         stack.callback(worker.wait)
         stack.callback(worker.terminate)
         for side in sides.values():

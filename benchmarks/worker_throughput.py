@@ -20,7 +20,7 @@ from unittest import mock
 
 from rq import SimpleWorker
 
-import worker.tasks
+import digitq.tasks
 from benchmarks import noop
 from shared import keys
 from shared.settings import Settings
@@ -45,7 +45,7 @@ def ours(store: Store) -> None:
 
 
 def stock(store: Store) -> None:
-    with mock.patch.object(worker.tasks, "classify", noop.classify):
+    with mock.patch.object(digitq.tasks, "classify", noop.classify):
         SimpleWorker(list(keys.QUEUES), connection=store.client, serializer="json").work(
             burst=True, logging_level="CRITICAL"
         )

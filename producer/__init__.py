@@ -4,6 +4,7 @@
 """
 
 from producer.client.async_clients import AsyncClient, AsyncQueue
+from producer.client.images import Image, Picture
 from producer.client.retry import NEVER, Retry
 from producer.client.sync_clients import Client, Queue
 from shared.keys import Priority
@@ -11,5 +12,6 @@ from shared.numbers import PageReading
 from shared.prediction import Prediction, State
 
 __all__ = [
-    "NEVER", "AsyncClient", "AsyncQueue", "Client", "PageReading", "Prediction", "Priority", "Queue", "Retry", "State",
+    "NEVER", "AsyncClient", "AsyncQueue", "Client", "Image", "PageReading", "Picture", "Prediction", "Priority",
+    "Queue", "Retry", "State",
 ]  # fmt: skip

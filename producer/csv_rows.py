@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from io import StringIO
 from typing import Any, TextIO
 
@@ -31,7 +31,7 @@ def mark(file: TextIO) -> str:
     return BOM if stat.S_ISREG(status.st_mode) and not status.st_size else ""
 
 
-def csv_lines(rows: Iterable[dict[str, Any]], columns: Iterable[str] = COLUMNS) -> Iterator[str]:
+def csv_lines(rows: Iterable[Mapping[str, Any]], columns: Iterable[str] = COLUMNS) -> Iterator[str]:
     """Yield a header and a line for each result. Warnings are separated by spaces; an error has two columns.
 
     A column `text` has the numbers: those of a row separated by spaces, rows by " / ".

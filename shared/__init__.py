@@ -3,5 +3,7 @@
 from pathlib import Path
 
 VERSION = "0.2.0"
+#: What precedes the names of our packages: "" in a checkout; "digitq." once installed (setup.py).
+NAMESPACE = __name__.removesuffix("shared")
 #: The checkout, or the folder in which the packages are installed.
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[__name__.count(".") + 1]

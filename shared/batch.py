@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NotRequired, Protocol, TypedDict
 
 from shared.numbers import PageReading, Read
 from shared.record import rfc3339, seconds_of
@@ -14,6 +14,29 @@ from shared.record import rfc3339, seconds_of
 COLUMNS = ("index", "filename", "state", "digit", "confidence", "decision", "reason", "warnings", "error")
 #: The further fields of a batch that is read as numbers.
 PAGE_COLUMNS = ("numbers", "grid", "rotated")
+
+
+class BatchResult(TypedDict):
+    """The result of one picture of a batch."""
+
+    #: Position in the batch, from 0.
+    index: int
+    filename: str | None
+    #: One of `State`'s values.
+    state: str
+    #: The best guess, whatever the decision; None without one.
+    digit: int | None
+    confidence: float | None
+    #: `accept`, `review` or `reject`.
+    decision: str | None
+    reason: str | None
+    warnings: list[str]
+    #: `code` and `message`.
+    error: dict[str, str] | None
+    #: These three only if it was read as numbers: see `PageReading.from_json`.
+    numbers: NotRequired[list[dict[str, Any]] | None]
+    grid: NotRequired[dict[str, Any] | None]
+    rotated: NotRequired[int | None]
 
 
 class BatchState(StrEnum):
@@ -40,8 +63,8 @@ class BatchSource(Protocol):
     def get_batch(self, id: str, wait: float = 0) -> Batch:
         """Return the batch, once it has ended or after `wait` seconds."""
 
-    def results(self, id: str) -> Iterator[dict[str, Any]]:
-        """Yield the results in the order of the pictures; see `COLUMNS`."""
+    def results(self, id: str) -> list[BatchResult]:
+        """Return the results in the order of the pictures."""
 
     def cancel_batch(self, id: str) -> None:
         """Cancel the queued pictures, or delete an ended batch."""
@@ -73,15 +96,15 @@ class Batch:
     def ended(self, timeout: float) -> Batch:
         """Return this batch if all its pictures have ended. Raises TimeoutError, after `timeout` seconds, if not."""
         if not self.state.terminal:
-            raise TimeoutError(f"batch {self.id} is {self.state.value} after {timeout:g} s")
+            raise TimeoutError(f"batch {self.id} is still {self.state.value} after {timeout:g} s")
         return self
 
     def refresh(self) -> Batch:
         """Read the batch again."""
         return self._source().get_batch(self.id)
 
-    def results(self) -> Iterator[dict[str, Any]]:
-        """Yield a dict with `COLUMNS` for each picture, in order; pictures may still be `queued` or `running`."""
+    def results(self) -> list[BatchResult]:
+        """Return a result for each picture, in order; pictures may still be `queued` or `running`."""
         return self._source().results(self.id)
 
     def cancel(self) -> None:

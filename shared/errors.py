@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from shared.amounts import in_bytes
+
 
 class DigitqError(Exception):
     """An expected error. `str(error)` may be shown to the client."""
@@ -134,7 +136,7 @@ class TooLarge(DigitqError):
     @classmethod
     def upload(cls, limit: int) -> TooLarge:
         """Return the error for one picture that has more bytes than `limit`."""
-        return cls(f"An upload may have {limit} bytes", limit=limit)
+        return cls(f"The file exceeds the limit of {in_bytes(limit)}", limit=limit)
 
 
 class BodyTooSlow(DigitqError):
@@ -236,7 +238,7 @@ class QueueFull(DigitqError):
 class RedisUnavailable(DigitqError):
     """Redis does not answer, or refuses to write."""
 
-    code, status, title = "redis_unavailable", 503, "The queue is out of reach"
+    code, status, title = "redis_unavailable", 503, "The service is temporarily unavailable"
 
 
 class RedisMisconfigured(RedisUnavailable):

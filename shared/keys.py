@@ -41,9 +41,9 @@ from __future__ import annotations
 from enum import StrEnum
 
 #: The function that a queued job names, and what a stock RQ worker imports and calls with the prediction's id.
-JOB_FUNCTION = "worker.tasks.classify"
+JOB_FUNCTION = "digitq.tasks.classify"
 #: The same for a chunk of a batch.
-CHUNK_FUNCTION = "worker.tasks.classify_chunk"
+CHUNK_FUNCTION = "digitq.tasks.classify_chunk"
 
 EVENTS = "digitq:events"
 RECENT = "digitq:recent"

@@ -112,7 +112,7 @@ class Prediction:
         """Return the prediction once it has succeeded. Raises PredictionFailed; TimeoutError after `timeout` s."""
         ended = self if self.state.terminal or self.source is None else self.source.get(self.id, wait=timeout)
         if not ended.state.terminal:
-            raise TimeoutError(f"prediction {self.id} is {ended.state.value} after {timeout:g} s")
+            raise TimeoutError(f"prediction {self.id} is still {ended.state.value} after {timeout:g} s")
         if ended.state is not State.SUCCEEDED:
             error = ended.error or {"code": ended.state.value, "message": f"The prediction was {ended.state.value}."}
             raise PredictionFailed(f"{error['code']}: {error['message']}", prediction=ended)
@@ -123,7 +123,7 @@ class Prediction:
         return self if self.source is None else self.source.get(self.id)
 
     def cancel(self) -> None:
-        """Take a waiting prediction back, or forget an ended one. Raises StillRunning."""
+        """Cancel a waiting prediction, or delete an ended one. Raises StillRunning."""
         if self.source is not None:
             self.source.cancel(self.id)
 

@@ -9,8 +9,9 @@ import os
 import re
 import sys
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ class Settings:
         known = {variable(f): f for f in fields(cls)}
         unknown = sorted(name for name in env if name.startswith(PREFIX) and name not in known)
         if unknown:
-            raise SettingsError(f"unknown setting {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+            raise SettingsError(" ".join(_unknown(name, known) for name in unknown))
         values = {f.name: _parse(name, env[name], f) for name, f in known.items() if env.get(name)}
         settings = cls(**values)
         settings = replace(settings, root_path=settings.root_path.rstrip("/"))
@@ -183,6 +184,14 @@ def wants_colour() -> bool:
 def variable(f: Any) -> str:
     """Return the environment variable of a settings field."""
     return str(f.metadata["env"] or PREFIX + f.name.upper())
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    """Return what is to be said about an unknown setting: its most similar name, or where to find all."""
+    short = {one.removeprefix(PREFIX): one for one in known}
+    similar = get_close_matches(name.removeprefix(PREFIX), short, n=1)
+    hint = f", did you mean {short[similar[0]]}?" if similar else "; `digitq config` lists all settings."
+    return f"unknown setting {name}{hint}"
 
 
 def _parse(name: str, text: str, f: Any) -> Any:

@@ -6,7 +6,7 @@ import subprocess
 
 from click.testing import CliRunner
 
-from digitq import main
+from digitq.cli import main
 
 
 def invoked(*words: str, **env: str) -> subprocess.CompletedProcess[str]:

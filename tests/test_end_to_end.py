@@ -100,7 +100,7 @@ def test_a_plain_rq_client_in_another_process_is_answered(stack: Stack) -> None:
         "r = redis.Redis.from_url(sys.argv[1])\n"
         "r.set('digitq:image:mine', sys.stdin.buffer.read(), ex=600)\n"
         "queue = rq.Queue('digitq', connection=r, serializer='json')\n"
-        "job = queue.enqueue('worker.tasks.classify', 'mine', job_id='mine')\n"
+        "job = queue.enqueue('digitq.tasks.classify', 'mine', job_id='mine')\n"
         "print(job.latest_result(timeout=20).return_value['digit'])\n"
         "print(sorted({'producer', 'shared', 'worker'} & set(sys.modules)))\n"
     )
@@ -215,7 +215,7 @@ def test_a_second_stack_on_the_same_data_is_refused(stack: Stack) -> None:
     env = {**os.environ, "DIGITQ_STATE_DIR": str(stack.state_dir)}
     refused = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert refused.returncode == 2
-    assert "another" in refused.stderr or "cannot be bound" in refused.stderr
+    assert "another" in refused.stderr
 
 
 def test_the_real_model_reads_the_numbers_of_a_page(stack: Stack) -> None:

@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from shared import ROOT
+
 #: The message at a regular end.
 DONE = b"done"
 #: Seconds without a process in the folder until it counts as empty: a forked process enters it a little later.
@@ -25,10 +27,8 @@ class Reaper:
     """A helper process that outlives the run to clean up."""
 
     def __init__(self, folder: Path) -> None:
-        command = [sys.executable, "-m", "verify.reaper", str(folder)]
-        self._process = subprocess.Popen(
-            command, cwd=Path(__file__).parent.parent, stdin=subprocess.PIPE, start_new_session=True
-        )
+        command = [sys.executable, "-m", __name__, str(folder)]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, start_new_session=True)
 
     def close(self) -> None:
         """Lets it kill the remaining processes, and waits until it is done."""

@@ -64,7 +64,7 @@ class Stack:
         python = (sys.executable, "-m")
         self.web = child("web", *python, *web.split())
         # The clock of the first can jump; otherwise it is like the others.
-        first = child("worker-1", *python, "verify.crooked_clock", *worker.split())
+        first = child("worker-1", *python, f"{__package__}.crooked_clock", *worker.split())
         others = [child(f"worker-{number}", *python, *worker.split()) for number in range(2, workers + 1)]
         self.workers = [first, *others]
 

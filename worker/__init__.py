@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from shared import NAMESPACE
+
 if TYPE_CHECKING:
     from shared.prediction import Outcome as Outcome
     from shared.settings import Settings as Settings
@@ -32,4 +34,4 @@ __all__ = ["BatchWorker", "Classified", "Outcome", "Settings", "Store", "connect
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(NAMESPACE + _HOMES[name]), name)

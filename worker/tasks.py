@@ -1,6 +1,7 @@
 """The functions that queued jobs call: `classify` for one picture, `classify_chunk` for a chunk of a batch.
 
-A stock RQ worker imports and calls them, and so does BatchWorker for a picture with callbacks or dependents:
+Jobs name them as functions of `digitq.tasks`, which a checkout and an installed package both have. A stock RQ worker
+imports and calls them, and so does BatchWorker for a picture with callbacks or dependents:
 `rq worker --worker-class rq.SimpleWorker --serializer json digitq`.
 """
 

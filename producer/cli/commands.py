@@ -154,7 +154,7 @@ def status(id: str | None, wait: float, results: bool, url: str | None, as_json:
         if results and not isinstance(found, Batch):
             raise click.UsageError("--results belongs to a batch")
         if results:
-            print_rows(list(client.results(id)), _format(as_json, False))
+            print_rows(client.results(id), _format(as_json, False))
     if isinstance(found, Batch):
         text = json.dumps(found.to_json()) if as_json and not results else batch_line(found)
         click.echo(text, err=as_json and results)

@@ -16,7 +16,7 @@ def screen(url: str, status: dict[str, Any], last: Iterable[Prediction], now: fl
     lines = [f"digitq {without_password(url)}  {_clock(now)}  {trouble or 'Ctrl-C ends'}", ""]
     if status.get("redis"):
         p50, p95 = (_number(status[name], "ms") for name in ("p50_ms", "p95_ms"))
-        lines += [*load_lines(status), f"times     p50 {p50}   p95 {p95}"]
+        lines += [*load_lines(status), f"times     typical {p50}   slowest 5 % {p95}"]
     elif status:
         lines.append(status.get("reason") or "Redis does not answer")
     else:
@@ -40,8 +40,8 @@ def status_line(status: dict[str, Any], now: float) -> str:
 def load_lines(status: dict[str, Any]) -> list[str]:
     """Return the load of the queue and the workers as three lines. Older servers omit some values."""
     get, workers = status.get, status["workers"]
-    goal = f"{_number(workers.get('needed'))} needed to answer in {_duration(get('latency_goal_ms'))}"
-    rates = f"{_number(get('arrivals_per_second'))} arrive/s   {_number(get('capacity_per_second'))} possible/s"
+    goal = f"{_number(workers.get('needed'))} needed for the goal of {_duration(get('latency_goal_ms'))}"
+    rates = f"{_number(get('arrivals_per_second'))}/s in   capacity {_number(get('capacity_per_second'))}/s"
     times = f"oldest {_duration(get('oldest_ms'))}   done in {_duration(get('eta_ms'))}"
     return [
         f"queue     {status['queued']:>8} waiting   {status['running']:>6} running   {times}",
@@ -55,7 +55,7 @@ def _clock(seconds: float) -> str:
 
 
 def _number(value: float | None, unit: str = "") -> str:
-    return "-" if value is None else f"{value:g} {unit}".rstrip()
+    return "-" if value is None else f"{value:,g} {unit}".rstrip()
 
 
 def _duration(ms: float | None) -> str:

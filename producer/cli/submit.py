@@ -8,7 +8,6 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -28,10 +27,10 @@ from producer.cli.sources import Source
 from producer.client.bulk import map_in_order
 from producer.client.sync_clients import Client
 from producer.csv_rows import NUMBER_COLUMNS, csv_lines, mark
-from producer.uploads.files import read_labels
+from producer.uploads.files import is_batch, read_labels
 from shared.batch import COLUMNS as BATCH_COLUMNS
-from shared.batch import Batch
-from shared.errors import DigitqError, MalformedBatch, Unauthorized
+from shared.batch import Batch, BatchResult
+from shared.errors import DigitqError, MalformedBatch, Unauthorized, UnsupportedType
 from shared.numbers import Read
 from shared.prediction import Prediction
 
@@ -73,6 +72,8 @@ class Submit:
         """Submit one picture; return its prediction or error. Raises Unauthorized, which all others would get too."""
         try:
             data = source.read()
+            if is_batch(data[:4]):
+                raise UnsupportedType("A zip or an IDX file is a batch: submit it in a command of its own")
             entry = self.journal.begin(source.place, hashlib.sha256(data).hexdigest(), self.read)
             if entry.outcome is not None:
                 return recorded(entry.outcome)
@@ -117,7 +118,7 @@ class Submit:
             return 0
         batch = follow(self.client, batch, start + self.timeout).ended(self.timeout)
         seconds = time.monotonic() - start
-        rows = list(self.client.results(batch.id))
+        rows = self.client.results(batch.id)
         self._print_batch(batch, rows, expected, seconds)
         return batch_code(batch, rows=rows if self.strict else ())
 
@@ -125,7 +126,7 @@ class Submit:
         priority = self.priority or "low"
         return self.client.submit_batch(source.content(), priority=priority, idempotency_key=key, read=self.read)
 
-    def _print_batch(self, batch: Batch, rows: list[dict[str, Any]], expected: bytes | None, seconds: float) -> None:
+    def _print_batch(self, batch: Batch, rows: list[BatchResult], expected: bytes | None, seconds: float) -> None:
         if self.format == "csv":
             columns = BATCH_COLUMNS if self.read == "digit" else NUMBER_COLUMNS
             click.echo("".join([mark(sys.stdout), *csv_lines(rows, columns)]), nl=False)

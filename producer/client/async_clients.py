@@ -10,9 +10,10 @@ from typing import Any, Self, TypeVar
 
 import httpx2
 
-from producer.client.bulk import PARALLEL, Picture, PollSchedule, cancel_all, map_in_order_async, name_and_data
+from producer.client.bulk import PARALLEL, PollSchedule, cancel_all, map_in_order_async
 from producer.client.http_operations import HttpOperations
 from producer.client.http_requests import Request, authorization, server_and_key
+from producer.client.images import Image, Picture
 from producer.client.redis_operations import RedisOperations
 from producer.client.retry import Retry
 from producer.serving.waiting import Waiting
@@ -31,7 +32,7 @@ class _AsyncBulk(ABC):
 
     @abstractmethod
     async def submit(
-        self, image: bytes, filename: str = "", *, priority: Priority | str = Priority.NORMAL,
+        self, image: Image, filename: str = "", *, priority: Priority | str = Priority.NORMAL,
         idempotency_key: str = "", read: Read = "digit",
     ) -> Prediction:  # fmt: skip
         """Submit one picture."""
@@ -66,8 +67,8 @@ class _AsyncBulk(ABC):
         """
 
         async def submit(picture: Picture) -> Prediction:
-            name, data = name_and_data(picture)
-            return await self.submit(data, name, priority=priority, read=read)
+            name, image = picture if isinstance(picture, tuple) else ("", picture)
+            return await self.submit(image, name, priority=priority, read=read)
 
         return [one async for one in map_in_order_async(submit, images, parallel)]
 
@@ -130,6 +131,9 @@ class AsyncClient(HttpOperations, _AsyncBulk):
             options["content"] = _as_async(options["content"])
         return await self._http.request(request.method, request.path, **options)
 
+    async def _call(self, function: Callable[..., T], *args: Any) -> T:
+        return await asyncio.to_thread(function, *args)
+
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
@@ -180,9 +184,6 @@ class AsyncQueue(RedisOperations, _AsyncBulk):
                 await self._call(before[1].close)
         assert self._waiting is not None
         return self._waiting[1]
-
-    def _rows(self, id: str) -> Iterator[dict[str, Any]]:
-        return iter([*super()._rows(id)])  # all at once, on a thread: reading them blocks on Redis
 
     async def aclose(self) -> None:
         """Close the connections."""

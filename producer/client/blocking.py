@@ -44,6 +44,9 @@ class BlockingHttp(HttpOperations):
         self._http = httpx2.Client(base_url=url, headers=authorization(api_key), timeout=timeout)
         self._timeout, self._retry = timeout, retry
 
+    async def _call(self, function: Callable[..., T], *args: Any) -> T:
+        return function(*args)
+
     async def _send(self, request: Request) -> httpx2.Response:
         return self._http.request(request.method, request.path, **request.options(self._timeout))
 

@@ -13,20 +13,12 @@ from shared.prediction import Prediction
 
 A = TypeVar("A")
 B = TypeVar("B")
-#: A picture, alone or with its name.
-Picture = bytes | tuple[str, bytes]
-
 #: Concurrent calls.
 PARALLEL = 16
 #: How many items are read ahead of the results, as a multiple of the concurrent calls.
 AHEAD = 4
 #: Seconds of one poll while other predictions wait for their turn, and otherwise.
 SHORT_SECONDS, LONG_SECONDS = 1.0, 5.0
-
-
-def name_and_data(picture: Picture) -> tuple[str, bytes]:
-    """Return the name, which may be empty, and the bytes of a picture."""
-    return picture if isinstance(picture, tuple) else ("", picture)
 
 
 class PollSchedule:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import httpx2
 
 from producer.client.http_errors import Json, error_of, expect_object, unexpected, unreachable
 from producer.client.http_requests import BATCH_SECONDS, Request, batch_request, picture_request
+from producer.client.images import Image, PictureBatch, batch_file, name_and_data
 from producer.client.retry import Retry, new_key, poll
-from producer.uploads.received import Pictures, gathered
-from shared.batch import Batch
+from producer.uploads.received import gathered
+from shared.batch import Batch, BatchResult
 from shared.errors import Incomplete
 from shared.keys import Priority
 from shared.numbers import Read
 from shared.prediction import Prediction
+
+T = TypeVar("T")
 
 
 class HttpOperations(ABC):
@@ -29,18 +33,24 @@ class HttpOperations(ABC):
         """Send a request once. Raises httpx2.RequestError."""
 
     @abstractmethod
+    async def _call(self, function: Callable[..., T], *args: Any) -> T:
+        """Call a function that reads a file or computes."""
+
+    @abstractmethod
     async def _sleep(self, seconds: float, /) -> None:
         """Wait."""
 
     async def submit(
-        self, image: bytes, filename: str = "", *, priority: Priority | str = Priority.NORMAL,
+        self, image: Image, filename: str = "", *, priority: Priority | str = Priority.NORMAL,
         idempotency_key: str = "", read: Read = "digit",
     ) -> Prediction:  # fmt: skip
         """Submit one picture. Raises the error whose code digitq answers (NoImage, QueueFull, …), RedisUnavailable.
 
+        It is an image file's bytes, its path, the open file, an array or a Pillow image: see `images.Image`.
         With `read="numbers"` all numbers in the picture are read, not one digit: see `Prediction.numbers`.
         """
-        request = picture_request(image, filename, Priority(priority), idempotency_key or new_key(), read)
+        name, data = (filename, image) if isinstance(image, bytes) else await self._call(name_and_data, image, filename)
+        request = picture_request(data, name, Priority(priority), idempotency_key or new_key(), read)
         return Prediction.from_json(await self._object(request, "id", "state"))
 
     async def get(self, id: str, wait: float = 0) -> Prediction:
@@ -56,14 +66,14 @@ class HttpOperations(ABC):
         await self._delete(f"/v1/predictions/{id}")
 
     async def submit_batch(
-        self, batch: Pictures, *, priority: Priority | str = Priority.LOW, idempotency_key: str = "",
+        self, batch: PictureBatch, *, priority: Priority | str = Priority.LOW, idempotency_key: str = "",
         read: Read = "digit",
     ) -> Batch:  # fmt: skip
-        """Submit many pictures, all or none: a zip or an IDX file, or pictures, each alone or as (name, bytes).
+        """Submit many pictures, all or none: a zip or an IDX file, or pictures, each alone or as (name, picture).
 
         Pictures that cannot be read fail alone. Raises the error whose code digitq answers, such as MalformedBatch.
         """
-        with gathered(batch) as body:
+        with gathered(batch_file(batch)) as body:
             request = batch_request(body, Priority(priority), idempotency_key or new_key(), read)
             return _batch(await self._object(request, "id", "state"))
 
@@ -75,9 +85,8 @@ class HttpOperations(ABC):
 
         return await poll(look, wait, self._sleep)
 
-    async def results(self, id: str) -> Iterator[Json]:
-        """Return the results of a batch so far, in the order of its pictures; see `shared.batch.COLUMNS`, and
-        for a batch of numbers `PAGE_COLUMNS` and `PageReading.from_json`.
+    async def results(self, id: str) -> list[BatchResult]:
+        """Return the results of a batch so far, in the order of its pictures.
 
         Raises Incomplete, and ServerUnavailable where the answer breaks off.
         """
@@ -87,7 +96,7 @@ class HttpOperations(ABC):
             raise Incomplete(f"{len(lines)} of {total} results have arrived")
         if total is None and not all(line.startswith("{") for line in lines):
             raise unexpected(response)
-        return map(json.loads, lines)
+        return list(map(json.loads, lines))
 
     async def cancel_batch(self, id: str) -> None:
         """Cancel the waiting pictures of a batch or delete one that has ended. Raises StillRunning, NotFound."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+from producer.client.images import Image, PictureBatch, batch_file, name_and_data
 from producer.client.retry import Retry, Waitable, new_key, poll
 from producer.uploads.admission import admit, clean_filename
-from producer.uploads.received import Pictures, Received, gathered
-from shared.batch import Batch
+from producer.uploads.received import Received, gathered
+from shared.batch import Batch, BatchResult
 from shared.batches import Batches
 from shared.connections.connection import connect
 from shared.errors import BadRequest
@@ -57,16 +58,17 @@ class RedisOperations(ABC):
         """Wait."""
 
     async def submit(
-        self, image: bytes, filename: str = "", *, priority: Priority | str = Priority.NORMAL,
+        self, image: Image, filename: str = "", *, priority: Priority | str = Priority.NORMAL,
         idempotency_key: str = "", read: Read = "digit",
     ) -> Prediction:  # fmt: skip
         """Submit one picture. Raises what the HTTP API answers (NoImage, UnsupportedType, QueueFull, …)."""
         _check_read(read)
-        admit(image, self.settings)
-        name, priority, key = clean_filename(filename), Priority(priority), idempotency_key or new_key()
+        name, data = (filename, image) if isinstance(image, bytes) else await self._call(name_and_data, image, filename)
+        admit(data, self.settings)
+        name, priority, key = clean_filename(name), Priority(priority), idempotency_key or new_key()
 
         def attempt() -> Awaitable[Prediction]:
-            return self._submit_once(Submission(new_id(), image, name, priority, key, read=read))
+            return self._submit_once(Submission(new_id(), data, name, priority, key, read=read))
 
         return await self._repeat(attempt)
 
@@ -83,14 +85,14 @@ class RedisOperations(ABC):
         await self._call(self._store.cancel, id)
 
     async def submit_batch(
-        self, batch: Pictures, *, priority: Priority | str = Priority.LOW, idempotency_key: str = "",
+        self, batch: PictureBatch, *, priority: Priority | str = Priority.LOW, idempotency_key: str = "",
         read: Read = "digit",
     ) -> Batch:  # fmt: skip
-        """Submit many pictures, all or none: a zip or an IDX file, or pictures, each alone or as (name, bytes)."""
+        """Submit many pictures, all or none: a zip or an IDX file, or pictures, each alone or as (name, picture)."""
         _check_read(read)
         key = idempotency_key or new_key()
         with ExitStack() as stack:
-            body = await self._call(stack.enter_context, gathered(batch))
+            body = await self._call(stack.enter_context, gathered(batch_file(batch)))
             fingerprint = await self._call(body.fingerprint)
             submit = partial(self._submit_body, body, Priority(priority), key, fingerprint, read)
             return await self._repeat(lambda: self._call(submit))
@@ -117,12 +119,12 @@ class RedisOperations(ABC):
                 return await self._call(self._batches.fetch, id)
             await self._sleep(min(pause, left))
 
-    async def results(self, id: str) -> Iterator[dict[str, Any]]:
-        """Return the results of a batch so far, in the order of its pictures; see `shared.batch.COLUMNS`."""
+    async def results(self, id: str) -> list[BatchResult]:
+        """Return the results of a batch so far, in the order of its pictures."""
         return await self._repeat(partial(self._call, self._rows, id))
 
-    def _rows(self, id: str) -> Iterator[dict[str, Any]]:
-        return self._batches.results(id)
+    def _rows(self, id: str) -> list[BatchResult]:
+        return cast(list[BatchResult], list(self._batches.results(id)))
 
     async def cancel_batch(self, id: str) -> None:
         """Cancel the waiting pictures of a batch or delete one that has ended. Raises StillRunning, NotFound."""

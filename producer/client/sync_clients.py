@@ -9,9 +9,10 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from producer.client.blocking import BlockingHttp, BlockingRedis, run
-from producer.client.bulk import PARALLEL, Picture, PollSchedule, map_in_order, name_and_data
+from producer.client.bulk import PARALLEL, PollSchedule, map_in_order
 from producer.client.http_operations import HttpOperations
 from producer.client.http_requests import server_and_key
+from producer.client.images import Picture
 from producer.client.retry import Retry
 from shared.keys import Priority
 from shared.numbers import Read
@@ -62,8 +63,8 @@ class _Blocking:
         """
 
         def submit(picture: Picture) -> Prediction:
-            name, data = name_and_data(picture)
-            return self.submit(data, name, priority=priority, read=read)
+            name, image = picture if isinstance(picture, tuple) else ("", picture)
+            return self.submit(image, name, priority=priority, read=read)
 
         return list(map_in_order(submit, images, parallel))
 

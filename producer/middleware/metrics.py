@@ -107,7 +107,7 @@ def _busy(load: Load, goal: float) -> Iterator[Metric]:
         "oldest_job_age_seconds": ("How long the first in the queues has waited", load.oldest),
         "backlog_eta_seconds": ("In how long what waits now will be done", load.eta),
         "workers_needed": ("Workers for the latency goal", load.needed(goal)),
-        "arrivals_per_second": ("Pictures that are submitted, over the last 10 to 15 s", load.arrivals),
+        "arrivals_per_second": ("Pictures that are uploaded, over the last 10 to 15 s", load.arrivals),
         "completions_per_second": ("Pictures that end, over the last 10 to 15 s", load.completions),
         "capacity_per_second": ("Pictures that the live workers could end", load.capacity),
     }

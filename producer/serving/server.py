@@ -20,13 +20,14 @@ from granian.server import MPServer
 
 from producer.middleware.access import read_keys
 from producer.serving.adapter import Application
+from shared import NAMESPACE
 from shared.runtime import garbage_collector
 from shared.settings import Settings
 
 log = logging.getLogger("digitq.web")
 
 #: Makes the application in each process. By name: its package is above this one, and this process needs none of it.
-APPLICATION = "producer.web.app:application"
+APPLICATION = f"{NAMESPACE}producer.web.app:application"
 #: Seconds for requests that are being answered when the process is told to stop; a long poll may take 30.
 STOP_SECONDS = 3
 #: Open connections of a process; more wait to be accepted.

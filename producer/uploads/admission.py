@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from producer.uploads import headers, kinds
+from shared.amounts import in_pixels
 from shared.errors import (
     BadRequest,
     InvalidBase64,
@@ -81,8 +82,14 @@ def admit(data: bytes, settings: Settings) -> str:
     if width < 1 or height < 1:
         raise UndecodableImage("The image has no pixels")
     if width * height > settings.max_pixels:
-        raise TooManyPixels(f"{width} x {height} pixels", limit=settings.max_pixels)
+        raise too_many_pixels(width, height, settings)
     return media
+
+
+def too_many_pixels(width: int, height: int, settings: Settings) -> TooManyPixels:
+    """Return the error for a picture over the limit."""
+    have, most = in_pixels(width * height), in_pixels(settings.max_pixels)
+    return TooManyPixels(f"{width} x {height} are {have}, the limit is {most}", limit=settings.max_pixels)
 
 
 def media_type(data: bytes) -> str:

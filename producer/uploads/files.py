@@ -14,8 +14,9 @@ from typing import IO
 from zipfile import ZipInfo
 
 from producer.uploads import archive, kinds
-from producer.uploads.admission import admit, clean_filename, from_data_url, is_image
+from producer.uploads.admission import admit, clean_filename, from_data_url, is_image, too_many_pixels
 from producer.uploads.archive import Archive
+from shared.amounts import in_bytes
 from shared.chunks import MAX_BYTES, MAX_IMAGES, Chunk, Item, packed, raw
 from shared.errors import (
     DigitqError,
@@ -23,7 +24,6 @@ from shared.errors import (
     MalformedBatch,
     TooLarge,
     TooManyImages,
-    TooManyPixels,
     UnsupportedType,
 )
 from shared.settings import Settings
@@ -84,7 +84,7 @@ def pictures(files: Iterable[tuple[str, bytes]], total: int, settings: Settings)
 def batch_too_large(settings: Settings) -> TooLarge:
     """The error for a batch over the limit, with the limit in it."""
     limit = settings.batch_max_bytes
-    return TooLarge(f"A batch may have {limit} bytes, as uploaded and as unpacked", limit=limit)
+    return TooLarge(f"The batch exceeds the limit of {in_bytes(limit)}, as uploaded or as unpacked", limit=limit)
 
 
 def _check_total(total: int, settings: Settings) -> None:
@@ -123,7 +123,7 @@ def _idx(file: Readable, settings: Settings) -> Upload:
     if not height * width:
         raise MalformedBatch(f"Images of {width} x {height} pixels")
     if height * width > settings.max_pixels:
-        raise TooManyPixels(f"{width} x {height} pixels", limit=settings.max_pixels)
+        raise too_many_pixels(width, height, settings)
     if height * width > settings.max_upload_bytes:
         raise TooLarge.upload(settings.max_upload_bytes)
     if total * height * width > settings.batch_max_bytes:

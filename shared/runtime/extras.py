@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
+from shared import NAMESPACE
 from shared.errors import MissingPart
 
 #: Modules that each extra installs, the base package does not, and every command that needs the extra imports.
-EXTRAS = {"worker": ("numpy", "rq", "tensorflow"), "training": ("cv2",)}
+EXTRAS = {"worker": ("numpy", "rq", "tensorflow"), "training": ("cv2", "tqdm")}
 
 
 def require(*extras: str) -> None:
@@ -18,7 +19,8 @@ def require(*extras: str) -> None:
     wanted = [extra for extra, names in missing.items() if names]
     if wanted:
         names = ", ".join(name for extra in wanted for name in missing[extra])
-        raise MissingPart(f"Not installed: {names}. Needs `pip install digitq[{','.join(wanted)}]`.")
+        package = "'digitq[{}]'" if NAMESPACE else "-e '.[{}]'"
+        raise MissingPart(f"Not installed: {names}. Needs `pip install {package.format(','.join(wanted))}`.")
 
 
 def require_checkout(root: Path, names: Iterable[str], instead: str) -> None:

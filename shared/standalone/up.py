@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from errno import EADDRINUSE
 from http.client import HTTPException
 from pathlib import Path
 
@@ -127,7 +128,9 @@ def _check_port(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise CannotStart(f"{host}:{port} cannot be bound ({error.strerror}); choose another PORT") from error
+            used = error.errno == EADDRINUSE
+            why = f"port {port} is in use" if used else f"{host}:{port} cannot be bound ({error.strerror})"
+            raise CannotStart(f"{why}; choose another (PORT, DIGITQ_PORT or --port)") from error
 
 
 def ready(url: str, redis_url: str, with_workers: bool = True) -> str:

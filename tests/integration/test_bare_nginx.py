@@ -175,8 +175,8 @@ def twice(site: Web, tmp_path: Path) -> Iterator[str]:
 
 
 def test_cards_finish_without_live_events(twice: str, store: Store) -> None:
-    with pytest.raises(httpx.ReadTimeout):  # they are held back, otherwise this test is of no use
-        httpx.get(f"{twice}/v1/events", timeout=3)
+    with pytest.raises(httpx2.ReadTimeout):  # they are held back, otherwise this test is of no use
+        httpx2.get(f"{twice}/v1/events", timeout=3)
     with browser() as chrome, sevens(store):
         page = chrome.new_page()
         page.goto(twice)

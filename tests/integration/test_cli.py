@@ -19,7 +19,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from digitq import main
+from digitq.cli import main
 from shared import ROOT
 from shared.ids import new_id
 from shared.settings import Settings

@@ -426,6 +426,14 @@ def test_a_file_that_is_no_journal_is_left_alone_and_one_in_use_too(site: Web, s
     assert site.calls == []
 
 
+def test_a_batch_beside_other_files_is_told_to_come_alone(site: Web, scans: Path) -> None:
+    (scans / "some.zip").write_bytes(b"PK\3\4")
+    done = digitq("submit", str(scans / "some.zip"), str(scans / "a.png"), "--url", site.url)
+    assert done.returncode == 1 and site.posts() == 1
+    said = "some.zip: unsupported_type: A zip or an IDX file is a batch: submit it in a command of its own"
+    assert said in done.stderr
+
+
 # ---------------------------------------------------------------------- help
 
 

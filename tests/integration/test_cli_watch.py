@@ -150,7 +150,7 @@ def test_lines_and_screens() -> None:
     assert status_line({"redis": False}, 0).endswith("redis=down")
     last = [Prediction(str(n), State.SUCCEEDED, f"{n}.png", n, 0.9, decision="accept") for n in range(3)]
     found = screen("http://x", STATUS, last, 0, "connecting again")
-    assert "connecting again" in found[0] and "12 waiting" in found[2] and "p95 -" in found[5]
-    assert "4 needed to answer in 1.0 s" in found[3]
+    assert "connecting again" in found[0] and "12 waiting" in found[2] and "slowest 5 % -" in found[5]
+    assert "4 needed for the goal of 1.0 s" in found[3]
     assert [text.split()[1] for text in found[7:]] == ["2.png:", "1.png:", "0.png:"]
     assert screen("http://x", {"redis": False}, [], 0)[2] == "Redis does not answer"

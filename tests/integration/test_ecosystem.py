@@ -108,7 +108,7 @@ def test_rq_dashboard_shows_queues_workers_and_jobs(stack: Stack, dashboard: Fla
     assert queue["finished_job_registry_count"] >= 1 and queue["failed_job_registry_count"] >= 1
     assert {tuple(one["queues"]) for one in json_of(dashboard, "workers")} == {("digitq-high", "digitq", "digitq-low")}
     listed = {one["id"]: one["description"] for one in json_of(dashboard, "jobs", "/digitq/finished/99/dsc/1")}
-    assert listed[read.id] == f"worker.tasks.classify('{read.id}')"
+    assert listed[read.id] == f"digitq.tasks.classify('{read.id}')"
     assert json_of(dashboard, f"job/{read.id}", key="result")["digit"] == 7
     assert "UndecodableImage" in json_of(dashboard, f"job/{failed.id}", key="exc_info")
     for page in ("/", "/0/view/workers", "/0/view/jobs", f"/0/view/job/{read.id}"):
@@ -148,11 +148,11 @@ def test_results_can_be_read_with_redis_cli(stack: Stack) -> None:
 # ---------------------------------------------------------------------- a model of one's own
 
 
-def test_the_example_of_another_model_in_under_forty_lines_works(
+def test_the_example_of_another_model_in_forty_lines_works(
     store: Store, redis_url: str, cli_env: dict[str, str], tmp_path: Path
 ) -> None:
     [code] = re.findall(r"```python\n(.*?)```", (ROOT / "worker" / "README.md").read_text(), re.DOTALL)
-    assert len(code.splitlines()) < 40
+    assert len(code.splitlines()) <= 40
     (tmp_path / "colours.py").write_text(code)
     worker = subprocess.Popen([sys.executable, "colours.py"], cwd=tmp_path, env={**cli_env, "PYTHONPATH": str(ROOT)})
     try:

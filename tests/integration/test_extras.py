@@ -19,7 +19,7 @@ sys.modules.update(dict.fromkeys(sys.argv.pop(1).split(",")))
 import digitq
 digitq.main(prog_name="digitq")
 """
-WORKER, TRAINING = ("numpy", "rq", "tensorflow"), ("cv2",)
+WORKER, TRAINING = ("numpy", "rq", "tensorflow"), ("cv2", "tqdm")
 
 
 def without(modules: tuple[str, ...], *words: str, cwd: Path, package: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -37,7 +37,7 @@ def without(modules: tuple[str, ...], *words: str, cwd: Path, package: Path = RO
         (("explain", str(ROOT / "LICENSE")), WORKER, "worker"),
         (("evaluate", "--data", "."), WORKER + TRAINING, "worker,training"),
         (("evaluate", "--data", "."), TRAINING, "training"),
-        (("train", "--data", "data", "--download"), WORKER, "worker"),
+        (("train", "--data", "data", "--download"), WORKER + TRAINING, "worker,training"),
         (("train", "--recipe", "best", "--data", "data", "--download"), TRAINING, "training"),
         (("verify", "--seed", "1"), WORKER, "worker"),
         (("bench",), WORKER, "worker"),
@@ -49,7 +49,7 @@ def test_a_command_without_its_extra_names_it(
     words: tuple[str, ...], modules: tuple[str, ...], extras: str, tmp_path: Path
 ) -> None:
     done = without(modules, *words, cwd=tmp_path)
-    message = f"digitq: Not installed: {', '.join(modules)}. Needs `pip install digitq[{extras}]`.\n"
+    message = f"digitq: Not installed: {', '.join(modules)}. Needs `pip install -e '.[{extras}]'`.\n"
     assert done.stderr.removeprefix("seed 1\n") == message
     assert (done.returncode, done.stdout, list(tmp_path.iterdir())) == (2, "", [])
 
@@ -62,9 +62,8 @@ def test_up_names_the_server_that_it_needs(tmp_path: Path) -> None:
 
 def test_the_installed_package_runs_what_needs_no_checkout(tmp_path: Path) -> None:
     package, folder = tmp_path / "package", tmp_path / "folder"
-    for name in ("producer", "worker", "shared", "verify"):
+    for name in ("digitq", "producer", "worker", "shared", "verify"):
         shutil.copytree(ROOT / name, package / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "digitq.py", package)
     folder.mkdir()
     done = without((), "bench", cwd=folder, package=package)
     assert (done.returncode, "Needs a checkout" in done.stderr, "make bench" in done.stderr) == (2, True, True)

@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 from io import BytesIO
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from shared import ROOT
@@ -130,8 +130,8 @@ def wait_for(url: str, text: str) -> None:
     end, in_a_row = time.monotonic() + 30, 0
     while in_a_row < 5:
         assert time.monotonic() < end, "the old address is asked for ever"
-        with suppress(httpx.TransportError):
-            in_a_row = in_a_row + 1 if httpx.get(url).text == text else 0
+        with suppress(httpx2.TransportError):
+            in_a_row = in_a_row + 1 if httpx2.get(url).text == text else 0
         time.sleep(0.1)
 
 
@@ -152,7 +152,7 @@ def test_an_upload_may_take_longer_than_the_timeout_as_long_as_it_goes_on(tmp_pa
             try:
                 assert until(lambda: listens(port))
                 began, url = time.monotonic(), f"http://127.0.0.1:{port}/v1/batches"
-                assert httpx.post(url, content=slowly(body.getvalue()), timeout=60).status_code == 202
+                assert httpx2.post(url, content=slowly(body.getvalue()), timeout=60).status_code == 202
                 assert time.monotonic() - began > 4
             finally:
                 haproxy.kill()
@@ -168,5 +168,5 @@ def slowly(body: bytes) -> Iterator[bytes]:
 
 def test_counters_are_not_scraped_through_the_proxy(proxied: tuple[int, Dying]) -> None:
     port, dying = proxied
-    refused = httpx.get(f"http://127.0.0.1:{port}/metrics")
+    refused = httpx2.get(f"http://127.0.0.1:{port}/metrics")
     assert refused.status_code == 404 and "each web container" in refused.text and dying.asked == []

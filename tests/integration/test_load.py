@@ -34,5 +34,5 @@ def test_digitq_status_tells_it_to_people_and_to_scripts(store: Store) -> None:
         asked = ["status", "--url", site.url]
         text = CliRunner().invoke(digitq.main, asked, catch_exceptions=False).output
         body = CliRunner().invoke(digitq.main, [*asked, "--json"], catch_exceptions=False).output
-    assert "1 waiting" in text and "- needed to answer in 1.0 s" in text and "0 alive" in text
+    assert "1 waiting" in text and "- needed for the goal of 1.0 s" in text and "0 alive" in text
     assert '"queued": 1, "running": 0' in body

@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 import yaml
 
@@ -59,7 +59,7 @@ def test_each_worker_of_a_machine_has_a_port_of_its_own(port: int, caplog: pytes
         for _ in range(3):
             metrics.serve(settings, {}, "cpu")
     for number in range(3):
-        assert "digitq_build_info" in httpx.get(f"http://127.0.0.1:{port + number}/metrics").text
+        assert "digitq_build_info" in httpx2.get(f"http://127.0.0.1:{port + number}/metrics").text
     assert [record.getMessage() for record in caplog.records] == [
         f"serves /metrics on port {port + number}" for number in range(3)
     ]

@@ -118,7 +118,7 @@ def test_the_page_works_below_the_sub_path_with_its_events(proxied: str, store: 
 def test_events_arrive_through_another_nginx_in_front_of_it(proxied: str, tmp_path: Path, store: Store) -> None:
     port, inner = free_port(), proxied.rpartition(":")[2]
     outer = f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://127.0.0.1:{inner}; }} }}"
-    with nginx(tmp_path, outer, port) as url, httpx.stream("GET", f"{url}{ROOT}/v1/events", timeout=5) as events:
+    with nginx(tmp_path, outer, port) as url, httpx2.stream("GET", f"{url}{ROOT}/v1/events", timeout=5) as events:
         assert any(b"event: status" in piece for piece in islice(events.iter_raw(), 3))
 
 

@@ -44,7 +44,7 @@ def stock_worker(queue: RQQueue) -> None:
 
 def test_a_plain_rq_client_and_a_stock_worker_read_numbers(queue: RQQueue, store: Store) -> None:
     queue.connection.set(keys.image("p"), page(), ex=60)
-    job = queue.enqueue("worker.tasks.classify", "p", read="numbers")
+    job = queue.enqueue("digitq.tasks.classify", "p", read="numbers")
     stock_worker(queue)
     found = store.fetch(job.id)
     assert (found.state, digits(found), found.digit) == (State.SUCCEEDED, "74", None)
@@ -63,7 +63,7 @@ def test_a_stock_worker_reads_a_picture_of_ours_and_a_batch_as_numbers(queue: RQ
 
 def test_a_job_with_another_way_of_reading_fails_by_name(queue: RQQueue, store: Store, stack: Stack) -> None:
     queue.connection.set(keys.image("p"), seven(), ex=60)
-    job = queue.enqueue("worker.tasks.classify", "p", read="words")
+    job = queue.enqueue("digitq.tasks.classify", "p", read="words")
     stock_worker(queue)
     assert (store.fetch(job.id).error or {})["code"] == "unknown_read"
     theirs = connect(stack.redis_url, timeout=5)

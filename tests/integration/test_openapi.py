@@ -29,6 +29,7 @@ from shared.ids import new_id
 from shared.settings import SHIPPED_MODEL, Settings
 from shared.store import Store, connect
 from tests.api import answer_all
+from tests.listening import listening
 from tests.pictures import png_header, seven
 from tests.served import WebClient, site
 from tests.web import sevens
@@ -310,6 +311,23 @@ def test_the_events_and_too_many_listeners(web: WebClient, monkeypatch: pytest.M
     assert check(web, "GET", "/v1/events").text.startswith("retry: 2000")
     monkeypatch.setattr(web.services.events, "_limit", 0)
     assert check(web, "GET", "/v1/events").get_json()["code"] == "too_many_listeners"
+
+
+def test_each_event_fits_the_schema_of_the_stream(web: WebClient, store: Store) -> None:
+    stream = DOCUMENT["paths"]["/v1/events"]["get"]["responses"]["200"]["content"]["text/event-stream"]
+    listener = listening(web, after="an id of long ago")
+    store.submit(seven())
+    answer_all(store)
+    listener.wait_for("prediction")
+    for kind in resolve(stream["schema"])["properties"]["event"]["enum"]:
+        event = listener.events(kind)[0]
+        valid(event, stream["schema"])  # in OpenAPI 3.1 the schema of a stream describes one event
+    valid(listener.wait_for("prediction")[0], DOCUMENT["components"]["schemas"]["Prediction"])
+
+
+def test_a_key_form_without_a_body_logs_out_as_the_document_says(web: WebClient) -> None:
+    assert check(web, "POST", "/key").status_code == 303
+    assert not DOCUMENT["paths"]["/key"]["post"]["requestBody"].get("required", False)
 
 
 def test_a_body_that_comes_too_slowly_or_finds_no_room(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

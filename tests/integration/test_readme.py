@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -18,9 +19,11 @@ import yaml
 
 from shared import ROOT
 from shared.standalone.up import ready
+from tests.invoked import invoked
 from tests.stack import Stack
 
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+TEXT = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
 PYTHON = [text for language, text in BLOCKS if language == "python"]
 OTHERS = [
     line.rstrip()
@@ -96,9 +99,9 @@ def test_the_python_blocks(stack: Stack, checkout: Path) -> None:
         (checkout / "example.py").write_text(block.replace("http://127.0.0.1:8000", stack.url))
         said.append(fresh_shell(". .venv/bin/activate\npython example.py", stack, checkout).splitlines())
     (one, batch, *ended, from_redis), from_asyncio = said
-    assert (one, from_redis, from_asyncio) == ("7", "7", ["[7]"])
+    assert (one, from_redis, from_asyncio) == ("7", "2", ["[7, 2]"])
     assert json.loads(batch) == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
-    assert sorted(ended) == ["None succeeded 7 None", "seven.png succeeded 7 None"]
+    assert sorted(ended) == ["seven.png succeeded 7 None", "two.png succeeded 2 None"]
 
 
 def test_the_plain_rq_client_of_the_protocol(stack: Stack, checkout: Path) -> None:
@@ -107,6 +110,30 @@ def test_the_plain_rq_client_of_the_protocol(stack: Stack, checkout: Path) -> No
     )
     (checkout / "example.py").write_text(block.replace("redis://…", stack.redis_url))
     assert fresh_shell(". .venv/bin/activate\npython example.py", stack, checkout) == "7\n"
+
+
+def test_the_json_block_has_the_members_of_an_answer(stack: Stack, checkout: Path) -> None:
+    [block] = [text for language, text in BLOCKS if language == "json"]
+    line = "digitq submit examples/seven.png --read numbers --wait --json"
+    answer = fresh_shell(f". .venv/bin/activate\n{line}", stack, checkout)
+    assert [name for name in re.findall(r'"(\w+)":', block) if f'"{name}":' not in answer] == []
+
+
+COMMANDS = sorted(set(re.findall(r"`(digitq [^`]+|python -m [^`]+|make [^`]+)`", TEXT)))
+
+
+def test_the_commands_within_sentences_are_there() -> None:
+    assert len(COMMANDS) > 15
+    for command in COMMANDS:
+        words = command.replace("\n", " ").split()
+        if words[0] == "make":
+            assert re.search(rf"^{words[1]}:|^{words[1]} .*:", (ROOT / "Makefile").read_text(), re.MULTILINE), command
+        elif words[0] == "python":
+            assert importlib.util.find_spec(words[2]), command
+        else:
+            help_text = invoked(words[1], "--help").stdout
+            options = [word for word in words[2:] if word.startswith("--")]
+            assert help_text.startswith("Usage:") and [one for one in options if one not in help_text] == [], command
 
 
 def test_every_block_is_run_or_excluded_on_purpose() -> None:

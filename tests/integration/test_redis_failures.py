@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from digitq import told
+from digitq.cli import told
 from producer import NEVER, Client, Queue
 from shared.batches import Batches
 from shared.chunks import Item, packed
@@ -115,7 +115,7 @@ def test_an_upload_and_readyz_say_what_is_wrong_with_redis(
         for submit in (http.submit, queue.submit):
             with pytest.raises(RedisUnavailable, match=words) as raised:
                 submit(seven())
-            assert told(raised.value) == f"digitq: The queue is out of reach: {words}"
+            assert told(raised.value) == f"digitq: The service is temporarily unavailable: {words}"
 
 
 def test_a_user_without_a_right_and_a_wrong_password_are_told_apart_and_named_nowhere(

@@ -29,7 +29,7 @@ QUEUES = ["high", "normal", "low"]
 
 
 def claim(id: str, image: bytes = b"7", **fields: Any) -> Claim:
-    call = f'["worker.tasks.classify",null,["{id}"],{{}}]'.encode()
+    call = f'["digitq.tasks.classify",null,["{id}"],{{}}]'.encode()
     return replace(Claim(id, "e", "normal", True, call, image, 1, "30", "", ""), **fields)
 
 
@@ -98,10 +98,10 @@ def test_a_batch_that_fails_is_classified_one_by_one_until_the_worker_stops(hear
 def test_claims_are_sorted_by_the_way_in_which_they_run() -> None:
     damaged, other = claim("d", error="wrong type"), claim("o", data=b'["f",null,["o"],{}]')
     callback = claim("c", batchable=False)
-    chunk = claim("x", batchable=False, chunk=True, data=b'["worker.tasks.classify_chunk",null,["x"],{}]')
+    chunk = claim("x", batchable=False, chunk=True, data=b'["digitq.tasks.classify_chunk",null,["x"],{}]')
     foreign_chunk = replace(chunk, id="y")
     page, unknown = (
-        claim(id, data=f'["worker.tasks.classify",null,["{id}"],{{"read":"{read}"}}]'.encode())
+        claim(id, data=f'["digitq.tasks.classify",null,["{id}"],{{"read":"{read}"}}]'.encode())
         for id, read in (("n", "numbers"), ("u", "words"))
     )
     kinds = by_kind([damaged, other, callback, chunk, foreign_chunk, claim("p"), page, unknown])

@@ -468,7 +468,7 @@ def test_asyncio_gives_up_in_time(kind: str, site: Web, redis_url: str) -> None:
             found = await sdk.submit_many(pictures(2))
             with pytest.raises(TimeoutError, match="2 predictions have not ended"):
                 await sdk.wait(found, timeout=0.3)
-            with pytest.raises(TimeoutError, match=r"is queued after 0\.2 s"):
+            with pytest.raises(TimeoutError, match=r"is still queued after 0\.2 s"):
                 await sdk.result(found[0], timeout=0.2)
             await sdk.cancel(found[0].id)
             with pytest.raises(PredictionFailed, match="cancelled"):

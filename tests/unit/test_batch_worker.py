@@ -377,11 +377,11 @@ def test_only_a_plain_call_of_our_function_counts_as_a_picture() -> None:
     def claim(data: bytes) -> object:
         return type("C", (), {"data": data})()
 
-    assert image_id(claim(b'["worker.tasks.classify",null,["x"],{}]')) == "x"  # type: ignore[arg-type]
-    for other in (b'["os.mkdir",null,["x"],{}]', b'["worker.tasks.classify",null,[],{}]', b"\x80\x05", b"[]", b"7",
-                  b'["worker.tasks.classify",null,["x"],{"a":1}]', b'["worker.tasks.classify",null,7,{}]',
-                  b'["worker.tasks.classify",null,["x"],{"read":"words"}]',
-                  b'["worker.tasks.classify",null,["x"],["read"]]'):  # fmt: skip
+    assert image_id(claim(b'["digitq.tasks.classify",null,["x"],{}]')) == "x"  # type: ignore[arg-type]
+    for other in (b'["os.mkdir",null,["x"],{}]', b'["digitq.tasks.classify",null,[],{}]', b"\x80\x05", b"[]", b"7",
+                  b'["digitq.tasks.classify",null,["x"],{"a":1}]', b'["digitq.tasks.classify",null,7,{}]',
+                  b'["digitq.tasks.classify",null,["x"],{"read":"words"}]',
+                  b'["digitq.tasks.classify",null,["x"],["read"]]'):  # fmt: skip
         assert image_id(claim(other)) is None  # type: ignore[arg-type]
 
 

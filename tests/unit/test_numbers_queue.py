@@ -33,9 +33,9 @@ def test_a_picture_for_numbers_is_a_job_with_that_keyword_and_nothing_else(store
     id, digit = store.submit(b"7", read="numbers").id, store.submit(b"7").id
     job = Job.fetch(id, connection=client, serializer="json")
     assert (job.func_name, job.args, job.kwargs) == (keys.JOB_FUNCTION, [id], {"read": "numbers"})
-    assert job.description == job.get_call_string() == f"worker.tasks.classify('{id}', read='numbers')"
+    assert job.description == job.get_call_string() == f"digitq.tasks.classify('{id}', read='numbers')"
     assert client.hkeys(keys.job(id)) == client.hkeys(keys.job(digit))
-    assert client.hget(keys.job(digit), "data") == f'["worker.tasks.classify",null,["{digit}"],{{}}]'.encode()
+    assert client.hget(keys.job(digit), "data") == f'["digitq.tasks.classify",null,["{digit}"],{{}}]'.encode()
 
 
 def test_an_idempotency_key_belongs_to_one_way_of_reading(store: Store) -> None:

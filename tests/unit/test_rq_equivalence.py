@@ -93,10 +93,10 @@ def stock(client: redis.Redis, store: Store) -> Iterator[SimpleWorker]:
 def test_both_workers_leave_the_same(
     name: str, client: redis.Redis, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import digitq.tasks
     import tests.jobs
-    import worker.tasks
 
-    monkeypatch.setattr(worker.tasks, "classify", tests.jobs.classify)
+    monkeypatch.setattr(digitq.tasks, "classify", tests.jobs.classify)
     left = []
     for side in (stock, ours):
         client.flushall()

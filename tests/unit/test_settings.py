@@ -29,7 +29,9 @@ def test_values_are_read_with_their_types() -> None:
 @pytest.mark.parametrize(
     ("env", "message"),
     [
-        ({"DIGITQ_BATCH_SIZE": "3"}, "unknown setting DIGITQ_BATCH_SIZE"),
+        ({"DIGITQ_PROT": "3"}, "unknown setting DIGITQ_PROT, did you mean DIGITQ_PORT[?]$"),
+        ({"DIGITQ_REDIS_URL": "redis://h"}, "did you mean REDIS_URL[?]"),
+        ({"DIGITQ_XX": "3", "DIGITQ_POTR": "3"}, "did you mean DIGITQ_PORT[?] unknown setting DIGITQ_XX; `digitq"),
         ({"DIGITQ_PORT": "http"}, "DIGITQ_PORT='http' is not a number"),
         ({"DIGITQ_MAX_ATTEMPTS": "0"}, "DIGITQ_MAX_ATTEMPTS='0' must be at least 1"),
         ({"DIGITQ_LEASE_SECONDS": "nan"}, "must be at least 1"),
@@ -38,8 +40,9 @@ def test_values_are_read_with_their_types() -> None:
         ({"DIGITQ_URL": "localhost:8000"}, "expected a form such as http://127"),
         ({"REDIS_URL": "http://x"}, "expected one of redis, rediss, unix"),
     ],
-    ids=["unknown", "no number", "too small", "not a number at all", "no memory", "no choice", "no scheme", "no redis"],
-)
+    ids=["unknown", "with a prefix", "two unknown", "no number", "too small", "not a number at all", "no memory",
+         "no choice", "no scheme", "no redis"],
+)  # fmt: skip
 def test_a_mistake_names_the_variable_and_the_form(env: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         Settings.from_env(env)

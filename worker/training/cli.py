@@ -38,7 +38,7 @@ def train(
     loss every 1,000 steps. With --out or --promote the model also goes where it is wanted, if no model is there
     that reads better: both read the held-out digits, and the pictures if there are any, on the way of an upload.
     """
-    require("worker", *(["training"] if RECIPES[recipe].bank else []))
+    require("worker", "training")
     from worker.inference.mlp import use_onednn
 
     if RECIPES[recipe].pictures:

@@ -60,8 +60,8 @@ def train(
     One that begins with a model finds it in the directory `start`.
     Goes on from the checkpoint in `run_dir` if there is one. Every `recipe.checkpoint_every` steps, and at the end,
     writes it anew and prints the loss of the batch, the learning rate and the accuracy on the held-out images.
-    `progress` shows a bar on stderr. Raises `SettingsError` if `run_dir` holds another run or a longer one, `DataError`
-    if its checkpoint is damaged or the data are too few.
+    `progress` shows a bar on stderr if that is a terminal. Raises `SettingsError` if `run_dir` holds another run or a
+    longer one, `DataError` if its checkpoint is damaged or the data are too few.
     """
     configure_threads(THREADS if recipe.bank else 1)
     tf.config.experimental.enable_op_determinism()
@@ -71,7 +71,9 @@ def train(
     if recipe.start and not first:
         raise SettingsError(f"the recipe {recipe.name} begins with the model {recipe.start}: tell where it is")
     run = _start(recipe, mnist, path, seed, steps, first)
-    with tqdm(total=steps, initial=run.step, unit="step", disable=not progress, file=sys.stderr) as bar:
+    if 0 < run.step < steps:
+        tqdm.write(f"the recipe {recipe.name} goes on from step {run.step:,} of {steps:,}", file=sys.stderr)
+    with tqdm(total=steps, initial=run.step, unit="step", disable=not progress or None, file=sys.stderr) as bar:
         for batch in _batches(run, split, mnist, run_dir, steps, progress, first and first[0]):
             run, loss = _step(run, batch)
             bar.update()
@@ -158,14 +160,14 @@ def _bank(
 
     assert recipe.bank is not None
     bank = Bank(directory / "bank", recipe.bank, mnist.sha256() | {"validation": str(recipe.validation)})
-    with tqdm(unit="chunk", desc="distorting", disable=not progress, file=sys.stderr) as bar:
+    with tqdm(unit="chunk", desc="distorting", disable=not progress or None, file=sys.stderr) as bar:
         bank.make(split.images, split.labels, bar.update)
     if recipe.teacher:
         teacher = Checkpoint.load(train(RECIPES[recipe.teacher], mnist, directory / recipe.teacher, progress=progress))
-        with tqdm(unit="chunk", desc="teaching", disable=not progress, file=sys.stderr) as bar:
+        with tqdm(unit="chunk", desc="teaching", disable=not progress or None, file=sys.stderr) as bar:
             bank.teach(recipe.teacher, lambda images: logits(teacher.averages, images), bar.update)
     if recipe.start and first:
-        with tqdm(unit="chunk", desc="answering", disable=not progress, file=sys.stderr) as bar:
+        with tqdm(unit="chunk", desc="answering", disable=not progress or None, file=sys.stderr) as bar:
             bank.teach(recipe.start, lambda images: logits(first, images), bar.update)
     return bank
 

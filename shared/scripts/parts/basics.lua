@@ -150,7 +150,7 @@ end
 
 -- Whether a job, by its description, is a picture: a plain call of our function.
 local function is_picture(description)
-  return description and string.sub(description, 1, 22) == 'worker.tasks.classify('
+  return description and string.sub(description, 1, 22) == 'digitq.tasks.classify('
 end
 
 -- Returns the attempt and the execution from `digitq_run` ("attempt:execution"); 0 and '' for a job never started.

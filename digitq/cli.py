@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import click
 
-from shared import VERSION
+from shared import NAMESPACE, VERSION
 from shared.addresses import without_password
 from shared.errors import (
     CannotStart,
@@ -83,7 +83,7 @@ class LazyGroup(click.Group):
         """The command, imported if it lives elsewhere; None if that side is not here, as in the images."""
         if cmd_name not in self.elsewhere:
             return super().get_command(ctx, cmd_name)
-        home = self.elsewhere[cmd_name]
+        home = NAMESPACE + self.elsewhere[cmd_name]
         try:
             return getattr(importlib.import_module(home), cmd_name)  # type: ignore[no-any-return]
         except ModuleNotFoundError as error:
@@ -205,7 +205,3 @@ def bench(words: tuple[str, ...]) -> None:
     extras.require("worker")
     sys.path.insert(0, str(ROOT))
     importlib.import_module("benchmarks.cli").bench.main(list(words), prog_name="digitq bench", standalone_mode=False)
-
-
-if __name__ == "__main__":
-    main()
