@@ -16,6 +16,7 @@ from producer.web import batches, docs, downloads, events, pages, predictions, s
 from producer.web.services import Services
 from producer.webhooks.delivery import Deliverer
 from shared.batches import Batches
+from shared.history import History
 from shared.settings import Settings
 from shared.store import Store, connect
 
@@ -41,6 +42,7 @@ def create_services(store: Store) -> Services:
         settings=store.settings,
         store=store,
         batches=Batches(store),
+        history=History(store),
         waiting=waiting,
         events=events.Events(store, waiting),
         webhooks=Deliverer(store),  # started by the server

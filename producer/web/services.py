@@ -14,6 +14,7 @@ from producer.serving.waiting import Waiting
 from producer.web.events import Events
 from producer.webhooks.delivery import Deliverer
 from shared.batches import Batches
+from shared.history import History
 from shared.settings import Settings
 from shared.store import Store
 
@@ -25,6 +26,7 @@ class Services:
     settings: Settings
     store: Store
     batches: Batches
+    history: History
     waiting: Waiting
     events: Events
     webhooks: Deliverer
