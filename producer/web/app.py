@@ -51,6 +51,7 @@ def create_services(store: Store) -> Services:
         downloads=BoundedSemaphore(downloads.MAX_DOWNLOADS),
         batch_waits=BoundedSemaphore(batches.MAX_WAITING),
         key_form=pages.key_form,
+        error_page=pages.error_page,
     )
 
 
@@ -62,7 +63,8 @@ def create_flask(settings: Settings, keyed: bool) -> Flask:
     for module in (predictions, batches, docs, events, status, pages):
         flask.register_blueprint(module.bp)
     flask.view_functions["static"] = static  # type: ignore[assignment]
-    flask.jinja_env.globals.update(root=settings.root_path, keyed=keyed)
+    kept = pages.duration(settings.result_ttl_seconds)
+    flask.jinja_env.globals.update(root=settings.root_path, keyed=keyed, kept=kept)
     return flask
 
 

@@ -38,3 +38,5 @@ class Services:
     batch_waits: BoundedSemaphore
     #: The page that asks a browser for its API key.
     key_form: Callable[[], Response]
+    #: The page for an error: status, title, detail.
+    error_page: Callable[[int, str, str], Response]
