@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import threading
@@ -343,6 +344,15 @@ def test_the_form_says_what_is_wrong_to_a_browser_and_a_script(web: WebClient) -
         page = web.post("/", **large, headers={"Accept": "text/html"})
         assert (page.status_code, page.mimetype) == (413, "text/html")
     assert b"The upload is too large" in page.data
+
+
+def test_files_of_the_page_are_compressed_for_browsers(web: WebClient) -> None:
+    plain, small = (web.get("/static/app.js", headers={"Accept-Encoding": kind}) for kind in ("identity", "gzip, br"))
+    assert gzip.decompress(small.data) == plain.data and small.headers["Content-Encoding"] == "gzip"
+    assert small.headers["Vary"] == "Accept-Encoding" == plain.headers["Vary"]
+    for known in (plain, small):
+        again = {"If-None-Match": known.headers["ETag"], "Accept-Encoding": "gzip"}
+        assert web.get("/static/app.js", headers=again).status_code == 304
 
 
 def test_errors_outside_the_api_are_pages_for_browsers(web: WebClient) -> None:

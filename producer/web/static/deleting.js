@@ -35,9 +35,8 @@ export class Deleting {
     const undo = this.#shown.take(cards, wipe.count);
     const commit = async (closing) => {
       if (closing) return;  // there is no time for it, and it would stop half-way
-      const ids = await wipe.run();
+      const ids = await wipe.run((done) => this.#shown.deletes(done, wipe.count));
       for (const card of cards) if (!card.id || ids.has(card.id)) this.#gone(card);
-      this.#shown.taken(wipe.count);
       this.#reload();
     };
     offer({ what: "1 picture", count: wipe.count, undo, commit });

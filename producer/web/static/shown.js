@@ -71,6 +71,14 @@ export class Shown {
     };
   }
 
+  /** The server deletes all that was taken, one after the other. */
+  deletes(done, all) {
+    if (!done) this.#going -= all;
+    this.#state = "deleting";
+    this.tell(`${done.toLocaleString("en")} of ${all.toLocaleString("en")} are gone.`);
+    this.countSoon();
+  }
+
   /** The server has deleted what was taken. */
   taken(count) {
     this.#going -= count;
@@ -114,6 +122,7 @@ export class Shown {
     if (state.hidden) return;
     const [heading, words] = {
       loading: ["Loading…", ""],
+      deleting: ["Deleting…", why],
       failed: ["The pictures cannot be shown.", why],
       loaded: filtered ? ["No picture matches the filter.", ""] : ["Nothing here yet.", "Draw digits or upload pictures: each becomes a card with its digits and how sure they are."],
     }[this.#state];

@@ -132,8 +132,9 @@ export class Batch {
 function rowOf(result) {
   const row = document.createElement("tr"), { index, filename, state, grid } = result;
   const read = state === "succeeded", text = !read ? "–" : grid ? tableText(grid) : isPage(result) ? pageText(result) : verdict(result)[0];
-  const cells = [filename || `Picture ${index + 1}`, text, read ? decisionWords(result) : stateWords(result)];
-  row.dataset.decision = read ? result.decision : "failed";
+  const waits = { queued: "Waiting", running: "Reading…" }[state];
+  const cells = [filename || `Picture ${index + 1}`, text, read ? decisionWords(result) : waits ?? stateWords(result)];
+  row.dataset.decision = read ? result.decision : waits ? "" : "failed";
   row.append(...cells.map((text, at) => Object.assign(document.createElement(at ? "td" : "th"), { textContent: text, ...(!at && { scope: "row" }) })));
   return row;
 }

@@ -25,10 +25,11 @@ export class Wipe {
     Object.assign(this, { query, count, until });
   }
 
-  /** Deletes what had been submitted when it was asked for. Returns the ids. */
-  async run() {
+  /** Deletes what had been submitted when it was asked for; `told(n)` that n are gone. Returns the ids. */
+  async run(told) {
     const gone = new Set();
     let kept = 0;
+    told(0);
     try {
       for (let cursor = ""; cursor != null; ) {
         if (cursor) this.query.set("cursor", cursor);
@@ -39,6 +40,7 @@ export class Wipe {
           for (let one; (one = waiting.pop()); ) await remove(`/v1/predictions/${one.id}`).then(() => gone.add(one.id), () => kept++);
         };
         await Promise.all(Array.from({ length: AT_ONCE }, work));
+        told(gone.size);
       }
       if (kept) passing("wipe", `${plural(kept, "picture")} could not be deleted: a worker is reading ${kept === 1 ? "it" : "them"}.`);
     } catch (problem) {
