@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import statistics
+import time
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -17,11 +18,15 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
+from tests.browser.conftest import start
 from tests.chromium import STROKES, Troubles, draw
+from tests.loading import loading_server
 from tests.pictures import seven
 from tests.stack import Stack
 from tests.web import free_port, web_process
 
+#: Seconds until a stopped server is told, three and what a busy machine adds.
+TOLD_WITHIN = 4.5
 PICTURES = [{"name": f"im{i}.png", "mimeType": "image/png", "buffer": seven(56 + 4 * i)} for i in range(3)]
 
 
@@ -316,14 +321,25 @@ def test_redis_gone_is_told_and_nothing_is_lost(page: Page, served: Stack) -> No
     expect(page.locator("#live-dot")).to_have_attribute("data-state", "good")
 
 
-def test_a_server_that_is_stopped_is_told_and_found_again(chrome: Browser, redis_url: str) -> None:
+def test_a_service_that_loads_its_data_says_so(chrome: Browser) -> None:
+    page, port = chrome.new_page(), free_port()
+    with loading_server() as loading, web_process(loading, port):
+        start(page, f"http://127.0.0.1:{port}/", state="bad")
+        expect(page.locator("#banner")).to_contain_text("The service is loading its data after a start.")
+        expect(page.locator("#list-text")).to_contain_text("The service is loading its data after a start.")
+        expect(page.locator("#list-title")).to_have_text("The pictures cannot be shown.")
+    page.close()
+
+
+def test_a_server_that_is_stopped_is_told_within_three_seconds_and_found_again(chrome: Browser, redis_url: str) -> None:
     port = free_port()
     page = chrome.new_page()
     dot, banner = page.locator("#live-dot"), page.locator("#banner")
     with web_process(redis_url, port):
-        page.goto(f"http://127.0.0.1:{port}/")
-        expect(dot).to_have_attribute("data-state", "warn")  # no worker
+        start(page, f"http://127.0.0.1:{port}/", state="warn")  # no worker
+    stopped = time.monotonic()
     expect(banner).to_contain_text("The server does not answer")
+    assert time.monotonic() - stopped < TOLD_WITHIN
     expect(dot).to_have_attribute("data-state", "bad")
     with web_process(redis_url, port):
         expect(banner).not_to_contain_text("The server does not answer")
@@ -335,10 +351,11 @@ def test_a_server_that_falls_silent_is_told_and_found_again(chrome: Browser, red
     port = free_port()
     page = chrome.new_page()
     with web_process(redis_url, port) as process:
-        page.goto(f"http://127.0.0.1:{port}/")
-        expect(page.locator("#live-dot")).to_have_attribute("data-state", "warn")
+        start(page, f"http://127.0.0.1:{port}/", state="warn")
         os.killpg(process.pid, signal.SIGSTOP)  # its connections stay open
+        stopped = time.monotonic()
         expect(page.locator("#banner")).to_contain_text("The server does not answer")
+        assert time.monotonic() - stopped < TOLD_WITHIN
         os.killpg(process.pid, signal.SIGCONT)
         expect(page.locator("#banner")).not_to_contain_text("The server does not answer")
         expect(page.locator("#live-dot")).to_have_attribute("data-state", "warn")

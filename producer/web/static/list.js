@@ -96,7 +96,9 @@ export class List {
   }
 
   async #told({ added, removed }) {
-    if (removed && this.#cards.has(removed)) this.#forget(this.#cards.get(removed));
+    const gone = this.#cards.get(removed);
+    gone?.element.remove();
+    if (gone) this.#forget(gone);
     if (added && !this.#cards.has(added) && !this.#history.filtered) this.#shown.onTop(this.#cardsOf([await getJson(`/v1/predictions/${added}`)]));
     this.#shown.countSoon();
   }
