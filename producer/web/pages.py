@@ -36,6 +36,7 @@ NOTED = {
     "touches_border": "the ink runs off the edge", "several_digits": "more than one digit",
     "too_thin": "very thin strokes", "lines_removed": "ruled lines were removed", "noisy": "speckles were removed",
     "too_small": "a very small digit", "uneven_light": "shadows were evened out",
+    "several_frames": "only one frame or page of this file was read",
 }  # fmt: skip
 #: The page's modules, named to the browser before it finds the imports.
 MODULES = tuple(sorted(path.stem for path in (Path(__file__).parent / "static").glob("*.js") if path.stem != "app"))

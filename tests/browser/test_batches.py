@@ -57,7 +57,7 @@ def test_a_dropped_zip_is_a_batch_with_its_digits(page: Page, tmp_path: Path) ->
 
 def test_a_zip_that_is_refused_says_why(page: Page) -> None:
     page.set_input_files("#file", [{"name": "no.zip", "mimeType": "application/zip", "buffer": b"hello"}])
-    expect(page.locator(".batch[data-state=failed] [data-part=state]")).to_contain_text("not supported")
+    expect(page.locator(".batch[data-state=failed] [data-part=state]")).to_contain_text("This is text")
     page.get_by_role("button", name="Remove no.zip").click()
     expect(page.locator("#batches")).to_be_hidden()
 

@@ -25,6 +25,7 @@ const WARNINGS = {
   noisy: "speckles were removed",
   too_small: "a very small digit: crop it, move closer, or scan at a higher resolution",
   uneven_light: "shadows were evened out",
+  several_frames: "only one frame or page of this file was read",
 };
 
 export const warningWords = (name) => WARNINGS[name] ?? name.replaceAll("_", " ");
