@@ -61,7 +61,7 @@ def test_an_upload_is_seen_whatever_was_filtered(page: Page) -> None:
 def test_empty_loading_and_failed_say_which_they_are(page: Page) -> None:
     title(page).to_have_text("Nothing here yet.")
     held: list[Route] = []
-    page.route("**/v1/predictions?limit=*", held.append)
+    page.route("**/v1/predictions?limit=*", lambda route: held.append(route))
     page.locator("#list-digit").select_option("4")
     title(page).to_have_text("Loading…")
     body = '{"title": "Redis is unavailable", "status": 503, "code": "redis_unavailable", "detail": "Redis is away"}'

@@ -97,8 +97,8 @@ export class Batches {
       this.#going.delete(id);
       this.#shown.set(id, batch);
       this.#ui.list.insertBefore(batch.element, next?.parentNode === this.#ui.list ? next : null);
-      batch.element.querySelector("[data-part=remove]").focus();
       this.#tell();
+      batch.element.querySelector("[data-part=remove]").focus();
     };
     const commit = (closing) => remove(`/v1/batches/${id}`, closing).catch((problem) => (back(), passing("batches", problem.message)));
     offer({ what: `Batch ${name}`, count: 1, undo: back, commit });
