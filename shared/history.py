@@ -25,7 +25,7 @@ REMEMBERED = 2 * LONGEST
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What a filter looks at. `digits` are the digit, or those of the numbers that are not rejected."""
+    """The properties that a filter compares. `digits` has the digit, or those of the numbers that are not rejected."""
 
     state: State
     decision: str | None = None
@@ -34,7 +34,7 @@ class Traits:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What is wanted of a prediction; an empty one wants everything."""
+    """The digit, decision and states that a prediction must have; an empty filter wants everything."""
 
     digit: int | None = None
     decision: str | None = None
@@ -166,7 +166,7 @@ class History:
 
 
 def traits_of(prediction: Prediction) -> Traits:
-    """Return what a filter looks at."""
+    """Return the properties that a filter compares."""
     digits = {one.digit for number in prediction.numbers or () for one in number.digits if one.decision != "reject"}
     return Traits(prediction.state, prediction.decision, frozenset(digits | {prediction.digit}))
 

@@ -166,7 +166,7 @@ def history(request: Request) -> Response:
 
 
 def page_parameters(request: Request) -> tuple[int, str | None]:
-    """How many entries of a list are asked for, and after which: `?limit=&cursor=`. Raises BadRequest."""
+    """Return the number of entries that a page may have, and the cursor: `?limit=&cursor=`. Raises BadRequest."""
     limit, cursor = request.args.get("limit", "20"), request.args.get("cursor")
     if not _LIMIT.fullmatch(limit) or not 1 <= int(limit) <= MAX_PAGE:
         raise BadRequest(f"limit is a number from 1 to {MAX_PAGE}")
@@ -176,7 +176,7 @@ def page_parameters(request: Request) -> tuple[int, str | None]:
 
 
 def filter_parameters(request: Request) -> Filter:
-    """What is wanted of predictions: `?digit=&decision=&state=`. Raises BadRequest."""
+    """Return the filter of a history: `?digit=&decision=&state=`. Raises BadRequest."""
     digit, decision, states = (request.args.get(name, "") for name in ("digit", "decision", "state"))
     if digit and not _DIGIT.fullmatch(digit):
         raise BadRequest("digit is one of 0 to 9")

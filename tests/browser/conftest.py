@@ -55,7 +55,7 @@ def page(context: BrowserContext, served: Stack) -> Iterator[Page]:
 def start(page: Page, url: str = "/", state: str = "good") -> None:
     """Open the page, until its dot has a state.
 
-    What else runs on this machine may change its network, and Chromium then drops all requests.
+    Other processes may change this machine's network; Chromium then drops all requests.
     """
     for attempt in range(5):
         page.goto(url)

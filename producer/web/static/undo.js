@@ -47,7 +47,7 @@ addEventListener("keydown", (event) => {
   event.preventDefault();
   undo();
 });
-// Who is about to press the button is not hurried.
-for (const hold of ["focusin", "pointerenter"]) box.addEventListener(hold, () => clearTimeout(timer));
-for (const go of ["focusout", "pointerleave"]) box.addEventListener(go, () => pending.length && wait());
+// While the button has the focus, or the pointer moves towards it, there is time.
+box.addEventListener("focusin", () => clearTimeout(timer));
+for (const move of ["focusout", "pointermove"]) box.addEventListener(move, () => pending.length && wait());
 addEventListener("pagehide", () => commit(true));
