@@ -60,13 +60,17 @@ def test_an_upload_is_seen_whatever_was_filtered(page: Page) -> None:
 
 def test_empty_loading_and_failed_say_which_they_are(page: Page) -> None:
     title(page).to_have_text("Nothing here yet.")
+    body = '{"title": "Redis is unavailable", "status": 503, "code": "redis_unavailable", "detail": "Redis is away"}'
     held: list[Route] = []
-    page.route("**/v1/predictions?limit=*", lambda route: held.append(route))
+
+    def first_held(route: Route) -> None:
+        if held:
+            return route.fulfill(status=503, body=body)
+        return held.append(route)
+
+    page.route("**/v1/predictions?limit=*", first_held)
     page.locator("#list-digit").select_option("4")
     title(page).to_have_text("Loading…")
-    body = '{"title": "Redis is unavailable", "status": 503, "code": "redis_unavailable", "detail": "Redis is away"}'
-    page.unroute("**/v1/predictions?limit=*")
-    page.route("**/v1/predictions?limit=*", lambda route: route.fulfill(status=503, body=body))
     held[0].fulfill(status=503, body=body)
     title(page).to_have_text("The pictures cannot be shown.")
     expect(page.locator("#list-text")).to_have_text(re.compile(r"^Redis is away\. Trying again in \d+ s…$"))
