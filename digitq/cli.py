@@ -69,6 +69,7 @@ class LazyGroup(click.Group):
         "status": "producer.cli.commands",
         "cancel": "producer.cli.commands",
         "watch": "producer.cli.commands",
+        "batches": "producer.cli.batches",
         "train": "worker.training.cli",
         "evaluate": "worker.training.cli",
         "explain": "worker.cli",

@@ -83,6 +83,8 @@ class Batch:
     #: Files of a zip that are no pictures; they are not part of `total`.
     skipped: int = 0
     read: Read = "digit"
+    #: The name of the zip or IDX file, if its sender gave it.
+    filename: str | None = None
     submitted_at: float | None = None
     started_at: float | None = None
     finished_at: float | None = None
@@ -121,7 +123,8 @@ class Batch:
         counts = {name: int(fields.get(name) or 0) for name in ("total", "succeeded", "failed", "cancelled", "skipped")}
         times = {name: seconds_of(fields.get(name)) for name in ("submitted_at", "started_at", "finished_at")}
         read = fields.get("read") or "digit"
-        return cls(id, BatchState(fields["state"]), **counts, **times, read=read, source=source)  # type: ignore[arg-type]
+        named = {"read": read, "filename": fields.get("filename") or None}
+        return cls(id, BatchState(fields["state"]), **counts, **times, **named, source=source)  # type: ignore[arg-type]
 
     def to_json(self, root: str = "") -> dict[str, Any]:
         """Return the JSON object of the API; its links start with `root`, the sub-path of a proxy."""
@@ -129,6 +132,7 @@ class Batch:
         return {
             "id": self.id,
             "state": self.state.value,
+            "filename": self.filename,
             "total": self.total,
             "succeeded": self.succeeded,
             "failed": self.failed,

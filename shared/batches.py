@@ -10,6 +10,7 @@ import re
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -96,17 +97,20 @@ class Batches:
         notes: Mapping[str, str] | None = None,
         skipped: Callable[[], int] = lambda: 0,
         read: Read = "digit",
+        filename: str = "",
     ) -> Batch:
         """Submit a batch, all or nothing, from an iterator of chunks; or return the first one under the same key.
 
         With `expected` pictures a full queue refuses before the first chunk is read. `notes` are stored with each
         chunk; `skipped()` is called after the last one and returns the number of skipped files.
+        `filename` is the name of the zip or IDX file, if there is one.
 
         Raises QueueFull, RateLimited, IdempotencyMismatch, RedisUnavailable, and what the chunks raise.
         """
         self._store.check_server()
         id, total, count = new_id(), 0, 0
-        key = (priority, door(caller, idempotency_key, fingerprint_of(fingerprint, read)) | {"read": read})
+        about = {"read": read, "filename": filename}
+        key = (priority, door(caller, idempotency_key, fingerprint_of(fingerprint, read)) | about)
         if expected or idempotency_key:
             answer, first = self._commit(id, expected, 0, *key)
             if answer == "repeated":
@@ -172,11 +176,28 @@ class Batches:
 
         Raises NotFound, Expired, Lost, RedisUnavailable.
         """
+        return self._found(id, self._records([id])[0], owner)
+
+    def recent(self, limit: int, cursor: str | None = None, owner: str = "") -> tuple[list[Batch], str | None]:
+        """Return a page of an owner's batches, newest first, and the cursor of the next page; as `Store.recent`."""
+        ids, following = self._store.page_of(keys.recent_batches(owner), limit, cursor)
+        page = []
+        for id, record in zip(ids, self._records(ids) if ids else [], strict=True):
+            if record:
+                with suppress(NotFound):  # deleted
+                    page.append(self._found(id, record, owner))
+        return page, following
+
+    def _records(self, ids: Sequence[str]) -> list[dict[str, str]]:
+        """Read records in one round trip, repaired; an empty one for a batch that is gone."""
         try:
-            reply = self._store.tell("fetch_batch", id=id, ttl=self._settings.result_ttl_seconds)
-            record = redis_scripts.pairs(reply)
+            replies = self._store.tell("fetch_batch", ids=ids, ttl=self._settings.result_ttl_seconds)
+            return [redis_scripts.pairs(reply) for reply in replies]
         except WritesRefused:
-            record = {name: value.decode("utf-8", "replace") for name, value in self._hash(keys.batch(id)).items()}
+            hashes = [self._hash(keys.batch(id)) for id in ids]
+            return [{name: value.decode("utf-8", "replace") for name, value in one.items()} for one in hashes]
+
+    def _found(self, id: str, record: dict[str, str], owner: str | None) -> Batch:
         if not record:
             raise self._store.missing(id, "batch")
         if record["state"] == "forgotten" or not theirs(record, owner, "owner"):

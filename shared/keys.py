@@ -19,6 +19,7 @@
 | digitq:bytes             | hash    | bytes of pictures that have not ended, by expiry's slot   | 3 x TTL            |
 | digitq:recent            | zset    | the newest 10,000 ids, and when they came (Unix us)       | TTL                |
 | digitq:recent:{owner}    | zset    | the same for the pictures of one API key                  | TTL                |
+|                          |         | `batches:{owner}`: for its batches, or those without keys | 2 x TTL            |
 | digitq:idempotency:{key} | hash    | id and fingerprint of the submission under this key       | as the job, <= 24 h|
 | digitq:rate:{client}     | string  | when the bucket of a client that is limited will be full  | until then         |
 | digitq:events            | channel | JSON: the records that have just ended, and when          | is not stored      |
@@ -100,3 +101,8 @@ worker = "rq:worker:{}".format
 def recent(owner: str) -> str:
     """The history of an API key, or of all clients without keys."""
     return f"{RECENT}:{owner}" if owner else RECENT
+
+
+def recent_batches(owner: str) -> str:
+    """The batches of an API key, or of all clients without keys. No owner's name has a colon."""
+    return f"{RECENT}:batches:{owner}"

@@ -241,9 +241,13 @@ class Store:
         """
         return self.found(id, self.fetch_all([id])[0], owner)
 
-    def fetch_all(self, ids: Sequence[str]) -> list[Record]:
-        """Read records in one round trip; `found` interprets them."""
-        return cast("list[Record]", self.tell("fetch", ids=ids, depth=POSITION_DEPTH, fields=RECORD))
+    def fetch_all(self, ids: Sequence[str], fields: Sequence[str] = RECORD) -> list[Record]:
+        """Read records in one round trip; `found` interprets them. Of other fields than RECORD the values are returned.
+
+        Only a whole record tells how many are ahead of it in the queue, which takes the longest to read.
+        """
+        depth = POSITION_DEPTH if fields is RECORD else 1
+        return cast("list[Record]", self.tell("fetch", ids=ids, depth=depth, fields=fields))
 
     def found(self, id: str, reply: Record, owner: str | None = None) -> Prediction:
         """Return the prediction of a record. Raises as `fetch` does, and asks Redis only if the record is missing."""
@@ -281,19 +285,25 @@ class Store:
 
         A cursor holds the time of the last entry of a page (Unix us), and how many entries of that time were returned.
         """
-        last, _, seen = (cursor or "+inf-0").rpartition("-")
-        with redis_errors():
-            entries: Any = self.client.zrevrangebyscore(keys.recent(owner), last, "-inf", int(seen), limit, True)
-        ids, page = [id.decode() for id, _ in entries], []
+        ids, following = self.page_of(keys.recent(owner), limit, cursor)
+        page = []
         for id, reply in zip(ids, self.fetch_all(ids) if ids else [], strict=True):
             if reply:
                 with suppress(NotFound):  # deleted
                     page.append(self.found(id, reply))
+        return page, following
+
+    def page_of(self, history: str, limit: int, cursor: str | None = None) -> tuple[list[str], str | None]:
+        """Return a page of the ids in the history under a key, newest first, and the cursor of the next page."""
+        last, _, seen = (cursor or "+inf-0").rpartition("-")
+        with redis_errors():
+            entries: Any = self.client.zrevrangebyscore(history, last, "-inf", int(seen), limit, True)
+        ids = [id.decode() for id, _ in entries]
         if len(entries) < limit:
-            return page, None
+            return ids, None
         times = [int(score) for _, score in entries]
         seen_before = int(seen) if str(times[-1]) == last else 0
-        return page, f"{times[-1]}-{seen_before + times.count(times[-1])}"
+        return ids, f"{times[-1]}-{seen_before + times.count(times[-1])}"
 
     def image(self, id: str) -> bytes | None:
         """Return the picture as uploaded; None if it is gone."""

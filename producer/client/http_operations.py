@@ -85,6 +85,12 @@ class HttpOperations(ABC):
 
         return await poll(look, wait, self._sleep)
 
+    async def list_batches(self, limit: int = 20, cursor: str | None = None) -> tuple[list[Batch], str | None]:
+        """Return a page of up to 100 batches, newest first, and the cursor of the next page (None after the last)."""
+        params = {"limit": str(limit), **({"cursor": cursor} if cursor else {})}
+        page = await self._object(Request("GET", "/v1/batches", params), "batches")
+        return [_batch(fields) for fields in page["batches"]], page.get("next_cursor")
+
     async def results(self, id: str) -> list[BatchResult]:
         """Return the results of a batch so far, in the order of its pictures.
 

@@ -14,6 +14,7 @@ from producer.client.http_operations import HttpOperations
 from producer.client.http_requests import server_and_key
 from producer.client.images import Picture
 from producer.client.retry import Retry
+from shared.batch import Batch
 from shared.keys import Priority
 from shared.numbers import Read
 from shared.prediction import Prediction
@@ -141,6 +142,11 @@ class Client(_Blocking):
         self._operations = BlockingHttp(*server_and_key(url, api_key), timeout, retry)
 
     status = _blocking(HttpOperations.status)
+
+    def list_batches(self, limit: int = 20, cursor: str | None = None) -> tuple[list[Batch], str | None]:
+        """Return a page of up to 100 batches, newest first, and the cursor of the next page (None after the last)."""
+        page, following = run(self._operations.list_batches(limit, cursor))
+        return [replace(batch, source=self) for batch in page], following
 
 
 class Queue(_Blocking):

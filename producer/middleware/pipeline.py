@@ -44,7 +44,7 @@ def document(error: Exception, request: Request) -> Response:
     if isinstance(error, DigitqError):
         return _of_ours(error, request)
     if isinstance(error, HTTPException):
-        return _of_werkzeug(error)
+        return _of_werkzeug(error, request)
     log.error("%s %s failed", request.method, request.path, exc_info=error)
     return problem(500, "internal_error", DigitqError.title)
 
@@ -71,16 +71,25 @@ def _of_ours(error: DigitqError, request: Request) -> Response:
     return response
 
 
+def _is_for_people(request: Request) -> bool:
+    """True for a browser that asks for a page."""
+    return wants_html(request) and not request.path.startswith("/v1/")
+
+
 def _challenge(error: Unauthorized, request: Request) -> Response:
     """A 401 with the header that it must have (RFC 9110, 15.5.2); a browser on a page gets a form for the key."""
-    on_page = wants_html(request) and not request.path.startswith("/v1/")
-    response = request.services.key_form() if on_page else problem(error.status, error.code, error.title, str(error))
+    if _is_for_people(request):
+        response = request.services.key_form()
+    else:
+        response = problem(error.status, error.code, error.title, str(error))
     response.headers["WWW-Authenticate"] = 'Bearer realm="digitq"'
     return response
 
 
-def _of_werkzeug(error: HTTPException) -> Response:
+def _of_werkzeug(error: HTTPException, request: Request) -> Response:
     status = error.code or 500
+    if status == 404 and _is_for_people(request):
+        return request.services.error_page(404, "There is no such page", "")
     response = problem(status, error.name.lower().replace(" ", "_"), error.name, error.description or "")
     if status == 405 and (allowed := error.get_response().headers.get("Allow")):
         response.headers["Allow"] = allowed

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+from functools import lru_cache
+
 from flask import Flask, current_app
 
 from producer.middleware import metrics
@@ -15,12 +18,15 @@ from producer.web import batches, docs, events, pages, predictions, status
 from producer.web.services import Services
 from producer.webhooks.delivery import Deliverer
 from shared.batches import Batches
+from shared.history import History
 from shared.runtime import logs, tracing
 from shared.settings import Settings
 from shared.store import Store, connect
 
 #: Connections to Redis beyond one for each thread: for the subscription, coalesced calls and webhooks.
 SPARE_CONNECTIONS = 32
+#: Static files that become smaller by compression.
+TEXTS = frozenset({"text/javascript", "text/css", "image/svg+xml"})
 
 
 def application() -> Process:
@@ -51,12 +57,14 @@ def create_services(store: Store) -> Services:
         settings=store.settings,
         store=store,
         batches=Batches(store),
+        history=History(store),
         waiting=waiting,
         events=events.Events(store, waiting),
         webhooks=Deliverer(store),  # started by the server
         access=Access(store.settings),
         fleet=metrics.fleet_registry(store),
         key_form=pages.key_form,
+        error_page=pages.error_page,
     )
 
 
@@ -68,10 +76,25 @@ def create_flask(settings: Settings, keyed: bool) -> Flask:
     for module in (predictions, batches, docs, events, status, pages):
         flask.register_blueprint(module.bp)
     flask.view_functions["static"] = static  # type: ignore[assignment]
-    flask.jinja_env.globals.update(root=settings.root_path, keyed=keyed)
+    kept = pages.duration(settings.result_ttl_seconds)
+    flask.jinja_env.globals.update(root=settings.root_path, keyed=keyed, kept=kept)
     return flask
 
 
 def static(request: Request, filename: str) -> Response:
-    """A file of the page."""
-    return from_werkzeug(current_app.send_static_file(filename), request)
+    """A file of the page; text is compressed for browsers, to a third."""
+    response = current_app.send_static_file(filename)
+    if response.status_code == 200 and response.mimetype in TEXTS:
+        response.vary.add("Accept-Encoding")
+        if "gzip" in request.headers.get("Accept-Encoding", ""):
+            response.direct_passthrough = False
+            response.set_data(compressed(response.get_data()))
+            response.content_encoding = "gzip"
+            response.set_etag(response.get_etag()[0] or "", weak=True)  # the same file, in other bytes
+    return from_werkzeug(response, request)
+
+
+@lru_cache(maxsize=128)
+def compressed(text: bytes) -> bytes:
+    """A file as gzip."""
+    return gzip.compress(text, mtime=0)

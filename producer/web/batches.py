@@ -14,8 +14,9 @@ from producer.middleware.metrics import SUBMITTED
 from producer.middleware.request import Request
 from producer.middleware.responses import Response, conditional, json_response, preferred_type
 from producer.middleware.tracing import trace_of
+from producer.uploads.admission import clean_filename
 from producer.uploads.intake import received
-from producer.web.predictions import read_parameter
+from producer.web.predictions import page_parameters, read_parameter
 from producer.web.routes import Routes
 from shared.batch import COLUMNS, Batch
 from shared.errors import BadRequest
@@ -52,7 +53,7 @@ def submit(request: Request) -> Batch:
         raise BadRequest(f"priority is one of {', '.join(Priority)}")
     if "callback_url" in request.args:
         raise BadRequest("callback_url is for single pictures: poll a batch, or wait for it")
-    read = read_parameter(request)
+    read, name = read_parameter(request), clean_filename(request.args.get("filename", ""))
     key, trace = request.idempotency_key(), trace_of(request, "", Priority(priority).queue)
     with received(request, services.settings) as body:
         fingerprint = body.fingerprint() if key else ""
@@ -60,7 +61,7 @@ def submit(request: Request) -> Batch:
         return services.batches.submit(
             upload.chunks, upload.total, priority=Priority(priority), idempotency_key=key, fingerprint=fingerprint,
             caller=caller(request), notes={"request_id": request.id, "traceparent": trace},
-            skipped=lambda: upload.skipped, read=read,
+            skipped=lambda: upload.skipped, read=read, filename=name,
         )  # fmt: skip
 
 
@@ -83,6 +84,15 @@ async def wait_for(request: Request, id: str, seconds: float) -> Batch:
         return await asyncio.to_thread(services.batches.wait, id, seconds, stopped, request.owner)
     finally:
         services.batch_waits.release()
+
+
+@bp.get("")
+def history(request: Request) -> Response:
+    """The owner's batches, newest first, page by page."""
+    services, (limit, cursor) = request.services, page_parameters(request)
+    page, next_cursor = services.batches.recent(limit, cursor, request.owner)
+    shown = [batch.to_json(services.settings.root_path) for batch in page]
+    return json_response({"batches": shown, "next_cursor": next_cursor})
 
 
 @bp.get("/<id>")

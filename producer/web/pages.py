@@ -12,7 +12,7 @@ from werkzeug.utils import redirect
 
 from producer.middleware.access import COOKIE
 from producer.middleware.request import Request
-from producer.middleware.responses import Response, from_werkzeug, wants_html
+from producer.middleware.responses import PAGE, Response, from_werkzeug, wants_html
 from producer.web.predictions import PICTURES, submission
 from producer.web.routes import Routes
 from shared.errors import DigitqError, TooLarge, Unauthorized
@@ -21,21 +21,43 @@ bp = Routes("pages", __name__)
 
 #: Seconds after which the page of a prediction is rendered without its result; it then reloads.
 PAGE_WAIT_SECONDS = 2
-#: Why an answer is rejected, in plain words; another model's worker may not say.
+#: What a rejected answer is called, as on its card, and why; another model's worker may not say.
 REJECTED = {
-    "low_confidence": "The model is too unsure about this picture",
-    "not_a_digit": "This does not look like a digit",
-    "no_ink": "Nothing seems to be written here",
-    "several_digits": "There seems to be more than one digit here, and this upload asked for a single one",
+    "low_confidence": ("Not sure", "The model is too unsure about this picture"),
+    "not_a_digit": ("No digit", "This does not look like a digit"),
+    "no_ink": ("Empty", "Nothing seems to be written here"),
+    "several_digits": ("Several digits", "It was sent to be read as one digit and shows several"),
 }
+REJECTED_OTHERWISE = ("Not sure", "This may not be a digit at all")
+#: What the preprocessing noticed, in plain words.
+NOTED = {
+    "no_ink": "no ink found", "inverted": "dark ink on light paper (colours inverted)", "low_contrast": "faint ink",
+    "touches_border": "the ink runs off the edge", "several_digits": "more than one digit",
+    "too_thin": "very thin strokes", "lines_removed": "ruled lines were removed", "noisy": "speckles were removed",
+    "too_small": "a very small digit", "uneven_light": "shadows were evened out",
+    "several_frames": "only one frame or page of this file was read",
+}  # fmt: skip
 #: The page's modules, named to the browser before it finds the imports.
 MODULES = tuple(sorted(path.stem for path in (Path(__file__).parent / "static").glob("*.js") if path.stem != "app"))
-REJECTED_OTHERWISE = "This may not be a digit at all"
+
+
+def duration(seconds: int) -> str:
+    """In words, in the largest unit that fits: 90 minutes, 1 day."""
+    units = [(86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")]
+    size, name = next((unit for unit in units if seconds % unit[0] == 0), units[-1])
+    return f"{seconds // size} {name}{'' if seconds == size else 's'}"
 
 
 def html(template: str, status: int = 200, **values: Any) -> Response:
     """A rendered page."""
     return Response(render_template(template, **values).encode(), status, {"Content-Type": "text/html; charset=utf-8"})
+
+
+def error_page(status: int, title: str, detail: str) -> Response:
+    """The page for an error of an address outside the API."""
+    page = html("error.html", status, busy=status == 503, title=title, detail=detail)
+    page.headers |= PAGE  # also where no route says that it is a page
+    return page
 
 
 def key_form(wrong: bool = False) -> Response:
@@ -104,6 +126,9 @@ async def show(request: Request, id: str) -> Response:
     except DigitqError as error:
         if not wants_html(request):
             raise
-        return form(error)
-    why = REJECTED.get(prediction.reason or "", REJECTED_OTHERWISE) if prediction.decision == "reject" else None
-    return html("prediction.html", prediction=prediction, has_input=model_input is not None, rejected=why)
+        return error_page(error.status, error.title, str(error))
+    rejected = REJECTED.get(prediction.reason or "", REJECTED_OTHERWISE) if prediction.decision == "reject" else None
+    names = [NOTED.get(name, name.replace("_", " ")) for name in prediction.warnings if name != prediction.reason]
+    return html(
+        "prediction.html", prediction=prediction, has_input=model_input is not None, rejected=rejected, noted=names
+    )

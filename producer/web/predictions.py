@@ -21,10 +21,11 @@ from producer.uploads.forms import Form, form_of
 from producer.web.routes import Routes
 from producer.webhooks.safe_http import check_callback
 from shared.errors import BadRequest, NotFound, NoWorker
+from shared.history import Filter
 from shared.ids import new_id
 from shared.keys import Priority
-from shared.numbers import READ_IS, Read, known_read
-from shared.prediction import Prediction
+from shared.numbers import DECISIONS, READ_IS, Read, known_read
+from shared.prediction import Prediction, State
 from shared.submission import Submission
 
 log = logging.getLogger("digitq.web")
@@ -36,6 +37,7 @@ PRIORITIES = {priority.value: priority for priority in Priority}
 #: Most predictions on one page of the history.
 MAX_PAGE = 100
 _LIMIT = re.compile(r"[0-9]{1,3}")
+_DIGIT = re.compile(r"[0-9]")
 _CURSOR = re.compile(r"[1-9][0-9]{0,17}-[0-9]{1,18}")
 
 
@@ -151,16 +153,37 @@ def _model_input(request: Request, prediction: Prediction) -> Response:
 
 @bp.get("/predictions")
 def history(request: Request) -> Response:
-    """The owner's predictions, newest first, page by page."""
+    """The owner's predictions, newest first, page by page; only those that a digit, decision or state is wanted of."""
+    (limit, cursor), wanted = page_parameters(request), filter_parameters(request)
+    services = request.services
+    page = services.history.page(limit, cursor, request.owner, wanted)
+    shown = [prediction.to_json(services.settings.root_path) for prediction in page.predictions]
+    return json_response(
+        {"predictions": shown, "next_cursor": page.next_cursor, "total": page.total, "matching": page.matching}
+    )
+
+
+def page_parameters(request: Request) -> tuple[int, str | None]:
+    """Return the number of entries that a page may have, and the cursor: `?limit=&cursor=`. Raises BadRequest."""
     limit, cursor = request.args.get("limit", "20"), request.args.get("cursor")
     if not _LIMIT.fullmatch(limit) or not 1 <= int(limit) <= MAX_PAGE:
         raise BadRequest(f"limit is a number from 1 to {MAX_PAGE}")
     if cursor and not _CURSOR.fullmatch(cursor):
         raise BadRequest("cursor is the next_cursor of an earlier page")
-    services = request.services
-    page, next_cursor = services.store.recent(int(limit), cursor, request.owner)
-    shown = [prediction.to_json(services.settings.root_path) for prediction in page]
-    return json_response({"predictions": shown, "next_cursor": next_cursor})
+    return int(limit), cursor
+
+
+def filter_parameters(request: Request) -> Filter:
+    """Return the filter of a history: `?digit=&decision=&state=`. Raises BadRequest."""
+    digit, decision, states = (request.args.get(name, "") for name in ("digit", "decision", "state"))
+    if digit and not _DIGIT.fullmatch(digit):
+        raise BadRequest("digit is one of 0 to 9")
+    if decision not in ("", *DECISIONS):
+        raise BadRequest(f"decision is one of {', '.join(DECISIONS)}")
+    if not set(states.split(",")) <= {"", *State}:
+        raise BadRequest(f"state is one or more of {','.join(State)}")
+    wanted = frozenset(State(one) for one in states.split(",") if one)
+    return Filter(int(digit) if digit else None, decision or None, wanted)
 
 
 @bp.get("/model")

@@ -15,6 +15,7 @@ from producer.web.events import Events
 from producer.webhooks.delivery import Deliverer
 from shared.batches import Batches
 from shared.errors import TooManyDownloads
+from shared.history import History
 from shared.settings import Settings
 from shared.store import Store
 
@@ -31,6 +32,7 @@ class Services:
     settings: Settings
     store: Store
     batches: Batches
+    history: History
     waiting: Waiting
     events: Events
     webhooks: Deliverer
@@ -38,6 +40,8 @@ class Services:
     fleet: CollectorRegistry
     #: The page that asks a browser for its API key.
     key_form: Callable[[], Response]
+    #: The page for an error: status, title, detail.
+    error_page: Callable[[int, str, str], Response]
     #: Counts the large responses that are being sent.
     downloads: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(MAX_DOWNLOADS))
     #: Counts the requests that hold a thread until a batch has ended.

@@ -25,6 +25,7 @@ end
 -- That it was deleted is remembered, so that its id is answered with "not found" and not with "lost".
 set_hash(GONE .. id, ttl, 'status', 'forgotten', 'digitq_owner', record[6] or '')
 forget_job(id)
+redis.pcall('ZREM', (record[6] or '') == '' and RECENT or RECENT .. ':' .. record[6], id)
 redis.call('DEL', IMAGE .. id, INPUT .. id, CALLBACK .. id)
 if key then redis.call('DEL', key) end
 -- If RQ had ended it and the end was not told, it is not told now.

@@ -4,7 +4,7 @@
 -- KEYS: the queue to join, then the other queues, to count their jobs
 -- ARG: id, queue (name), total (pictures), chunks (0 only asks), limit (most in the queues), max_bytes (most that wait), ttl (s),
 --   func, timeout (s), attempts (most), key and fingerprint of idempotency or '', owner or '', client whose rate is limited or '',
---   rate (its pictures) in period (s), skipped (how many files were no pictures), read (digit or numbers)
+--   rate (its pictures) in period (s), skipped (how many files were no pictures), read (digit or numbers), filename or ''
 -- Answer: {'accepted', id, Unix seconds} | {'repeated', first id} | {'mismatch', first id} | {'lost'} |
 --         {'full', waiting, seconds until there is room} | {'heavy', bytes, seconds until there is room} | {'limited', seconds until it may}
 local id, queue, total, chunks, limit, ttl = ARG.id, ARG.queue, ARG.total, ARG.chunks, ARG.limit, ARG.ttl
@@ -53,10 +53,12 @@ for i = 0, chunks - 1 do
 end
 local more_fields = ARG.key ~= '' and {'idempotency_key', ARG.key} or {}
 if ARG.read ~= 'digit' then append(more_fields, 'read', ARG.read) end
+if ARG.filename ~= '' then append(more_fields, 'filename', ARG.filename) end
 -- The batch comes last: without it there is nothing to run for its jobs (start_chunk).
 set_hash(key, 2 * ttl, 'owner', ARG.owner, 'state', 'queued', 'total', total, 'chunks', chunks, 'open', chunks, 'succeeded', 0,
   'failed', 0, 'cancelled', 0, 'skipped', ARG.skipped, 'submitted_at', ISO, unpack(more_fields))
 count_bytes(slot, more, stale, ttl)
+remember_history({[RECENT .. ':batches:' .. ARG.owner] = {history_score(1), id}}, 2 * ttl)
 redis.pcall('INCRBY', BULK, total - chunks)
 redis.pcall('EXPIRE', BULK, 2 * ttl)
 tally('arrived', total)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image, ImageDraw, ImageFont
-from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
+from playwright.sync_api import BrowserContext, Error, Locator, Page, Route, expect
 
 from shared.numbers import Box, FoundDigit, FoundGrid, FoundNumber, PageReading, weakest
 
@@ -114,9 +115,10 @@ class Answers:
         return route.fulfill(body=image, content_type="image/png") if rest else route.fulfill(json=prediction)
 
     def _history(self, route: Route) -> None:
-        page = route.fetch().json()
-        page["predictions"] = [one for one, _ in reversed(self._pictures.values())] + page["predictions"]
-        route.fulfill(status=200, content_type="application/json", body=json.dumps(page))
+        with suppress(Error):  # the page is closed meanwhile
+            page = route.fetch().json()
+            page["predictions"] = [one for one, _ in reversed(self._pictures.values())] + page["predictions"]
+            route.fulfill(status=200, content_type="application/json", body=json.dumps(page))
 
 
 #: Two rows: of the first number the last digit is to be checked, of the last one it was rejected.

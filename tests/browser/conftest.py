@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx2
@@ -44,12 +45,25 @@ def page(context: BrowserContext, served: Stack) -> Iterator[Page]:
     """The page, opened, on an empty history; in the end it must not have complained."""
     page, troubles = context.new_page(), Troubles()
     troubles.watch(page)
-    page.goto("/")
-    expect(page.locator("#live-dot")).to_have_attribute("data-state", "good")
+    start(page)
     yield page
     for card in httpx2.get(f"{served.url}/v1/predictions?limit=100").json()["predictions"]:
         httpx2.delete(f"{served.url}{card['links']['self']}")
     assert troubles.unexpected() == []
+
+
+def start(page: Page, url: str = "/", state: str = "good") -> None:
+    """Open the page, until its dot has a state.
+
+    Other processes may change this machine's network; Chromium then drops all requests.
+    """
+    for attempt in range(5):
+        page.goto(url)
+        with suppress(AssertionError):
+            seconds = 5 * (attempt + 1)
+            expect(page.locator("#live-dot")).to_have_attribute("data-state", state, timeout=1000 * seconds)
+            return
+    pytest.fail("the page does not start")
 
 
 @pytest.fixture

@@ -147,7 +147,7 @@ def test_a_single_digit_is_shown_as_before(opened: Page, answers: Answers) -> No
     opened.set_input_files("#file", [{"name": "one.png", "mimeType": "image/png", "buffer": seven(56)}])
     card = opened.locator(".card")
     expect(card.locator("[data-part=digit]")).to_have_text("7")
-    expect(card.locator("[data-part=bars] li")).to_have_count(10)
+    expect(card.locator("[data-part=bars] > span")).to_have_count(10)
     expect(card.locator(".box")).to_have_count(0)
 
 

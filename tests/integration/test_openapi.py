@@ -183,6 +183,7 @@ def test_predictions_in_every_state(web: WebClient, store: Store) -> None:
     answer_all(store)
     assert check(web, "GET", f"/v1/predictions/{id}", headers=known).get_json()["state"] == "succeeded"
     check(web, "GET", "/v1/predictions?limit=1")
+    assert check(web, "GET", "/v1/predictions?digit=7&decision=accept&state=succeeded").get_json()["matching"] == 1
     for stage in ("upload", "input"):
         picture = check(web, "GET", f"/v1/predictions/{id}/image?stage={stage}")
         known = {"If-None-Match": picture.headers["ETag"]}
@@ -259,7 +260,9 @@ def test_batches(web: WebClient, store: Store) -> None:
     assert check(web, "DELETE", f"/v1/batches/{id}").get_json()["code"] == "still_running"
     more = {"data": {"file": (BytesIO(seven(56)), "a.png")}, "headers": {"Idempotency-Key": "k"}}
     assert check(web, "POST", "/v1/batches", **more).get_json()["code"] == "idempotency_mismatch"
-    waiting = check(web, "POST", "/v1/batches", data=form_of(b"y")).get_json()["id"]
+    waiting = check(web, "POST", "/v1/batches?filename=b.zip", data=form_of(b"y")).get_json()["id"]
+    assert [one["id"] for one in check(web, "GET", "/v1/batches").get_json()["batches"]] == [waiting, id]
+    assert check(web, "GET", "/v1/batches?limit=0").get_json()["code"] == "bad_request"
     assert check(web, "DELETE", f"/v1/batches/{waiting}").status_code == 204
     assert check(web, "POST", "/v1/batches", data=form_of(b"x"), headers={"Prefer": "wait=1"}).status_code == 202
 

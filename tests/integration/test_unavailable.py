@@ -50,6 +50,7 @@ STORE: dict[str, Callable[[Store], Any]] = {
     "missing": lambda store: store.missing(ID),
     "cancel": lambda store: store.cancel(ID),
     "recent": lambda store: store.recent(1),
+    "page_of": lambda store: store.page_of(keys.RECENT, 1),
     "image": lambda store: store.image(ID),
     "image_pieces": lambda store: store.image_pieces(ID),
     "model_input": lambda store: store.model_input(ID),
@@ -83,6 +84,7 @@ STORE: dict[str, Callable[[Store], Any]] = {
 BATCHES: dict[str, Callable[[Batches], Any]] = {
     "submit": lambda batches: batches.submit([Chunk(1, b"{}")]),
     "fetch": lambda batches: batches.fetch(ID),
+    "recent": lambda batches: batches.recent(1),
     "wait": lambda batches: batches.wait(ID, 0),
     "looks": lambda batches: next(batches.looks(ID)),
     "results": lambda batches: list(batches.results(ID)),

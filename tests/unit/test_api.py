@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import threading
@@ -293,27 +294,29 @@ def test_the_form_leads_to_the_digit_without_javascript(web: WebClient, worker: 
     assert response.status_code == 303
     page = web.get(response.headers["Location"])
     text = page.get_data(as_text=True)
-    assert "The prediction is 7" in text and "91.0 %" in text and "<script" not in text
+    assert "The prediction is 7" in text and "91.0 %" in text and text.count("<script") == 1
     assert "frame-ancestors 'none'" in page.headers["Content-Security-Policy"]
 
 
 @pytest.mark.parametrize(
-    ("reason", "words"),
+    ("reason", "heading", "words"),
     [
-        ("low_confidence", "too unsure"),
-        ("not_a_digit", "does not look like a digit"),
-        ("no_ink", "Nothing seems to be written"),
-        ("several_digits", "more than one digit"),
-        (None, "may not be a digit at all"),
+        ("low_confidence", "Not sure", "too unsure"),
+        ("not_a_digit", "No digit", "does not look like a digit"),
+        ("no_ink", "Empty", "Nothing seems to be written"),
+        ("several_digits", "Several digits", "shows several"),
+        (None, "Not sure", "may not be a digit at all"),
     ],
 )
-def test_a_rejected_picture_is_told_why_in_plain_words(
-    reason: str | None, words: str, web: WebClient, store: Store
+def test_a_rejected_picture_is_called_as_on_its_card_and_told_why_in_plain_words(
+    reason: str | None, heading: str, words: str, web: WebClient, store: Store
 ) -> None:
     id = store.submit(seven()).id
     answer_all(store, decision="reject", reason=reason)
     text = web.get(f"/predictions/{id}").get_data(as_text=True)
-    assert words in text and "The best guess is 7, 91.0 % sure" in text and "The prediction is" not in text
+    assert f"<h1>{heading}</h1>" in text and words in text and "The prediction is" not in text
+    assert ("The closest digit is 7." in text) == (reason != "no_ink")
+    assert "Noticed: dark ink on light paper (colours inverted)." in text
     assert web.get(f"/v1/predictions/{id}").get_json()["reason"] == reason
 
 
@@ -341,4 +344,23 @@ def test_the_form_says_what_is_wrong_to_a_browser_and_a_script(web: WebClient) -
         page = web.post("/", **large, headers={"Accept": "text/html"})
         assert (page.status_code, page.mimetype) == (413, "text/html")
     assert b"The upload is too large" in page.data
-    assert web.get("/predictions/nothing", headers={"Accept": "text/html"}).status_code == 404
+
+
+def test_files_of_the_page_are_compressed_for_browsers(web: WebClient) -> None:
+    plain, small = (web.get("/static/app.js", headers={"Accept-Encoding": kind}) for kind in ("identity", "gzip, br"))
+    assert gzip.decompress(small.data) == plain.data and small.headers["Content-Encoding"] == "gzip"
+    assert small.headers["Vary"] == "Accept-Encoding" == plain.headers["Vary"]
+    for known in (plain, small):
+        again = {"If-None-Match": known.headers["ETag"], "Accept-Encoding": "gzip"}
+        assert web.get("/static/app.js", headers=again).status_code == 304
+
+
+def test_errors_outside_the_api_are_pages_for_browsers(web: WebClient) -> None:
+    html = {"Accept": "text/html,*/*;q=0.8"}
+    for path, words in (("/predictions/nothing", "There is no such prediction"), ("/nothing", "There is no such page")):
+        page = web.get(path, headers=html)
+        text = page.get_data(as_text=True)
+        assert (page.status_code, page.mimetype, text.split("<main")[1].count(words)) == (404, "text/html", 1)
+        assert "style-src 'self'" in page.headers["Content-Security-Policy"]
+        is_problem(web.get(path), 404, "not_found")
+    is_problem(web.get("/v1/nothing", headers=html), 404, "not_found")

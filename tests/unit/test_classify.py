@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 import worker.inference.classify
 from shared.errors import DigitqError, UndecodableImage
@@ -30,6 +32,13 @@ def test_an_outcome_has_everything_that_the_record_wants() -> None:
     assert (found.digit, len(found.probabilities), len(found.input), found.decision) == (7, 10, 784, "accept")
     assert sum(found.probabilities) == pytest.approx(1, abs=1e-5)
     assert max(found.input) == 255
+
+
+def test_of_an_animation_it_is_said_that_one_frame_was_read() -> None:
+    frame, out = Image.open(BytesIO(seven(56))), BytesIO()
+    frame.save(out, "GIF", save_all=True, append_images=[Image.new("L", (56, 56))])
+    assert "several_frames" in one(out.getvalue(), Sure()).warnings
+    assert "several_frames" not in one(seven(56, "GIF"), Sure()).warnings
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from shared.errors import TooManyPixels, UndecodableImage
 from tests.pictures import png_header
 from worker.decoding.decode import BLANK, FORMATS, MAX_FRAMES, decode
+from worker.decoding.frames import has_several_frames
 from worker.decoding.jpeg import without_detail
 
 MEGAPIXEL = 1_000_000
@@ -378,6 +379,14 @@ def animated(format: str, blank: int, after: int = 1) -> bytes:
     frames = [Image.new("RGB", (WIDTH, HEIGHT), (250 + at % 5,) * 3) for at in range(blank)]
     frames += [bar().convert("RGB")] * after
     return encoded(frames[0], format, save_all=True, append_images=frames[1:], lossless=True, duration=100)
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "TIFF", "PNG", "AVIF"])
+def test_an_animation_is_told_from_a_single_picture(format: str) -> None:
+    data = animated(format, 1)
+    assert has_several_frames(data)
+    assert not has_several_frames(encoded(bar(), format))
+    assert not has_several_frames(data[:20])
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "TIFF", "PNG", "AVIF"])

@@ -21,6 +21,7 @@ WARNINGS = (
     "noisy",  # salt and pepper or a grainy sensor, smoothed
     "too_small",  # fewer pixels than the model's box has, or a small part of a large picture that shows more than that
     "uneven_light",  # shadows: paper and ink were told apart from place to place
+    "several_frames",  # an animation, or a file of several pages: one of them was read
 )
 
 

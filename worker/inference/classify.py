@@ -13,6 +13,7 @@ from shared.errors import DigitqError
 from shared.prediction import Outcome
 from worker.decoding.decode import decode
 from worker.decoding.fast_png import decode_plain_pngs
+from worker.decoding.frames import has_several_frames
 from worker.image.arrays import Floats32, Grey
 from worker.image.close_up import close_up
 from worker.image.fast_path import normalise_mnist_like
@@ -130,6 +131,8 @@ class Classifier:
                 return normalise(self._grey(image))
             part = close_up(self._grey(image), lambda: self._grey(image, whole=True))
             found = normalise(part.grey)
+            if isinstance(image, bytes) and has_several_frames(image):
+                found = found.with_warning("several_frames")
             return found.with_warning("too_small") if part.too_small else found
         except DigitqError as error:
             return error

@@ -166,7 +166,8 @@ def _combined(single: Outcome, page: PageReading, size: tuple[int, int]) -> Outc
         return Outcome(None, None, None, "reject", warnings, b"", reason, single.digitness, page)
     unsure = None if page.decision == "accept" else "low_confidence"
     digit, confidence = (int(read[0].digit), float(read[0].confidence)) if len(read) == 1 else (None, None)
-    return Outcome(digit, confidence, None, page.decision, page.warnings, b"", unsure, page=page)
+    warnings = (*page.warnings, *(name for name in single.warnings if name == "several_frames"))
+    return Outcome(digit, confidence, None, page.decision, warnings, b"", unsure, page=page)
 
 
 def _as_number(single: Outcome, box: Box) -> Outcome:

@@ -94,6 +94,22 @@ export function submission(blob, name, key, { wait = 0, priority = "normal", sig
   return [`/v1/predictions?${query}`, { method: "POST", body: blob, headers, signal }];
 }
 
+/** What submits a zip or an IDX file as a batch, as `submission`. */
+export function batchSubmission(file, key, signal) {
+  const headers = { "Content-Type": "application/octet-stream", "Idempotency-Key": `"${key}"` };
+  const query = new URLSearchParams({ filename: file.name, read: "numbers" });
+  return [`/v1/batches?${query}`, { method: "POST", body: file, headers, signal }];
+}
+
+/** Deletes a prediction or a batch; one that is gone already is deleted. */
+export async function remove(path, keepalive = false) {
+  try {
+    await call(path, { method: "DELETE", keepalive });
+  } catch (problem) {
+    if (![404, 410].includes(problem.status)) throw problem;
+  }
+}
+
 /** Runs at most `width` tasks at once: a browser has six connections to a server, and the events take one. */
 export class UploadQueue {
   #waiting = [];

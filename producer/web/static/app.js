@@ -1,31 +1,34 @@
 // The page: puts its parts together.
 
-import { save } from "./csv.js";
-import { MOST, entriesOf, picturesIn } from "./dropped.js";
-import { countFixes, exportFixes, onFix } from "./fixes.js";
+import { getJson } from "./api.js";
+import { countFixes, onFix } from "./fixes.js";
 import { List } from "./list.js";
 import { listen } from "./live.js";
 import { Pad } from "./pad.js";
 import { notice, passing, say } from "./say.js";
-import { ms, plural } from "./words.js";
+import { ms, plural, setNeeded, unavailableWords } from "./words.js";
 
 const at = (id) => document.getElementById(id);
 const ui = (prefix, ...names) => Object.fromEntries(names.map((name) => [name, at(`${prefix}-${name}`)]));
 
-const list = new List({ ...ui("list", "cards", "digit", "decision", "older", "newer", "empty", "count", "trouble"), file: at("file") });
-new Pad(ui("pad", "canvas", "undo", "clear", "keep", "width", "bars", "answer", "digit", "text", "why"), (blob) => list.add(blob, "drawing.png"));
+const list = new List({ ...ui("list", "cards", "digit", "decision", "older", "newer", "count", "trouble", "state", "title", "text", "reset", "wipe"), file: at("file") });
+new Pad(ui("pad", "canvas", "undo", "clear", "keep", "width", "bars", "answer", "digit", "text", "why"), (blob) => list.add([[blob, "drawing.png"]]));
 
 // -------------------------------------------------------------------- pictures come in
 
-function take(files) {
-  const pictures = [...files];
-  // The first one ends up on top.
-  for (const file of pictures.reverse()) list.add(file, file.name || "picture");
+/** Files that hold many pictures: a zip, or MNIST's format. */
+const MANY = /\.zip$|idx\d-ubyte(\.gz)?$/i;
+
+async function take(files) {
+  const pictures = [...files].filter(({ name }) => !MANY.test(name)), many = [...files].filter(({ name }) => MANY.test(name));
+  if (pictures.length) list.add(pictures.map((file) => [file, file.name || "picture"]));
   if (pictures.length > 1) say(`${plural(pictures.length, "picture")} taken.`);
+  if (many.length) for (const file of many) (await batches()).upload(file);
 }
 
 /** Uploads dropped files, and reports which files of folders were skipped. */
 async function takeDropped(entries) {
+  const { MOST, picturesIn } = await import("./later/dropped.js");
   const { files, folders, skipped, unread, more } = await picturesIn(entries);
   take(files);
   const told = [
@@ -38,6 +41,8 @@ async function takeDropped(entries) {
 }
 
 at("file").multiple = true;
+// A phone offers its pictures only where nothing else is accepted.
+if (!matchMedia("(any-pointer: coarse)").matches) at("file").accept += ",.zip,.gz,application/zip";
 for (const input of [at("file"), at("camera")]) {
   input.addEventListener("change", () => {
     take(input.files);
@@ -56,7 +61,9 @@ addEventListener("drop", (event) => {
   if (!hasFiles(event)) return;
   event.preventDefault();
   dragging(0);
-  takeDropped(entriesOf(event.dataTransfer.items));
+  // At once: the browser drops the items after the event.
+  const items = [...event.dataTransfer.items].filter((item) => item.kind === "file");
+  takeDropped(items.map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile()));
 });
 addEventListener("paste", (event) => {
   const files = [...(event.clipboardData?.files ?? [])];
@@ -70,11 +77,11 @@ const strip = ui("live", "queued", "workers", "rate", "p50", "p95", "dot");
 function showStatus(status) {
   const { redis, reason, queued, workers, eta_ms: eta, per_second: rate, p50_ms: p50, p95_ms: p95 } = status;
   strip.dot.dataset.state = !redis || !navigator.onLine ? "bad" : workers.alive ? "good" : "warn";
-  notice("redis", redis ? "" : `The service is temporarily unavailable${reason ? `: ${reason}` : ""}. Your pictures are kept here and uploaded when it is back.`);
+  notice("redis", redis ? "" : unavailableWords(reason));
   notice("workers", redis && !workers.alive ? "No worker is running. Pictures stay queued until one starts." : "");
-  const done = queued && eta >= 1000 ? ` · ${ms(eta)}` : "", more = workers?.needed > workers?.alive ? ` of ${workers.needed}` : "";
+  const done = queued && eta >= 1000 ? ` · ${ms(eta)}` : "", more = workers?.needed > workers?.alive ? `, ${workers.needed} needed` : "";
   strip.queued.textContent = redis ? queued.toLocaleString("en") + done : "–";
-  strip.workers.textContent = redis ? `${workers.busy} / ${workers.alive}${more}` : "–";
+  strip.workers.textContent = redis ? `${workers.alive}, ${workers.busy ? `${workers.busy} busy` : "idle"}${more}` : "–";
   strip.rate.textContent = redis ? (rate < 10 ? rate : Math.round(rate).toLocaleString("en")) : "–";
   strip.p50.textContent = redis ? ms(p50) : "–";
   strip.p95.textContent = redis ? ms(p95) : "–";
@@ -86,7 +93,7 @@ listen({
   status: showStatus,
   connected(yes) {
     notice("server", yes ? "" : "The server does not answer. Reconnecting…");
-    if (yes) return list.lookAgain();
+    if (yes) return list.lookAgain(), lookForBatches();
     // The last status may be out of date.
     for (const name of ["redis", "workers"]) notice(name, "");
     for (const part of [strip.queued, strip.workers, strip.rate, strip.p50, strip.p95]) part.textContent = "–";
@@ -114,6 +121,7 @@ function showFixes() {
 exporter.addEventListener("click", async () => {
   exporter.disabled = true;
   try {
+    const [{ exportFixes }, { save }] = await Promise.all([import("./later/export.js"), import("./later/csv.js")]);
     const { blob, count, gone } = await exportFixes();
     save(blob, `digitq-corrections-${new Date().toISOString().slice(0, 10)}.zip`);
     say(`${plural(count, "picture")} exported.${gone ? ` ${plural(gone, "has", "have")} expired.` : ""}`);
@@ -125,4 +133,22 @@ exporter.addEventListener("click", async () => {
 });
 onFix(showFixes);
 showFixes();
-list.start();
+
+// -------------------------------------------------------------------- batches
+
+const LOOK_EVERY = 10_000;
+let shown = null;
+
+/** The list of batches, loaded with the first of them. */
+const batches = () => (shown ??= import("./batches/batches.js").then(({ Batches }) => new Batches(ui("batches", "list", "more", "trouble"), at("batches"))));
+
+async function lookForBatches() {
+  if (document.hidden || !navigator.onLine) return;
+  const { batches: [newest] } = await getJson("/v1/batches?limit=1").catch(() => ({ batches: [] }));
+  if (newest || shown) (await batches()).look();
+}
+setInterval(lookForBatches, LOOK_EVERY);
+
+// -------------------------------------------------------------------- the beginning
+
+getJson("/v1/model").then(({ thresholds }) => setNeeded(thresholds?.accept), () => {}).then(() => list.load());

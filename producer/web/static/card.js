@@ -1,17 +1,31 @@
 // The card of one picture, from its upload to its deletion.
 
-import { Problem, ROOT, call, insist, newKey, submission } from "./api.js";
-import { makeBars, setBars } from "./bars.js";
+import { Problem, ROOT, insist, newKey, submission } from "./api.js";
+import { setBars } from "./bars.js";
 import { digitFixesOf, fix, fixOf, isFixed, unfix } from "./fixes.js";
-import { isPage, readingOf, shown } from "./reading.js";
+import { isPage, readingOf } from "./reading.js";
 import { showReceipt } from "./receipt.js";
 import { say } from "./say.js";
-import { decisionWords, ms, pageWords, reasonWords, sentence, stateWords, verdict, warningWords } from "./words.js";
+import { decisionWords, likelyWords, ms, pageWords, reasonWords, sentence, stateWords, verdict, warningWords } from "./words.js";
 
 const template = document.getElementById("card");
 /** The code for pictures with several digits, loaded with the first upload or the first of them. */
 const several = () => import("./several/page.js");
 const ENDED = new Set(["succeeded", "failed", "cancelled", "expired"]);
+/** Milliseconds in which the changes of all cards are drawn together: each drawing costs as much as some changes. */
+const DRAW_EVERY = 300;
+const changed = new Set();
+let drawing = 0, drawn = -Infinity;
+
+function drawSoon(card) {
+  changed.add(card);
+  drawing ||= setTimeout(() => {
+    [drawing, drawn] = [0, performance.now()];
+    const cards = [...changed];
+    changed.clear();
+    for (const one of cards) one.draw();
+  }, drawn + DRAW_EVERY - performance.now());
+}
 
 export class Card {
   prediction = null;
@@ -20,16 +34,16 @@ export class Card {
   #url = "";
   #upload = null;
   #page = null;
+  #told = false;
 
-  /** Calls `removed(card)` when the card is removed, `changed(card)` when its state changes. */
-  constructor({ removed, changed }) {
+  /** Calls `deleted(card)` when it is to be deleted, `changed(card)` when its state changes. */
+  constructor({ deleted, changed }) {
     this.element = template.content.cloneNode(true).firstElementChild;
     for (const part of this.element.querySelectorAll("[data-part]")) this.#part[part.dataset.part] = part;
-    Object.assign(this, { removed, changed });
-    const { bars, remove, again, label, picture } = this.#part;
-    makeBars(bars);
-    remove.addEventListener("click", () => this.delete());
-    again.addEventListener("click", () => this.#send());
+    this.changed = changed;
+    const { remove, again, label, picture } = this.#part;
+    remove.addEventListener("click", () => deleted(this));
+    again.addEventListener("click", () => (this.#state("sending", "Waiting to be sent"), this.#send()));
     label.addEventListener("change", () => fix(this.prediction, label.value));
     picture.addEventListener("error", () => picture.classList.add("unseen"));
     this.element.card = this;
@@ -51,9 +65,9 @@ export class Card {
     return Boolean(this.id) && isFixed(this.id);
   }
 
-  /** The digits that it shows, as strings. */
-  get digits() {
-    return this.#reading?.digits.map(shown) ?? [fixOf(this.id) || String(this.prediction?.digit ?? "")];
+  /** Whether it was refused, or has ended without being read. */
+  get failed() {
+    return this.element.dataset.state === "failed" || (this.ended && this.prediction.state !== "succeeded");
   }
 
   /** The reading of a picture with several digits, else null. */
@@ -70,18 +84,17 @@ export class Card {
     this.#part.picture.src = this.#url;
     several().catch(() => {});
     this.#title();
+    this.#state("sending", "Waiting to be sent");
     return this.#send();
   }
 
   async #send() {
     const { blob, name, uploads, key } = this.#upload;
-    this.#state("sending", "Waiting to be sent");
     const path = submission(blob, name, key, { signal: this.#abort.signal });
     const pause = (seconds, problem) => this.#state("retrying", `${problem.message} Trying again in ${seconds} s…`);
     try {
       const response = await uploads.run(() => {
         this.#abort.signal.throwIfAborted();
-        this.#state("sending", "Sending…");
         return insist(...path, pause);
       });
       this.show(await response.json());
@@ -114,17 +127,24 @@ export class Card {
   /** Shows a prediction of the API. A finished card never becomes unfinished again. */
   show(prediction, { quiet = false } = {}) {
     if (this.ended && !ENDED.has(prediction.state)) return;
-    const news = !this.ended;
     this.prediction = prediction;
-    this.element.dataset.id = prediction.id;
+    this.#told ||= quiet;
+    drawSoon(this);
+    this.changed(this);
+  }
+
+  /** Draws what has changed since the last time. */
+  draw() {
+    const { prediction } = this, news = this.element.dataset.state !== prediction.state;
     this.#title();
     if (!this.#part.picture.getAttribute("src")) this.#part.picture.src = prediction.links.image;
     this.#part.name.href = `${ROOT}/predictions/${prediction.id}`;
-    if (prediction.state === "succeeded") this.#succeeded(prediction);
-    else this.#state(prediction.state, stateWords(prediction));
+    if (prediction.state !== "succeeded") this.#state(prediction.state, stateWords(prediction));
+    else if (news) this.#succeeded(prediction);
     this.showFix();
-    if (this.ended && news && !quiet) say(`${this.name}: ${this.#spoken(prediction)}`);
-    this.changed(this);
+    if (!this.ended || this.#told) return;
+    this.#told = true;
+    say(`${this.name}: ${this.#spoken(prediction)}`);
   }
 
   #succeeded(prediction) {
@@ -142,13 +162,21 @@ export class Card {
   }
 
   #single(prediction) {
-    const { digit, sure, chip, seen, bars } = this.#part;
+    const { digit, sure, chip, seen, bars, row } = this.#part;
     [digit.textContent, sure.textContent] = verdict(prediction);
     chip.textContent = decisionWords(prediction);
     const none = prediction.digit == null;
     this.element.classList.toggle("none", none);
     if (!seen.src && !none) seen.src = `${prediction.links.image}?stage=input`;
-    setBars(bars, prediction.probabilities, prediction.digit);
+    if (prediction.probabilities) setBars(bars, prediction.probabilities, prediction.digit);
+    row.setAttribute("aria-label", this.#sentence(prediction));
+  }
+
+  /** All that a single digit's card shows, for screen readers. */
+  #sentence(prediction) {
+    const { digit, decision, probabilities } = prediction, likely = probabilities ? `: ${likelyWords(probabilities)}` : "";
+    if (digit == null) return `${decisionWords(prediction)}.`;
+    return decision === "reject" ? `${decisionWords(prediction)}${likely}.` : `${digit}, ${decisionWords(prediction).toLowerCase()}${likely}.`;
   }
 
   async #several(prediction) {
@@ -178,23 +206,10 @@ export class Card {
 
   // ---------------------------------------------------------------- deletion
 
-  async delete() {
-    try {
-      if (this.id) await call(`/v1/predictions/${this.id}`, { method: "DELETE" });
-    } catch (problem) {
-      if (![404, 410].includes(problem.status)) {
-        this.#part.why.textContent = problem.message;
-        return say(problem.message);
-      }
-    }
-    say(`${this.name} deleted.`);
-    this.remove();
-  }
-
-  remove() {
+  /** Ends what the card still does, once it is deleted. */
+  discard() {
     this.#abort.abort();
     if (this.id) unfix(this.prediction);
     if (this.#url) URL.revokeObjectURL(this.#url);
-    this.removed(this);
   }
 }

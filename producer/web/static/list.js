@@ -1,79 +1,88 @@
-// The list of pictures: uploads, history and filter.
+// The list of pictures: own uploads on top, then the server's history under the filter.
 
 import { ROOT, UploadQueue, getJson } from "./api.js";
 import { Card } from "./card.js";
+import { Deleting } from "./deleting.js";
 import { onFix } from "./fixes.js";
+import { History, PAGE } from "./history.js";
+import { Shown } from "./shown.js";
 import { DRAFT } from "./pad.js";
+import * as progress from "./progress.js";
+import { passing } from "./say.js";
 import { plural } from "./words.js";
 
-const PAGE = 24, UPLOADS = 4, FILL = 12, MOST_PAGES = 6, LOOK_EVERY = 1000, LOOK_AT = 6, KEEP_EARLY = 500;
+const UPLOADS = 5, LOOK_EVERY = 1000, LOOK_AT = 6, KEEP_EARLY = 500;
 
 export class List {
   #cards = new Map();
   #uploads = new UploadQueue(UPLOADS);
+  /** Own uploads that have not ended, and those that the server does not know: on their way, or refused. */
+  #open = new Set();
+  #local = new Set();
+  #sending = 0;
+  /** Predictions that have ended and that have no card: of others, or of own uploads whose id is not known yet. */
   #early = new Map();
   #cursor = null;
-  #loading = false;
-  #elsewhere = new Set();
   #tabs = new BroadcastChannel(`digitq${ROOT}`);
   #ui;
+  #history;
+  #shown;
+  #deleting;
+  #loading = null;
 
   constructor(ui) {
     this.#ui = ui;
-    for (const select of [ui.digit, ui.decision]) select.addEventListener("change", () => this.#filter());
+    this.#history = new History(ui.digit, ui.decision, () => this.load());
+    this.#shown = new Shown(ui, this.#history);
+    const gone = (card) => (card.id && this.#tabs.postMessage({ removed: card.id }), this.#forget(card));
+    this.#deleting = new Deleting(this.#shown, { gone, reload: () => this.load() });
     ui.older.addEventListener("click", () => this.#more());
     ui.newer.addEventListener("click", () => this.#newer());
+    ui.reset.addEventListener("click", () => (this.#history.reset(), this.load(), ui.digit.focus()));
+    ui.wipe.addEventListener("click", () => this.#wipe());
     onFix((id) => (id ? this.#cards.get(id)?.showFix() : this.#cards.forEach((card) => card.showFix())));
     this.#tabs.addEventListener("message", ({ data }) => this.#told(data));
     setInterval(() => (this.#look(), this.#countNewer()), LOOK_EVERY);
   }
 
-  // ---------------------------------------------------------------- cards
-
   #make() {
-    return new Card({ removed: (card) => this.#remove(card), changed: (card) => this.#changed(card) });
+    return new Card({ deleted: (card) => this.#deleting.one(card), changed: (card) => this.#changed(card) });
   }
 
-  add(blob, name) {
-    const card = this.#make();
-    this.#ui.cards.prepend(card.element);
-    card.upload(blob, name, this.#uploads).then(() => card.id && this.#tabs.postMessage({ added: card.id }));
-    this.#count();
-    return card;
-  }
+  // ---------------------------------------------------------------- own uploads
 
-  #place(prediction, first) {
-    let card = this.#cards.get(prediction.id);
-    if (!card) {
-      card = this.#make();
-      this.#cards.set(prediction.id, card);
-      this.#elsewhere.delete(prediction.id);
-      this.#ui.cards[first ? "prepend" : "append"](card.element);
+  /** Uploads [blob, name] pairs; the first ends up on top. */
+  add(pictures) {
+    if (this.#history.filtered) {
+      this.#history.reset();
+      this.load();
     }
-    card.show(prediction, { quiet: true });
+    progress.begin(pictures.length);
+    const cards = pictures.map(() => this.#make());
+    this.#shown.onTop(cards);
+    for (const [at, card] of [...cards.entries()].reverse()) this.#upload(card, ...pictures[at]);
+  }
+
+  async #upload(card, blob, name) {
+    this.#open.add(card);
+    this.#local.add(card);
+    this.#sending++;
+    await card.upload(blob, name, this.#uploads);
+    this.#sending--;
+    if (card.id) this.#tabs.postMessage({ added: card.id });
   }
 
   #changed(card) {
     if (card.id && !this.#cards.has(card.id)) {
       this.#cards.set(card.id, card);
-      this.#elsewhere.delete(card.id);
+      this.#local.delete(card);
       const early = this.#early.get(card.id);
+      this.#early.delete(card.id);
       if (early) return card.show(early);
     }
-    this.#apply(card);
-    this.#count();
-  }
-
-  #remove(card) {
-    const next = card.element.nextElementSibling ?? card.element.previousElementSibling;
-    const focused = card.element.contains(document.activeElement);
-    card.element.remove();
-    if (card.id) {
-      this.#cards.delete(card.id);
-      this.#tabs.postMessage({ removed: card.id });
-    }
-    if (focused) (next?.querySelector("[data-part=remove]") ?? this.#ui.file).focus();
-    this.#count();
+    if ((card.ended || card.failed) && this.#open.delete(card)) progress.ended(!card.failed);
+    this.#shown.apply(card);
+    if (this.#sending <= UPLOADS) this.#shown.countSoon();
   }
 
   // ---------------------------------------------------------------- news from the server and other tabs
@@ -81,25 +90,23 @@ export class List {
   ended(prediction) {
     const card = this.#cards.get(prediction.id);
     if (card) return card.show(prediction);
+    if (prediction.filename === DRAFT) return;
     this.#early.set(prediction.id, prediction);
-    if (prediction.filename !== DRAFT) this.#elsewhere.add(prediction.id);
     if (this.#early.size > KEEP_EARLY) this.#early.delete(this.#early.keys().next().value);
   }
 
   async #told({ added, removed }) {
-    if (removed && this.#cards.has(removed)) {
-      const card = this.#cards.get(removed);
-      this.#cards.delete(removed);
-      card.element.remove();
-    }
-    if (added && !this.#cards.has(added)) this.#place(await getJson(`/v1/predictions/${added}`), true);
-    this.#count();
+    const gone = this.#cards.get(removed);
+    gone?.element.remove();
+    if (gone) this.#forget(gone);
+    if (added && !this.#cards.has(added) && !this.#history.filtered) this.#shown.onTop(this.#cardsOf([await getJson(`/v1/predictions/${added}`)]));
+    this.#shown.countSoon();
   }
 
   /** Polls the unfinished pictures: their queue positions, and results whose events were missed. */
   async #look(most = LOOK_AT) {
-    if (document.hidden || !navigator.onLine) return;
-    const open = [...this.#cards.values()].filter((card) => !card.ended).slice(0, most);
+    if (document.hidden || !navigator.onLine || this.#sending > UPLOADS) return;
+    const open = [...this.#cards.values()].filter((card) => !card.ended && card.element.isConnected).slice(0, most);
     await Promise.all(open.map(async (card) => {
       try {
         card.show(await getJson(`/v1/predictions/${card.id}`));
@@ -109,91 +116,89 @@ export class List {
     }));
   }
 
-  lookAgain() {
+  /** After a time without the server: what may have been missed. */
+  async lookAgain() {
+    if (this.#shown.broken) return this.load();
+    this.#shown.countSoon();
     return this.#look(PAGE);
+  }
+
+  /** Says how many pictures of others there are. Own uploads may have ended before their ids are known. */
+  #countNewer() {
+    const n = this.#early.size;
+    if (this.#sending) return;
+    this.#ui.newer.hidden = !n;
+    this.#ui.newer.textContent = `Show ${n >= KEEP_EARLY ? "many new pictures" : plural(n, "new picture")}`;
+  }
+
+  /** Shows the pictures of other clients. Only on request, so that no card moves unasked. */
+  async #newer() {
+    const many = this.#early.size > PAGE, fresh = [...this.#early.values()].reverse();
+    this.#early.clear();
+    this.#countNewer();
+    if (many) await this.load();
+    else this.#shown.onTop(this.#cardsOf(fresh).filter((card) => this.#history.wants(card)));
+    this.#shown.countSoon();
+    this.#ui.cards.firstElementChild?.focus();
   }
 
   // ---------------------------------------------------------------- history
 
-  async start() {
-    if (await this.#older(true)) await this.#fill();
+  /** Shows the history from its beginning, under the filter. */
+  async load() {
+    this.#loading?.abort();
+    this.#loading = new AbortController();
+    this.#shown.begin([...this.#local].reverse());
+    this.#cursor = null;
+    this.#early.clear();
+    await this.#older();
   }
 
-  /** Loads further pages while too few cards are visible: predictions may have been deleted or filtered out. */
-  async #fill(least = FILL) {
-    for (let pages = 0; this.#cursor && pages < MOST_PAGES && this.#shown() < least; pages++) if (!(await this.#older())) return;
+  async #older() {
+    const { signal } = this.#loading;
+    this.#ui.older.disabled = true;
+    try {
+      const page = await this.#history.page(this.#cursor, { signal, onPause: (...why) => signal.aborted || this.#shown.waits(...why) });
+      this.#cursor = page.next_cursor;
+      this.#shown.append(this.#cardsOf(page.predictions), page);
+    } catch (problem) {
+      if (signal.aborted) return;
+      this.#shown.failed(problem);
+    }
+    this.#ui.older.disabled = false;
+    this.#ui.older.hidden = !this.#cursor;
   }
 
   /** Shows more of the history, and moves the focus to the first new card. */
   async #more() {
     const last = this.#ui.cards.lastElementChild;
-    await this.#fill(this.#shown() + FILL);
-    const cards = [...this.#ui.cards.children];
-    cards.slice(cards.indexOf(last) + 1).find((card) => !card.hidden)?.focus();
+    await this.#older();
+    (last ? last.nextElementSibling : this.#ui.cards.firstElementChild)?.focus();
   }
 
-  #countNewer() {
-    const n = this.#elsewhere.size;
-    this.#ui.newer.hidden = !n;
-    this.#ui.newer.textContent = `Show ${n > PAGE ? `the newest ${PAGE} of ` : ""}${plural(n, "new picture")}`;
+  #cardsOf(predictions) {
+    return predictions.filter(({ filename }) => filename !== DRAFT).map((prediction) => {
+      const card = this.#cards.get(prediction.id) ?? this.#make();
+      this.#cards.set(prediction.id, card);
+      this.#early.delete(prediction.id);
+      card.show(prediction, { quiet: true });
+      return card;
+    });
   }
 
-  /** Shows the pictures of other clients. Only on request, so that no card moves unasked. */
-  async #newer() {
-    const page = await getJson(`/v1/predictions?limit=${PAGE}`).catch(() => ({ predictions: [] }));
-    for (const prediction of page.predictions.reverse()) if (prediction.filename !== DRAFT) this.#place(prediction, true);
-    this.#elsewhere.clear();
-    this.#countNewer();
-    this.#ui.cards.firstElementChild?.focus();
+  // ---------------------------------------------------------------- deletion
+
+  #forget(card) {
+    if (this.#open.delete(card)) progress.left();
+    this.#local.delete(card);
+    if (card.id) this.#cards.delete(card.id);
+    card.discard();
   }
 
-  async #older(first = false) {
-    if (this.#loading) return;
-    this.#loading = this.#ui.older.disabled = true;
-    try {
-      const page = await getJson(`/v1/predictions?limit=${PAGE}${first ? "" : `&cursor=${this.#cursor}`}`);
-      for (const prediction of page.predictions) if (prediction.filename !== DRAFT) this.#place(prediction, false);
-      this.#cursor = page.next_cursor;
-      this.#ui.trouble.textContent = "";
-      return true;
-    } catch (problem) {
-      this.#ui.trouble.textContent = `The earlier pictures cannot be shown. ${problem.message}`;
-    } finally {
-      this.#loading = this.#ui.older.disabled = false;
-      this.#ui.cards.removeAttribute("aria-busy");
-      this.#count();
-    }
-  }
-
-  // ---------------------------------------------------------------- filter
-
-  #matches(card) {
-    const { digit, decision } = this.#ui, { prediction, element } = card;
-    const how = card.corrected ? "corrected" : prediction?.decision ?? (element.dataset.state === "failed" ? "failed" : "open");
-    return (!digit.value || card.digits.includes(digit.value)) && (!decision.value || decision.value === how || (decision.value === prediction?.decision));
-  }
-
-  #apply(card) {
-    const hidden = !this.#matches(card);
-    // A card with the focus stays visible until the filter changes.
-    if (hidden && card.element.contains(document.activeElement)) return;
-    card.element.hidden = hidden;
-  }
-
-  async #filter() {
-    for (const element of this.#ui.cards.children) element.hidden = !this.#matches(element.card);
-    await this.#fill();
-    this.#count();
-  }
-
-  #shown() {
-    return [...this.#ui.cards.children].filter((element) => !element.hidden).length;
-  }
-
-  #count() {
-    const all = this.#ui.cards.childElementCount, shown = this.#shown(), filtered = this.#ui.digit.value || this.#ui.decision.value;
-    this.#ui.older.hidden = !this.#cursor;
-    this.#ui.empty.hidden = all > 0 || this.#loading;
-    this.#ui.count.textContent = filtered ? `${shown} of ${plural(all, "picture")}` : all ? plural(all, "picture") : "";
+  /** Deletes everything that the filter shows, also what has not been loaded. */
+  async #wipe() {
+    const { Wipe } = await import("./later/wipe.js");
+    const wipe = await Wipe.ask(this.#history).catch((problem) => passing("wipe", problem.message));
+    if (wipe) this.#deleting.all([...this.#ui.cards.children].map(({ card }) => card), wipe);
   }
 }

@@ -1,12 +1,12 @@
 // The canvas: the drawing is classified after every stroke; results of older drawings are ignored.
 
 import { Problem, call, insist, newKey, submission } from "./api.js";
-import { makeBars, setBars } from "./bars.js";
+import { setBars } from "./bars.js";
 import { Sheet } from "./draw.js";
 import { say } from "./say.js";
 import { decisionWords, ms, reasonWords, verdict } from "./words.js";
 
-/** File name of unfinished drawings. They are deleted once read, and the history leaves them out. */
+/** File name of unfinished drawings. They are deleted as soon as they are read, and the history leaves them out. */
 export const DRAFT = "digitq-draft.png";
 const SETTLE = 5, WAIT = 5, AT_ONCE = 2, LONG = 400;
 const HINT = "Draw a digit or a number; it is read after every stroke.";
@@ -19,13 +19,11 @@ export class Pad {
   #started = 0;
   #began = 0;
   #busy = 0;
-  #answer = null;
 
   /** Calls `keep(blob)` with a drawing that is saved. */
   constructor(ui, keep) {
     this.#ui = ui;
     this.#sheet = new Sheet(ui.canvas, () => this.#changed());
-    makeBars(ui.bars);
     setBars(ui.bars);
     ui.undo.addEventListener("click", () => this.#sheet.undo());
     ui.clear.addEventListener("click", () => this.#sheet.clear());
@@ -33,7 +31,6 @@ export class Pad {
     ui.width.addEventListener("input", () => (this.#sheet.width = Number(ui.width.value) / 100));
     ui.canvas.addEventListener("keydown", (event) => this.#key(event));
     this.#sheet.width = Number(ui.width.value) / 100;
-    addEventListener("pagehide", () => this.#forget());
     this.#changed();
   }
 
@@ -63,14 +60,7 @@ export class Pad {
   }
 
   #blank() {
-    this.#forget();
     this.#show("", HINT, "");
-  }
-
-  /** Deletes an unfinished drawing from the server. */
-  #forget(id = this.#answer?.id) {
-    if (id === this.#answer?.id) this.#answer = null;
-    if (id) call(`/v1/predictions/${id}`, { method: "DELETE", keepalive: true }).catch(() => {});
   }
 
   async #read(version, began) {
@@ -99,9 +89,8 @@ export class Pad {
   }
 
   #answered(prediction, version, began) {
-    if (version !== this.#version) return this.#forget(prediction.id);
-    this.#forget();
-    this.#answer = prediction;
+    call(`/v1/predictions/${prediction.id}`, { method: "DELETE", keepalive: true }).catch(() => {});
+    if (version !== this.#version) return;
     const took = performance.now() - began;
     performance.measure("draw-to-answer", { start: began, end: performance.now() });
     if (prediction.state !== "succeeded") return this.#show("", prediction.error?.message ?? prediction.state, "failed");

@@ -1,4 +1,4 @@
-// Announcements for screen readers, and the notice at the bottom of the page.
+// Announcements for screen readers, and the notices at the bottom of the page.
 
 const voice = document.getElementById("say");
 let pending = [], timer;

@@ -9,7 +9,6 @@ const REJECTED = { not_a_digit: "No digit", no_ink: "Empty", several_digits: "Se
 export const decisionWords = ({ decision, reason }) => (decision === "reject" && REJECTED[reason]) || DECISIONS[decision] || decision;
 
 const REASONS = {
-  low_confidence: "The model is unsure about this one.",
   not_a_digit: "This does not look like a digit.",
   no_ink: "Nothing seems to be written here.",
   several_digits: "It was sent to be read as one digit and shows several: upload it here to read them all.",
@@ -26,6 +25,7 @@ const WARNINGS = {
   noisy: "speckles were removed",
   too_small: "a very small digit: crop it, move closer, or scan at a higher resolution",
   uneven_light: "shadows were evened out",
+  several_frames: "only one frame or page of this file was read",
 };
 
 export const warningWords = (name) => WARNINGS[name] ?? name.replaceAll("_", " ");
@@ -50,10 +50,24 @@ const PROBLEMS = {
 };
 
 export function problemWords({ code, title, detail, limit }) {
-  if (code === "too_large" && limit) return `The file is too large; up to ${Math.floor(limit / 1048576)} MB can be read.`;
-  if (code === "too_many_pixels" && limit) return `The picture is too large; up to ${Math.round(limit / 1e6)} megapixels can be read.`;
+  if (isLoading(detail)) return LOADING;
+  if (code === "too_large" && limit) return `The file exceeds the ${Math.floor(limit / 1048576)} MB limit.`;
+  if (code === "too_many_pixels" && limit) return `${megapixels(detail)}the limit is ${Math.round(limit / 1e6)} megapixels.`;
   const words = PROBLEMS[code] ?? detail ?? title ?? "Something went wrong.";
   return /[.!?…]$/.test(words) ? words : `${words}.`;  // more may follow it
+}
+
+const LOADING = "The service is loading its data after a start.";
+/** Whether Redis, as the server words it, has not loaded its data yet. */
+const isLoading = (detail) => /still loading its data/.test(detail ?? "");
+
+/** What the notice says of a Redis that does not serve, for this reason. */
+export const unavailableWords = (reason) =>
+  `${isLoading(reason) ? LOADING : `The service is temporarily unavailable${reason ? `: ${reason}` : ""}.`} Your pictures are kept here and uploaded when it is ${isLoading(reason) ? "ready" : "back"}.`;
+
+function megapixels(detail) {
+  const [, width, height] = /(\d+) x (\d+) pixels/.exec(detail ?? "") ?? [];
+  return width ? `The picture has ${((width * height) / 1e6).toFixed(0)} megapixels; ` : "The picture is too large; ";
 }
 
 /** What is said of a prediction that has no digits, or none yet. */
@@ -64,10 +78,32 @@ export function stateWords({ state, queue_position: ahead, error }) {
   return state === "cancelled" ? "Cancelled." : "Expired before a worker could read it.";
 }
 
+/** The confidence from which the model in service accepts a digit, once it is known. */
+let needed = 0;
+export const setNeeded = (accept) => (needed = accept);
+
 export function reasonWords(prediction) {
   if (prediction.decision === "accept") return "";
   if (prediction.digit == null && prediction.reason !== "no_ink") return "No digits were found here.";
-  return REASONS[prediction.reason] ?? "The model is unsure about this one.";
+  return REASONS[prediction.reason] ?? doubt(prediction);
+}
+
+/** Why a digit is not accepted, though the model is nearly sure or quite sure of it. */
+function doubt({ digit, confidence, warnings, decision }) {
+  if (decision === "reject") return "That is too unsure to be an answer.";
+  if (needed && confidence < needed) return `${needed - confidence < 0.01 ? "Just below" : "Below"} the ${apart(needed, confidence)} needed.`;
+  if (warnings.some((name) => ["low_contrast", "uneven_light"].includes(name))) return "The ink is faint: a part of it may be lost.";
+  if (warnings.includes("touches_border")) return "A part of the digit may be cut off.";
+  return digit === 1 ? "It may be a line instead of a 1." : "It is unusual: compare it with the picture.";
+}
+
+/** A share as it differs from another one. */
+const apart = (share, other) => (percent(share) === percent(other) ? `${(share * 100).toFixed(2)} %` : percent(share));
+
+/** The most likely digits in one sentence: "7, 99.9 %; next 9, 0.1 %". */
+export function likelyWords(probabilities) {
+  const [[first, share], [second, next]] = [...probabilities.entries()].sort(([, one], [, other]) => other - one);
+  return `${first}, ${percent(share)}; next ${second}, ${percent(next)}`;
 }
 
 /** The digit to show, and how sure the model is; where it is rejected a digit is no more than a guess. */
@@ -114,6 +150,12 @@ export function pageWords({ digits, numbers, cells, open }, named = false) {
 export const percent = (share) => `${(share * 100).toFixed(share > 0.9995 || share < 0.9 ? 0 : 1)} %`;
 
 export const ms = (value) => (value == null ? "–" : value < 10 ? `${value.toFixed(1)} ms` : value < 1000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(1)} s`);
+
+/** The time of day, and the date unless it is today. */
+export function timeWords(text) {
+  const at = new Date(text), today = at.toDateString() === new Date().toDateString();
+  return at.toLocaleString([], today ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" });
+}
 
 export const plural = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 

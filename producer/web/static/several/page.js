@@ -1,12 +1,13 @@
 // What a card shows of a picture with several digits: boxes, numbers to copy, the table, and files to save.
 
 import { Boxes } from "./boxes.js";
-import { csv, save } from "../csv.js";
+import { csv, save } from "../later/csv.js";
 import { digitFixesOf, fixDigit } from "../fixes.js";
 import { pick } from "./picker.js";
-import { jsonOfPage, readingOf, rowsForCsv, textOfPage } from "../reading.js";
+import { readingOf } from "../reading.js";
 import { say } from "../say.js";
 import { digitWords, doubtWords, pageWords, percent } from "../words.js";
+import { jsonOfPage, rowsForCsv, textOfPage } from "./written.js";
 import { enlarge, refreshZoom } from "./zoom.js";
 
 const template = document.getElementById("page");

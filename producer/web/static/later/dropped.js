@@ -5,10 +5,6 @@ export const MOST = 500;
 const MOST_ENTRIES = 10_000;
 const PICTURE = /\.(png|jpe?g|jfif|webp|gif|bmp|dib|tiff?|avif|hei[cf])$/i;
 
-/** Returns the entries for `picturesIn`. Call it while the event is handled: the browser drops the items after it. */
-export const entriesOf = (items) =>
-  [...items].filter((item) => item.kind === "file").map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile());
-
 /**
  * Returns the files to upload: each dropped file, and from dropped folders, at any depth, each file named like a picture.
  * `skipped` counts the other files, `unread` the entries that could not be opened; `more` is true if the search stopped early.

@@ -1,0 +1,30 @@
+// The page of one prediction: its correction, which is kept in this browser, and its deletion.
+
+import { ROOT, getJson, remove } from "../api.js";
+import { fix, fixOf, unfix } from "../fixes.js";
+
+const [label, button, trouble] = ["label", "delete", "trouble"].map((id) => document.getElementById(id));
+const { prediction: id } = button.dataset;
+
+if (label) {
+  label.value = fixOf(id);
+  label.addEventListener("change", async () => {
+    try {
+      fix(await getJson(`/v1/predictions/${id}`), label.value);
+    } catch (problem) {
+      trouble.textContent = problem.message;
+      label.value = fixOf(id);
+    }
+  });
+}
+
+button.addEventListener("click", async () => {
+  if (!confirm(`${button.textContent} this picture? There is no undo here.`)) return;
+  try {
+    await remove(`/v1/predictions/${id}`);
+    unfix({ id });
+    location.assign(`${ROOT}/`);
+  } catch (problem) {
+    trouble.textContent = problem.message;
+  }
+});
