@@ -82,7 +82,12 @@ class Side:
                 pictures -= len(json.loads(message["data"])["ended"])
 
     def _cpu(self) -> float:
-        return cpu_seconds([self._worker.pid])
+        """Return the CPU seconds of the worker so far: to the nanosecond, of the threads that live as long as it."""
+        try:
+            tasks = [*Path(f"/proc/{self._worker.pid}/task").glob("*/schedstat")]
+            return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+        except (OSError, IndexError):  # a kernel without these statistics
+            return cpu_seconds([self._worker.pid])
 
     def _redis_cpu(self) -> float:
         used = self.store.client.info("cpu")
