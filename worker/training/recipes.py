@@ -170,8 +170,8 @@ PAGES = replace(
     crops=208,
     teacher=None,
     start="best-2",
-    labels=0.1,
-    nondigits=0.5,
+    labels=0.2,
+    nondigits=0.7,
     share=0.7,
     checkpoint_every=250,
 )
