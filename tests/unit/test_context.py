@@ -42,6 +42,12 @@ def test_a_digit_is_likelier_among_digits_than_among_letters() -> None:
     assert among_letters[0] < 0.6 < 0.95 < among_digits[0]
 
 
+def test_two_sure_digits_with_nothing_else_on_the_page_are_as_likely_as_the_model_says() -> None:
+    layout = page(100, 400)
+    assert confidences(layout, seen(layout, 0.999, 0.999)) == [pytest.approx([0.999 * 0.9999] * 2)]
+    assert max(confidences(layout, seen(layout, 0.999, 0.9))[0]) < 0.99
+
+
 def test_a_digit_is_no_neighbour_of_itself() -> None:
     layout = page(100)
     assert measured(layout, seen(layout, 0.999), "page sure") == [0]

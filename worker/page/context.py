@@ -55,10 +55,24 @@ class Mark(NamedTuple):
 
 
 def confidences(layout: Layout, rows: Sequence[Sequence[Seen]]) -> list[list[float]]:
-    """Return for each digit of each row the probability that it is right."""
-    odds = features(layout, rows) @ _WEIGHTS
-    chances = iter((1 / (1 + np.exp(-odds))).tolist())
-    return [[next(chances) for _ in row] for row in rows]
+    """Return for each digit of each row the probability that it is right.
+
+    On a page of several sure digits and nothing else, it is at least the model's own: few neighbours tell little.
+    """
+    measured = features(layout, rows)
+    chances = 1 / (1 + np.exp(-measured @ _WEIGHTS))
+    if _are_all_sure(measured):
+        chances = np.maximum(chances, [one.digitness * one.probability for row in rows for one in row])
+    found = iter(chances.tolist())
+    return [[next(found) for _ in row] for row in rows]
+
+
+def _are_all_sure(measured: Floats64) -> bool:
+    """Tell whether there are at least two marks on a page, all of which look like a sure digit."""
+    share, count = (measured[:, FEATURES.index(f"page {name}")] for name in ("sure", "count"))
+    others = np.expm1(3 * count)
+    every = len(measured) - 1
+    return every > 0 and np.allclose(others, every) and np.allclose(share * (others + SCOPES["page"]), every)
 
 
 def features(layout: Layout, rows: Sequence[Sequence[Seen]]) -> Floats64:
