@@ -1,4 +1,4 @@
-"""What stands beside a digit makes it more or less likely."""
+"""Digits are more or less likely by their neighbours."""
 
 from __future__ import annotations
 

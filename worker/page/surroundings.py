@@ -36,7 +36,7 @@ class Seen(NamedTuple):
 
 
 class Surroundings(NamedTuple):
-    """What stands around a digit."""
+    """The clutter around a digit, and how it was cut off other ink."""
 
     #: What clutter and faint ink cost, in log odds.
     clutter: float
