@@ -417,7 +417,7 @@ class Store:
     ) -> tuple[Ended, list[Claim] | None]:  # fmt: skip
         """Do what `finish` does, and then what `claim` does, in one round trip.
 
-        The claims are None if the claim alone failed. If the end fails, what was claimed is released.
+        The claims are None if the claim alone failed. If the end fails, the claims are released.
         """
         calls = self._finish_call(worker, finishes, ran, seconds), self._claim_call(worker, queues, limit, nonce)
         ended, claimed = self._called(*calls)

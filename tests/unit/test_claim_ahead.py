@@ -1,4 +1,4 @@
-"""The next batch is claimed in the round trip that ends the last one, and given back where it is not run."""
+"""The next batch is claimed in the round trip that ends the last one, and returned to the queue if it is not run."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_each_batch_but_the_first_is_claimed_with_the_end_of_the_last(
     assert len(claims) == 1
 
 
-def test_a_worker_that_stops_gives_back_what_it_claimed_ahead_without_an_attempt(one_by_one: Store) -> None:
+def test_a_worker_that_stops_returns_its_next_batch_without_an_attempt(one_by_one: Store) -> None:
     ids = [one_by_one.submit(b"7").id for _ in range(3)]
     with serving(one_by_one) as worker:
         worker.recovery.last_run = float("inf")
@@ -65,12 +65,12 @@ def test_a_worker_that_stops_gives_back_what_it_claimed_ahead_without_an_attempt
         assert worker.claimer.ahead is None and worker.heartbeat_thread.ahead == ()
     found = [one_by_one.fetch(id) for id in ids]
     assert [one.state for one in found] == [State.SUCCEEDED, State.QUEUED, State.QUEUED]
-    assert found[1].queue_position == 0  # it comes before what came later
+    assert found[1].queue_position == 0  # before later ones
     burst(one_by_one)
     assert [(one.state, one.attempt) for one in map(one_by_one.fetch, ids)] == [(State.SUCCEEDED, 1)] * 3
 
 
-def test_what_was_claimed_ahead_of_an_error_is_run_without_another_attempt(
+def test_an_error_after_the_end_returns_the_next_batch_without_an_attempt(
     one_by_one: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = [one_by_one.submit(b"7").id for _ in range(3)]
@@ -87,7 +87,7 @@ def test_what_was_claimed_ahead_of_an_error_is_run_without_another_attempt(
     assert [(one.state, one.attempt) for one in map(one_by_one.fetch, ids)] == [(State.SUCCEEDED, 1)] * 3
 
 
-def test_an_end_that_fails_releases_what_was_claimed_with_it(
+def test_an_end_that_fails_releases_the_claims_of_its_round_trip(
     one_by_one: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = (one_by_one.submit(b"7").id for _ in range(2))
@@ -126,7 +126,7 @@ def test_nothing_is_claimed_ahead_of_recovery_or_of_the_end_of_the_worker(one_by
         assert worker.claimer.ahead is None
 
 
-def test_leases_of_what_was_claimed_ahead_are_renewed() -> None:
+def test_leases_of_the_next_batch_are_renewed() -> None:
     store = create_autospec(Store, instance=True)
     store.settings = Settings()
     heartbeat = Heartbeat(store, "w", "", lambda: None)

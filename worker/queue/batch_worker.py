@@ -162,11 +162,11 @@ class BatchWorker(RqWorker):
         return ended
 
     def _give_back(self) -> None:
-        """Release what was claimed ahead; if Redis fails, its leases expire."""
+        """Release the claims ahead; if Redis fails, their leases expire."""
         try:
             self.claimer.give_back()
         except REDIS_ERRORS as error:
-            log.warning("could not release what was claimed: %s", error)
+            log.warning("could not release claims: %s", error)
         self.heartbeat_thread.ahead = ()
 
     def _run_more_urgent(self, chunk: Claim) -> bool:

@@ -17,7 +17,7 @@ CYCLE = 8
 class Claimer:
     """Claims up to a batch of jobs under a lease, the most urgent queue first.
 
-    `ahead` is what was claimed in the same round trip as the end of the last batch, and runs next; None if nothing was
+    `ahead` are the claims of the same round trip as the end of the last batch, which run next; None if nothing was
     asked for. The owner keeps its leases.
     """
 
@@ -67,7 +67,7 @@ class Claimer:
         return ended
 
     def give_back(self) -> None:
-        """Release what was claimed ahead, as if it had not been. Raises RedisUnavailable."""
+        """Release the claims of `ahead` without an attempt. Raises RedisUnavailable."""
         claims, self.ahead = self.ahead, None
         if claims:
             self._store.release(self._worker, claims)
