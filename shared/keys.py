@@ -45,6 +45,8 @@ from enum import StrEnum
 JOB_FUNCTION = "digitq.tasks.classify"
 #: The same for a chunk of a batch.
 CHUNK_FUNCTION = "digitq.tasks.classify_chunk"
+#: The same functions by the names that they have in a checkout, which clients of 0.1 used: such jobs are taken too.
+OTHER_NAMES = {name: name.replace("digitq", "worker") for name in (JOB_FUNCTION, CHUNK_FUNCTION)}
 
 EVENTS = "digitq:events"
 RECENT = "digitq:recent"

@@ -390,8 +390,8 @@ class Store:
 
     def _claim_call(self, worker: str, queues: Sequence[str], limit: int, nonce: str) -> ScriptCall:
         args = redis_scripts.arguments(
-            max=limit, worker=worker, lease=self.settings.lease_seconds, nonce=nonce, func=keys.JOB_FUNCTION,
-            chunk_func=keys.CHUNK_FUNCTION, ttl=self.settings.result_ttl_seconds, queues=queues,
+            max=limit, worker=worker, lease=self.settings.lease_seconds, nonce=nonce,
+            ttl=self.settings.result_ttl_seconds, queues=queues,
         )  # fmt: skip
         return ScriptCall(self._scripts["claim"], [keys.queue(q) for q in queues], args)
 

@@ -6,7 +6,7 @@
 -- ends the writes, a job is queued under a lease that nobody holds, and leases.lua puts it back as if never claimed.
 -- A job whose keys are damaged is claimed with its `error`; the others are not affected.
 -- KEYS: queues in the order of preference
--- ARG: max, worker, lease (s), nonce, ttl (s), func, chunk_func, queues (names as KEYS)
+-- ARG: max, worker, lease (s), nonce, ttl (s), queues (names as KEYS)
 -- Answer: {when (RFC 3339), when (Unix s), and for each job {id, execution, queue, kind, data, image, attempt, timeout,
 --   result ttl, failure ttl, key of idempotency, about, owner, when submitted (RFC 3339), error}}; what is missing is ''
 --   kind: 'batch' for a picture of ours, 'chunk' for one of a batch, 'single' for a job on RQ's own path
@@ -16,7 +16,6 @@ local lease_ends = as_text(NOW + ARG.lease)
 local MAX_BYTES = 16 * 1024 * 1024
 -- Entries that one step skips: a long row of cancelled jobs must not hold up Redis.
 local MAX_SKIPPED = 10000
-local PICTURE, PICTURES_OF_A_BATCH = ARG.func .. '(', ARG.chunk_func .. '('
 
 -- ---------------------------------------------------------------------- queued jobs are read
 
@@ -47,10 +46,8 @@ local function is_usual(value)
 end
 
 local function kind_of(id, job)
-  local called, kind = job.description or '', 'single'
-  if string.sub(called, 1, #PICTURE) == PICTURE then kind = 'batch' end
-  if string.sub(called, 1, #PICTURES_OF_A_BATCH) == PICTURES_OF_A_BATCH then kind = 'chunk' end
   if job.own_path or watched[id] then return 'single' end
+  local kind = is_picture(job.description) and 'batch' or is_call(job.description, '.tasks.classify_chunk(') and 'chunk'
   return is_usual(job.timeout) and is_usual(job.result_ttl) and is_usual(job.failure_ttl) and kind or 'single'
 end
 

@@ -301,12 +301,16 @@ def test_a_callback_off_the_list_is_none_whatever_asks_for_it(store: Store, clie
     assert (job.success_callback, job.failure_callback, job.stopped_callback) == (None, None, None)
 
 
-def test_a_plain_rq_client_is_answered(store: Store, client: redis.Redis) -> None:
+@pytest.mark.parametrize("function", [keys.JOB_FUNCTION, keys.OTHER_NAMES[keys.JOB_FUNCTION]])
+def test_a_plain_rq_client_is_answered(function: str, store: Store, client: redis.Redis) -> None:
     client.set(keys.image("my-picture"), b"7", ex=60)
-    job = rq_queue(client).enqueue(keys.JOB_FUNCTION, "my-picture", job_id="my-picture")
+    job = rq_queue(client).enqueue(function, "my-picture", job_id="my-picture")
+    theirs = store.submit(b"7").id
     burst(store)
     assert job.return_value()["digit"] == 7
-    assert store.fetch("my-picture").digit == 7
+    picture = store.fetch("my-picture")
+    assert (picture.digit, (picture.batch or {})["size"]) == (7, 2)
+    assert store.fetch(theirs).digit == 7
 
 
 def test_a_plain_rq_client_may_name_the_picture_otherwise_than_the_job(store: Store, client: redis.Redis) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from digitq import exit_codes
+from digitq.cli import exit_codes
 from producer.middleware.request import add_request_id
 from shared.errors import CannotStart
 from shared.runtime import logs

@@ -69,7 +69,7 @@ class BatchWorker(RqWorker):
         device: str = "cpu",
     ) -> None:
         name = name or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
-        allowed = {keys.JOB_FUNCTION, keys.CHUNK_FUNCTION, *allowed}
+        allowed = {*keys.OTHER_NAMES, *keys.OTHER_NAMES.values(), *allowed}
         super().__init__(OomRetryRedis(store.client), queues, name, allowed, store.settings.result_ttl_seconds)
         self.store, self.device, self.speed = store, device, Speed()
         card, batches, self._queues = card or {}, Batches(store), list(queues)

@@ -87,7 +87,7 @@ def call_of(claim: Claim, wanted: str) -> Call | None:
             data = zlib.decompress(data)
     try:
         function, instance, args, kwargs = orjson.loads(data)
-        plain = function == wanted and instance is None and len(args) == 1
+        plain = function in (wanted, keys.OTHER_NAMES[wanted]) and instance is None and len(args) == 1
         read = kwargs.pop("read", "digit")
     except (ValueError, TypeError, AttributeError):
         return None

@@ -148,9 +148,15 @@ local function has_ended(status)
   return status == 'finished' or status == 'failed' or status == 'canceled' or status == 'stopped'
 end
 
--- Whether a job, by its description, is a picture: a plain call of our function.
+-- Whether a job, by its description, calls a function of ours, such as '.tasks.classify(': of digitq or, by its other name, worker.
+local function is_call(description, called)
+  if not description or string.sub(description, 7, 6 + #called) ~= called then return false end
+  local package = string.sub(description, 1, 6)
+  return package == 'digitq' or package == 'worker'
+end
+
 local function is_picture(description)
-  return description and string.sub(description, 1, 22) == 'digitq.tasks.classify('
+  return is_call(description, '.tasks.classify(')
 end
 
 -- Returns the attempt and the execution from `digitq_run` ("attempt:execution"); 0 and '' for a job never started.
