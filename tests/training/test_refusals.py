@@ -106,7 +106,7 @@ def test_the_table_is_in_the_page_the_json_and_the_text(evaluation):
         "digits": True,
         "refused": {"<sure>": 0, "doubtful": 5},
     }
-    assert re.search(r"all non-digits +60 +\d+\.\d\d +100\.00", text(evaluation))
+    assert re.search(r"all non-digits +72 +\d+\.\d\d +100\.00", text(evaluation))
 
 
 def test_an_evaluation_without_drawings_has_no_such_table(evaluation):

@@ -25,7 +25,7 @@ from worker.image.preprocess import PREPROCESSING_VERSION
 from worker.training.data.distort import distort
 from worker.training.data.idx import Images, Labels, pixels
 from worker.training.drawing import camera, nondigits, strokes
-from worker.training.pages.crop_truth import LIKE, NONDIGIT, trusted
+from worker.training.pages.crop_truth import NONDIGIT, trusted
 from worker.training.pages.crops import crops
 from worker.training.recipes import Recipe
 
@@ -189,7 +189,7 @@ def _make(path: Path, kind: str, rows: int, index: int) -> None:
         trust = np.rint([one.trust * 255 for one in found]).astype(np.uint8)
     else:
         images, labels = {"digits": digits, "pictures": pictures}[kind](*_data, rows, rng)
-        known = [trusted(seen / 255, label, 1.0, LIKE) for seen, label in zip(images, labels, strict=True)]
+        known = [trusted(seen / 255, label, 1.0) for seen, label in zip(images, labels, strict=True)]
         trust = np.rint(np.multiply(known, 255)).astype(np.uint8)
     _write(path, np.concatenate([images.reshape(len(images), -1), labels[:, None], trust[:, None]], axis=1))
 

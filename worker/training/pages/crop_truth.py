@@ -30,8 +30,8 @@ STRAY = 0.2
 #: hull.
 HOLE, SOLID = 0.2, 0.85
 #: How far the label is trusted, 0 to 1: of what is surely known, of pieces, of what may be a digit, and of what is like
-#: the 0s and 1s that people draw.
-SURE, PIECE, LIKE, ALIKE = 0.98, 0.8, 0.25, 0.05
+#: the 0s and 1s that people draw; that is left to what the model knew before.
+SURE, PIECE, LIKE, ALIKE = 0.98, 0.8, 0.25, 0.004
 #: Signs that are often taken for digits where they stand alone, besides `LOOKALIKES`.
 SIGNS_LIKE = frozenset("',;\"°٥٦۵" + RING)
 
@@ -61,10 +61,10 @@ def may_be_zero(pixels: NDArray[np.floating]) -> bool:
     return bool(hole >= HOLE * filled.sum() and filled.sum() >= SOLID * cv2.contourArea(hull))
 
 
-def trusted(pixels: NDArray[np.floating], label: int, trust: float, most: float = ALIKE) -> float:
-    """Return the trust in the label of an image [28, 28]: at most `most` if it is like a 0 or 1 and said to be none."""
+def trusted(pixels: NDArray[np.floating], label: int, trust: float) -> float:
+    """Return the trust in the label of an image [28, 28]: at most ALIKE if it is like a 0 or 1 and said to be none."""
     alike = label == NONDIGIT and (may_be_one(pixels) or may_be_zero(pixels))
-    return min(trust, most) if alike else trust
+    return min(trust, ALIKE) if alike else trust
 
 
 def truth_of(
