@@ -156,8 +156,8 @@ BEST = replace(
 
 #: The best network, trained further with crops of pages: printed digits, letters, signs, and wrong cuts. What it knew
 #: is kept by its own answers to distorted digits and pictures, a fifth of them corrected by the labels, and half where
-#: there is no digit. With 0.6 or 0.7 of the trained weights 0.42 % of the held-out digits are read wrongly, as with none;
-#: with 0.85 of them 0.52 %. More of them refuse more letters.
+#: there is no digit. With 0.6 or 0.7 of the trained weights 0.42 % of the held-out digits are read wrongly, as with
+#: none, with 0.85 of them 0.52 %; the more of them, the more letters are refused.
 PAGES = replace(
     BEST,
     name="pages",
