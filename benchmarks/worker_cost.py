@@ -45,7 +45,7 @@ class Side:
         url = stack.enter_context(embedded(folder))
         self.store = Store(connect(url, timeout=60), Settings(redis_url=url))
         env = child_environment(REDIS_URL=url, DIGITQ_STATE_DIR=str(folder), PYTHONPATH=str(checkout))
-        self._worker = subprocess.Popen([sys.executable, "digitq.py", "worker"], cwd=checkout, env=env)
+        self._worker = subprocess.Popen([sys.executable, "-m", "digitq", "worker"], cwd=checkout, env=env)
         stack.callback(self._worker.wait)
         stack.callback(self._worker.terminate)
         self._events = self.store.client.pubsub()

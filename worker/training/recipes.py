@@ -155,8 +155,9 @@ BEST = replace(
 )
 
 #: The best network, trained further with crops of pages: printed digits, letters, signs, and wrong cuts. What it knew
-#: is kept by its own answers to distorted digits and pictures, a tenth of them corrected by the labels, and half where
-#: there is no digit. SHARETEXT
+#: is kept by its own answers to distorted digits and pictures, a fifth of them corrected by the labels, and half where
+#: there is no digit. With 0.6 or 0.7 of the trained weights 0.42 % of the held-out digits are read wrongly, as with
+#: none, with 0.85 of them 0.52 %; the more of them, the more letters are refused.
 PAGES = replace(
     BEST,
     name="pages",
@@ -171,7 +172,7 @@ PAGES = replace(
     teacher=None,
     start="best-2",
     labels=0.2,
-    nondigits=0.7,
+    nondigits=0.5,
     share=0.7,
     checkpoint_every=250,
 )

@@ -76,9 +76,9 @@ _FORMS = {"polygon": _polygon, "star": _star, "cross": _cross, "spiral": _spiral
 
 
 def bubble(rng: np.random.Generator) -> Picture:
-    """What a form has to be marked: a circle with a letter, a smudge or a cross in it, or a box with a tick.
+    """A mark on a form: a circle with a letter, a smudge or a cross in it, or a box with a tick.
 
-    What is inside mostly touches the rim: serving would drop it, and a ring would remain.
+    The inside mostly touches the rim, or serving would drop it and a ring would remain.
     """
     picture, thickness = np.zeros((SIDE, SIDE), np.uint8), int(rng.integers(1, 6))
     radius, inside = int(rng.integers(22, 32)), str(rng.choice(["letter", "smudge", "cross", "tick"]))

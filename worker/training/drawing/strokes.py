@@ -83,7 +83,7 @@ FORMS: dict[int, Callable[[np.random.Generator], list[Stroke]]] = {
 def draw(label: int, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """A rare form of the digit: uint8 [side, side], ink 255 on 0, with a stroke of 3 to 14 % of its height.
 
-    A single stroke may be broader, and its ends blunt.
+    A form of a single stroke, a plain 1 or a 6, may be broader, and its ends blunt.
     """
     strokes = [_shaken(stroke, rng) for stroke in FORMS[label](rng)]
     points = np.concatenate(strokes)
