@@ -20,7 +20,7 @@ def test_a_worker_without_a_lease_is_caught(tmp_path: Path, lean_env: dict[str, 
 
 def test_a_worker_that_writes_after_its_lease_is_caught(tmp_path: Path, lean_env: dict[str, str]) -> None:
     # Not every picture can tell: one that its user took back or forgot meanwhile has no second end. So more than one.
-    words = ("--worker", "verify.broken.no_fence", "--faults", "pause", "--no-limits", "--seconds", "15")
+    words = ("--worker", "verify.broken.no_fence", "--faults", "pause", "--no-limits", "--seconds", "20")
     code, report = verify(tmp_path, lean_env, *words)
     assert len(report["injections"]) > 1
     assert code == 1

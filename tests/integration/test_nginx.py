@@ -98,6 +98,7 @@ def test_the_limits_are_those_of_the_settings() -> None:
 
 
 def test_the_page_works_below_the_sub_path_with_its_events(proxied: str, store: Store) -> None:
+    store.renew("w", [], '{"version": "m", "thresholds": {"accept": 0.9}}')
     with browser() as chrome, sevens(store):
         page, troubles = chrome.new_page(), Troubles()
         troubles.watch(page)

@@ -76,9 +76,8 @@ def test_the_shell_lines(stack: Stack, checkout: Path) -> None:
     script = 'set -eo pipefail\ncurl() { command curl -sS --fail-with-body --max-time 30 "$@"; }\n'
     said = fresh_shell(script + "".join(f"echo '@@@'\n{line}\n" for line in SHELL), stack, checkout)
     _, *parts = re.split(r"^@@@\n", re.sub(r"(?<=.)@@@\n", "\n@@@\n", said), flags=re.MULTILINE)
-    activated, one, waited, at_once, assigned, polled, many, journal, piped, zipped, both, numbers, labelled, status = (
-        parts
-    )
+    activated, one, waited, at_once, assigned, polled, many, journal, piped, zipped, both, *parts = parts
+    numbers, labelled, batches, status = parts
     assert activated == assigned == zipped == ""
     assert re.fullmatch(r"examples/seven\.png: 7  \(\d+\.\d%, accept\)\n", one)
     assert (json.loads(waited)["digit"], json.loads(polled)["digit"]) == (7, 7)
@@ -90,6 +89,8 @@ def test_the_shell_lines(stack: Stack, checkout: Path) -> None:
     assert re.search(r"^batch [\w-]+: finished  2 succeeded", both, re.MULTILINE)
     assert numbers == "7\n"
     assert json.loads(labelled)["total"] == 10 and json.loads(labelled)["accuracy"] == 1
+    newest, before, *_ = batches.splitlines()
+    assert ("10 succeeded, 0 failed, of 10" in newest, "2 succeeded, 0 failed, of 2" in before) == (True, True)
     assert " alive " in status and " 2 alive" in status
 
 
@@ -137,7 +138,7 @@ def test_the_commands_within_sentences_are_there() -> None:
 
 
 def test_every_block_is_run_or_excluded_on_purpose() -> None:
-    assert len(PYTHON) == 2 and len(SHELL) == 14
+    assert len(PYTHON) == 2 and len(SHELL) == 15
     assert [start for start in EXCLUDED if not any(line.startswith(start) for line in OTHERS)] == []
 
 

@@ -15,7 +15,7 @@ from producer import NEVER, AsyncQueue, Queue
 from shared import keys, redis_scripts
 from shared.batches import Batches
 from shared.chunks import Chunk
-from shared.claims import Claim, Finish
+from shared.claims import Claim, Finish, Ran
 from shared.connections.connection import connect
 from shared.errors import RedisUnavailable
 from shared.ids import new_id
@@ -68,6 +68,7 @@ STORE: dict[str, Callable[[Store], Any]] = {
     "claim": lambda store: store.claim("worker", keys.QUEUES, 1, "nonce"),
     "renew": lambda store: store.renew("worker", [CLAIM]),
     "finish": lambda store: store.finish("worker", [FINISH]),
+    "finish_and_claim": lambda store: store.finish_and_claim("worker", [FINISH], Ran(), 0, keys.QUEUES, 1, "nonce"),
     "release": lambda store: store.release("worker", [CLAIM]),
     "start_alone": lambda store: store.start_alone(ID),
     "end_alone": lambda store: store.end_alone(ID, "failed", b"{}"),
