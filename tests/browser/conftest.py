@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -47,9 +48,18 @@ def page(context: BrowserContext, served: Stack) -> Iterator[Page]:
     troubles.watch(page)
     start(page)
     yield page
-    for card in httpx2.get(f"{served.url}/v1/predictions?limit=100").json()["predictions"]:
-        httpx2.delete(f"{served.url}{card['links']['self']}")
+    empty(served.url)
     assert troubles.unexpected() == []
+
+
+def empty(url: str) -> None:
+    """Delete all pictures, each once it has ended."""
+    end = time.monotonic() + PATIENCE / 1000
+    with httpx2.Client(base_url=url, timeout=PATIENCE / 1000) as http:
+        while cards := http.get("/v1/predictions?limit=100").json()["predictions"]:
+            assert time.monotonic() < end, f"{len(cards)} pictures do not end"
+            for card in cards:
+                http.delete(card["links"]["self"])
 
 
 def start(page: Page, url: str = "/", state: str = "good") -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -22,8 +22,8 @@ from tests.stack import Stack
 @pytest.fixture(autouse=True)
 def without_batches(served: Stack) -> Iterator[None]:
     yield
-    for batch in httpx.get(f"{served.url}/v1/batches").json()["batches"]:
-        httpx.delete(f"{served.url}{batch['links']['self']}")
+    for batch in httpx2.get(f"{served.url}/v1/batches").json()["batches"]:
+        httpx2.delete(f"{served.url}{batch['links']['self']}")
 
 
 def scans() -> bytes:
@@ -67,7 +67,7 @@ def test_batches_of_others_are_listed_deleted_and_undone(width: int, scheme: Any
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     page.set_viewport_size({"width": width, "height": 800})
     form = [("file", (f"{n}.png", seven(56 + n), "image/png")) for n in range(3)]
-    httpx.post(f"{served.url}/v1/batches", files=form, headers={"Prefer": "wait=30"}).raise_for_status()
+    httpx2.post(f"{served.url}/v1/batches", files=form, headers={"Prefer": "wait=30"}).raise_for_status()
     page.reload()
     batch = page.locator(".batch")
     expect(batch.locator("[data-part=state]")).to_have_text("3 pictures read.")
@@ -82,4 +82,4 @@ def test_batches_of_others_are_listed_deleted_and_undone(width: int, scheme: Any
     expect(delete).to_be_focused()
     delete.press("Enter")
     expect(page.locator("#undo")).to_be_hidden()
-    assert httpx.get(f"{served.url}/v1/batches").json()["batches"] == []
+    assert httpx2.get(f"{served.url}/v1/batches").json()["batches"] == []

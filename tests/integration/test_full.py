@@ -415,7 +415,12 @@ def test_over_http_every_way_to_what_made_room_says_so(
         answers = [*map(web.get, reads), web.delete(one), web.delete(many)]
         code = "lost" if lost else "expired"
         assert [(answer.status_code, answer.get_json()["code"]) for answer in answers] == [(410, code)] * 9
-        assert web.get("/v1/predictions").get_json() == {"predictions": [], "next_cursor": None, "total": 0, "matching": 0}
+        assert web.get("/v1/predictions").get_json() == {
+            "predictions": [],
+            "next_cursor": None,
+            "total": 0,
+            "matching": 0,
+        }
 
 
 # ---------------------------------------------------------------------- memory reserved for queued pictures
