@@ -404,3 +404,9 @@ def test_no_secret_is_printed(store: Store, caplog: pytest.LogCaptureFixture) ->
     for text in (repr(settings), str(settings.table()), caplog.text):
         assert not [word for word in (ALICE, BOB, BARE, "pass-word", secret, "guessed-key") if word in text]
     assert settings.table()["DIGITQ_API_KEYS"] == "***" and Settings().table()["DIGITQ_API_KEYS"] == ""
+
+
+def test_a_wrong_key_is_not_replaced_by_a_cookie(web: WebClient) -> None:
+    assert web.post("/key", data={"key": ALICE}).status_code == 303
+    assert web.get("/v1/predictions").status_code == 200
+    is_problem(web.get("/v1/predictions", headers=shown("wrong")), 401, "unauthorized")

@@ -16,10 +16,12 @@ from zlib import crc32
 import pytest
 import redis
 
-from producer.uploads.archive import decoded
+from producer.uploads import archive
+from producer.uploads.admission import admit, clean_filename
+from producer.uploads.archive import Archive, decoded
 from producer.uploads.files import opened
 from producer.uploads.forms import MAX_PART_HEAD
-from shared.errors import MalformedBatch, TooLarge
+from shared.errors import MalformedBatch, TooLarge, TooManyImages, TooManyPixels, UndecodableImage
 from shared.settings import Settings
 from shared.store import Store
 from tests.api import is_problem
@@ -380,3 +382,49 @@ def test_the_extra_field_for_unicode_names_comes_first(web: WebClient) -> None:
         one.writestr(info, seven())
     id = web.post("/v1/batches", data=out.getvalue()).get_json()["id"]
     assert rows(web, id)[0]["filename"] == "семь.png"
+
+
+def test_a_zip_of_too_many_entries_is_never_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = zipped(*((f"{n}.png", b"x") for n in range(5)))
+    monkeypatch.setattr(archive, "ZipFile", lambda _: pytest.fail("it was opened"))
+    with pytest.raises(TooManyImages, match="5 entries"):
+        Archive(io.BytesIO(data), Settings(batch_max_images=2))
+
+
+def test_an_entry_across_two_blocks_is_counted() -> None:
+    block = 1024 * 1024
+    assert archive._count(io.BytesIO(bytes(block - 2) + b"PK\x01\x02" + bytes(60))) == (1, block + 62)
+
+
+def test_an_encrypted_file_of_a_zip_is_named_as_such() -> None:
+    data = bytearray(zipped(("7.png", seven()), method=zipfile.ZIP_STORED))
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    zip = Archive(io.BytesIO(bytes(data)), Settings())
+    with pytest.raises(UndecodableImage, match="encrypted"):
+        zip.read(zip.members[0])
+
+
+@pytest.mark.parametrize(("checksum", "shown"), [(0, "old.png"), (crc32(b"old.png"), "new.png")])
+def test_a_unicode_name_counts_only_for_the_name_it_was_made_for(checksum: int, shown: str) -> None:
+    info = zipfile.ZipInfo("old.png")
+    info.extra = struct.pack("<HHBI", 0x7075, 5 + len(b"new.png"), 1, checksum) + b"new.png"
+    assert archive.path_of(info) == shown
+
+
+def test_an_image_of_the_largest_size_is_taken_and_one_pixel_more_is_not() -> None:
+    data = seven(28)
+    assert admit(data, Settings(max_pixels=28 * 28)) == "image/png"
+    with pytest.raises(TooManyPixels):
+        admit(data, Settings(max_pixels=28 * 28 - 1))
+
+
+@pytest.mark.parametrize("side", [16, 20])
+def test_an_image_without_pixels_is_refused(side: int) -> None:
+    data = bytearray(seven(28))
+    data[side : side + 4] = bytes(4)
+    with pytest.raises(UndecodableImage):
+        admit(bytes(data), Settings())
+
+
+def test_a_long_name_is_cut() -> None:
+    assert clean_filename("x" * 300) == "x" * 255

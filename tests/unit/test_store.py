@@ -318,3 +318,17 @@ def test_the_clock_of_the_scripts_is_rqs_format(store: Store, client: redis.Redi
     id = store.submit(b"7").id
     created = Job.fetch(id, connection=client, serializer="json").created_at
     assert abs((datetime.now(UTC) - created.replace(tzinfo=UTC)).total_seconds()) < 2
+
+
+def test_a_result_without_a_lease_is_fenced_off(store: Store, client: redis.Redis) -> None:
+    id = store.submit(b"7").id
+    [claim] = store.claim("w", keys.QUEUES, 64, "n")
+    client.delete("rq:wip:digitq")
+    assert store.finish("w", [Finish(claim, "e30=", "", outcome(7))]) == ([id], [])
+    assert store.fetch(id).state is State.RUNNING
+
+
+def test_a_worker_that_is_no_longer_heard_of_is_forgotten(store: Store, client: redis.Redis) -> None:
+    client.zadd("digitq:workers", {"silent": store.time() - 1})
+    store.renew("w", [])
+    assert client.zrange("digitq:workers", 0, -1) == [b"w"]

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import redis
 
-from producer.webhooks import safe_http
+from producer.webhooks import delivery, safe_http
 from producer.webhooks.delivery import Deliverer
 from producer.webhooks.safe_http import Unreachable, check_callback, post
 from shared import keys
 from shared.errors import CallbackRefused, SettingsError, WebhooksDisabled
 from shared.settings import Settings
-from shared.store import Store
+from shared.store import DueWebhook, Store
 from shared.submission import Caller
 from tests.api import answer_all, is_problem
 from tests.pictures import seven
@@ -124,6 +124,7 @@ def test_a_late_failure_does_not_undo_what_another_try_did(store: Store, sending
         "https://localhost/", "https://a.localhost./", "https://10.0.0.1/", "https://192.168.1.1/", "https://172.16.0.1/",
         "https://169.254.169.254/latest/meta-data", "https://100.64.0.1/", "https://0.0.0.0/", "https://224.0.0.1/",
         "https://255.255.255.255/", "https://[::1]/", "https://[::]/", "https://[fe80::1]/", "https://[fd00::1]/",
+        "https://[fec0::1]/",
         "https://[::ffff:10.0.0.1]/", "https://[64:ff9b::10.0.0.1]/", "https://[2002:a00:1::]/", "https://[ff02::1]/",
         "https://[2001:0:1::1]/", "ftp://example.com/", "https://user:x@example.com/", "https://example.com:99999/",
         "https://example.com:0/", "https:///x", "https://example.com/#x", "//example.com", "x", "https://exa mple.com/",
@@ -187,3 +188,17 @@ def test_a_malformed_secret_refuses_to_start_and_is_never_shown() -> None:
             Settings.from_env({"DIGITQ_WEBHOOK_SECRET": secret})
         assert secret not in str(error.value) or len(secret) < 7
     assert SECRET not in str(Settings(webhook_secret=SECRET).table())
+
+
+def test_a_second_end_is_another_message(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+    id = store.submit(seven()).id
+    answer_all(store)
+    told: list[str] = []
+    monkeypatch.setattr(
+        delivery, "post", lambda url, body, headers, settings: told.append(headers["webhook-id"]) or 204
+    )
+    record = {key.decode(): value.decode() for key, value in store.client.hgetall(keys.job(id)).items()}
+    for end in (1, 2):
+        due = DueWebhook(id, 1, end, "https://example.com/", "key:", record)
+        assert delivery.send(due, Settings(webhook_secret=SECRET)) == 204
+    assert told == [id, f"{id}.2"]
