@@ -6,18 +6,6 @@ import { fix, fixOf, unfix } from "../fixes.js";
 const [label, button, trouble] = ["label", "delete", "trouble"].map((id) => document.getElementById(id));
 const { prediction: id } = button.dataset;
 
-if (label) {
-  label.value = fixOf(id);
-  label.addEventListener("change", async () => {
-    try {
-      fix(await getJson(`/v1/predictions/${id}`), label.value);
-    } catch (problem) {
-      trouble.textContent = problem.message;
-      label.value = fixOf(id);
-    }
-  });
-}
-
 button.addEventListener("click", async () => {
   if (!confirm(`${button.textContent} this picture? There is no undo here.`)) return;
   try {
@@ -28,3 +16,15 @@ button.addEventListener("click", async () => {
     trouble.textContent = problem.message;
   }
 });
+
+// Disabled until its prediction is known: a choice is then kept at once, however soon the page is left.
+if (label) {
+  try {
+    const prediction = await getJson(`/v1/predictions/${id}`);
+    label.value = fixOf(id);
+    label.addEventListener("change", () => fix(prediction, label.value));
+    label.disabled = false;
+  } catch (problem) {
+    trouble.textContent = problem.message;
+  }
+}
