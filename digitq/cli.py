@@ -73,6 +73,7 @@ class LazyGroup(click.Group):
         "train": "worker.training.cli",
         "evaluate": "worker.training.cli",
         "explain": "worker.cli",
+        "promote": "worker.cli",
         "verify": "verify.cli",
     }
 

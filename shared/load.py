@@ -24,6 +24,10 @@ class Worker:
     state: str
     device: str
     speed: float | None
+    #: The version of the model that it serves; empty if it has not said so.
+    model: str = ""
+    #: Why it refuses a newer model; empty if there is none.
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +52,8 @@ class Load:
         """Parse the reply of load.lua."""
         now, bulk, since, seconds, arrived, ended, waiting, running, flat = reply
         oldest = float(now) - datetime.fromisoformat(since.decode()).timestamp() if since else 0.0
-        rows = zip(flat[1::4], flat[2::4], flat[3::4], strict=True)
-        workers = (Worker(s.decode() or "idle", d.decode() or "cpu", float(v or 0) or None) for s, d, v in rows)
+        rows = zip(*([text.decode("utf-8", "replace") for text in flat[at::6]] for at in range(1, 6)), strict=True)
+        workers = (Worker(s or "idle", d or "cpu", float(v or 0) or None, *model) for s, d, v, *model in rows)
         return cls(dict(zip(keys.QUEUES, waiting, strict=True)), sum(running), int(bulk), max(0.0, oldest),
                    arrived / float(seconds), ended / float(seconds), tuple(workers))  # fmt: skip
 
@@ -77,6 +81,16 @@ class Load:
         speed = self.capacity or self.completions
         return self.backlog / speed if speed else None
 
+    @property
+    def models(self) -> dict[str, int]:
+        """The models in service by version, each with the number of workers that serve it, most first."""
+        return dict(Counter(worker.model for worker in self.workers if worker.model).most_common())
+
+    @property
+    def refusals(self) -> list[str]:
+        """Why workers refuse a newer model, each reason once."""
+        return sorted({worker.refused for worker in self.workers if worker.refused})
+
     def needed(self, goal: float) -> int | None:
         """Return how many workers like the present ones classify a new picture within `goal` seconds; None if unknown.
 
@@ -100,7 +114,13 @@ class Load:
             "queued": self.queued,
             "running": self.running,
             "oldest_ms": round(self.oldest * 1000),
-            "workers": {"alive": len(self.workers), "busy": states["busy"], "needed": self.needed(goal)},
+            "workers": {
+                "alive": len(self.workers),
+                "busy": states["busy"],
+                "needed": self.needed(goal),
+                "models": self.models,
+                "refusing": sum(bool(worker.refused) for worker in self.workers),
+            },
             "latency_goal_ms": round(goal * 1000),
             "arrivals_per_second": round(self.arrivals, 1),
             "per_second": round(self.completions, 1),

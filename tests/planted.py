@@ -68,8 +68,9 @@ class Planted:
 
 
 if __name__ == "__main__":
-    service.classifier = Planted  # type: ignore[assignment]
-    service.model = lambda: SimpleNamespace(device="cpu")  # type: ignore[assignment,return-value]
+    planted = Planted()
+    served = SimpleNamespace(classifier=lambda: planted, refused="", device="cpu")
+    service.served = lambda: served  # type: ignore[assignment,return-value]
     service.limit_memory = partial(limit_memory, spare=2**28)
     heartbeat.GRACE_SECONDS = 1
     heartbeat.LOCKED_SECONDS = 3.0

@@ -1,4 +1,4 @@
-"""The command `digitq explain`. Pillow, NumPy and TensorFlow are imported only when it runs."""
+"""The commands `digitq explain` and `digitq promote`. NumPy and TensorFlow are imported only when one of them runs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from shared.errors import DataError
+from shared.errors import DataError, ModelError
 from shared.numbers import READS, Read
 from shared.prediction import verdict
 from shared.runtime.extras import require
 from shared.settings import Settings
 
 FILE = click.Path(path_type=Path, dir_okay=False)
+DIRECTORY = click.Path(path_type=Path, file_okay=False, exists=True)
 
 
 @click.command()
@@ -54,3 +55,69 @@ def explain(file: Path, out: Path, read: Read, model: Path | None) -> None:
     found = found or verdict(outcome.digit, outcome.confidence, outcome.decision, outcome.reason)
     click.echo(f"{file}: {found}{warnings}")
     click.echo(f"the steps are in {out}", err=True)
+
+
+@click.command()
+@click.argument("model", type=DIRECTORY, required=False, metavar="[MODEL_DIR]")
+@click.option("--previous", "back", is_flag=True, help="Put the model back that was there before; again: undo that.")
+@click.option("--data", type=DIRECTORY, help="Compare on held-out digits first: directory of the four MNIST files.")
+@click.option("--pictures", type=DIRECTORY, help="Compare on these: a directory as `digitq evaluate` reads it.")
+@click.option("--force", is_flag=True, help="Replace a model that reads better too.")
+def promote(model: Path | None, back: bool, data: Path | None, pictures: Path | None, force: bool) -> None:
+    """Put a model into service: copy it to DIGITQ_MODEL_PATH.
+
+    Workers that use this directory load it beside the one that they serve, and take it between two batches, within
+    seconds and without a restart. The model is loaded and tested first. With --data or --pictures it also has to read
+    them as well as the one in its place, which is kept for --previous.
+
+    \b
+    digitq promote var/train/best-0/model --data var/mnist
+    digitq promote --previous
+    """
+    require("worker")
+    if bool(model) == back:
+        raise click.UsageError("expected either MODEL_DIR or --previous")
+    if back and (data or pictures):
+        raise click.UsageError("--data and --pictures belong to MODEL_DIR")
+    from worker.training.artefact import place
+
+    settings = Settings.from_env()
+    served = settings.model_path
+    before = place.card_in(served)
+    if model is None:
+        place.restore(served, settings)
+    elif data or pictures:
+        _promote_compared(model, data, pictures, settings, force)
+    else:
+        place.install(model, served, settings, force)
+        _say("compared with nothing: --data and --pictures would")
+    after = place.card_in(served)
+    if after == before:
+        _say(f"{served} holds {after['version']} already")
+    else:
+        _say(f"{served} holds {after['version']} now: workers take it within seconds")
+
+
+def _promote_compared(model: Path, data: Path | None, pictures: Path | None, settings: Settings, force: bool) -> None:
+    """Promote a model that reads the held-out digits and the pictures as well. Raises as `promotion.promote`."""
+    require("training")
+    from worker.training.artefact import place, promotion
+    from worker.training.data.idx import load_mnist
+    from worker.training.data.pictures import from_arrays, from_folder
+    from worker.training.recipes import Recipe
+    from worker.training.train import Split
+
+    trials = {}
+    if data:
+        recipe = place.card_in(model).get("recipe")
+        if not recipe:
+            raise ModelError(f"{model} has no card that names its recipe, and so which digits it has not seen")
+        split = Split.of(load_mnist(data), Recipe.from_json(recipe))
+        trials["held-out digits"] = from_arrays(split.held_out_images, split.held_out_labels, "MNIST")
+    if pictures:
+        trials["pictures"] = from_folder(pictures)
+    promotion.promote(model, settings.model_path, trials, settings, _say, force)
+
+
+def _say(message: str) -> None:
+    click.echo(message, err=True)

@@ -13,36 +13,34 @@ from shared.runtime import garbage_collector, tracing
 from shared.runtime.health import alive
 from shared.settings import Settings
 from shared.store import Store, connect
-from worker.inference import golden
 from worker.inference.classify import Classifier
-from worker.inference.mlp import Mlp
 from worker.inference.numbers_classifier import NumbersClassifier
+from worker.inference.served_model import ServedModel
 from worker.queue.limits import limit_memory
+from worker.queue.serving import Serving
 from worker.telemetry import metrics
 
 log = logging.getLogger("digitq.worker")
 
 
 @cache
-def model() -> Mlp:
-    """Load this process's model, once. Raises ModelError."""
-    settings = Settings.from_env()
-    return Mlp.to_serve(settings.model_path, settings.device)
+def served() -> ServedModel:
+    """Load, warm up and self-test this process's model, once. Raises ModelError."""
+    return ServedModel(Settings.from_env())
 
 
-@cache
 def classifier() -> Classifier:
-    """Load, warm up and self-test this process's classifier, once. Raises ModelError."""
-    settings = Settings.from_env()
-    model().warm_up()
-    golden.check(Classifier(model(), settings.max_pixels), settings.model_path)
-    return Classifier(model(), settings.max_pixels, settings.preprocessing)
+    """Return this process's classifier for the next batch. Raises ModelError if its first model cannot be served."""
+    return served().classifier()
 
 
-@cache
-def numbers_classifier() -> NumbersClassifier:
-    """Return the same for pictures that are read as numbers. Raises ModelError."""
-    return NumbersClassifier(classifier())
+def in_service(before: Serving | None = None) -> Serving:
+    """Return the model to serve the next batch with: `before` itself, unless there is another. Raises ModelError."""
+    found, refused = classifier(), served().refused
+    if before and found is before.classify and refused == before.refused:
+        return before
+    card = found.model.card | {"preprocessing": found.preprocessing}  # as configured, not as trained
+    return Serving(found, NumbersClassifier(found), card, refused)
 
 
 def serve(settings: Settings, burst: bool = False) -> None:
@@ -53,7 +51,7 @@ def serve(settings: Settings, burst: bool = False) -> None:
     tracing.start("digitq-worker")
     store = Store(connect(settings.redis_url, timeout=5), settings)
     try:
-        serving = classifier()
+        device = served().device
     except ModelError as error:
         log.critical("never claims a job: %s", error)
         with contextlib.suppress(RedisUnavailable):
@@ -61,13 +59,14 @@ def serve(settings: Settings, burst: bool = False) -> None:
         raise
     _wait_for(store)
     allowed = [name.strip() for name in settings.allowed_functions.split(",") if name.strip()]
-    card = serving.model.card | {"preprocessing": serving.preprocessing}  # as configured, not as trained
-    device = model().device
     if device == "cpu":  # the memory that a GPU's driver maps is not known beforehand
         limit_memory(settings.max_pixels)
-    worker = BatchWorker(store, serving, numbers_classifier(), card=card, allowed=allowed, device=device)
-    metrics.serve(settings, card, device)
-    log.info("worker %s serves model %s after %.1f s", worker.name, serving.model.version, time.perf_counter() - start)
+    first = in_service()
+    worker = BatchWorker(
+        store, first.classify, first.read_numbers, card=first.card, allowed=allowed, device=device, renewed=in_service
+    )
+    metrics.serve(settings)
+    log.info("worker %s serves model %s after %.1f s", worker.name, first.version, time.perf_counter() - start)
     garbage_collector.tune()
     worker.work(burst=burst)
 

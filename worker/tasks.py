@@ -19,11 +19,12 @@ from shared.errors import DigitqError, Expired, UnknownRead
 from shared.prediction import Outcome
 from shared.settings import Settings
 from shared.store import Store
-from worker.inference.classify import Classified, Pictures
+from worker.inference.classify import Classified, Classifier, Pictures
+from worker.inference.numbers_classifier import NumbersClassifier
 from worker.queue import chunk_runner
 from worker.queue.jobs import code_and_message, read_of
 from worker.queue.rq_compat import DEFAULT_RESULT_TTL
-from worker.service import classifier, numbers_classifier
+from worker.service import classifier
 from worker.telemetry import metrics
 
 
@@ -36,7 +37,7 @@ def classify(id: str, read: str = "digit") -> dict[str, Any]:
     job, store = _current_job()
     store.start_alone(job.id)
     serving = classifier()
-    done = _classified(store.image(id), read)
+    done = _classified(serving, store.image(id), read)
     metrics.classified(done.results, done.preprocess_ms, done.inference_ms)
     result, stages = done.results[0], (round(done.preprocess_ms, 3), round(done.inference_ms, 3))
     ran = Ran(serving.model.version, serving.preprocessing, 1, *stages)
@@ -50,16 +51,16 @@ def classify(id: str, read: str = "digit") -> dict[str, Any]:
     raise result
 
 
-def _classified(image: bytes | None, read: str) -> Classified:
+def _classified(serving: Classifier, image: bytes | None, read: str) -> Classified:
     try:
-        classify = _classifier(read)
+        classify = _reader(serving, read)
     except UnknownRead as error:
         return Classified([error])
     return classify([image]) if image else Classified([Expired()])
 
 
-def _classifier(read: str) -> Callable[[Pictures], Classified]:
-    return classifier() if read_of(read) == "digit" else numbers_classifier()
+def _reader(serving: Classifier, read: str) -> Callable[[Pictures], Classified]:
+    return serving if read_of(read) == "digit" else NumbersClassifier(serving)
 
 
 def classify_chunk(id: str, read: str = "digit") -> dict[str, str]:
@@ -71,7 +72,7 @@ def classify_chunk(id: str, read: str = "digit") -> dict[str, str]:
     batches = Batches(store)
     attempt = batches.start(id)
     rows = chunk_runner.classify_chunk(
-        batches, id, attempt, batches.pack(id), _classifier(read), max_attempts=store.settings.max_attempts
+        batches, id, attempt, batches.pack(id), _reader(classifier(), read), max_attempts=store.settings.max_attempts
     )
     if rows is not None:
         batches.finish(id, attempt, rows)

@@ -38,7 +38,7 @@ def status_line(status: dict[str, Any], now: float) -> str:
 
 
 def load_lines(status: dict[str, Any]) -> list[str]:
-    """Return the load of the queue and the workers as three lines. Older servers omit some values."""
+    """Return the load of the queue and the workers as three lines, and one for the models. Older servers omit some."""
     get, workers = status.get, status["workers"]
     goal = f"{_number(workers.get('needed'))} needed for the goal of {_duration(get('latency_goal_ms'))}"
     rates = f"{_number(get('arrivals_per_second'))}/s in   capacity {_number(get('capacity_per_second'))}/s"
@@ -47,7 +47,16 @@ def load_lines(status: dict[str, Any]) -> list[str]:
         f"queue     {status['queued']:>8} waiting   {status['running']:>6} running   {times}",
         f"workers   {workers['alive']:>8} alive     {workers['busy']:>6} busy      {goal}",
         f"speed     {status['per_second']:>8} pictures/s   {rates}",
+        *([f"model     {served_models(workers)}"] if workers.get("models") else []),
     ]
+
+
+def served_models(workers: dict[str, Any]) -> str:
+    """Return the model that the workers serve, or each with their number, and whether a newer one is refused."""
+    models, refusing = workers["models"], workers.get("refusing")
+    names = [f"{name} ({alive} of {workers['alive']} workers)" for name, alive in models.items()]
+    text = ", ".join(names) if len(models) > 1 else next(iter(models))
+    return f"{text}   a newer one is refused, see GET /v1/model" if refusing else text
 
 
 def _clock(seconds: float) -> str:

@@ -188,8 +188,10 @@ def filter_parameters(request: Request) -> Filter:
 
 @bp.get("/model")
 def model(request: Request) -> Response:
-    """The card of the model in service."""
-    card = request.services.store.model_card()
+    """The card of the model in service, how many workers serve which, and why a newer one is refused, if so."""
+    store = request.services.store
+    card = store.model_card()
     if card is None:
         raise NoWorker("No worker has reported its model yet", retry_after_seconds=1)
-    return conditional(request, json_response(card))
+    load = store.load()
+    return conditional(request, json_response(card | {"workers": load.models, "refused": load.refusals}))

@@ -4,7 +4,8 @@
 -- ARG: queues
 -- Answer: {Unix seconds, pictures in chunks beyond one for each job, created_at of the longest waiting job or '',
 --   seconds over which was counted, pictures that arrived in them, pictures that ended,
---   {waiting jobs by queue}, {claimed jobs by queue}, {name, state or '', device or '', pictures/s or '', ... of live workers}}
+--   {waiting jobs by queue}, {claimed jobs by queue}, {name, state or '', device or '', pictures/s or '', model or '',
+--   why a newer model is refused or '', ... of live workers}}
 local waits, running, workers, oldest = {}, {}, {}, ''
 for i, name in ipairs(ARG.queues) do
   waits[i] = queue_length(name)
@@ -22,7 +23,9 @@ for i = slot - 2, slot do
 end
 
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', 'digitq:workers', NOW, '+inf')) do
-  local worker = redis.call('HMGET', 'rq:worker:' .. name, 'state', 'device', 'speed')
-  for _, text in ipairs({name, worker[1] or '', worker[2] or '', worker[3] or ''}) do workers[#workers + 1] = text end
+  workers[#workers + 1] = name
+  for _, text in ipairs(redis.call('HMGET', 'rq:worker:' .. name, 'state', 'device', 'speed', 'model', 'refused')) do
+    workers[#workers + 1] = text or ''
+  end
 end
 return {STAMP, redis.call('GET', BULK) or '0', oldest, tostring(NOW - (slot - 2) * SLOT_SECONDS), arrived, ended, waits, running, workers}

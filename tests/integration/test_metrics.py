@@ -57,7 +57,7 @@ def test_each_worker_of_a_machine_has_a_port_of_its_own(port: int, caplog: pytes
     settings = Settings(metrics_port=port)
     with caplog.at_level("INFO"):
         for _ in range(3):
-            metrics.serve(settings, {}, "cpu")
+            metrics.serve(settings)
     for number in range(3):
         assert "digitq_build_info" in httpx2.get(f"http://127.0.0.1:{port + number}/metrics").text
     assert [record.getMessage() for record in caplog.records] == [
@@ -70,7 +70,7 @@ def test_without_a_free_port_a_worker_serves_without_metrics(
 ) -> None:
     monkeypatch.setattr(metrics, "PORTS", 1)
     with socket.create_server(("127.0.0.1", port)):
-        metrics.serve(Settings(metrics_port=port), {}, "cpu")
+        metrics.serve(Settings(metrics_port=port))
     assert f"no /metrics: port {port} and the 0 after it are in use" in caplog.text
 
 

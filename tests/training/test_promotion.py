@@ -18,6 +18,7 @@ from tests.tiny import LINEAR, always, stripes
 from worker.inference.classify import Classifier
 from worker.inference.mlp import CARD, Mlp, configure_threads
 from worker.training.artefact.export import export
+from worker.training.artefact.place import previous
 from worker.training.artefact.promotion import Measure, NotBetter, compare, promote, table
 from worker.training.data.idx import FILES, Mnist, encode
 from worker.training.data.pictures import Picture, from_arrays
@@ -42,7 +43,8 @@ def mnist() -> Mnist:
 def models(mnist: Mnist, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """Digit -> a model that reads it everywhere."""
     folder = tmp_path_factory.mktemp("models")
-    return {digit: export(always(digit, mnist), mnist, folder / str(digit), preprocessing="x") for digit in (1, 7)}
+    made = {digit: always(digit, mnist) for digit in (1, 7)}
+    return {digit: export(run, mnist, folder / str(digit), preprocessing="mnist-1") for digit, run in made.items()}
 
 
 @pytest.fixture
@@ -60,7 +62,8 @@ def test_a_better_model_and_one_as_good_take_the_place(models, trials, tmp_path)
     assert digit_in(place) == 7
     promote(models[7], place, trials, Settings(), said.append)
     assert [line.split()[-6:] for line in said[0].splitlines()[1:]] == [["12", "(60.00", "%)", "8", "(40.00", "%)"]]
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.previous"]
+    assert digit_in(previous(place)) == 1
     assert models[7].exists()
 
 
@@ -176,3 +179,74 @@ def test_a_place_that_cannot_be_taken_is_named_before_the_training(trained, tmp_
 def test_a_remark_reaches_the_card(trained, tmp_path):
     assert trained(7, "--remark", "Seen before.").exit_code == 0
     assert json.loads((tmp_path / "run-7" / "model" / CARD).read_text())["test_set"].endswith("Seen before.")
+
+
+# digitq promote
+
+
+@pytest.fixture
+def promoting(mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Runs `digitq promote` with a place of its own, and MNIST's files beside it."""
+    monkeypatch.setenv("DIGITQ_MODEL_PATH", str(tmp_path / "served"))
+    for attribute, name in FILES.items():
+        (tmp_path / name).write_bytes(encode(getattr(mnist, attribute)))
+    return lambda *words: CliRunner().invoke(main, ["promote", *map(str, words)])
+
+
+def test_promote_puts_a_model_there_and_says_what_it_compared_it_with(promoting, models, tmp_path):
+    first = promoting(models[1])
+    assert (first.exit_code, first.stdout) == (0, "")
+    assert "compared with nothing: --data and --pictures would" in first.stderr
+    assert f"{tmp_path / 'served'} holds seed-1 now: workers take it within seconds" in first.stderr
+    assert digit_in(tmp_path / "served") == 1
+    better = promoting(models[7], "--data", tmp_path)
+    assert better.exit_code == 0
+    assert "held-out digits           20" in better.stderr
+    assert "compared with nothing" not in better.stderr
+    assert digit_in(tmp_path / "served") == 7
+    assert "holds seed-1 already" in promoting(models[7]).stderr
+
+
+def test_promote_refuses_a_worse_model_unless_it_is_forced(promoting, models, tmp_path):
+    promoting(models[7])
+    refused = promoting(models[1], "--data", tmp_path)
+    assert (refused.exit_code, "reads better: held-out digits" in refused.stderr) == (1, True)
+    assert digit_in(tmp_path / "served") == 7
+    assert promoting(models[1], "--data", tmp_path, "--force").exit_code == 0
+    assert digit_in(tmp_path / "served") == 1
+
+
+def test_promote_compares_on_pictures_too(promoting, models, tmp_path):
+    album = tmp_path / "album"
+    album.mkdir()
+    (album / "one.png").write_bytes(seven())
+    (album / "index.csv").write_text("path,label,category\none.png,7,photo\n")
+    promoting(models[7])
+    refused = promoting(models[1], "--pictures", album)
+    assert (refused.exit_code, "reads better: pictures" in refused.stderr) == (1, True)
+    assert digit_in(tmp_path / "served") == 7
+
+
+def test_promote_previous_goes_back_and_forth(promoting, models, tmp_path):
+    promoting(models[1])
+    refused = promoting("--previous")
+    assert (refused.exit_code, "has no previous model" in refused.stderr) == (78, True)
+    promoting(models[7])
+    for digit in (1, 7, 1):
+        assert promoting("--previous").exit_code == 0
+        assert digit_in(tmp_path / "served") == digit
+
+
+def test_promote_names_what_it_cannot_do(promoting, models, tmp_path):
+    assert promoting().exit_code == 2
+    assert promoting(models[1], "--previous").exit_code == 2
+    assert promoting("--previous", "--data", tmp_path).exit_code == 2
+    assert promoting(tmp_path / "none").exit_code == 2
+    empty = promoting(tmp_path)
+    assert (empty.exit_code, "card.json cannot be read" in empty.stderr) == (78, True)
+    bare = Path(shutil.copytree(models[1], tmp_path / "bare"))
+    card = json.loads((bare / CARD).read_text())
+    del card["recipe"]
+    (bare / CARD).write_text(json.dumps(card))
+    unknown = promoting(bare, "--data", tmp_path)
+    assert (unknown.exit_code, "names its recipe" in unknown.stderr) == (78, True)

@@ -37,7 +37,8 @@ def test_a_finished_prediction_is_told_as_the_api_tells_it(web: WebClient, store
 def test_the_status_tells_the_queue_the_workers_and_the_speed(web: WebClient, store: Store) -> None:
     listener = listening(web)
     assert listener.wait_for("status")[0] == {
-        "redis": True, "queued": 0, "running": 0, "oldest_ms": 0, "workers": {"alive": 0, "busy": 0, "needed": 1},
+        "redis": True, "queued": 0, "running": 0, "oldest_ms": 0,
+        "workers": {"alive": 0, "busy": 0, "needed": 1, "models": {}, "refusing": 0},
         "latency_goal_ms": 1000, "arrivals_per_second": 0.0, "per_second": 0.0, "capacity_per_second": None,
         "eta_ms": 0, "p50_ms": None, "p95_ms": None,
     }  # fmt: skip
@@ -48,7 +49,8 @@ def test_the_status_tells_the_queue_the_workers_and_the_speed(web: WebClient, st
     store.claim("w", keys.QUEUES, 1, "n")
     count = len(listener.events("status"))
     seen = listener.wait_for("status", count + 2)[-1]
-    assert (seen["queued"], seen["running"], seen["workers"]) == (3, 1, {"alive": 1, "busy": 1, "needed": None})
+    workers = {"alive": 1, "busy": 1, "needed": None, "models": {}, "refusing": 0}
+    assert (seen["queued"], seen["running"], seen["workers"]) == (3, 1, workers)
     answer_all(store)
     count = len(listener.events("status"))
     seen = listener.wait_for("status", count + 2)[-1]

@@ -119,7 +119,7 @@ class Mlp:
 
         Raises `ModelError` if the card or the model is missing or damaged, or they do not belong together.
         """
-        card = _checked_card(path)
+        card = checked_card(path)
         if not tensorflow().config.threading.get_intra_op_parallelism_threads():  # a training run sets its own
             configure_threads()
         try:
@@ -133,7 +133,7 @@ class Mlp:
 
         The results are the same to the last bit. Raises as `load` and `configure_device`.
         """
-        card = _checked_card(path)
+        card = checked_card(path)
         _quiet()
         try:
             alone = session.load(path) if device != "gpu" else None
@@ -148,6 +148,11 @@ class Mlp:
     def device(self) -> str:
         """Return `gpu` if the model runs on one, else `cpu`."""
         return "cpu" if isinstance(self._model, Session) else device_in_use()
+
+    @property
+    def outputs(self) -> int:
+        """Run the model once, and return its number of outputs: 11, or 10 if it takes everything for a digit."""
+        return int(self._call(np.zeros((SHAPES[0], SIDE, SIDE), np.float32)).shape[1])
 
     def predict(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the probabilities of the digits, float32 [n, 10]; see `read`."""
@@ -214,10 +219,10 @@ def digest(path: Path) -> str:
     return total.hexdigest()
 
 
-_ADVICE = "restore the directory, point DIGITQ_MODEL_PATH to another model, or make one with `digitq train`"
+_ADVICE = "`digitq promote` puts another model there (--previous the one before), DIGITQ_MODEL_PATH names another place"
 
 
-def _checked_card(path: Path) -> dict[str, Any]:
+def checked_card(path: Path) -> dict[str, Any]:
     """Return the card of a model, whose files are those that it names. Raises ModelError."""
     card, found = _read_card(path), digest(path)
     if found != card["sha256"]:

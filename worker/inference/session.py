@@ -6,9 +6,11 @@ that only runs a model needs the two libraries of the package alone.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -80,6 +82,10 @@ def _declared(loaded: Any) -> Any:
         "TF_NumDims": (ctypes.c_int, [pointer]),
         "TF_Dim": (ctypes.c_int64, [pointer, ctypes.c_int]),
         "TF_DeleteTensor": (None, [pointer]),
+        "TF_DeleteSession": (None, [pointer, pointer]),
+        "TF_DeleteGraph": (None, [pointer]),
+        "TF_DeleteSessionOptions": (None, [pointer]),
+        "TF_DeleteStatus": (None, [pointer]),
         "TF_SessionRun": (
             None,
             [
@@ -107,20 +113,30 @@ def _declared(loaded: Any) -> Any:
 class Session:
     """A loaded SavedModel whose signature `serving_default` has one float32 input and one float32 output.
 
-    It is loaded for as long as the process lives. Calls run one after the other, each in the thread that calls.
+    Its memory is freed with the object. Calls run one after the other, each in the thread that calls.
     """
 
     def __init__(self, tf: Any, path: Path) -> None:
         """Load the model in the folder `path`. Raises SessionError, OSError or ValueError."""
         self._tf, self._lock, self._inputs = tf, threading.Lock(), dict[tuple[int, ...], tuple[Any, Floats]]()
+        owned = contextlib.ExitStack()
+        # Not at the end of the process, where TensorFlow may be gone before.
+        weakref.finalize(self, owned.close).atexit = False
         self._status, graph, options = tf.TF_NewStatus(), tf.TF_NewGraph(), tf.TF_NewSessionOptions()
-        tf.TF_SetConfig(options, CONFIG, len(CONFIG), self._status)
-        self._check()
-        tags = (ctypes.c_char_p * 1)(SERVE)
-        self._session = tf.TF_LoadSessionFromSavedModel(
-            options, None, str(path).encode(), tags, 1, graph, None, self._status
-        )
-        self._check()
+        owned.callback(tf.TF_DeleteStatus, self._status)
+        owned.callback(tf.TF_DeleteGraph, graph)
+        owned.callback(_delete_tensors, tf, self._inputs)
+        try:
+            tf.TF_SetConfig(options, CONFIG, len(CONFIG), self._status)
+            self._check()
+            tags = (ctypes.c_char_p * 1)(SERVE)
+            self._session = tf.TF_LoadSessionFromSavedModel(
+                options, None, str(path).encode(), tags, 1, graph, None, self._status
+            )
+            self._check()
+        finally:
+            tf.TF_DeleteSessionOptions(options)
+        owned.callback(tf.TF_DeleteSession, self._session, self._status)
         self._input, self._output = (
             self._tensor(graph, name) for name in signature((path / "saved_model.pb").read_bytes())
         )
@@ -170,6 +186,11 @@ class Session:
     def _check(self) -> None:
         if self._tf.TF_GetCode(self._status):
             raise SessionError(self._tf.TF_Message(self._status).decode(errors="replace"))
+
+
+def _delete_tensors(tf: Any, inputs: dict[tuple[int, ...], tuple[Any, Floats]]) -> None:
+    for tensor, _ in inputs.values():
+        tf.TF_DeleteTensor(tensor)
 
 
 def load(path: Path) -> Callable[[Floats], Floats] | None:

@@ -22,7 +22,7 @@ from redis import RedisError
 from shared import keys
 from shared.batches import Batches
 from shared.claims import Claim, Finish, Ran
-from shared.errors import RedisUnavailable, UnknownRead
+from shared.errors import RedisUnavailable
 from shared.numbers import READS, Read
 from shared.store import Ended, Store
 from worker.inference.classify import Classified, Pictures
@@ -35,7 +35,9 @@ from worker.queue.oom_retry import OomRetryRedis
 from worker.queue.picture_runner import BatchClassifier, PictureRunner
 from worker.queue.recovery import RECOVERY_SECONDS, Recovery
 from worker.queue.rq_compat import RqWorker
+from worker.queue.serving import Serving, reads_no_numbers
 from worker.queue.wakeup import Wakeup
+from worker.telemetry import metrics
 from worker.telemetry.speed import Speed
 
 log = logging.getLogger("digitq.worker")
@@ -43,17 +45,13 @@ log = logging.getLogger("digitq.worker")
 REDIS_ERRORS = (RedisUnavailable, RedisError, OSError)
 
 
-def reads_no_numbers(images: Pictures) -> Classified:
-    """Refuse to read numbers, for a model that only knows single digits."""
-    return Classified([UnknownRead("The model in service reads no numbers") for _ in images])
-
-
 class BatchWorker(RqWorker):
     """An RQ worker that claims and classifies pictures in batches.
 
     `classify(images)` must return one result per image, in order; so must `read_numbers`, for pictures to be read as
     numbers: without it they fail as `unknown_read`. `card` describes the model. `allowed` are the functions that
-    foreign jobs may call, and `device` is what `digitq status` shows.
+    foreign jobs may call, and `device` is what `digitq status` shows. `renewed(serving)` is asked between two batches,
+    and returns what to serve with from then on: the same, or another model.
     """
 
     def __init__(
@@ -67,29 +65,37 @@ class BatchWorker(RqWorker):
         allowed: Collection[str] = (),
         name: str | None = None,
         device: str = "cpu",
+        renewed: Callable[[Serving], Serving] = lambda serving: serving,
     ) -> None:
         name = name or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         allowed = {*keys.OTHER_NAMES, *keys.OTHER_NAMES.values(), *allowed}
         super().__init__(OomRetryRedis(store.client), queues, name, allowed, store.settings.result_ttl_seconds)
         self.store, self.device, self.speed = store, device, Speed()
-        card, batches, self._queues = card or {}, Batches(store), list(queues)
-        model, preprocessing = (str(card.get(field, "")) for field in ("version", "preprocessing"))
+        self.batches, self._queues, self._renewed = Batches(store), list(queues), renewed
         self.wakeup = Wakeup(store.client, queues)
         self.claimer = Claimer(store, name, queues)
-        self.heartbeat_thread = Heartbeat(store, name, json.dumps(card) if card else "", self._report)
-        self.recovery = Recovery(self, store, batches, queues)
+        self.heartbeat_thread = Heartbeat(store, name, "", self._report)
+        self.recovery = Recovery(self, store, self.batches, queues)
+        self.foreign_jobs = ForeignJobs(self, store, self.heartbeat_thread, allowed)
+        self.serve(Serving(classify, read_numbers, card or {}))
+
+    def serve(self, serving: Serving) -> None:
+        """Serve with this model from the next batch on: what runs it and what names it are replaced together."""
+        self.serving, store, name = serving, self.store, self.name
+        self.heartbeat_thread.card = json.dumps(serving.card) if serving.card else ""
         self.classifier, self.page_classifier = (
             BatchClassifier(function, self.heartbeat_thread, lambda: self.stopping)
-            for function in (classify, read_numbers)
+            for function in (serving.classify, serving.read_numbers)
         )
         classifiers: dict[Read, BatchClassifier] = {"digit": self.classifier, "numbers": self.page_classifier}
-        self.foreign_jobs = ForeignJobs(self, store, self.heartbeat_thread, allowed)
+        versions = serving.version, serving.preprocessing
         self.pictures, self.pages = (
-            PictureRunner(store, name, classifiers[read], self.foreign_jobs, model, preprocessing) for read in READS
+            PictureRunner(store, name, classifiers[read], self.foreign_jobs, *versions) for read in READS
         )
         self.chunks = ChunkRunner(
-            store, batches, name, classifiers, self.foreign_jobs, self.speed, self._run_more_urgent
+            store, self.batches, name, classifiers, self.foreign_jobs, self.speed, self._run_more_urgent
         )
+        metrics.serving(*versions, self.device, bool(serving.refused))
 
     def work(self, burst: bool = False, logging_level: str | None = None, **_: Any) -> bool:  # type: ignore[override]  # RQ's further options do not apply
         """Run jobs until told to stop; with `burst`, until the queues are empty. Returns True if it ran any."""
@@ -118,6 +124,8 @@ class BatchWorker(RqWorker):
 
     def _run_next(self, burst: bool) -> bool:
         """Run what can be claimed, or wait for a job. Returns True if it ran any."""
+        if (serving := self._renewed(self.serving)) is not self.serving:
+            self.serve(serving)
         # Recovery may take long, and may put jobs back where nothing was to claim.
         if not self.claimer.ahead and self.recovery.run_if_due(burst):
             self.claimer.ahead = None
@@ -180,7 +188,8 @@ class BatchWorker(RqWorker):
 
     def _report(self) -> None:
         speed = self.speed.at(self.store.settings.batch_max_size)
-        self.report({"device": self.device, "speed": f"{speed or 0:.1f}"})
+        model = {"model": self.serving.version, "refused": self.serving.refused}
+        self.report({"device": self.device, "speed": f"{speed or 0:.1f}"} | model)
 
     def _back_off(self, error: BaseException, failures: int) -> None:
         """Wait exponentially longer with full jitter, so that workers do not reconnect at the same time."""

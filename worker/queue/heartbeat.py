@@ -40,7 +40,9 @@ class Heartbeat(threading.Thread):
 
     def __init__(self, store: Store, worker: str, card: str, on_beat: Callable[[], None]) -> None:
         super().__init__(name="heartbeat", daemon=True)
-        self._store, self._worker, self._card, self._on_beat = store, worker, card, on_beat
+        self._store, self._worker, self._on_beat = store, worker, on_beat
+        #: Of the model in service, JSON; empty if there is none.
+        self.card = card
         #: The claims that are run, and those that are to run next: the leases of both are renewed.
         self.claims: Sequence[Claim] = ()
         self.ahead: Sequence[Claim] = ()
@@ -87,7 +89,7 @@ class Heartbeat(threading.Thread):
     def beat(self) -> None:
         """Send one heartbeat, and touch the healthcheck's file unless Redis did not answer at all."""
         try:
-            self._store.renew(self._worker, (*self.claims, *self.ahead), self._card)
+            self._store.renew(self._worker, (*self.claims, *self.ahead), self.card)
             self._on_beat()
         except Exception as error:  # any error: the thread must go on
             log.warning("no heartbeat: %s", error)

@@ -12,7 +12,6 @@ from collections import Counter as Tally
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
@@ -62,6 +61,10 @@ EVICTED = Counter(
 )
 SPLITS = Counter("digitq_batch_splits", "Batches that failed as a whole and were retried one by one", registry=registry)
 MODEL = Gauge("digitq_model_info", "The model in service", ["model", "preprocessing", "device"], registry=registry)
+REFUSED = Gauge(
+    "digitq_model_refused", "1 while the worker refuses the model in its directory and goes on with the one before",
+    registry=registry,
+)  # fmt: skip
 Gauge("digitq_build_info", "The version that runs", ["version"], registry=registry).labels(VERSION).set(1)
 
 
@@ -77,12 +80,18 @@ class BatchTimes:
     inference_ms: float
 
 
-def serve(settings: Settings, card: dict[str, Any], device: str) -> None:
+def serving(model: str, preprocessing: str, device: str, refused: bool) -> None:
+    """Show the model that the worker serves from now on, and whether it refuses a newer one."""
+    MODEL.clear()
+    MODEL.labels(model, preprocessing, device).set(1)
+    REFUSED.set(refused)
+
+
+def serve(settings: Settings) -> None:
     """Start the thread that serves /metrics on the first free port from DIGITQ_METRICS_PORT on, unless that is 0.
 
     Without a free port it logs so: a worker without metrics still serves.
     """
-    MODEL.labels(str(card.get("version", "")), str(card.get("preprocessing", "")), device).set(1)
     first = settings.metrics_port
     if not first:
         return

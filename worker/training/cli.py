@@ -45,7 +45,8 @@ def train(
         use_onednn()
     from worker.image.preprocess import PREPROCESSING_VERSION
     from worker.training.artefact import promotion
-    from worker.training.artefact.export import check_place, export
+    from worker.training.artefact.export import export
+    from worker.training.artefact.place import check_place
     from worker.training.checkpoint import Checkpoint
     from worker.training.data import download, idx
     from worker.training.data.pictures import from_arrays, from_folder

@@ -6,7 +6,7 @@ import { List } from "./list.js";
 import { listen } from "./live.js";
 import { Pad } from "./pad.js";
 import { notice, passing, say } from "./say.js";
-import { ms, plural, setNeeded, unavailableWords } from "./words.js";
+import { modelWords, ms, plural, setNeeded, unavailableWords } from "./words.js";
 
 const at = (id) => document.getElementById(id);
 const ui = (prefix, ...names) => Object.fromEntries(names.map((name) => [name, at(`${prefix}-${name}`)]));
@@ -82,10 +82,23 @@ function showStatus(status) {
   const done = queued && eta >= 1000 ? ` · ${ms(eta)}` : "", more = workers?.needed > workers?.alive ? `, ${workers.needed} needed` : "";
   strip.queued.textContent = redis ? queued.toLocaleString("en") + done : "–";
   strip.workers.textContent = redis ? `${workers.alive}, ${workers.busy ? `${workers.busy} busy` : "idle"}${more}` : "–";
+  showModels(workers);
   strip.rate.textContent = redis ? (rate < 10 ? rate : Math.round(rate).toLocaleString("en")) : "–";
   strip.p50.textContent = redis ? ms(p50) : "–";
   strip.p95.textContent = redis ? ms(p95) : "–";
 }
+
+let served = "";
+
+/** Names what the workers serve; where another model has come into service, its thresholds hold from now on. */
+function showModels(workers) {
+  const models = modelWords(workers);
+  strip.workers.title = models;
+  if (served && models && served !== models) askForThresholds();
+  served = models || served;
+}
+
+const askForThresholds = () => getJson("/v1/model").then(({ thresholds }) => setNeeded(thresholds?.accept), () => {});
 
 listen({
   prediction: (prediction) => list.ended(prediction),
@@ -151,4 +164,4 @@ setInterval(lookForBatches, LOOK_EVERY);
 
 // -------------------------------------------------------------------- the beginning
 
-getJson("/v1/model").then(({ thresholds }) => setNeeded(thresholds?.accept), () => {}).then(() => list.load());
+askForThresholds().then(() => list.load());

@@ -82,6 +82,13 @@ export function stateWords({ state, queue_position: ahead, error }) {
 let needed = 0;
 export const setNeeded = (accept) => (needed = accept);
 
+/** The model that the workers serve, or each with their number; empty where none is known. */
+export function modelWords(workers) {
+  const models = Object.entries(workers?.models ?? {});
+  const names = models.map(([version, alive]) => (models.length > 1 ? `${version} (${plural(alive, "worker")})` : version));
+  return names.length ? `Model ${names.join(", ")}${workers.refusing ? "; a newer one is refused" : ""}` : "";
+}
+
 export function reasonWords(prediction) {
   if (prediction.decision === "accept") return "";
   if (prediction.digit == null && prediction.reason !== "no_ink") return "No digits were found here.";

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
@@ -13,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from shared.errors import ModelError
 from worker.inference import golden
 from worker.inference.classify import Classifier
 from worker.inference.mlp import CARD, CLASSES, SIDE, Mlp, digest
 from worker.training.artefact import calibration
 from worker.training.artefact.decision import thresholds
 from worker.training.artefact.heldout import HeldOut
+from worker.training.artefact.place import check_place, put
 from worker.training.checkpoint import Checkpoint
 from worker.training.data.idx import Images, Mnist, pixels
 from worker.training.evaluation.measures import at_coverages, operating_points
@@ -100,25 +99,6 @@ def export(
     about = {**card, **choice, **_card(checkpoint, mnist), "test_set": " ".join(filter(None, (TEST_SET, remark)))}
     (part / CARD).write_text(json.dumps(about, indent=2) + "\n")
     return put(part, out)
-
-
-def check_place(out: Path) -> None:
-    """Raise `ModelError` unless `out` is free for a model: absent, empty, or a model itself."""
-    if out.exists() and any(out.iterdir()) and not (out / CARD).exists():
-        raise ModelError(f"{out} is not empty and holds no model: choose another directory")
-
-
-def put(part: Path, out: Path) -> Path:
-    """Move the model in `part` to `out`, on the same disk, replacing an earlier one. Returns `out`.
-
-    The earlier one is moved aside first and deleted last: a worker that starts finds one or the other, complete.
-    """
-    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    if out.exists():
-        out.rename(aside / "old")
-    part.rename(out)
-    shutil.rmtree(aside)
-    return out
 
 
 def _temperatures(checkpoint: Checkpoint, held_out: HeldOut) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from shared.errors import DigitqError, ModelError
 from shared.settings import Settings
 from worker.inference.classify import Classifier
 from worker.inference.mlp import CARD, Mlp
-from worker.training.artefact.export import check_place, put
+from worker.training.artefact.place import check_place, install
 from worker.training.data.pictures import Picture
 from worker.training.evaluation.examine import examine
 
@@ -41,17 +40,13 @@ def promote(candidate: Path, place: Path, trials: Trials, settings: Settings, sa
     """Copy the model in `candidate` to `place`, where serving loads it; return `place`.
 
     If there is a model already, both first read the trials, processed like uploads. Raises `NotBetter` if the model in
-    place has fewer errors in any trial, unless `force`; `ModelError` if `place` holds something else. A model that
-    cannot be loaded is replaced.
+    place has fewer errors in any trial, unless `force`, and `ModelError` as `place.install`. A model that cannot be
+    loaded is replaced.
     """
     check_place(place)
     if (place / CARD).exists():
         _compete(candidate, place, trials, settings, say, force)
-    part = place.with_name(place.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(candidate, part)
-    return put(part, place)
+    return install(candidate, place, settings, force)
 
 
 def compare(in_place: Classifier, candidate: Classifier, trials: Trials) -> list[Measure]:
