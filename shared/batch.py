@@ -10,7 +10,8 @@ from typing import Any, NotRequired, Protocol, TypedDict
 from shared.numbers import PageReading, Read
 from shared.record import rfc3339, seconds_of
 
-#: The fields of a result, in this order. `state` is a prediction's; `error` has a code and a message.
+#: The fields of a result, in this order, and the CSV's columns. `state` is a prediction's; `error` has a code and a
+#: message.
 COLUMNS = ("index", "filename", "state", "digit", "confidence", "decision", "reason", "warnings", "error")
 #: The further fields of a batch that is read as numbers.
 PAGE_COLUMNS = ("numbers", "grid", "rotated")
@@ -33,6 +34,8 @@ class BatchResult(TypedDict):
     warnings: list[str]
     #: `code` and `message`.
     error: dict[str, str] | None
+    #: The version of the model that read it; None without a digit, and from older workers.
+    model: str | None
     #: These three only if it was read as numbers: see `PageReading.from_json`.
     numbers: NotRequired[list[dict[str, Any]] | None]
     grid: NotRequired[dict[str, Any] | None]
@@ -147,9 +150,14 @@ class Batch:
 
 
 def result(
-    index: int, filename: str | None, state: str, row: Sequence[Any] = (), read: Read = "digit"
+    index: int,
+    filename: str | None,
+    state: str,
+    row: Sequence[Any] = (),
+    read: Read = "digit",
+    model: str | None = None,
 ) -> dict[str, Any]:
-    """Return one result, with PAGE_COLUMNS if it is read as numbers.
+    """Return one result: COLUMNS, the model that read it, and PAGE_COLUMNS if it is read as numbers.
 
     `row` is written by a worker: five values of an outcome, and a sixth for numbers; or code and message of an error.
     """
@@ -159,6 +167,7 @@ def result(
     elif row:
         values[-1] = {"code": row[0], "message": row[1]}
     found = dict(zip(COLUMNS, (index, filename or None, state, *values), strict=True))
+    found["model"] = model if len(row) > 2 else None
     if read == "digit":
         return found
     page = PageReading.from_noted(row[5]) if len(row) > 5 else None

@@ -263,16 +263,14 @@ class Batches:
         record = self._hash(keys.results(id))
         if not record:
             return []
-        count, first, rows = int(record["count"]), int(record["first"]), _noted(record)
-        names = json.loads(record["names"] or "[]") or [None] * count
+        (rows, models), first = _noted(record), int(record["first"])
+        names = json.loads(record["names"] or "[]") or [None] * int(record["count"])
         state, error = record["state"].decode(), record.get("error_code", b"").decode()
         if state == "ended":
             state = record["rest"].decode()
-        lacking = [error, record["error_message"].decode()] if error else []
-        return [
-            result(first + at, name, state_of(rows[at]) if at in rows else state, rows.get(at, lacking), read)
-            for at, name in enumerate(names)
-        ]
+        lacking = state, [error, record["error_message"].decode()] if error else [], read
+        found = {at: (state_of(row), row, read, models[at]) for at, row in rows.items()}
+        return [result(first + at, name, *found.get(at, lacking)) for at, name in enumerate(names)]
 
     def _hash(self, key: str) -> dict[str, bytes]:
         try:
@@ -311,15 +309,19 @@ class Batches:
         record = self._hash(keys.results(id))
         deaths = {int(name[7:]): int(n) for name, n in record.items() if name.startswith("deaths:")}
         count, stalls = int(record.get("count", 0)), int(record.get("stalls", 0))
-        return Progress(attempt, count, set(_noted(record)), deaths, stalls)
+        return Progress(attempt, count, set(_noted(record)[0]), deaths, stalls)
 
-    def note(self, id: str, attempt: str, rows: Rows, suspect: str = "", held: Held | None = None) -> bool:
-        """Store results, and the picture that runs next alone, if any. Returns False if the chunk is no longer ours."""
-        return bool(self._write("note", id, attempt, rows, held, suspect=suspect))
+    def note(
+        self, id: str, attempt: str, rows: Rows, suspect: str = "", held: Held | None = None, model: str = ""
+    ) -> bool:
+        """Store results of a model, and the picture that runs next alone, if any. Returns False if it is not ours."""
+        return bool(self._write("note", id, attempt, rows, held, suspect=suspect, model=model))
 
-    def finish(self, id: str, attempt: str, rows: Rows, held: Held | None = None, seconds: float = 0) -> int:
+    def finish(
+        self, id: str, attempt: str, rows: Rows, held: Held | None = None, seconds: float = 0, model: str = ""
+    ) -> int:
         """Finish a chunk with its last results, and its RQ job. Returns 0 if fenced off, or DEPENDENTS."""
-        ends: dict[str, Any] = {"suspect": ""}
+        ends: dict[str, Any] = {"suspect": "", "model": model}
         if held is not None:
             value = b64encode(json.dumps(summary(id)).encode()).decode()
             ends |= {"result_ttl": held.claim.result_ttl, "failure_ttl": held.claim.failure_ttl, "value": value,
@@ -354,9 +356,13 @@ def batch_of(job: str) -> str | None:
     return match[1] if match else None
 
 
-def _noted(record: dict[str, bytes]) -> Rows:
+def _noted(record: dict[str, bytes]) -> tuple[Rows, dict[int, str | None]]:
+    """Return the results that a chunk has by position, and the models that read them; None for one of older workers."""
     rows: Rows = {}
+    models: dict[int, str | None] = {}
     for name, text in record.items():
         if name.startswith("rows:"):
-            rows.update({int(at): row for at, row in json.loads(text).items()})
-    return rows
+            some = {int(at): row for at, row in json.loads(text).items()}
+            rows.update(some)
+            models.update(dict.fromkeys(some, record.get(f"model:{name[5:]}", b"").decode() or None))
+    return rows, models

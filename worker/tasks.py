@@ -70,12 +70,14 @@ def classify_chunk(id: str, read: str = "digit") -> dict[str, str]:
     """
     _, store = _current_job()
     batches = Batches(store)
-    attempt = batches.start(id)
+    attempt, serving = batches.start(id), classifier()
+    model = serving.model.version
     rows = chunk_runner.classify_chunk(
-        batches, id, attempt, batches.pack(id), _reader(classifier(), read), max_attempts=store.settings.max_attempts
-    )
+        batches, id, attempt, batches.pack(id), _reader(serving, read), max_attempts=store.settings.max_attempts,
+        model=model,
+    )  # fmt: skip
     if rows is not None:
-        batches.finish(id, attempt, rows)
+        batches.finish(id, attempt, rows, model=model)
     return summary(id)
 
 

@@ -153,6 +153,6 @@ def test_results_have_a_length_an_order_and_types(stack: Stack) -> None:
             results = batch.results()
         assert (len(results), results[0]["digit"], results[-1]["state"]) == (2, 7, "failed")
         assert results[1]["error"] and results[1]["error"]["code"] == "unsupported_type"
-        assert tuple(results[0]) == COLUMNS
+        assert tuple(results[0]) == (*COLUMNS, "model")
     assert len(asyncio.run(from_asyncio(AsyncClient(stack.url)))) == 2
     assert len(asyncio.run(from_asyncio(AsyncQueue(stack.redis_url)))) == 2

@@ -11,6 +11,7 @@ import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -112,7 +113,8 @@ def test_a_batch_ends_with_a_result_for_each_picture_in_order(store: Store, batc
         (at, f"{at}.png", at % 10) for at in range(600)
     ]
     assert rows[5] == {"index": 5, "filename": "5.png", "state": "succeeded", "digit": 5, "confidence": 0.91,
-                       "decision": "accept", "reason": None, "warnings": ["inverted"], "error": None}  # fmt: skip
+                       "decision": "accept", "reason": None, "warnings": ["inverted"], "error": None,
+                       "model": "fake-1"}  # fmt: skip
 
 
 def test_grey_levels_are_run_without_a_file_format_in_between(store: Store, batches: Batches) -> None:
@@ -158,7 +160,9 @@ def test_a_stock_worker_runs_a_chunk_to_the_same_results(
 ) -> None:
     import worker.tasks
 
-    monkeypatch.setattr(worker.tasks, "classifier", lambda: classify)
+    serving: Any = lambda images: classify(images)  # noqa: E731
+    serving.model = SimpleNamespace(version="fake-1")
+    monkeypatch.setattr(worker.tasks, "classifier", lambda: serving)
     images = [b"1", b"undecodable", b"2", *[b"3"] * 100]
     ours = batches.submit(files(*images))
     burst(store)

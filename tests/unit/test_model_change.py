@@ -38,7 +38,7 @@ def model(version: str, **more: Any) -> Serving:
     """A model that reads `b"7"` as 7 or 8; its batches are `seen`."""
 
     def one(image: bytes) -> bytes:
-        return str((int(image) + ADDED[version]) % 10).encode()
+        return image if image == b"undecodable" else str((int(image) + ADDED[version]) % 10).encode()
 
     def classify(images: Sequence[bytes]) -> Classified:
         seen.append((version, len(images)))
@@ -129,11 +129,22 @@ def test_a_chunk_is_finished_by_the_model_it_began_with_and_what_overtakes_it_to
     during.append(promote_and_submit)
     batch = Batches(store).submit(packed(Item("", b"7") for _ in range(100)))
     worker.work(burst=True)
-    assert {row["digit"] for row in Batches(store).results(batch.id)} == {7}
+    assert {(row["digit"], row["model"]) for row in Batches(store).results(batch.id)} == {(7, "old")}
     assert read_by(store, urgent) == [OLD]
     later = store.submit(b"7").id
     worker._run_next(burst=True)
     assert read_by(store, [later]) == [NEW]
+
+
+def test_each_result_of_a_chunk_that_two_models_read_names_its_own(store: Store, worker: BatchWorker) -> None:
+    during.append(lambda: worker.request_stop(0, None))
+    batch = Batches(store).submit(packed(Item("", one) for one in [b"7"] * 69 + [b"undecodable"]))
+    worker.work()
+    during.clear()
+    new = model("new")
+    BatchWorker(store, new.classify, card=new.card).work(burst=True)
+    read = [(row["state"], row["digit"], row["model"]) for row in Batches(store).results(batch.id)]
+    assert read == [("succeeded", 7, "old")] * 64 + [("succeeded", 8, "new")] * 5 + [("failed", None, None)]
 
 
 def test_the_heartbeat_tells_the_new_card_and_the_worker_what_it_serves_and_refuses(

@@ -166,7 +166,7 @@ def test_a_batch_of_digits_says_nothing_of_numbers(store: Store, client: redis.R
     batch = batches.submit(packed([Item("", b"7")]))
     burst(store)
     [row] = batches.results(batch.id)
-    assert tuple(row) == COLUMNS and "read" not in batch.to_json()
+    assert tuple(row) == (*COLUMNS, "model") and "read" not in batch.to_json()
     assert client.hexists(keys.batch(batch.id), "read") is False
 
 

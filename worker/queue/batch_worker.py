@@ -93,7 +93,14 @@ class BatchWorker(RqWorker):
             PictureRunner(store, name, classifiers[read], self.foreign_jobs, *versions) for read in READS
         )
         self.chunks = ChunkRunner(
-            store, self.batches, name, classifiers, self.foreign_jobs, self.speed, self._run_more_urgent
+            store,
+            self.batches,
+            name,
+            classifiers,
+            self.foreign_jobs,
+            self.speed,
+            self._run_more_urgent,
+            serving.version,
         )
         metrics.serving(*versions, self.device, bool(serving.refused))
 

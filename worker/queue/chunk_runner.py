@@ -47,7 +47,10 @@ class LeaseLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ChunkRunner:
-    """Runs claimed chunks. `between_slices(claim)` may run more urgent jobs, and returns False to stop."""
+    """Runs claimed chunks. `between_slices(claim)` may run more urgent jobs, and returns False to stop.
+
+    `model` is the version that is stored with the results.
+    """
 
     store: Store
     batches: Batches
@@ -56,6 +59,7 @@ class ChunkRunner:
     foreign_jobs: ForeignJobs
     speed: Speed
     between_slices: Callable[[Claim], bool]
+    model: str = ""
 
     def run(self, claim: Claim, claimed_at: float) -> None:
         """Classifies a chunk and stores its results, or releases it if it is to stop. `claimed_at`: perf_counter."""
@@ -66,6 +70,7 @@ class ChunkRunner:
             rows = classify_chunk(
                 self.batches, claim.id, attempt, claim.image, classify,
                 max_attempts=self.store.settings.max_attempts, held=held, go_on=lambda: self.between_slices(claim),
+                model=self.model,
             )  # fmt: skip
         except LeaseLost:
             log.warning("lease lost before the end, results dropped", extra=job_fields(claim.id))
@@ -73,7 +78,8 @@ class ChunkRunner:
         if rows is None:
             self.store.release(self.worker, [claim])
             return
-        ended = self.batches.finish(claim.id, attempt, rows, held, round(time.perf_counter() - start, 6))
+        seconds = round(time.perf_counter() - start, 6)
+        ended = self.batches.finish(claim.id, attempt, rows, held, seconds, self.model)
         self.foreign_jobs.follow_up([claim], [claim.id][ended:], [claim.id] if ended == DEPENDENTS else [])
         end = time.perf_counter()
         metrics.chunk_stored(claim, claimed_at, end)
@@ -101,10 +107,12 @@ def classify_chunk(
     max_attempts: int,
     held: Held | None = None,
     go_on: Callable[[], bool] = lambda: True,
+    model: str = "",
 ) -> Rows | None:
     """Classifies the pictures without a result. Returns the results that are not saved yet, None if stopped.
 
-    `go_on` is called between two slices and returns whether to continue. Raises LeaseLost, and what `classify` raises.
+    `go_on` is called between two slices and returns whether to continue; `model` is the version of what classifies.
+    Raises LeaseLost, and what `classify` raises.
     """
     if attempt == "0":
         return {}
@@ -115,7 +123,7 @@ def classify_chunk(
     careful, saved = attempt != "1", time.monotonic()
 
     def save(suspect: str = "") -> None:
-        if not batches.note(id, attempt, rows, suspect, held):
+        if not batches.note(id, attempt, rows, suspect, held, model):
             raise LeaseLost
         rows.clear()
 

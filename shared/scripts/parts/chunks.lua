@@ -28,9 +28,10 @@ local function start_chunk(id, ttl, chunk)
   return attempt, chunk[4] or '', chunk.of[2] or ''
 end
 
--- Writes the results of pictures `start` and following, and which picture is tried next ('' for none in particular).
+-- Writes the results of pictures `start` and following, the model that read them ('' if unknown), and which picture is tried
+-- next ('' for none in particular).
 -- Returns false, and writes nothing, for a chunk that has ended or was started by another worker since.
-local function note_rows(id, attempt, start, rows, succeeded, failed, suspect)
+local function note_rows(id, attempt, start, rows, succeeded, failed, suspect, model)
   local key = RESULTS .. id
   local chunk = try('HMGET', key, 'state', 'batch', 'attempt', 'done', 'succeeded', 'failed', 'rows:' .. start)
   if not chunk or not is_open(chunk[1]) or chunk[3] ~= attempt then return false end
@@ -39,6 +40,7 @@ local function note_rows(id, attempt, start, rows, succeeded, failed, suspect)
     -- The chunk has its own counts, with its rows; the batch's are counted again when it ends.
     redis.call('HSET', key, 'rows:' .. start, rows, 'done', (tonumber(chunk[4]) or 0) + succeeded + failed,
       'succeeded', (tonumber(chunk[5]) or 0) + succeeded, 'failed', (tonumber(chunk[6]) or 0) + failed, 'stalls', 0)
+    if model ~= '' then redis.call('HSET', key, 'model:' .. start, model) end
     if batch and batch[1] then
       redis.call('HSET', BATCH .. chunk[2], 'succeeded', batch[1] + succeeded, 'failed', batch[2] + failed)
     end

@@ -134,6 +134,7 @@ function rowOf(result) {
   const read = state === "succeeded", text = !read ? "–" : grid ? tableText(grid) : isPage(result) ? pageText(result) : verdict(result)[0];
   const waits = { queued: "Waiting", running: "Reading…" }[state];
   const cells = [filename || `Picture ${index + 1}`, text, read ? decisionWords(result) : waits ?? stateWords(result)];
+  if (result.model) row.title = `Read by model ${result.model}`;
   row.dataset.decision = read ? result.decision : waits ? "" : "failed";
   row.append(...cells.map((text, at) => Object.assign(document.createElement(at ? "td" : "th"), { textContent: text, ...(!at && { scope: "row" }) })));
   return row;
