@@ -18,9 +18,10 @@ def turned(folder: Path) -> Path:
     """Write the model into the folder `folder`, with its own card, fingerprint and golden digits; return it."""
     from worker.inference import golden
     from worker.inference.classify import Classifier
-    from worker.inference.mlp import CARD, Mlp, digest, tensorflow
+    from worker.inference.mlp import CARD, Mlp, configure_threads, digest, tensorflow
     from worker.training.artefact.export import Perceptron
 
+    configure_threads()
     layers = [tuple(one.numpy() for one in pair) for pair in tensorflow().saved_model.load(str(SEED)).parameters]
     layers[-1] = tuple(np.roll(one, 1, axis=-1) for one in layers[-1])
     module = Perceptron(layers, 1.0)
