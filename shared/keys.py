@@ -9,7 +9,7 @@
 | digitq:gone:{id}         | hash    | of a job that was deleted: forgotten, or lost             | TTL                |
 | digitq:batch:{id}        | hash    | a batch: state, total, how many succeeded, failed, times  | 2 x, then 1 x TTL  |
 | digitq:chunk:{id}        | string  | up to 256 pictures of a batch, packed (`shared/chunks`)   | until it has ended |
-| digitq:results:{id}      | hash    | a chunk: state, names, attempt, rows of results as JSON   | as the batch       |
+| digitq:results:{id}      | hash    | a chunk: state, names, attempt, rows as JSON, their model | as the batch       |
 | digitq:bulk              | string  | how many pictures wait in chunks, beyond one for each job | 2 x TTL            |
 | digitq:open              | zset    | whose end has not been told, and when it was looked at    | 2 x TTL            |
 | digitq:accepted          | hash    | of each such picture `slot:bytes:owner`                   | 2 x TTL            |

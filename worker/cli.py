@@ -60,10 +60,13 @@ def explain(file: Path, out: Path, read: Read, model: Path | None) -> None:
 @click.command()
 @click.argument("model", type=DIRECTORY, required=False, metavar="[MODEL_DIR]")
 @click.option("--previous", "back", is_flag=True, help="Put the model back that was there before; again: undo that.")
+@click.option("--initial", is_flag=True, help="Only if no model is there yet, as in a new volume.")
 @click.option("--data", type=DIRECTORY, help="Compare on held-out digits first: directory of the four MNIST files.")
 @click.option("--pictures", type=DIRECTORY, help="Compare on these: a directory as `digitq evaluate` reads it.")
 @click.option("--force", is_flag=True, help="Replace a model that reads better too.")
-def promote(model: Path | None, back: bool, data: Path | None, pictures: Path | None, force: bool) -> None:
+def promote(
+    model: Path | None, back: bool, initial: bool, data: Path | None, pictures: Path | None, force: bool
+) -> None:  # fmt: skip
     """Put a model into service: copy it to DIGITQ_MODEL_PATH.
 
     Workers that use this directory load it beside the one that they serve, and take it between two batches, within
@@ -77,13 +80,16 @@ def promote(model: Path | None, back: bool, data: Path | None, pictures: Path | 
     require("worker")
     if bool(model) == back:
         raise click.UsageError("expected either MODEL_DIR or --previous")
-    if back and (data or pictures):
-        raise click.UsageError("--data and --pictures belong to MODEL_DIR")
+    if back and (initial or data or pictures):
+        raise click.UsageError("--initial, --data and --pictures belong to MODEL_DIR")
     from worker.training.artefact import place
 
     settings = Settings.from_env()
     served = settings.model_path
     before = place.card_in(served)
+    if initial and before:
+        _say(f"{served} holds {before['version']} already")
+        return
     if model is None:
         place.restore(served, settings)
     elif data or pictures:

@@ -122,6 +122,7 @@ def test_each_alert_fires_when_it_should(tmp_path: Path) -> None:
         "DigitqDown": {'up{job="digitq-web"}': "0x30"},
         "DigitqRedisDown": {"digitq_redis_up": "0x30"},
         "DigitqNoWorker": {'digitq_workers{instance="a",state="idle"}': "0x30"},
+        "DigitqModelRefused": {'digitq_model_refused{instance="a"}': "1x30"},
         "DigitqQueueAge": {"digitq_oldest_job_age_seconds": "31x30"},
         "DigitqTooFewWorkers": {
             "digitq_workers_needed": "3x30", 'digitq_workers{instance="a",state="busy"}': "2x30",

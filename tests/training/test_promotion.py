@@ -237,10 +237,19 @@ def test_promote_previous_goes_back_and_forth(promoting, models, tmp_path):
         assert digit_in(tmp_path / "served") == digit
 
 
+def test_promote_initial_fills_an_empty_place_alone(promoting, models, tmp_path):
+    assert promoting("--initial", models[1]).exit_code == 0
+    assert digit_in(tmp_path / "served") == 1
+    again = promoting("--initial", models[7])
+    assert (again.exit_code, "holds seed-1 already" in again.stderr) == (0, True)
+    assert digit_in(tmp_path / "served") == 1
+
+
 def test_promote_names_what_it_cannot_do(promoting, models, tmp_path):
     assert promoting().exit_code == 2
     assert promoting(models[1], "--previous").exit_code == 2
     assert promoting("--previous", "--data", tmp_path).exit_code == 2
+    assert promoting("--previous", "--initial").exit_code == 2
     assert promoting(tmp_path / "none").exit_code == 2
     empty = promoting(tmp_path)
     assert (empty.exit_code, "card.json cannot be read" in empty.stderr) == (78, True)

@@ -10,6 +10,7 @@ import yaml
 
 from shared import ROOT
 from shared.settings import Settings
+from worker.cli import promote
 
 FILES = [ROOT / "docker-compose.yml", *sorted(ROOT.glob("deploy/docker-compose*.yml"))]
 
@@ -55,6 +56,19 @@ def test_no_container_of_the_main_file_begins_as_root() -> None:
     assert SERVICES["docker-compose.yml:redis"]["user"] == "redis"
     for part in ("web", "worker"):
         assert "USER 10001" in (ROOT / f"Dockerfile.{part}").read_text()
+
+
+def test_workers_read_the_model_that_the_volume_holds_and_only_promotions_write_it() -> None:
+    worker, model = (SERVICES[f"docker-compose.models.yml:{name}"] for name in ("worker", "model"))
+    assert worker["environment"] == model["environment"] == {"DIGITQ_MODEL_PATH": "/models/current"}
+    assert worker["volumes"] == ["models:/models:ro"] and "models:/models" in model["volumes"]
+    assert worker["depends_on"] == {"model": {"condition": "service_completed_successfully"}}
+    assert model["image"] == SERVICES["docker-compose.yml:worker"]["image"]
+    assert "install -d -o 10001 -g 10001 /models" in (ROOT / "Dockerfile.worker").read_text()
+    # What `docker compose run` and `up` call.
+    assert model["entrypoint"] == ["python", "-m", "digitq", "promote"]
+    assert {option for one in promote.params for option in one.opts} >= {"--initial", "--previous"}
+    assert model["command"] == ["--initial", "worker/model"] and (ROOT / "worker/model/card.json").exists()
 
 
 def test_the_gpu_image_has_the_tensorflow_that_the_others_have() -> None:
