@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import re
 import signal
@@ -18,10 +19,11 @@ import httpx2
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
-from tests.browser.conftest import start
+from tests.browser.conftest import PATIENCE, start
 from tests.chromium import STROKES, Troubles, draw
 from tests.loading import loading_server
 from tests.pictures import seven
+from tests.receiver import until
 from tests.stack import Stack
 from tests.web import free_port, web_process
 
@@ -393,6 +395,30 @@ def test_a_refused_and_a_lost_answer_are_asked_for_again_under_the_same_key(page
     has_answers(page, 1)
     assert len(keys) == 3 and len(set(keys)) == 1
     assert len(httpx2.get(f"{served.url}/v1/predictions").json()["predictions"]) == 1
+
+
+def test_a_model_that_comes_into_service_is_named_and_its_thresholds_are_asked_for(
+    context: BrowserContext,
+) -> None:
+    def status(**models: int) -> str:
+        workers = {"alive": 2, "busy": 0, "needed": 1, "models": models, "refusing": len(models) - 1}
+        return (
+            f"event: status\ndata: {json.dumps({'redis': True, 'queued': 0, 'workers': workers, 'per_second': 0})}\n\n"
+        )
+
+    asked: list[str] = []
+    context.on("request", lambda request: asked.append(request.url) if request.url.endswith("/v1/model") else None)
+    page, stream = context.new_page(), [status(old=2)]
+    page.route(
+        "**/v1/events", lambda route: route.fulfill(content_type="text/event-stream", body=f"retry: 200\n\n{stream[0]}")
+    )
+    page.goto("/")
+    workers = page.locator("#live-workers")
+    expect(workers).to_have_attribute("title", "Model old")
+    assert len(asked) == 1
+    stream[0] = status(new=1, old=1)
+    expect(workers).to_have_attribute("title", "Model new (1 worker), old (1 worker); a newer one is refused")
+    until(lambda: page.wait_for_timeout(20) or len(asked) == 2, PATIENCE / 1000)
 
 
 # ---------------------------------------------------------------------- for everybody
