@@ -325,11 +325,13 @@ def test_an_answer_under_review_asks_for_a_look(web: WebClient, store: Store) ->
     answer_all(store, decision="review", reason="low_confidence")
     text = web.get(f"/predictions/{id}").get_data(as_text=True)
     assert "The prediction is 7" in text and "please check" in text
+    assert "Read by model m." in text
 
 
 def test_the_page_of_a_waiting_picture_asks_again(web: WebClient) -> None:
     response = web.post("/", data={"file": (BytesIO(seven()), "<b>.png")})
     text = web.get(response.headers["Location"]).get_data(as_text=True)
+    assert "Read by model" not in text
     assert 'http-equiv="refresh"' in text and "Waiting in the queue" in text and "<b>" not in text
 
 
