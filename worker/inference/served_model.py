@@ -33,7 +33,7 @@ Files = tuple[tuple[str, int, int, int], ...]
 def files_in(path: Path) -> Files:
     """Return what tells a model's files from those of another, or of the same one after it was put back.
 
-    It reads none of them: 0.1 ms.
+    It reads none of them, and takes 30 us of CPU.
     """
     found: list[tuple[str, int, int, int]] = []
     folders = [str(path)]
@@ -121,7 +121,7 @@ class ServedModel:
         self.device = self._serving.model.device
 
     def classifier(self) -> Classifier:
-        """Return what classifies the next batch. At most once a second it looks at the directory: 0.1 ms."""
+        """Return what classifies the next batch. Once a second it looks at the directory: 30 us of CPU, else 0.3 us."""
         if self._loading is None:
             now = time.monotonic()
             if now - self._looked >= LOOK_SECONDS:
