@@ -208,6 +208,7 @@ def test_the_api_tells_how_many_workers_serve_which_model(store: Store, client: 
 def test_a_single_model_is_shown_by_its_name(store: Store, client: redis.Redis) -> None:
     store.renew("a", [], "")
     client.hset("rq:worker:a", mapping={"model": "new"})
+    store.renew("older", [], "")  # it does not say what it serves
     with site(store) as web:
         load = web.get("/v1/status").get_json()
     assert load_lines(load)[-1] == "model     new"
