@@ -31,7 +31,7 @@ from worker.inference.mlp import CARD
 pytestmark = pytest.mark.timeout(600)
 
 #: Seconds after a promotion within which every worker serves the promoted model, on a busy machine.
-WITHIN = 30.0
+WITHIN = 60.0
 
 
 @pytest.fixture(scope="module")
