@@ -1,4 +1,4 @@
-"""Where serving loads its model from: one is put there, the one before is kept, and nothing else is touched."""
+"""Puts models into the directory that serving loads: the one before is kept, and nothing else is touched."""
 
 from __future__ import annotations
 

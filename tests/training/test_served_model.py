@@ -55,7 +55,7 @@ def version_of(classifier: Classifier) -> str:
 
 
 def settled(served: ServedModel) -> Classifier:
-    """What serves once nothing is being loaded any more."""
+    """Return the classifier once nothing is being loaded any more."""
     until(lambda: served.classifier() and served._loading is None, 60)
     return served.classifier()
 

@@ -1,4 +1,4 @@
-"""What a worker classifies pictures with."""
+"""Describes the model with which a worker classifies pictures."""
 
 from __future__ import annotations
 
