@@ -430,7 +430,7 @@ class Store:
     def _finish_call(self, worker: str, finishes: Sequence[Finish], ran: Ran, seconds: float) -> ScriptCall:
         args = redis_scripts.arguments(
             [one.to_row(ran, position) for position, one in enumerate(finishes)], worker=worker,
-            margin=min(1.0, self.settings.lease_seconds / 5), ttl=self.settings.result_ttl_seconds, seconds=seconds,
+            margin=self.settings.lease_margin(), ttl=self.settings.result_ttl_seconds, seconds=seconds,
         )  # fmt: skip
         return ScriptCall(self._scripts["finish"], [], args)
 

@@ -70,7 +70,7 @@ class BatchWorker(RqWorker):
     ) -> None:
         name = name or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         allowed = {*keys.OTHER_NAMES, *keys.OTHER_NAMES.values(), *allowed}
-        super().__init__(OomRetryRedis(store.client), queues, name, allowed, store.settings.result_ttl_seconds)
+        super().__init__(OomRetryRedis(store.client), queues, name, allowed, store.settings)
         self.store, self.device, self.speed = store, device, Speed()
         card, batches, self._queues = card or {}, Batches(store), list(queues)
         model, preprocessing = (str(card.get(field, "")) for field in ("version", "preprocessing"))
