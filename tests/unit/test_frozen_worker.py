@@ -142,3 +142,40 @@ def test_a_job_of_anybodys_does_not_start_late(
     with serving(store) as worker:
         worker.run(worker.claimer.claim_batch())
     assert job.get_status().value == "finished" and len(job.results()) == 1
+
+
+def again() -> Retry:
+    return Retry(max=3)
+
+
+def test_a_job_that_asks_to_be_run_again_is_not_put_back_late(
+    store: Store, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.jobs.double", lambda number: again())
+    job = queue(client).enqueue("tests.jobs.double", 21, retry=Retry(max=1))
+
+    def another_worker_ends_it() -> None:
+        lose_leases(store)
+        with serving(store) as worker:
+            worker.recovery.recover_leases()
+            burst(store)
+
+    standing_still(monkeypatch, Job, "_handle_retry_result", another_worker_ends_it)
+    with serving(store) as worker:
+        worker.run(worker.claimer.claim_batch())
+    assert job.get_status().value == "finished" and client.llen("rq:queue:digitq") == 0
+
+
+def test_a_late_end_leaves_nothing_of_a_job_that_was_deleted(
+    store: Store, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = queue(client).enqueue("tests.jobs.double", 21)
+
+    def it_is_deleted() -> None:
+        lose_leases(store)
+        job.delete()
+
+    standing_still(monkeypatch, Job, "perform", it_is_deleted)
+    with serving(store) as worker:
+        worker.run(worker.claimer.claim_batch())
+    assert [key for key in client.keys("rq:*") if job.id.encode() in key] == []
