@@ -65,3 +65,15 @@ def test_a_batch_beyond_its_time_ends_the_process_unless_it_was_paused(
     heartbeat.claims = [claim("a")]
     heartbeat.run()
     assert reasons == (["batch of 1 hangs beyond its time"] if gives_up else [])
+
+
+def test_a_heartbeat_that_was_stopped_sets_no_watch_any_more(
+    heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = Mock()
+    monkeypatch.setattr(heartbeat_module.faulthandler, "dump_traceback_later", watch)
+    heartbeat._reset_watchdog()
+    watch.assert_called_once_with(heartbeat_module.LOCKED_SECONDS, exit=True, file=2)
+    heartbeat._stop_event.set()
+    heartbeat._reset_watchdog()  # it was between its wait and the watch when it was told to stop
+    assert watch.call_count == 1
