@@ -51,6 +51,7 @@ def test_a_wait_that_cannot_be_sent_takes_no_connection_with_it(
 
 def test_a_worker_that_is_told_to_stop_does_not_wait_on_and_waits_again_afterwards(store: Store) -> None:
     with serving(store) as worker:
+        worker.wakeup.SERVER_TIMEOUT = 60  # Redis alone would end the wait sooner
         start = time.monotonic()
         worker.request_stop(signal.SIGTERM, None)
         worker.wakeup.wait(20)
