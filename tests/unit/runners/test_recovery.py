@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
 from unittest.mock import Mock, create_autospec
 
 import pytest
 
 from shared.batches import Batches
 from shared.errors import RedisUnavailable
+from shared.ids import new_id
 from tests.unit.runners.claims import QUEUES
 from worker.queue import recovery as recovery_module
 from worker.queue.recovery import SWEEPS, Recovery
@@ -75,6 +77,14 @@ def test_leases_of_jobs_that_never_started_are_sorted_out_first(store: Mock, rq:
     order.attach_mock(rq.fail_abandoned, "fail")
     recovery.recover_leases()
     assert [call[0] for call in order.mock_calls] == ["sort_out", "fail"]
+
+
+def test_the_end_of_what_was_abandoned_is_recorded_whatever_it_was(store: Mock, rq: Mock, recovery: Recovery) -> None:
+    picture, batch = new_id(), new_id()
+    rq.fail_abandoned.return_value = [picture, f"{batch}-3"]
+    recovery.recover_leases()
+    store.look_after.assert_called_once_with([picture])
+    cast(Mock, recovery._batches.fetch).assert_called_once_with(batch)
 
 
 def test_registries_are_cleaned_when_rq_says_so(store: Mock, rq: Mock, recovery: Recovery) -> None:
