@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import redis
-from rq import Callback
+from rq import Callback, Retry
 from rq import Queue as RQQueue
 from rq.defaults import DEFAULT_RESULT_TTL
 
@@ -36,12 +36,26 @@ def test_a_second_signal_stops_at_once(number: signal.Signals, store: Store) -> 
             signal.signal(one, handler)
 
 
-def test_a_refused_job_runs_no_callback_though_that_is_allowed(store: Store, client: redis.Redis) -> None:
+def test_a_refused_job_runs_no_callback_though_that_is_allowed_and_is_not_retried(
+    store: Store, client: redis.Redis
+) -> None:
     queue = RQQueue("digitq", connection=client, serializer="json")
-    queue.enqueue("os.mkdir", "never", on_failure=Callback("tests.jobs.on_failure"))
+    job = queue.enqueue("os.mkdir", "never", on_failure=Callback("tests.jobs.on_failure"), retry=Retry(max=3))
     with serving(store) as worker:
         worker.run(worker.claimer.claim_batch())
     assert client.get("test:failure") is None
+    assert job.get_status().value == "failed"
+
+
+@pytest.mark.parametrize("interval", [0, 60], ids=["at once", "later"])
+def test_a_failure_that_is_retried_is_no_end(interval: int, store: Store, client: redis.Redis) -> None:
+    queue = RQQueue("digitq", connection=client, serializer="json")
+    queue.enqueue("tests.jobs.double", 1, retry=Retry(max=1, interval=interval))
+    with serving(store) as worker:
+        for ended in (False, True):
+            worker.enqueue_scheduled(int(store.time()) + 100)
+            [claim] = worker.claimer.claim_batch()
+            assert worker.fail(worker.load(claim), RuntimeError("a bug")) == ended
 
 
 def test_a_failure_that_nobody_remembers_is_an_end_all_the_same(store: Store, client: redis.Redis) -> None:
