@@ -91,6 +91,12 @@ def test_a_picture_that_fails_says_so_and_its_neighbour_has_a_trace_of_its_own(
     assert good.status.is_unset and (bad.attributes or {})["error.type"] == "undecodable_image"
 
 
+def test_a_picture_that_was_submitted_outside_of_a_trace_has_none(store: Store, spans: InMemorySpanExporter) -> None:
+    store.submit(b"7")
+    serve(store)
+    assert spans.get_finished_spans() == ()
+
+
 def test_a_result_that_came_too_late_is_an_error_of_its_span(store: Store, spans: InMemorySpanExporter) -> None:
     with site(store) as web:
         web.post("/v1/predictions", data=seven(), **PICTURE)

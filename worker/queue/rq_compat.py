@@ -114,11 +114,11 @@ class RqWorker(SimpleWorker):
     handle_job_failure = fenced("handle_job_failure")
 
     def handle_execution_ended(self, job: Job, queue: Queue, heartbeat_ttl: int) -> None:
-        """Note when it ended; RQ also writes a heartbeat to the job, whose ever it is by then."""
+        """Note the time of the end; RQ also writes a heartbeat, which would restore a part of a deleted job."""
         job.ended_at = now()
 
     def _finalize_failure(self, job: Job, queue: Queue, execution: Execution, exc_info: Any) -> None:
-        """End a job that raised; that its lease is lost is no failure of the job."""
+        """End a job that raised. Raises Fenced if the lease is lost, which is no failure of the job."""
         if isinstance(exc_info[1], Fenced):
             raise exc_info[1]
         super()._finalize_failure(job, queue, execution, exc_info)
