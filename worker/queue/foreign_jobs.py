@@ -67,7 +67,7 @@ class ForeignJobs:
             _log_lost(claim.id, "failure")
         else:
             if failed:
-                self._store.end_alone(claim.id, "failed", note_of(code_and_message(error), Ran()))
+                self._store.end_alone(claim.id, claim.attempt, "failed", note_of(code_and_message(error), Ran()))
 
     def refuse(self, claims: Sequence[Claim]) -> None:
         """Fails jobs with a key that has the wrong type."""

@@ -45,7 +45,7 @@ def test_an_end_is_recorded_only_where_rq_does_not_retry(store: Mock, rq: Mock, 
         rq.fail.return_value = failed
         foreign_jobs.fail(claim("a"), RuntimeError("boom"))
     [call] = store.end_alone.call_args_list
-    assert call.args[:2] == ("a", "failed") and b"internal_error" in call.args[2]
+    assert call.args[:3] == ("a", 1, "failed") and b"internal_error" in call.args[3]
     assert rq.fail.call_args.kwargs == {"refused": False}
 
 
