@@ -335,7 +335,7 @@ class Batches:
             more |= {"worker": held.worker, "execution": held.claim.execution, "queue": held.claim.queue}
         args = redis_scripts.arguments(
             step=step, id=id, ttl=self._settings.result_ttl_seconds, attempt=attempt, start=min(rows, default=0),
-            succeeded=found, failed=len(rows) - found, margin=min(1.0, self._settings.lease_seconds / 5), **more,
+            succeeded=found, failed=len(rows) - found, margin=self._settings.lease_margin(), **more,
         )  # fmt: skip
         return int(self._store.run("chunk", [], [*args, text]))
 

@@ -148,6 +148,10 @@ class Settings:
             return memory_bytes() * int(match[1]) // 100
         return int(match[2]) * _UNITS[(match[3] or "").lower()]
 
+    def lease_margin(self) -> float:
+        """Return for how many seconds more a lease must be valid where its holder writes: other clocks may be ahead."""
+        return min(1.0, self.lease_seconds / 5)
+
     def check_exposed(self) -> None:
         """Raise SettingsError if other machines could use the web process without a key, unless that is allowed."""
         if self.api_keys or self.api_keys_file or self.allow_anonymous == "1" or is_loopback(self.host):

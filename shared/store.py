@@ -430,7 +430,7 @@ class Store:
     def _finish_call(self, worker: str, finishes: Sequence[Finish], ran: Ran, seconds: float) -> ScriptCall:
         args = redis_scripts.arguments(
             [one.to_row(ran, position) for position, one in enumerate(finishes)], worker=worker,
-            margin=min(1.0, self.settings.lease_seconds / 5), ttl=self.settings.result_ttl_seconds, seconds=seconds,
+            margin=self.settings.lease_margin(), ttl=self.settings.result_ttl_seconds, seconds=seconds,
         )  # fmt: skip
         return ScriptCall(self._scripts["finish"], [], args)
 
@@ -442,14 +442,15 @@ class Store:
         """Record that RQ itself runs a picture. Returns the number of the attempt."""
         return int(self.tell("alone", step="start", id=id, ttl=self.settings.result_ttl_seconds))
 
-    def end_alone(self, id: str, status: str, found: bytes, input: bytes = b"") -> bool:
+    def end_alone(self, id: str, attempt: int, status: str, found: bytes, input: bytes = b"") -> bool:
         """Record the result of a picture that RQ itself runs, and announce its end, before or after RQ writes `status`.
 
-        Returns False if its job is gone or has another status.
+        Returns False if its job is gone, has another status, or has been started again since.
         """
         args = redis_scripts.arguments(
-            step="end", id=id, ttl=self.settings.result_ttl_seconds, status=status, found=found.decode()
-        )
+            step="end", id=id, ttl=self.settings.result_ttl_seconds, attempt=attempt, status=status,
+            found=found.decode(),
+        )  # fmt: skip
         return bool(self.run("alone", [], [*args, compressed(input) if input else b""]))
 
     def refuse(self, reason: str) -> None:

@@ -35,19 +35,19 @@ def classify(id: str, read: str = "digit") -> dict[str, Any]:
     Returns `Outcome.summary`. Raises the picture's error after storing it.
     """
     job, store = _current_job()
-    store.start_alone(job.id)
+    attempt = store.start_alone(job.id)
     serving = classifier()
     done = _classified(serving, store.image(id), read)
     metrics.classified(done.results, done.preprocess_ms, done.inference_ms)
     result, stages = done.results[0], (round(done.preprocess_ms, 3), round(done.inference_ms, 3))
     ran = Ran(serving.model.version, serving.preprocessing, 1, *stages)
     if isinstance(result, Outcome):
-        store.end_alone(job.id, "finished", note_of(result, ran), result.input)
+        store.end_alone(job.id, attempt, "finished", note_of(result, ran), result.input)
         return result.summary()
     if isinstance(result, DigitqError):
         job.retries_left = job.retries_left and 0  # the picture's own error: a retry would end the same
     if not job.retries_left:
-        store.end_alone(job.id, "failed", note_of(code_and_message(result), ran))
+        store.end_alone(job.id, attempt, "failed", note_of(code_and_message(result), ran))
     raise result
 
 

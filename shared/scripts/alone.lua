@@ -2,8 +2,8 @@
 -- A picture that RQ runs on its own path (a stock worker, callbacks, dependents): what we note in its job.
 -- KEYS: none
 -- ARG: step 'start', id, ttl (s)                         -> the attempt, 0 where the job is gone
---      step 'end', id, ttl (s), status with which RQ ends the job, found (JSON); then input (zlib) or ''  -> 1, or 0 where the
---        job is gone or has ended otherwise
+--      step 'end', id, ttl (s), attempt, status with which RQ ends the job, found (JSON); then input (zlib) or ''  -> 1, or 0
+--        where the job is gone, has ended otherwise, or was started again: by then another worker has it
 local id, ttl = ARG.id, ARG.ttl
 local key = JOB .. id
 local job = try('HMGET', key, 'status', 'origin', 'digitq_run', 'digitq_found', unpack(RECORD)) or {}
@@ -29,7 +29,7 @@ if ARG.step == 'start' then
   return attempt + 1
 end
 
-if status ~= 'started' and status ~= ARG.status then return 0 end
+if status ~= 'started' and status ~= ARG.status or run_of(run) ~= ARG.attempt then return 0 end
 local known, input = before_the_end({id}), ARGV[2]
 redis.pcall('EXPIRE', IMAGE .. id, ttl)
 if input ~= '' then redis.call('SET', INPUT .. id, input, 'EX', ttl) end

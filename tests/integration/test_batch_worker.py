@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from contextlib import closing
@@ -46,3 +47,31 @@ def test_a_wait_that_cannot_be_sent_takes_no_connection_with_it(
                 with pytest.raises(redis.ConnectionError, match="reset by peer"):
                     wakeup.wait(0)
         wakeup.wait(0)
+
+
+def test_a_worker_that_is_told_to_stop_does_not_wait_on_and_waits_again_afterwards(store: Store) -> None:
+    with serving(store) as worker:
+        worker.wakeup.SERVER_TIMEOUT = 60  # Redis alone would end the wait sooner
+        start = time.monotonic()
+        worker.request_stop(signal.SIGTERM, None)
+        worker.wakeup.wait(20)
+        assert time.monotonic() - start < 10
+        woken = time.monotonic()
+        worker.wakeup.wait(0.2)
+        assert time.monotonic() - woken >= 0.2  # one signal ends one wait
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_each_queue_is_asked_once_however_often_a_worker_waits(store: Store, client: redis.Redis) -> None:
+    with serving(store) as worker:
+        for _ in range(3):
+            worker.wakeup.wait(0.01)
+        waiting = [one for one in client.client_list() if one["cmd"] == "blmove"]
+        assert len(waiting) == 3
+        client.config_resetstat()
+        store.submit(b"7")
+        worker.wakeup.wait(20)
+        worker.wakeup.wait(0.01)
+        calls = client.info("commandstats")["cmdstat_blmove"]["calls"]
+        assert calls <= 3

@@ -706,3 +706,21 @@ def test_what_is_watched_is_watched_in_a_full_redis_too(client: redis.Redis) -> 
             except redis.WatchError:
                 assert tries == 1
     assert (client.get("n"), tries) == (b"11", 2)
+
+
+def test_a_transaction_that_watches_starts_again_when_it_is_refused(client: redis.Redis) -> None:
+    retrying = OomRetryRedis(client)
+    client.set("n", 10)
+    fill(client)
+    with retrying.pipeline() as pipeline:
+        pipeline.watch("n")
+        client.delete("n")  # by somebody else; it needs no memory
+        pipeline.multi()
+        pipeline.set("n", 11)
+        with pytest.raises(redis.WatchError):
+            pipeline.execute()
+        assert client.get("n") is None
+        pipeline.watch("n")
+        pipeline.multi()
+        pipeline.set("n", 1)
+        assert pipeline.execute() == [True]

@@ -68,3 +68,20 @@ time.sleep(3)
 """
     done = subprocess.run([sys.executable, "-c", late], cwd=ROOT, capture_output=True, timeout=30, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_interpreter_that_is_locked_ends_with_its_process() -> None:
+    """Native code that never returns and holds the GIL: no thread of Python's can end it."""
+    locked = """
+import ctypes
+from shared.settings import Settings
+from shared.store import Store, connect
+from worker.queue import heartbeat
+
+heartbeat.LOCKED_SECONDS = 1.0
+heartbeat.Heartbeat(Store(connect("redis://127.0.0.1:1"), Settings()), "one", "", lambda: None).start()
+ctypes.PyDLL(None).sleep(20)
+"""
+    done = subprocess.run([sys.executable, "-c", locked], cwd=ROOT, capture_output=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert b"Timeout (0:00:01)!" in done.stderr

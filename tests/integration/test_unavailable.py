@@ -71,7 +71,7 @@ STORE: dict[str, Callable[[Store], Any]] = {
     "finish_and_claim": lambda store: store.finish_and_claim("worker", [FINISH], Ran(), 0, keys.QUEUES, 1, "nonce"),
     "release": lambda store: store.release("worker", [CLAIM]),
     "start_alone": lambda store: store.start_alone(ID),
-    "end_alone": lambda store: store.end_alone(ID, "failed", b"{}"),
+    "end_alone": lambda store: store.end_alone(ID, 1, "failed", b"{}"),
     "refuse": lambda store: store.refuse("no"),
     "forget_workers": lambda store: store.forget_workers(),
     "leave": lambda store: store.leave("worker"),

@@ -15,7 +15,7 @@ import pytest
 import redis
 from rq import Callback, Retry, Webhook
 from rq import Queue as RQQueue
-from rq.job import Job
+from rq.job import Dependency, Job
 
 from shared import keys
 from shared.claims import Claim, as_json
@@ -337,6 +337,20 @@ def test_an_allowed_function_runs_on_rqs_own_path(store: Store, client: redis.Re
     assert [store.fetch(id).state for id in ours] == [State.SUCCEEDED] * 3
 
 
+@pytest.mark.parametrize("image", [b"7", b"undecodable"])
+def test_what_comes_to_depend_on_a_claimed_picture_runs_after_it(
+    image: bytes, store: Store, client: redis.Redis
+) -> None:
+    client.set(keys.image("p"), image, ex=60)
+    job = rq_queue(client).enqueue(keys.JOB_FUNCTION, "p")
+    with serving(store) as worker:
+        claims = worker.claimer.claim_batch()
+        later = rq_queue(client).enqueue("tests.jobs.double", 21, depends_on=Dependency(job, allow_failure=True))
+        assert later.get_status().value == "deferred"
+        worker.run(claims)
+        assert rq_queue(client).get_job_ids() == [later.id]
+
+
 def test_a_function_off_the_list_is_refused_and_not_run(store: Store, client: redis.Redis) -> None:
     job = rq_queue(client).enqueue("os.mkdir", "never", retry=Retry(max=3))
     burst(store)
@@ -384,6 +398,7 @@ def test_only_a_plain_call_of_our_function_counts_as_a_picture() -> None:
     assert image_id(claim(b'["digitq.tasks.classify",null,["x"],{}]')) == "x"  # type: ignore[arg-type]
     for other in (b'["os.mkdir",null,["x"],{}]', b'["digitq.tasks.classify",null,[],{}]', b"\x80\x05", b"[]", b"7",
                   b'["digitq.tasks.classify",null,["x"],{"a":1}]', b'["digitq.tasks.classify",null,7,{}]',
+                  b'["digitq.tasks.classify",null,[7],{}]',
                   b'["digitq.tasks.classify",null,["x"],{"read":"words"}]',
                   b'["digitq.tasks.classify",null,["x"],["read"]]'):  # fmt: skip
         assert image_id(claim(other)) is None  # type: ignore[arg-type]

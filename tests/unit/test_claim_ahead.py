@@ -81,9 +81,18 @@ def test_an_error_after_the_end_returns_the_next_batch_without_an_attempt(
             raise errors.pop()
 
     monkeypatch.setattr(metrics, "stored", stored)
+    meanwhile: list[State] = []
     with serving(one_by_one) as worker:
+        back_off = worker._back_off
+
+        def watched(error: BaseException, failures: int) -> None:
+            meanwhile.extend(one_by_one.fetch(id).state for id in ids)
+            back_off(error, failures)
+
+        worker._back_off = watched  # type: ignore[method-assign]
         worker.recovery.last_run = float("inf")
         worker.work(burst=True)
+    assert meanwhile == [State.SUCCEEDED, State.QUEUED, State.QUEUED]  # another worker may have them while it waits
     assert [(one.state, one.attempt) for one in map(one_by_one.fetch, ids)] == [(State.SUCCEEDED, 1)] * 3
 
 

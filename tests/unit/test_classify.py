@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from io import BytesIO
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -144,6 +145,18 @@ def test_small_and_blank_pictures_gain_nothing_by_a_second_look() -> None:
     for image in (png(), encoded(np.full((200, 300), 210, np.uint8)), seven(28)):
         found = one(image, Sure(0.99, digitness=0.0, digit=0.5))
         assert found.decision == "reject" and "uneven_light" not in found.warnings
+
+
+def test_a_digit_of_mnist_is_not_looked_at_again() -> None:
+    bar = np.zeros((28, 28), np.uint8)
+    bar[4:24, 12:16] = 255
+    model = Sure(0.99, digitness=0.0, digit=0.5)
+    read = Mock(wraps=model.read)
+    model.read = read  # type: ignore[method-assign]
+    assert one(encoded(bar), model).reason == "not_a_digit"
+    assert read.call_count == 1
+    one(shadowed(on(230, drawn(7, at=(50, 40)), depth=0.6)), model)
+    assert read.call_count == 3
 
 
 def test_a_model_that_breaks_the_law_of_the_batch_is_a_bug() -> None:

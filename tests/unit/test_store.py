@@ -310,8 +310,22 @@ def test_a_picture_whose_job_is_gone_can_still_be_forgotten(told: bool, store: S
 def test_late_results_change_nothing(store: Store) -> None:
     id = store.submit(b"7").id
     finish(store)
-    assert not store.end_alone(id, "failed", b'{"error":["late","late"]}')
+    assert not store.end_alone(id, 1, "failed", b'{"error":["late","late"]}')
     assert store.fetch(id).state is State.SUCCEEDED
+
+
+def test_the_end_of_an_earlier_attempt_changes_nothing(store: Store, client: redis.Redis) -> None:
+    id = store.submit(b"7").id
+    store.claim("late", keys.QUEUES, 1, "n")
+    assert store.start_alone(id) == 1
+    client.zrem("rq:wip:digitq", f"{id}:n0")  # its lease expires, and the job is put back
+    client.hset(keys.job(id), "status", "queued")
+    client.rpush("rq:queue:digitq", id)
+    store.claim("another", keys.QUEUES, 1, "m")
+    assert not store.end_alone(id, 1, "finished", b'{"digit":1}')
+    assert store.fetch(id).state is State.RUNNING
+    assert store.end_alone(id, store.start_alone(id), "finished", b'{"digit":7}')
+    assert client.hget(keys.job(id), "digitq_found") == b'{"digit":7}'
 
 
 def test_the_clock_of_the_scripts_is_rqs_format(store: Store, client: redis.Redis) -> None:

@@ -91,6 +91,26 @@ def test_a_picture_that_fails_says_so_and_its_neighbour_has_a_trace_of_its_own(
     assert good.status.is_unset and (bad.attributes or {})["error.type"] == "undecodable_image"
 
 
+def test_a_picture_that_was_submitted_outside_of_a_trace_has_none(store: Store, spans: InMemorySpanExporter) -> None:
+    store.submit(b"7")
+    serve(store)
+    assert spans.get_finished_spans() == ()
+
+
+def test_a_result_that_came_too_late_is_an_error_of_its_span(store: Store, spans: InMemorySpanExporter) -> None:
+    with site(store) as web:
+        web.post("/v1/predictions", data=seven(), **PICTURE)
+        web.post("/v1/batches", data={"file": [(BytesIO(seven()), "a.png")] * 2}, headers={"traceparent": TRACE})
+    worker = BatchWorker(store, classify)
+    for claims in (worker.claimer.claim_batch(), worker.claimer.claim_batch()):
+        for claim in claims:
+            store.client.zrem(f"rq:wip:{claim.queue}", f"{claim.id}:{claim.execution}")
+        worker.run([replace(claim, image=b"7") if claim.batchable else claim for claim in claims])
+    worker.wakeup.close()
+    ends = [one for one in spans.get_finished_spans() if one.name.startswith("process")]
+    assert [(one.attributes or {}).get("error.type") for one in ends] == ["lease_lost"] * 2
+
+
 def test_what_the_client_does_not_sample_is_not_recorded_and_polls_never_are(
     store: Store, spans: InMemorySpanExporter
 ) -> None:

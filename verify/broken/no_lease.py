@@ -34,16 +34,16 @@ def serve(store: Store, name: str) -> None:
 
 def end(store: Store, id: str, result: Outcome | Exception) -> None:
     """Write our part of the record, then RQ's, without a fence."""
-    store.start_alone(id)
+    attempt = store.start_alone(id)
     store.client.hset(keys.job(id), "status", "started")
     if isinstance(result, Outcome):
-        store.end_alone(id, "finished", note_of(result, Ran()), result.input)
+        store.end_alone(id, attempt, "finished", note_of(result, Ran()), result.input)
         value = b64encode(json.dumps(result.summary()).encode())
         store.client.xadd(keys.return_values(id), {"type": 1, "return_value": value})
         store.client.expire(keys.return_values(id), 3600)
     else:
         code = result.code if isinstance(result, DigitqError) else "internal_error"
-        store.end_alone(id, "failed", note_of((code, str(result)), Ran()))
+        store.end_alone(id, attempt, "failed", note_of((code, str(result)), Ran()))
     store.client.hset(keys.job(id), "status", "finished" if isinstance(result, Outcome) else "failed")
     store.client.expire(keys.job(id), 3600)
 

@@ -69,7 +69,7 @@ class BatchWorker(RqWorker):
     ) -> None:
         name = name or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         allowed = {*keys.OTHER_NAMES, *keys.OTHER_NAMES.values(), *allowed}
-        super().__init__(OomRetryRedis(store.client), queues, name, allowed, store.settings.result_ttl_seconds)
+        super().__init__(OomRetryRedis(store.client), queues, name, allowed, store.settings)
         self.store, self.device, self.speed = store, device, Speed()
         self.batches, self._queues, self._renewed = Batches(store), list(queues), renewed
         self.wakeup = Wakeup(store.client, queues)

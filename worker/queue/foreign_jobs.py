@@ -12,6 +12,7 @@ from shared.claims import Claim, Ran, note_of
 from shared.store import Store
 from worker.queue.heartbeat import Heartbeat
 from worker.queue.jobs import ForbiddenJob, UnreadableJob, code_and_message, finish
+from worker.queue.oom_retry import Fenced
 from worker.queue.rq_compat import DEFAULT_TIMEOUT, RqWorker, RunningJob, function_names
 from worker.telemetry.job_logs import job_fields
 
@@ -40,7 +41,10 @@ class ForeignJobs:
         except ForbiddenJob as error:
             self.fail(claim, error, running)
         else:
-            self._rq.perform(running)
+            try:
+                self._rq.perform(running)
+            except Fenced:
+                _log_lost(claim.id, "result")
 
     def _check_allowed(self, job: Job) -> None:
         try:
@@ -53,16 +57,17 @@ class ForeignJobs:
 
     def fail(self, claim: Claim, error: Exception, running: RunningJob | None = None) -> None:
         """Fails a job with an error that is not the picture's: RQ retries it, or it ends and the end is recorded."""
-        if not self._store.renew(self._rq.name, [claim]):
-            log.warning("lease lost before the end, failure dropped", extra=job_fields(claim.id))
-            return
         try:
-            running = running or self._rq.load(claim)
+            if not self._store.renew(self._rq.name, [claim]):
+                raise Fenced
+            failed = self._rq.fail(running or self._rq.load(claim), error, refused=isinstance(error, ForbiddenJob))
         except NoSuchJobError as gone:
             log.warning("%s", gone)
-            return
-        if self._rq.fail(running, error, refused=isinstance(error, ForbiddenJob)):
-            self._store.end_alone(claim.id, "failed", note_of(code_and_message(error), Ran()))
+        except Fenced:
+            _log_lost(claim.id, "failure")
+        else:
+            if failed:
+                self._store.end_alone(claim.id, claim.attempt, "failed", note_of(code_and_message(error), Ran()))
 
     def refuse(self, claims: Sequence[Claim]) -> None:
         """Fails jobs with a key that has the wrong type."""
@@ -74,7 +79,11 @@ class ForeignJobs:
     def follow_up(self, claims: Sequence[Claim], fenced: Sequence[str], dependents: Sequence[str]) -> None:
         """Take the steps after finish.lua: log jobs that were fenced off, enqueue the dependents of others."""
         for id in fenced:
-            log.warning("lease lost before the end, result dropped", extra=job_fields(id))
+            _log_lost(id, "result")
         for claim in claims:
             if claim.id in dependents:
                 self._rq.enqueue_dependents(claim)
+
+
+def _log_lost(id: str, what: str) -> None:
+    log.warning("lease lost before the end, %s dropped", what, extra=job_fields(id))

@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import redis
 from redis.client import Pipeline
 from redis.exceptions import OutOfMemoryError, WatchError
 
-from shared import redis_scripts
+from shared import keys, redis_scripts
 from shared.connections.liveness import LivePubSub
 
 #: Seconds for which memory counts as full after a refusal.
 FULL_SECONDS = 60
-#: A key, and the values with which a transaction counts.
-Fence = tuple[str, Collection[bytes | None]]
+#: What must hold when a transaction is run, as insist.lua takes it.
+Fence = Mapping[str, Any]
+#: The words of a command of Redis.
+Command = tuple[Any, ...]
+
+
+class Fenced(BaseException):
+    """A transaction was not run, since its fence no longer holds. No Exception, for RQ logs any and goes on."""
 
 
 class OomRetryRedis(redis.Redis):
@@ -34,7 +40,7 @@ class OomRetryRedis(redis.Redis):
         super().__init__(connection_pool=client.connection_pool)
         #: Until when memory counts as full (`time.monotonic`).
         self.full_until = float("-inf")
-        self._script = self.register_script(redis_scripts.source("insist"))
+        self.script = self.register_script(redis_scripts.source("insist"))
         self._next = threading.local()
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -52,16 +58,15 @@ class OomRetryRedis(redis.Redis):
         return OomRetryPipeline(self, shard_hint, fence)
 
     @contextmanager
-    def fenced(self, key: str, values: Collection[bytes | None]) -> Iterator[None]:
-        """Run a block whose first transaction fails, which ends the block, if the key has another value by then.
+    def fenced(self, **fence: Any) -> Iterator[None]:
+        """Run a block whose first transaction writes nothing, and raises Fenced or WatchError, if the fence is broken.
 
         RQ reads first and writes late. In between this worker may have stood still, or the primary may have been
-        replaced: another worker may have taken over the jobs that were read, and ended them.
+        replaced: another worker may have taken over the jobs that were read, and ended them. `fence` is for insist.lua.
         """
-        self._next.fence = key, values
+        self._next.fence = fence
         try:
-            with suppress(WatchError):
-                yield
+            yield
         finally:
             self._next.fence = None
 
@@ -69,13 +74,19 @@ class OomRetryRedis(redis.Redis):
         """Return a subscription that notices a dead connection; RQ's thread for commands reads it."""
         return LivePubSub(self.connection_pool, **options)
 
-    def run_over_limit(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Run the commands in one script. Returns their answers as redis-py would."""
+    def run_over_limit(self, commands: Sequence[Command]) -> list[Any]:
+        """Run the commands in one script. Returns their answers as redis-py would, and raises the first error."""
         self.full_until = time.monotonic() + FULL_SECONDS
-        answers = self._script(args=["{}", *(word for command in commands for word in (len(command), *command))])
+        return self.parsed(commands, self.script(args=arguments(commands)))
+
+    def parsed(self, commands: Sequence[Command], answers: Sequence[Any]) -> list[Any]:
+        """Return the answers of the script as redis-py would. Raises the first error among them."""
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
         return [self._parse(command, answer) for command, answer in zip(commands, answers, strict=True)]
 
-    def _parse(self, command: tuple[Any, ...], answer: Any) -> Any:
+    def _parse(self, command: Command, answer: Any) -> Any:
         if command[0] == "HGETALL":  # a script returns a hash as a flat list
             return dict(zip(answer[::2], answer[1::2], strict=True))
         parse = self.response_callbacks.get(command[0])  # type: ignore[no-untyped-call]
@@ -88,34 +99,37 @@ class OomRetryPipeline(Pipeline):
     def __init__(self, client: OomRetryRedis, shard_hint: Any, fence: Fence | None = None) -> None:
         super().__init__(client.connection_pool, client.response_callbacks, True, shard_hint)
         self._client, self._fence = client, fence
-        if fence:
-            self._watch(*fence)
+        if fence and "turn" in fence:
+            self.watch(keys.RECOVERY)  # type: ignore[no-untyped-call]  # another may have it and give it back meanwhile
             self.multi()
 
-    def _watch(self, key: str, values: Collection[bytes | None]) -> None:
-        self.watch(key)  # type: ignore[no-untyped-call]
-        if self.get(key) not in values:
-            self.reset()
-            raise WatchError(f"{key} has another value")
-
     def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Run the transaction, over the memory limit if it is refused. Raises WatchError, after which RQ starts again.
+        """Run the transaction, over the memory limit if it is refused.
 
-        A full Redis does not even queue a command, and forgets the watched keys. So after a recent refusal an empty
-        transaction checks them first, and the script follows at once.
+        Raises Fenced, and WatchError, after which RQ starts again. A full Redis does not even queue a command, and
+        forgets the watched keys: so after a recent refusal such a transaction is a script from the start.
         """
         commands, watched = [args for args, _ in self.command_stack], self.watching
-        if commands and watched and time.monotonic() < self._client.full_until:
-            self.command_stack = []
-            super().execute()
-            return self._client.run_over_limit(commands)
+        if commands and (self._fence or (watched and time.monotonic() < self._client.full_until)):
+            return self._execute_script(commands)
         try:
             return super().execute(raise_on_error)
         except OutOfMemoryError as error:
-            if self._fence:
-                self._watch(*self._fence)
-                self.reset()
-            elif watched:
+            if watched:
                 self._client.full_until = time.monotonic() + FULL_SECONDS
                 raise WatchError("memory is full") from error
             return self._client.run_over_limit(commands)
+
+    def _execute_script(self, commands: Sequence[Command]) -> list[Any]:
+        """Run a transaction of one script that has the commands; Redis checks the watched keys before it."""
+        self.command_stack = []
+        self._client.script(args=arguments(commands, self._fence), client=self)
+        [answers] = super().execute()
+        if answers is None:
+            raise Fenced
+        return self._client.parsed(commands, answers)
+
+
+def arguments(commands: Sequence[Command], fence: Fence | None = None) -> list[Any]:
+    """Return the arguments of insist.lua."""
+    return redis_scripts.arguments(**fence or {}) + [word for command in commands for word in (len(command), *command)]

@@ -9,6 +9,7 @@ import logging
 import signal
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -17,16 +18,16 @@ from rq import SimpleWorker, registry, worker_registration
 from rq.defaults import DEFAULT_RESULT_TTL as DEFAULT_RESULT_TTL
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
-from rq.job import Job
+from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.rate_limit import RateLimitRegistry
 from rq.utils import now
 from rq.worker.base import WorkerStatus
 
-from shared import keys
 from shared.claims import Claim
+from shared.settings import Settings
 from worker.queue.limits import TimeLimit
-from worker.queue.oom_retry import OomRetryRedis
+from worker.queue.oom_retry import Fence, Fenced, OomRetryRedis
 from worker.telemetry.job_logs import job_fields
 
 log = logging.getLogger("digitq.worker")
@@ -47,7 +48,7 @@ def restricted_job(allowed: Collection[str]) -> type[Job]:
     """Return RQ's Job without what RQ's recovery would do for a job that nobody has checked.
 
     Callbacks that are not allowed are None, webhooks are not called, and a job that cannot be parsed counts as missing:
-    in RQ it would stop the recovery of all jobs.
+    in RQ it would stop the recovery of all jobs. A status is written in the transaction that needs it.
     """
 
     def if_allowed(kind: str) -> Any:
@@ -61,6 +62,12 @@ def restricted_job(allowed: Collection[str]) -> type[Job]:
             if self.webhooks:  # the URL is not logged: it may hold a secret
                 log.warning("webhooks of an RQ job are not called: use callback_url", extra=job_fields(self.id))
 
+        def set_status(self, status: JobStatus, pipeline: Any = None) -> None:
+            if pipeline is None and status is JobStatus.SCHEDULED:  # a retry writes it at once, and again in the fence
+                self._status = status
+            else:
+                super().set_status(status, pipeline)
+
         def restore(self, raw_data: Any) -> Any:
             try:
                 return super().restore(raw_data)
@@ -70,19 +77,51 @@ def restricted_job(allowed: Collection[str]) -> type[Job]:
     return RestrictedJob
 
 
+def fenced(step: str) -> Any:
+    """Return a method of RQ's worker whose transaction raises Fenced once the lease of the running job is lost."""
+    inherited = getattr(SimpleWorker, step)
+
+    def within_lease(worker: RqWorker, *args: Any, **options: Any) -> Any:
+        with worker._redis.fenced(**worker._lease):
+            return inherited(worker, *args, **options)
+
+    return within_lease
+
+
 class RqWorker(SimpleWorker):
-    """An RQ SimpleWorker that registers, runs jobs and cleans registries as RQ does, and dequeues nothing."""
+    """An RQ SimpleWorker that registers, runs jobs and cleans registries as RQ does, and dequeues nothing.
+
+    What it writes of a job that it runs or fails, it writes only while its lease is valid, as finish.lua does.
+    """
 
     death_penalty_class = TimeLimit  # type: ignore[assignment]  # RQ wants a subclass, and calls the constructor
 
     def __init__(
-        self, connection: OomRetryRedis, queues: Sequence[str], name: str, allowed: Collection[str], result_ttl: int
+        self, connection: OomRetryRedis, queues: Sequence[str], name: str, allowed: Collection[str], settings: Settings
     ) -> None:
         super().__init__(
             list(queues), name=name, connection=connection, serializer="json", job_class=restricted_job(allowed),
-            default_result_ttl=min(DEFAULT_RESULT_TTL, result_ttl), maintenance_interval=60, worker_ttl=60,
+            default_result_ttl=min(DEFAULT_RESULT_TTL, settings.result_ttl_seconds), maintenance_interval=60,
+            worker_ttl=60,
         )  # fmt: skip
-        self._redis = connection
+        self._redis, self._margin = connection, settings.lease_margin()
+        #: The lease of the job that runs.
+        self._lease: Fence = {}
+
+    prepare_job_execution = fenced("prepare_job_execution")
+    handle_job_retry = fenced("handle_job_retry")
+    handle_job_success = fenced("handle_job_success")
+    handle_job_failure = fenced("handle_job_failure")
+
+    def handle_execution_ended(self, job: Job, queue: Queue, heartbeat_ttl: int) -> None:
+        """Note the time of the end; RQ also writes a heartbeat, which would restore a part of a deleted job."""
+        job.ended_at = now()
+
+    def _finalize_failure(self, job: Job, queue: Queue, execution: Execution, exc_info: Any) -> None:
+        """End a job that raised. Raises Fenced if the lease is lost, which is no failure of the job."""
+        if isinstance(exc_info[1], Fenced):
+            raise exc_info[1]
+        super()._finalize_failure(job, queue, execution, exc_info)
 
     def _set_connection(self, connection: redis.Redis) -> redis.Redis:
         """Keep the socket timeout: RQ raises it above that of its BLPOP, which is not used here."""
@@ -135,12 +174,21 @@ class RqWorker(SimpleWorker):
         return job, queue, execution
 
     def perform(self, running: RunningJob) -> None:
-        """Run a job with its callbacks, result and dependents: `execute_job` without a new execution."""
+        """Run a job with its callbacks, result and dependents: `execute_job` without a new execution. Raises Fenced."""
+        self._hold(running)
         self.perform_job(*running)
         self.set_state(WorkerStatus.IDLE)
 
+    def _hold(self, running: RunningJob) -> None:
+        _, queue, execution = running
+        self._lease = {"queue": queue.name, "member": execution.composite_key, "margin": self._margin}
+
     def fail(self, running: RunningJob, error: Exception, refused: bool = False) -> bool:
-        """Fails a job as RQ does when it raises; a refused one without retries and callbacks. False: it is retried."""
+        """Fails a job as RQ does when it raises; a refused one without retries and callbacks.
+
+        Returns False if it is retried. Raises Fenced.
+        """
+        self._hold(running)
         job, queue, execution = running
         job.started_at = job.started_at or now()
         if refused:
@@ -182,8 +230,7 @@ class RqWorker(SimpleWorker):
         for queue in self.queues:
             running = registry.StartedJobRegistry(queue=queue, job_class=self.job_class)
             found: list[str] = []
-            # Where the turn has expired, nobody may have taken it.
-            with self._redis.fenced(keys.RECOVERY, (None, self.name.encode())):
+            with suppress(Fenced, redis.WatchError), self._redis.fenced(turn=self.name):
                 running.cleanup(timestamp, [lambda job, *_, found=found: found.append(job.id)])
                 abandoned += found
         return abandoned

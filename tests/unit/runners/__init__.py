@@ -1,0 +1,1 @@
+"""The parts of the worker, each alone: no server, and a stand-in for each collaborator."""
