@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Protocol
 
 from producer.serving.coalescing import RequestCoalescer
@@ -36,14 +33,25 @@ class Feed(Protocol):
 
 
 class Waiter:
-    """One request that waits: holds the ended record, or the hint to read it from Redis."""
+    """One request that waits, in `among` until it leaves: holds the ended record, or the hint to read it from Redis."""
 
-    __slots__ = ("_future", "_hinted", "record")
+    __slots__ = ("_among", "_future", "_hinted", "_id", "record")
 
-    def __init__(self) -> None:
+    def __init__(self, among: Waiters | None, id: str) -> None:
+        self._among, self._id = among, id
+        if among is not None:
+            among.setdefault(id, []).append(self)
         self.record: dict[str, str] | None = None
         self._hinted = False
         self._future: asyncio.Future[None] | None = None
+
+    def leave(self) -> None:
+        """Be told nothing more."""
+        if self._among is not None:
+            beside = self._among[self._id]
+            beside.remove(self)
+            if not beside:
+                del self._among[self._id]
 
     def tell(self, record: dict[str, str] | None = None) -> None:
         """Wakes the request with the ended record, or without one to read it."""
@@ -69,16 +77,20 @@ class Waiter:
         return hinted
 
 
+#: By id.
+Waiters = dict[str, list[Waiter]]
+
+
 class Waiting:
     """Submits and reads predictions, and waits for their end. All methods but `stop` are for one event loop."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.uploads: RequestCoalescer[Submission, Answer] = RequestCoalescer(
-            store.submit_all, lambda picture: len(picture.image)
+            store.client, store.submit_all, store.submit_call, lambda picture: len(picture.image)
         )
-        self.reads: RequestCoalescer[str, Record] = RequestCoalescer(store.fetch_all)
-        self._waiters: defaultdict[str, set[Waiter]] = defaultdict(set)
+        self.reads: RequestCoalescer[str, Record] = RequestCoalescer(store.client, store.fetch_all, store.fetch_call)
+        self._waiters: Waiters = {}
         self._feeds: list[Feed] = []
         self._subscription = Subscription(store.client, self._ended, self._missed)
 
@@ -90,7 +102,8 @@ class Waiting:
     async def submit(self, picture: Submission, seconds: float = 0, connection: Connection | None = None) -> Prediction:
         """Submit a picture and wait for its end as `fetch` does. Raises what Store.submit raises."""
         end = time.monotonic() + seconds
-        with self._waiter(picture.id, seconds > 0) as waiter:
+        waiter = self._waiter(picture.id, seconds > 0)
+        try:
             answer = await self.uploads.call(picture)
             if answer[0] == b"repeated":  # the first one under its idempotency key has to be read
                 accepted = await asyncio.to_thread(self._store.accepted, picture, answer)
@@ -100,6 +113,8 @@ class Waiting:
                 return accepted
             if accepted.id == picture.id:
                 return await self._end(picture.id, end, waiter, connection)
+        finally:
+            waiter.leave()
         return await self.fetch(accepted.id, end - time.monotonic(), None, connection)
 
     async def fetch(
@@ -111,11 +126,14 @@ class Waiting:
         the prediction is not the owner's.
         """
         end = time.monotonic() + seconds
-        with self._waiter(id, seconds > 0) as waiter:
+        waiter = self._waiter(id, seconds > 0)
+        try:
             prediction = await self._read(id, owner)
             if prediction.state.terminal or seconds <= 0:
                 return prediction
             return await self._end(id, end, waiter, connection)
+        finally:
+            waiter.leave()
 
     async def _read(self, id: str, owner: str | None) -> Prediction:
         if record := await self.reads.call(id):
@@ -138,20 +156,10 @@ class Waiting:
             if prediction.state.terminal or gone or self.stopped or end <= time.monotonic():
                 return prediction
 
-    @contextmanager
-    def _waiter(self, id: str, listen: bool) -> Iterator[Waiter]:
-        waiter = Waiter()
-        if not listen:
-            yield waiter
-            return
-        self._waiters[id].add(waiter)
-        self._subscription.start()
-        try:
-            yield waiter
-        finally:
-            self._waiters[id].discard(waiter)
-            if not self._waiters[id]:
-                del self._waiters[id]
+    def _waiter(self, id: str, listen: bool) -> Waiter:
+        if listen:
+            self._subscription.start()
+        return Waiter(self._waiters if listen else None, id)
 
     # ------------------------------------------------------------------ ends
 

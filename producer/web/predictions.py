@@ -45,7 +45,7 @@ _CURSOR = re.compile(r"[1-9][0-9]{0,17}-[0-9]{1,18}")
 async def create(request: Request) -> Response:
     """Accept one picture; wait for its end if the client prefers to."""
     wait = request.preferred_wait()
-    slow = (request.length or SMALL + 1) > SMALL or request.is_form or "callback_url" in request.args
+    slow = (request.length or SMALL + 1) > SMALL or request.is_form or request.has("callback_url")
     picture = await asyncio.to_thread(submission, request) if slow else submission(request)
     prediction = await request.services.waiting.submit(picture, wait, request.connection)
     PICTURES.inc()
