@@ -8,8 +8,6 @@ import re
 from io import BytesIO
 from itertools import chain
 
-from PIL import Image
-
 from producer.middleware.access import caller
 from producer.middleware.metrics import SUBMITTED
 from producer.middleware.request import Request
@@ -146,6 +144,8 @@ def _model_input(request: Request, prediction: Prediction) -> Response:
         raise NotFound("The picture was read as a page of numbers: cut its digits out of it by their `box`")
     if pixels is None:
         raise NotFound("There is no such picture")
+    from PIL import Image  # only here: it takes 2 MB
+
     png = BytesIO()
     Image.frombytes("L", (28, 28), pixels).save(png, "PNG")
     return Response(png.getvalue(), headers={"Content-Type": "image/png"})
