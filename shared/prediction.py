@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from shared.errors import PredictionFailed
@@ -150,7 +150,7 @@ class Prediction:
         finished = finished if state.terminal else None
         attempt = (get("digitq_run") or "").partition(":")[0]
         error = dict(zip(("code", "message"), found["error"], strict=True)) if "error" in found else None
-        return cls(
+        read = cls(
             id=id,
             state=state,
             filename=said(get("digitq_about")).get("filename"),
@@ -170,8 +170,9 @@ class Prediction:
             timings_ms=timings_of(found.get("ms") or (0, 0), submitted, started, finished),
             error=error,
             queue_position=queue_position,
-            **_fields_of(PageReading.from_noted(found)),
         )
+        page = PageReading.from_noted(found)
+        return read if page is None else replace(read, **_fields_of(page))
 
     def to_json(self, root: str = "") -> dict[str, Any]:
         """Return the JSON of the API; its links start with `root`, the sub-path of a proxy."""

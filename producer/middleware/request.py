@@ -46,7 +46,7 @@ class Request(flask.Request):
     def begin(self) -> None:
         """Take the client's request id, or make one where it is missing or cannot be logged, and start the clock."""
         given = self.environ.get("HTTP_X_REQUEST_ID", "")
-        self.id = given if _REQUEST_ID.fullmatch(given) else new_id()
+        self.id = given if given and _REQUEST_ID.fullmatch(given) else new_id()
         self.began = time.perf_counter()
         current.set(self)
 

@@ -12,6 +12,7 @@ from typing import Protocol
 from producer.serving.coalescing import RequestCoalescer
 from producer.serving.connection import Connection
 from producer.serving.subscription import Subscription
+from producer.serving.timeouts import Timeouts, Wait, end
 from shared.prediction import Prediction
 from shared.store import Answer, Record, Store
 from shared.submission import Submission
@@ -43,7 +44,7 @@ class Waiter:
             among.setdefault(id, []).append(self)
         self.record: dict[str, str] | None = None
         self._hinted = False
-        self._future: asyncio.Future[None] | None = None
+        self._future: Wait | None = None
 
     def leave(self) -> None:
         """Be told nothing more."""
@@ -56,23 +57,19 @@ class Waiter:
     def tell(self, record: dict[str, str] | None = None) -> None:
         """Wakes the request with the ended record, or without one to read it."""
         self.record, self._hinted = record or self.record, True
-        self._wake()
+        if self._future is not None:
+            end(self._future)
 
-    def _wake(self) -> None:
-        if self._future is not None and not self._future.done():
-            self._future.set_result(None)
-
-    async def told(self, seconds: float) -> bool:
+    async def told(self, seconds: float | Timeouts) -> bool:
         """Wait until told, for at most `seconds`; return whether it was told."""
         if not self._hinted:
             loop = asyncio.get_running_loop()
             self._future = loop.create_future()
-            # `asyncio.timeout` costs several times as much.
-            timer = loop.call_later(max(seconds, 0), self._wake)
-            try:
-                await self._future
-            finally:
-                timer.cancel()
+            if isinstance(seconds, Timeouts):
+                seconds.add(self._future)
+            else:
+                loop.call_later(max(seconds, 0), end, self._future)
+            await self._future
         hinted, self._hinted = self._hinted, False
         return hinted
 
@@ -91,6 +88,7 @@ class Waiting:
         )
         self.reads: RequestCoalescer[str, Record] = RequestCoalescer(store.client, store.fetch_all, store.fetch_call)
         self._waiters: Waiters = {}
+        self._watch = Timeouts(WATCH_SECONDS)
         self._feeds: list[Feed] = []
         self._subscription = Subscription(store.client, self._ended, self._missed)
 
@@ -101,10 +99,12 @@ class Waiting:
 
     async def submit(self, picture: Submission, seconds: float = 0, connection: Connection | None = None) -> Prediction:
         """Submit a picture and wait for its end as `fetch` does. Raises what Store.submit raises."""
-        end = time.monotonic() + seconds
+        until = time.monotonic() + seconds
         waiter = self._waiter(picture.id, seconds > 0)
         try:
             answer = await self.uploads.call(picture)
+            if answer[0] == b"accepted" and seconds > 0:
+                return await self._end(picture.id, until, waiter, connection)
             if answer[0] == b"repeated":  # the first one under its idempotency key has to be read
                 accepted = await asyncio.to_thread(self._store.accepted, picture, answer)
             else:
@@ -112,10 +112,10 @@ class Waiting:
             if seconds <= 0:
                 return accepted
             if accepted.id == picture.id:
-                return await self._end(picture.id, end, waiter, connection)
+                return await self._end(picture.id, until, waiter, connection)
         finally:
             waiter.leave()
-        return await self.fetch(accepted.id, end - time.monotonic(), None, connection)
+        return await self.fetch(accepted.id, until - time.monotonic(), None, connection)
 
     async def fetch(
         self, id: str, seconds: float = 0, owner: str | None = None, connection: Connection | None = None
@@ -125,13 +125,13 @@ class Waiting:
         Returns earlier when the process stops or the client disconnects. Raises what Store.fetch raises, also where
         the prediction is not the owner's.
         """
-        end = time.monotonic() + seconds
+        until = time.monotonic() + seconds
         waiter = self._waiter(id, seconds > 0)
         try:
             prediction = await self._read(id, owner)
             if prediction.state.terminal or seconds <= 0:
                 return prediction
-            return await self._end(id, end, waiter, connection)
+            return await self._end(id, until, waiter, connection)
         finally:
             waiter.leave()
 
@@ -140,11 +140,11 @@ class Waiting:
             return self._store.found(id, record, owner)
         return await asyncio.to_thread(self._store.fetch, id, owner)  # raises why there is none
 
-    async def _end(self, id: str, end: float, waiter: Waiter, connection: Connection | None) -> Prediction:
+    async def _end(self, id: str, until: float, waiter: Waiter, connection: Connection | None) -> Prediction:
         watching = connection is None
         while True:
-            left = end - time.monotonic()
-            told = await waiter.told(min(left, LOOK_AGAIN_SECONDS if watching else WATCH_SECONDS))
+            left = until - time.monotonic()
+            told = await waiter.told(min(left, LOOK_AGAIN_SECONDS) if watching or left < WATCH_SECONDS else self._watch)
             if waiter.record:
                 return Prediction.from_record(id, waiter.record)
             if not told and connection and not watching and left > WATCH_SECONDS:
@@ -153,7 +153,7 @@ class Waiting:
                 continue
             prediction = await self._read(id, None)
             gone = connection is not None and connection.gone
-            if prediction.state.terminal or gone or self.stopped or end <= time.monotonic():
+            if prediction.state.terminal or gone or self.stopped or until <= time.monotonic():
                 return prediction
 
     def _waiter(self, id: str, listen: bool) -> Waiter:
