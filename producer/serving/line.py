@@ -77,17 +77,15 @@ class LoopCalls:
     def __init__(self, client: redis.Redis) -> None:
         self._pool: Any = client.connection_pool
         self._line: Line | None = None
-        self._failures = 0
+        self._closings = 0
         self._answered: Callable[[Any], None] | None = None
         self._timer: TimerHandle | None = None
 
     @property
     def ready(self) -> bool:
         """True while there is a connection that may be used. Called on the loop, while no call is under way."""
-        if self._line is not None and self._pool.failures != self._failures:
-            self._line.detach()
-            self._pool.discard(self._line.connection)
-            self._line = None
+        if self._line is not None and self._pool.closings != self._closings:
+            self._discard()
         return self._line is not None
 
     def connect(self, loop: AbstractEventLoop) -> None:
@@ -96,8 +94,14 @@ class LoopCalls:
             return
         with suppress(redis.RedisError, OSError):  # the next call will tell
             connection: Any = self._pool.get_connection()
-            self._failures = self._pool.failures
+            self._closings = self._pool.closings
             self._line = Line(connection, loop, self._heard, self._lost)
+
+    def _discard(self) -> None:
+        if self._line is not None:
+            self._line.detach()
+            self._pool.discard(self._line.connection)
+            self._line = None
 
     def send(self, call: ScriptCall, answered: Callable[[Any], None]) -> None:
         """Send a call. `answered` gets the answer, or redis-py's error; later, and on the loop."""
@@ -118,6 +122,8 @@ class LoopCalls:
         self._lost(redis.TimeoutError("Timeout reading from socket"))
 
     def _heard(self, reply: Any) -> bool:
+        if isinstance(reply, Exception):  # such as a refused write: it may lead to a server that has become a replica
+            self._discard()
         if self._answered is not None:
             self._end(reply)
         return False

@@ -99,7 +99,9 @@ def test_a_script_that_redis_has_forgotten_is_loaded_again(
     waiting: BlockingWaiting, watched: Watched, store: Store
 ) -> None:
     store.client.script_flush()
-    ids = [submit(waiting), submit(waiting)]
+    ids = [submit(waiting)]
+    connected(waiting)
+    ids.append(submit(waiting))
     assert watched.calls == [1, 1]
     assert [one.id for one in store.recent(2)[0]] == ids[::-1]
 
@@ -127,6 +129,22 @@ def test_a_connection_is_not_trusted_after_a_neighbour_has_failed(
         watched.client.ping()
     submit(waiting)
     assert watched.calls == [1, 1]
+
+
+def test_a_connection_to_a_primary_that_was_demoted_is_given_up_with_the_idle_ones(
+    waiting: BlockingWaiting, watched: Watched
+) -> None:
+    watched.client.connection_pool.disconnect(inuse_connections=False)  # as the check of the server does
+    submit(waiting)
+    assert watched.calls == [1, 1]
+
+
+def test_a_connection_that_refuses_is_given_up(waiting: BlockingWaiting, watched: Watched, store: Store) -> None:
+    store.client.script_flush()
+    refused = waiting._waiting.uploads._calls._line  # type: ignore[union-attr]
+    submit(waiting)
+    connected(waiting)
+    assert waiting._waiting.uploads._calls._line is not refused  # type: ignore[union-attr]
 
 
 def test_a_script_that_fails_is_tried_again_and_its_error_raised(
