@@ -46,7 +46,7 @@ class Line:
                 pass
         except redis.TimeoutError:  # nothing more has arrived
             pass
-        except (redis.RedisError, OSError) as error:
+        except Exception as error:  # whatever it is, those who wait must be told
             self.detach()
             self._lost(error)
 
@@ -113,7 +113,7 @@ class LoopCalls:
             self._timer = loop.call_later(seconds, self._late, line)
         try:
             line.connection.send_packed_command(packed(line.connection, [call]))
-        except (redis.RedisError, OSError) as error:
+        except Exception as error:  # the same
             line.detach()
             loop.call_soon(self._lost, error)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,13 @@ import redis
 
 from producer.serving.blocking import BlockingWaiting
 from producer.serving.line import SENT_AT_ONCE
+from shared import keys
 from shared.connections.connection import connect
 from shared.errors import RedisUnavailable
 from shared.ids import new_id
 from shared.store import Store
 from shared.submission import Submission
+from tests.web import sevens
 from verify.proxy import Proxy
 
 
@@ -154,3 +157,23 @@ def test_a_script_that_fails_is_tried_again_and_its_error_raised(
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
         submit(waiting)
     assert watched.calls == [1, 1]
+
+
+def test_what_cannot_be_sent_is_an_error_for_who_sends_it_alone(waiting: BlockingWaiting, store: Store) -> None:
+    with pytest.raises(TypeError):
+        waiting.submit(Submission(new_id(), b"1", "\ud800"))
+    id = submit(waiting)
+    assert store.recent(1)[0][0].id == id
+
+
+def test_news_that_cannot_be_read_keep_nobody_from_the_next(
+    waiting: BlockingWaiting, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("producer.serving.waiting.LOOK_AGAIN_SECONDS", 60)
+    with ThreadPoolExecutor() as pool:
+        waits = pool.submit(waiting.submit, Submission(new_id(), b"1"), 50)
+        while not store.client.pubsub_numsub(keys.EVENTS)[0][1]:  # type: ignore[index]
+            time.sleep(0.01)
+        store.client.publish(keys.EVENTS, "no JSON")
+        with sevens(store):
+            assert waits.result(45).digit == 7
