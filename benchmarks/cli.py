@@ -21,6 +21,7 @@ from benchmarks.alone import alone
 from benchmarks.bulk import NoBulk, bulk
 from benchmarks.contenders import TITLES, Broken, Server, missing, start
 from benchmarks.machine import describe
+from benchmarks.many import many
 from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.rounds import Record, closed, measure, open_loop
 from benchmarks.servers.__main__ import MODEL
@@ -40,7 +41,9 @@ def say(text: str) -> None:
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--url", help="Measure the digitq that runs there, and nothing else.")
 @click.option("--header", multiple=True, help="For --url: sent with every request, such as 'Authorization: Bearer …'.")
-@click.option("--only", multiple=True, type=click.Choice([*NAMES, "worker"]), help="Measure these; may be repeated.")
+@click.option(
+    "--only", multiple=True, type=click.Choice([*NAMES, "worker", "many"]), help="Measure these; may be repeated."
+)
 @click.option("--repetitions", type=click.IntRange(min=1), help="Rounds of the closed loop.  [default: 3]")
 @click.option(
     "--model",
@@ -54,7 +57,7 @@ def bench(
     url: str | None, header: tuple[str, ...], only: tuple[str, ...], repetitions: int | None, model: Path | None,
     quick: bool, file: Path | None, out: Path | None,
 ) -> None:  # fmt: skip
-    """Compare digitq with its alternatives, side by side; about nine minutes on a quiet machine.
+    """Compare digitq with its alternatives, side by side; about eleven minutes on a quiet machine.
 
     \b
     digitq bench --out var/bench/report
@@ -66,7 +69,7 @@ def bench(
         os.environ[MODEL] = str(model.resolve())
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        found = deployed(url, header, plan) if url else side_by_side(only or (*NAMES, "worker"), plan)
+        found = deployed(url, header, plan) if url else side_by_side(only or (*NAMES, "worker", "many"), plan)
     finally:
         signal.signal(signal.SIGTERM, previous)
     click.echo(report.text(found), nl=False)
@@ -96,6 +99,10 @@ def side_by_side(names: Sequence[str], plan: Plan) -> Report:
         if "worker" in names:
             say("one worker alone")
             found["worker"] = alone(Path(folder) / "alone", plan)
+        if "many" in names:
+            with start("digitq", Path(folder) / "many") as server:
+                measure(server, plan.seconds, clients=8)
+                found["many"] = many(server, plan, say)
         with ExitStack() as stack:
             servers = [
                 server

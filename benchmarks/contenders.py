@@ -59,9 +59,9 @@ class Server:
         return {name: processes.cpu_seconds(pids) for name, pids in found.items()}
 
     def memory(self) -> dict[str, float]:
-        """Resident MB by group: the sum of its processes, the workers' divided by their number."""
+        """Memory (PSS) in MB by group: the sum of its processes, the workers' divided by their number."""
         found = processes.groups(self.pid) if self.pid else {}
-        sums = {name: [mb for pid in pids if (mb := processes.rss_mb(pid)) > 5] for name, pids in found.items()}
+        sums = {name: [mb for pid in pids if (mb := processes.pss_mb(pid)) > 1] for name, pids in found.items()}
         return {name: sum(mb) / (len(mb) if name == "worker" else 1) for name, mb in sums.items() if mb}
 
     def settle(self, seconds: float = 20) -> None:

@@ -53,6 +53,18 @@ def cpu_seconds(pids: list[int]) -> float:
     return total / TICKS
 
 
+def pss_mb(pid: int) -> float:
+    """Return its memory in MB (10^6 bytes), of shared pages its part (PSS): sums over processes count no page twice.
+
+    0 for a dead process.
+    """
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    return 0.0
+
+
 def rss_mb(pid: int) -> float:
     """Return resident memory in MB (10^6 bytes); 0 for a dead process."""
     with suppress(OSError):

@@ -53,6 +53,7 @@ def _parts(report: dict[str, Any]) -> Iterator[str]:
         yield _ratios(closed, names, few, most)
         yield _groups(closed, report.get("memory_mb", {}), names, most)
         yield _open(report["open"], names)
+    yield _many(report.get("many"))
     yield from _worker(report.get("worker"))
     yield _bulk(report.get("bulk"))
 
@@ -123,6 +124,26 @@ def _open(records: Sequence[Record], names: Sequence[str]) -> str:
             ])  # fmt: skip
     head = ["open loop", "load", "arrivals/s", "answers/s", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms",
             "batch size", "errors"]  # fmt: skip
+    return table(head, rows)
+
+
+def _many(records: Sequence[Record] | None) -> str:
+    if not records:
+        return ""
+    usual = records[0]["load"]
+    before = {one["repetition"]: one["rate"] for one in records if one["load"] == usual}
+    rows = []
+    for name in dict.fromkeys(one["load"] for one in records):
+        some = [one for one in records if one["load"] == name]
+        rows.append([
+            name, median([one["rate"] for one in some], 0),
+            median([one["rate"] / before[one["repetition"]] for one in some if before[one["repetition"]]], 2),
+            *(median([one["ms"][q] for one in some]) for q in ("p50", "p99")),
+            median([one["ms"]["p99"] / 1000 * one["rate"] / one["clients"] for one in some if one["ms"]["p99"]], 2),
+            median([cpu(one) for one in some], 0), str(sum(sum(one["errors"].values()) for one in some)),
+        ])  # fmt: skip
+    head = ["digitq, 1 worker: clients", "pictures/s", f": {usual}", "p50 ms", "p99 ms", "p99 × pictures/s : clients",
+            "CPU µs a picture", "errors"]  # fmt: skip
     return table(head, rows)
 
 

@@ -20,6 +20,8 @@ PORTIONS = 256
 _portions: list[bytes] = []
 os.register_at_fork(after_in_child=_portions.clear)
 
+#: The alphabet for URLs (RFC 4648, 5); `urlsafe_b64encode` takes twice as long.
+_FOR_URLS = bytes.maketrans(b"+/", b"-_")
 _PATTERN = re.compile(r"[A-Za-z0-9_-]{24}")
 
 
@@ -27,7 +29,7 @@ def new_id(now: float | None = None, entropy: bytes | None = None) -> str:
     """Make a new id. `now` (Unix seconds) and `entropy` (10 bytes) are for tests."""
     stamp = int((time.time() if now is None else now) * 1000).to_bytes(6, "big")
     body = stamp + (random_bytes()[:10] if entropy is None else entropy)
-    return base64.urlsafe_b64encode(body + _checksum(body)).decode()
+    return binascii.b2a_base64(body + _checksum(body), newline=False).translate(_FOR_URLS).decode()
 
 
 def random_bytes() -> bytes:

@@ -197,7 +197,7 @@ class PageReading:
 
 def known_read(text: str) -> Read | None:
     """Return how pictures are read by this name; None for an unknown one."""
-    return next((read for read in READS if read == text), None)
+    return text if text in READS else None
 
 
 def weakest(decisions: Sequence[str]) -> str:

@@ -198,6 +198,21 @@ class Store:
 
     def submit_all(self, pictures: Sequence[Submission]) -> list[Answer]:
         """Submit pictures in one round trip, each atomically; `accepted` interprets the answers."""
+        call = self._submit_call(pictures)
+        return cast("list[Answer]", self.run_safely("submit", call.keys, call.args, len(pictures)))
+
+    def submit_call(self, pictures: Sequence[Submission]) -> ScriptCall | None:
+        """Return the call that `submit_all` makes; None where that waits for more than its answer.
+
+        Raises RedisUnavailable and RedisMisconfigured as `check_server`.
+        """
+        if self.settings.replicas_ack or not self.server.known:
+            return None
+        self.check_server()
+        size = sum(len(picture.image) for picture in pictures)
+        return self._submit_call(pictures) if self._room.reserve_at_once(size, len(pictures)) else None
+
+    def _submit_call(self, pictures: Sequence[Submission]) -> ScriptCall:
         s = self.settings
         rate, period = self.rate
         args = redis_scripts.arguments(
@@ -205,8 +220,7 @@ class Store:
             ttl=s.result_ttl_seconds, func=keys.JOB_FUNCTION, timeout=s.job_timeout_seconds, retries=s.max_attempts - 1,
             rate=rate, period=period,
         )  # fmt: skip
-        queues = [keys.queue(name) for name in keys.QUEUES]
-        return cast("list[Answer]", self.run_safely("submit", queues, args, len(pictures)))
+        return ScriptCall(self._scripts["submit"], [keys.queue(name) for name in keys.QUEUES], args)
 
     def accepted(self, picture: Submission, answer: Answer) -> Prediction:
         """Return the queued prediction, or the first one under its key. Raises as `submit` does."""
@@ -246,8 +260,13 @@ class Store:
 
         Only a whole record tells how many are ahead of it in the queue, which takes the longest to read.
         """
+        call = self.fetch_call(ids, fields)
+        return cast("list[Record]", self.run("fetch", call.keys, call.args))
+
+    def fetch_call(self, ids: Sequence[str], fields: Sequence[str] = RECORD) -> ScriptCall:
+        """Return the call that `fetch_all` makes."""
         depth = POSITION_DEPTH if fields is RECORD else 1
-        return cast("list[Record]", self.tell("fetch", ids=ids, depth=depth, fields=fields))
+        return ScriptCall(self._scripts["fetch"], [], redis_scripts.arguments(ids=ids, depth=depth, fields=fields))
 
     def found(self, id: str, reply: Record, owner: str | None = None) -> Prediction:
         """Return the prediction of a record. Raises as `fetch` does, and asks Redis only if the record is missing."""

@@ -37,8 +37,8 @@ Handle = Callable[[int], Answer]
 
 
 @contextmanager
-def server(answer: Handle) -> Iterator[str]:
-    """An HTTP server that answers its n-th request with what `answer(n)` says."""
+def server(answer: Handle, asked: list[str] | None = None) -> Iterator[str]:
+    """An HTTP server that answers its n-th request with what `answer(n)` says; notes paths and headers in `asked`."""
     numbers = iter(range(1_000_000))
 
     class Handler(BaseHTTPRequestHandler):
@@ -46,6 +46,8 @@ def server(answer: Handle) -> Iterator[str]:
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if asked is not None:
+                asked.append(f"{self.path} {self.headers}")
             status, body = answer(next(numbers))
             text = json.dumps(body).encode()
             self.send_response(status)
@@ -111,6 +113,15 @@ def test_an_answer_that_has_to_be_fetched_is_fetched() -> None:
     with server(lambda n: steps[n % 3]) as url:
         result = load(url)
     assert result["errors"] == {} and result["answered"] >= 1
+
+
+def test_who_polls_never_asks_the_server_to_wait() -> None:
+    asked: list[str] = []
+    steps: list[Answer] = [(202, {"state": "queued"}), (200, {"state": "running"}), (200, {"digit": picture()[1]})]
+    with server(lambda n: steps[n % 3], asked) as url:
+        result = load(url, polls=True)
+    assert result["errors"] == {} and result["answered"] >= 1
+    assert not [one for one in asked if "wait" in one]
 
 
 def test_an_open_loop_counts_from_the_intended_time() -> None:
@@ -213,7 +224,7 @@ def test_cpu_and_memory_of_processes_are_found() -> None:
         until(lambda: processes.cpu_seconds([child.pid]) > 0.05)
         found = processes.groups(os.getpid())
         assert child.pid in found["web"] and os.getpid() in found["other"]
-        assert processes.rss_mb(child.pid) > 3
+        assert 1 < processes.pss_mb(child.pid) <= processes.rss_mb(child.pid)
     finally:
         child.kill()
         child.wait()
@@ -234,7 +245,8 @@ def test_a_report_of_a_worker_alone_is_about_nothing_else() -> None:
 
 @pytest.mark.timeout(600)
 def test_a_quick_run_measures_side_by_side(tmp_path: Path) -> None:
-    words = ["bench", "--quick", "--only", "digitq", "--only", "inline", "--model", "worker/model_seed"]
+    words = ["bench", "--quick", "--only", "digitq", "--only", "inline", "--only", "many"]
+    words += ["--model", "worker/model_seed"]
     words += ["--out", str(tmp_path)]
     done = subprocess.run(
         [sys.executable, "-m", "digitq", *words], cwd=ROOT, capture_output=True, text=True, check=False
@@ -244,6 +256,8 @@ def test_a_quick_run_measures_side_by_side(tmp_path: Path) -> None:
     assert {one["server"] for one in found["closed"]} == {"digitq", "inline"} and found["model"] == "model_seed"
     assert all(one["errors"] == {} and one["rate"] > 0 for one in found["closed"])
     assert "digitq, 1 worker : Flask inline, 2 processes" in done.stdout
+    assert [(one["load"], one["errors"]) for one in found["many"]] == [("4 wait", {}), ("4 poll", {}), ("8 wait", {})]
+    assert "| 4 poll |" in done.stdout
     assert done.stdout == (tmp_path / "report.md").read_text()
     for name in ("latency.svg", "batch_size.svg"):
         ElementTree.parse(tmp_path / name)

@@ -15,12 +15,15 @@ from collections.abc import Iterator
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from producer.middleware.request import Request
 from shared.addresses import is_loopback
 from shared.errors import CrossSite, SettingsError, Unauthorized
 from shared.settings import Settings
 from shared.submission import Caller
+
+if TYPE_CHECKING:
+    from producer.middleware.request import Request
 
 log = logging.getLogger("digitq.web")
 

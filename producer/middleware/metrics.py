@@ -38,7 +38,7 @@ _WAIT = re.compile(r"\bwait\s*=", re.IGNORECASE)
 def count(request: Request, status: int) -> None:
     """Count a request that is answered now."""
     method = request.method if request.method in METHODS else "other"
-    waits = "wait" in request.args or _WAIT.search(request.environ.get("HTTP_PREFER", ""))
+    waits = request.has("wait") or _WAIT.search(request.environ.get("HTTP_PREFER", ""))
     requests, latency = _series(method, request.route, status, "yes" if waits else "no")
     requests.inc()
     latency.observe(time.perf_counter() - request.began)

@@ -46,7 +46,7 @@ class Request(flask.Request):
     def begin(self) -> None:
         """Take the client's request id, or make one where it is missing or cannot be logged, and start the clock."""
         given = self.environ.get("HTTP_X_REQUEST_ID", "")
-        self.id = given if _REQUEST_ID.fullmatch(given) else new_id()
+        self.id = given if given and _REQUEST_ID.fullmatch(given) else new_id()
         self.began = time.perf_counter()
         current.set(self)
 
@@ -83,7 +83,11 @@ class Request(flask.Request):
 
     def parameter(self, name: str, default: str = "") -> str:
         """A query parameter. Tests membership first: `MultiDict.get` raises and catches a KeyError if it is absent."""
-        return self.args[name] if name in self.args else default  # noqa: SIM401
+        return self.args[name] if self.has(name) else default
+
+    def has(self, name: str) -> bool:
+        """True if the query has a parameter. Most uploads have no query, and are not parsed for it."""
+        return bool(self.query_string) and name in self.args
 
     def idempotency_key(self) -> str:
         """The Idempotency-Key, with or without its quotes; empty if there is none. Raises BadRequest."""

@@ -154,10 +154,10 @@ class Incoming:
 
 def environ_of(scope: Scope, root: str = "") -> Environ:
     """Return the WSGI environment (PEP 3333) of a request, its path below the root path."""
-    server, _, port = scope.server.rpartition(":")
+    (server, _, port), path = scope.server.rpartition(":"), without_root(scope.path, root)
     found: Environ = {
         **_ALWAYS, "REQUEST_METHOD": scope.method, "SCRIPT_NAME": root,
-        "PATH_INFO": without_root(scope.path, root).encode().decode("latin-1"), "QUERY_STRING": scope.query_string,
+        "PATH_INFO": path if path.isascii() else path.encode().decode("latin-1"), "QUERY_STRING": scope.query_string,
         "SERVER_PROTOCOL": f"HTTP/{scope.http_version}", "SERVER_NAME": server, "SERVER_PORT": port,
         "REMOTE_ADDR": scope.client.rpartition(":")[0].strip("[]"), "wsgi.url_scheme": scope.scheme,
         "wsgi.input": io.BytesIO(),

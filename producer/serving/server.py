@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -11,7 +12,7 @@ import threading
 from asyncio import AbstractEventLoop
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from granian.constants import HTTPModes, Interfaces, Loops, TaskImpl
 from granian.http import HTTP1Settings
@@ -19,10 +20,12 @@ from granian.log import LogLevels
 from granian.server import MPServer
 
 from producer.middleware.access import read_keys
-from producer.serving.adapter import Application
 from shared import NAMESPACE
 from shared.runtime import garbage_collector
 from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from producer.serving.adapter import Application
 
 log = logging.getLogger("digitq.web")
 
@@ -164,4 +167,5 @@ def serve(settings: Settings) -> None:
         log_dictconfig={"loggers": {}},  # its lines go where ours go
     )
     server.main_loop_interrupt = Interrupt()
+    gc.freeze()  # what the processes share stays shared: their collectors do not write to it
     server.serve()

@@ -1,4 +1,4 @@
-"""Listens for ended predictions, on a thread with one pub/sub connection, and reports them on the event loop."""
+"""Listens for ended predictions on one pub/sub connection, and reports them on the event loop."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from contextlib import suppress
 from typing import Any
 
 import redis
-from redis.client import PubSub
 
+from producer.serving.line import Line
 from shared import keys
 from shared.connections.liveness import Liveness
 from shared.record import ends
@@ -21,12 +21,15 @@ log = logging.getLogger("digitq.web")
 
 #: Before the subscription is made again after an error.
 RECONNECT_SECONDS = 0.5
+#: Between two looks whether the connection is alive.
+LOOK_SECONDS = 1.0
 
 
 class Subscription:
     """Calls `ended` with the records of each message, and `missed` when some may have been missed, both on the loop.
 
-    A thread, because redis-py's asyncio client has no Sentinel failover like ours.
+    A thread makes the subscription and looks after it, because redis-py's asyncio client has no Sentinel failover like
+    ours. The loop reads it.
     """
 
     def __init__(
@@ -34,8 +37,10 @@ class Subscription:
     ) -> None:
         self._client, self._ended, self._missed = client, ended, missed
         self._thread: threading.Thread | None = None
-        self._pubsub: PubSub | None = None
-        self._stopped = threading.Event()
+        self._liveness = Liveness()
+        #: Wake the thread: the process ends, or the connection has failed.
+        self._stopped, self._failed = threading.Event(), threading.Event()
+        self._error: Exception | None = None
 
     @property
     def stopped(self) -> bool:
@@ -50,15 +55,13 @@ class Subscription:
             self._thread.start()
 
     def stop(self) -> None:
-        """Listen no longer than until the next message."""
+        """Listen no longer."""
         self._stopped.set()
+        self._failed.set()
 
     def close(self) -> None:
         """End the thread."""
-        self._stopped.set()
-        if (pubsub := self._pubsub) is not None:
-            with suppress(redis.RedisError):
-                pubsub.unsubscribe()  # its answer wakes the thread
+        self.stop()
         if self._thread is not None:
             self._thread.join()
 
@@ -68,29 +71,39 @@ class Subscription:
                 self._subscribe(loop)
             except Exception as error:  # whatever it is, the waiting requests and the next message must be heard
                 log.warning("redis: %s, listening again in %s s", error, RECONNECT_SECONDS)
-                _call(loop, self._missed)  # each request reads for itself, and answers 503
+                with suppress(RuntimeError):  # the loop has ended
+                    loop.call_soon_threadsafe(self._missed)  # each request reads for itself, and answers 503
                 self._stopped.wait(RECONNECT_SECONDS)
 
     def _subscribe(self, loop: AbstractEventLoop) -> None:
+        self._error = None
+        self._failed.clear()
         with self._client.pubsub() as pubsub:
             pubsub.subscribe(keys.EVENTS)
-            liveness, self._pubsub = Liveness(), pubsub
-            while not self.stopped:
-                message = pubsub.get_message(timeout=1)
-                if message:
-                    liveness.heard()
-                    self._hear(message, loop)
-                elif liveness.ping_is_due():
-                    pubsub.ping()
+            self._liveness = Liveness()
+            line = Line(pubsub.connection, loop, self._hear, self._lost)
+            try:
+                while not self.stopped:
+                    self._failed.wait(LOOK_SECONDS)
+                    if self._error:
+                        raise self._error
+                    if self._liveness.ping_is_due():
+                        pubsub.ping()
+            finally:
+                line.detach_from_thread()
 
-    def _hear(self, message: dict[str, Any], loop: AbstractEventLoop) -> None:
-        if message["type"] == "subscribe":
-            _call(loop, self._missed)  # something may have ended before
-        elif message["type"] == "message":
-            _call(loop, self._ended, ends(message["data"]))
+    def _lost(self, error: Exception) -> None:
+        self._error = error
+        self._failed.set()
 
-
-def _call(loop: AbstractEventLoop, function: Any, *args: Any) -> None:
-    """Call a function on the loop, from another thread; the loop may have ended."""
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(function, *args)
+    def _hear(self, reply: Any) -> bool:
+        """Take what the server sends: [kind, channel, data], or the answer to a PING."""
+        if isinstance(reply, Exception):
+            raise reply
+        self._liveness.heard()
+        kind, *_, data = reply if isinstance(reply, list) else (b"pong", b"")
+        if kind == b"subscribe":
+            self._missed()  # something may have ended before
+        elif kind == b"message":
+            self._ended(ends(data))
+        return True

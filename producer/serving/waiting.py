@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Protocol
 
 from producer.serving.coalescing import RequestCoalescer
 from producer.serving.connection import Connection
 from producer.serving.subscription import Subscription
+from producer.serving.timeouts import Timeouts, Wait, end
 from shared.prediction import Prediction
 from shared.store import Answer, Record, Store
 from shared.submission import Submission
@@ -36,37 +34,48 @@ class Feed(Protocol):
 
 
 class Waiter:
-    """One request that waits: holds the ended record, or the hint to read it from Redis."""
+    """One request that waits, in `among` until it leaves: holds the ended record, or the hint to read it from Redis."""
 
-    __slots__ = ("_future", "_hinted", "record")
+    __slots__ = ("_among", "_future", "_hinted", "_id", "record")
 
-    def __init__(self) -> None:
+    def __init__(self, among: Waiters | None, id: str) -> None:
+        self._among, self._id = among, id
+        if among is not None:
+            among.setdefault(id, []).append(self)
         self.record: dict[str, str] | None = None
         self._hinted = False
-        self._future: asyncio.Future[None] | None = None
+        self._future: Wait | None = None
+
+    def leave(self) -> None:
+        """Be told nothing more."""
+        if self._among is not None:
+            beside = self._among[self._id]
+            beside.remove(self)
+            if not beside:
+                del self._among[self._id]
 
     def tell(self, record: dict[str, str] | None = None) -> None:
         """Wakes the request with the ended record, or without one to read it."""
         self.record, self._hinted = record or self.record, True
-        self._wake()
+        if self._future is not None:
+            end(self._future)
 
-    def _wake(self) -> None:
-        if self._future is not None and not self._future.done():
-            self._future.set_result(None)
-
-    async def told(self, seconds: float) -> bool:
+    async def told(self, seconds: float | Timeouts) -> bool:
         """Wait until told, for at most `seconds`; return whether it was told."""
         if not self._hinted:
             loop = asyncio.get_running_loop()
             self._future = loop.create_future()
-            # `asyncio.timeout` costs several times as much.
-            timer = loop.call_later(max(seconds, 0), self._wake)
-            try:
-                await self._future
-            finally:
-                timer.cancel()
+            if isinstance(seconds, Timeouts):
+                seconds.add(self._future)
+            else:
+                loop.call_later(max(seconds, 0), end, self._future)
+            await self._future
         hinted, self._hinted = self._hinted, False
         return hinted
+
+
+#: By id.
+Waiters = dict[str, list[Waiter]]
 
 
 class Waiting:
@@ -75,10 +84,11 @@ class Waiting:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.uploads: RequestCoalescer[Submission, Answer] = RequestCoalescer(
-            store.submit_all, lambda picture: len(picture.image)
+            store.client, store.submit_all, store.submit_call, lambda picture: len(picture.image)
         )
-        self.reads: RequestCoalescer[str, Record] = RequestCoalescer(store.fetch_all)
-        self._waiters: defaultdict[str, set[Waiter]] = defaultdict(set)
+        self.reads: RequestCoalescer[str, Record] = RequestCoalescer(store.client, store.fetch_all, store.fetch_call)
+        self._waiters: Waiters = {}
+        self._watch = Timeouts(WATCH_SECONDS)
         self._feeds: list[Feed] = []
         self._subscription = Subscription(store.client, self._ended, self._missed)
 
@@ -89,9 +99,12 @@ class Waiting:
 
     async def submit(self, picture: Submission, seconds: float = 0, connection: Connection | None = None) -> Prediction:
         """Submit a picture and wait for its end as `fetch` does. Raises what Store.submit raises."""
-        end = time.monotonic() + seconds
-        with self._waiter(picture.id, seconds > 0) as waiter:
+        until = time.monotonic() + seconds
+        waiter = self._waiter(picture.id, seconds > 0)
+        try:
             answer = await self.uploads.call(picture)
+            if answer[0] == b"accepted" and seconds > 0:
+                return await self._end(picture.id, until, waiter, connection)
             if answer[0] == b"repeated":  # the first one under its idempotency key has to be read
                 accepted = await asyncio.to_thread(self._store.accepted, picture, answer)
             else:
@@ -99,8 +112,10 @@ class Waiting:
             if seconds <= 0:
                 return accepted
             if accepted.id == picture.id:
-                return await self._end(picture.id, end, waiter, connection)
-        return await self.fetch(accepted.id, end - time.monotonic(), None, connection)
+                return await self._end(picture.id, until, waiter, connection)
+        finally:
+            waiter.leave()
+        return await self.fetch(accepted.id, until - time.monotonic(), None, connection)
 
     async def fetch(
         self, id: str, seconds: float = 0, owner: str | None = None, connection: Connection | None = None
@@ -110,23 +125,26 @@ class Waiting:
         Returns earlier when the process stops or the client disconnects. Raises what Store.fetch raises, also where
         the prediction is not the owner's.
         """
-        end = time.monotonic() + seconds
-        with self._waiter(id, seconds > 0) as waiter:
+        until = time.monotonic() + seconds
+        waiter = self._waiter(id, seconds > 0)
+        try:
             prediction = await self._read(id, owner)
             if prediction.state.terminal or seconds <= 0:
                 return prediction
-            return await self._end(id, end, waiter, connection)
+            return await self._end(id, until, waiter, connection)
+        finally:
+            waiter.leave()
 
     async def _read(self, id: str, owner: str | None) -> Prediction:
         if record := await self.reads.call(id):
             return self._store.found(id, record, owner)
         return await asyncio.to_thread(self._store.fetch, id, owner)  # raises why there is none
 
-    async def _end(self, id: str, end: float, waiter: Waiter, connection: Connection | None) -> Prediction:
+    async def _end(self, id: str, until: float, waiter: Waiter, connection: Connection | None) -> Prediction:
         watching = connection is None
         while True:
-            left = end - time.monotonic()
-            told = await waiter.told(min(left, LOOK_AGAIN_SECONDS if watching else WATCH_SECONDS))
+            left = until - time.monotonic()
+            told = await waiter.told(min(left, LOOK_AGAIN_SECONDS) if watching or left < WATCH_SECONDS else self._watch)
             if waiter.record:
                 return Prediction.from_record(id, waiter.record)
             if not told and connection and not watching and left > WATCH_SECONDS:
@@ -135,23 +153,13 @@ class Waiting:
                 continue
             prediction = await self._read(id, None)
             gone = connection is not None and connection.gone
-            if prediction.state.terminal or gone or self.stopped or end <= time.monotonic():
+            if prediction.state.terminal or gone or self.stopped or until <= time.monotonic():
                 return prediction
 
-    @contextmanager
-    def _waiter(self, id: str, listen: bool) -> Iterator[Waiter]:
-        waiter = Waiter()
-        if not listen:
-            yield waiter
-            return
-        self._waiters[id].add(waiter)
-        self._subscription.start()
-        try:
-            yield waiter
-        finally:
-            self._waiters[id].discard(waiter)
-            if not self._waiters[id]:
-                del self._waiters[id]
+    def _waiter(self, id: str, listen: bool) -> Waiter:
+        if listen:
+            self._subscription.start()
+        return Waiter(self._waiters if listen else None, id)
 
     # ------------------------------------------------------------------ ends
 

@@ -8,8 +8,6 @@ import re
 from io import BytesIO
 from itertools import chain
 
-from PIL import Image
-
 from producer.middleware.access import caller
 from producer.middleware.metrics import SUBMITTED
 from producer.middleware.request import Request
@@ -45,7 +43,7 @@ _CURSOR = re.compile(r"[1-9][0-9]{0,17}-[0-9]{1,18}")
 async def create(request: Request) -> Response:
     """Accept one picture; wait for its end if the client prefers to."""
     wait = request.preferred_wait()
-    slow = (request.length or SMALL + 1) > SMALL or request.is_form or "callback_url" in request.args
+    slow = (request.length or SMALL + 1) > SMALL or request.is_form or request.has("callback_url")
     picture = await asyncio.to_thread(submission, request) if slow else submission(request)
     prediction = await request.services.waiting.submit(picture, wait, request.connection)
     PICTURES.inc()
@@ -146,6 +144,8 @@ def _model_input(request: Request, prediction: Prediction) -> Response:
         raise NotFound("The picture was read as a page of numbers: cut its digits out of it by their `box`")
     if pixels is None:
         raise NotFound("There is no such picture")
+    from PIL import Image  # only here: it takes 2 MB
+
     png = BytesIO()
     Image.frombytes("L", (28, 28), pixels).save(png, "PNG")
     return Response(png.getvalue(), headers={"Content-Type": "image/png"})

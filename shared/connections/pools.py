@@ -18,10 +18,23 @@ class Pool(redis.ConnectionPool):
     this, a call would wait for the timeout on each of them.
     """
 
+    #: How often the idle connections were closed: one that was made before, and is in use for long, may be as useless.
+    closings = 0
+
     def release(self, connection: Any) -> None:
         """As in redis-py, but a closed connection closes the idle ones."""
         if not connection.is_connected:
             self.disconnect(inuse_connections=False)
+        super().release(connection)
+
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        """As in redis-py."""
+        self.closings += 1
+        super().disconnect(inuse_connections)
+
+    def discard(self, connection: Any) -> None:
+        """Release a connection that is not to be used again, without consequences for others."""
+        connection.disconnect()
         super().release(connection)
 
 

@@ -41,9 +41,14 @@ def call_scripts(client: redis.Redis, calls: Sequence[ScriptCall]) -> list[Any]:
 
 
 def _exchange(connection: Any, calls: Sequence[ScriptCall]) -> list[Any]:
-    commands = [("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args) for call in calls]
-    connection.send_packed_command(connection.pack_commands(commands))
+    connection.send_packed_command(packed(connection, calls))
     return [_answer(connection) for _ in calls]
+
+
+def packed(connection: Any, calls: Sequence[ScriptCall]) -> Any:
+    """Return the calls as the connection sends them."""
+    commands = [("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args) for call in calls]
+    return connection.pack_commands(commands)
 
 
 def _answer(connection: Any) -> Any:

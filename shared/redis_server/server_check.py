@@ -67,6 +67,11 @@ class ServerCheck:
         self._found: tuple[Finding, ...] | None = None
         self._until = float("-inf")
 
+    @property
+    def known(self) -> bool:
+        """True while `findings` does not ask the server."""
+        return time.monotonic() < self._until
+
     def findings(self) -> tuple[Finding, ...]:
         """Return errors and warnings, the worst first. Raises RedisUnavailable if the server does not answer."""
         if time.monotonic() < self._until:

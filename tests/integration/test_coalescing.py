@@ -16,6 +16,7 @@ import pytest
 
 from producer.serving.blocking import BlockingWaiting
 from producer.serving.subscription import Subscription
+from shared.connections.script_calls import ScriptCall
 from shared.errors import QueueFull, RedisUnavailable
 from shared.ids import new_id
 from shared.store import Store
@@ -25,7 +26,7 @@ PICTURES = [Submission(new_id(), b"1", str(n)) for n in range(20)]
 
 
 class Slow(Store):
-    """Its calls wait for `go`; it notes how many pictures each call had."""
+    """Its first call waits for `go`; it notes how many pictures each call had."""
 
     def __init__(self, store: Store) -> None:
         super().__init__(store.client, store.settings)
@@ -35,6 +36,11 @@ class Slow(Store):
         self.calls.append(len(pictures))
         self.go.wait(10)
         return super().submit_all(pictures)
+
+    def submit_call(self, pictures: Sequence[Submission]) -> ScriptCall | None:
+        call = super().submit_call(pictures)
+        self.calls += [len(pictures)] if call else []
+        return call
 
 
 def submit_all_at_once(store: Slow, pictures: Sequence[Submission]) -> list[Any]:

@@ -17,6 +17,7 @@ import redis
 import producer
 from producer import NEVER, AsyncClient, AsyncQueue, Client, Prediction, Queue, Retry, State
 from producer.client import async_clients, bulk, retry, sync_clients
+from producer.serving.line import LoopCalls
 from shared import keys
 from shared.batch import BatchState
 from shared.errors import (
@@ -185,6 +186,7 @@ def test_a_queue_whose_redis_breaks_off_submits_nothing_twice(
         return answers
 
     monkeypatch.setattr(Store, "submit_all", unlucky)
+    monkeypatch.setattr(LoopCalls, "ready", False)  # all go through it
     with Queue(redis_url, Settings(redis_url=redis_url), retry=EAGER) as queue:
         found = queue.submit_many(pictures(10), parallel=1)
     assert (len({one.id for one in found}), accepted(client)) == (10, 10)
@@ -202,6 +204,7 @@ def test_a_redis_that_fails_late_in_a_long_wait_is_asked_again(redis_url: str, m
         return fetch_all(store, ids)
 
     monkeypatch.setattr(Store, "fetch_all", fail_once)
+    monkeypatch.setattr(LoopCalls, "ready", False)
     monkeypatch.setattr(retry, "POLL_SECONDS", 0.2)
     with Queue(redis_url, retry=Retry(first=0.01, longest=0.01, seconds=0.5)) as queue:
         assert queue.get(queue.submit(seven()).id, wait=2).state is State.QUEUED

@@ -15,6 +15,7 @@ import pytest
 from producer.middleware.metrics import REQUESTS
 from producer.middleware.request import add_request_id
 from producer.serving import bodies
+from producer.serving.line import LoopCalls
 from shared.errors import RedisUnavailable
 from shared.ids import new_id
 from shared.store import Store
@@ -186,14 +187,20 @@ def test_a_poll_is_answered_by_how_the_prediction_stands(
 
 def test_polls_that_come_together_are_one_round_trip(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [store.submit(seven(), str(n)).id for n in range(9)]
-    calls, go, before = list[int](), threading.Event(), Store.fetch_all
+    calls, go = list[int](), threading.Event()
+    fetch_all, fetch_call = Store.fetch_all, Store.fetch_call
 
     def slow(self: Store, ids: list[str]) -> Any:
-        calls.append(len(ids))
+        found = fetch_all(self, ids)
         go.wait(10)
-        return before(self, ids)
+        return found
+
+    def counted(self: Store, ids: list[str], *fields: Any) -> Any:
+        calls.append(len(ids))
+        return fetch_call(self, ids, *fields)
 
     monkeypatch.setattr(Store, "fetch_all", slow)
+    monkeypatch.setattr(Store, "fetch_call", counted)
     with site(store) as web:
         first = web.here.begin("GET", f"{PATH}/{ids[0]}")
         wait_for(lambda: bool(calls))
@@ -266,6 +273,7 @@ def test_a_redis_that_goes_away_is_a_503_whether_it_is_noticed_before_or_after(
         raise RedisUnavailable(retry_after_seconds=1)
 
     monkeypatch.setattr(Store, "run", away)
+    monkeypatch.setattr(LoopCalls, "ready", False)  # its connection is gone, too
     web.call(web.services.waiting._missed)
     for answer in (asked.result(10), web.here.ask("POST", PATH, seven())):
         assert (answer.status, json.loads(answer.body())["code"]) == (503, "redis_unavailable")

@@ -106,7 +106,8 @@ QUEUE: dict[str, Callable[[Any], Any]] = {
     "cancel_batch": lambda queue: queue.cancel_batch(ID),
 }
 #: These ask nothing themselves, or something that was read before.
-SILENT = {"with_room", "reserve", "check_server", "accepted", "check_entered", "found", "results_of"}
+SILENT = {"with_room", "reserve", "check_server", "accepted", "check_entered", "found", "results_of", "submit_call",
+          "fetch_call"}  # fmt: skip
 
 
 def verbs(kind: type) -> set[str]:

@@ -1,13 +1,16 @@
 """A Redis inside the test process: fakeredis, with what our scripts and checks of the server need beside it.
 
-It has no sockets, so nothing can block on it in `select` (the worker's doorbell), and no memory limit, commandstats,
-MONITOR or OBJECT. Tests that need those use a real server.
+It has no memory limit, commandstats, MONITOR or OBJECT, and the worker's doorbell does not ring. Tests that need those
+use a real server.
 """
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from typing import Any
 
+import redis
 from fakeredis import FakeRedisConnection
 from fakeredis._commands import command
 from fakeredis._helpers import SimpleError
@@ -51,6 +54,8 @@ class Socket(FakeSocket):
     """One connection's side of the fake server."""
 
     _read_only = False
+    #: Readable while there is a response: both ends of a pipe, once somebody waits for it in `select`.
+    _pipe: tuple[int, int] | None = None
 
     def eval(self, script: bytes, numkeys: int, *keys_and_args: bytes) -> Any:
         """Run a script. Its `#!lua` line, which fakeredis does not know, may say `flags=no-writes`."""
@@ -78,7 +83,29 @@ class Socket(FakeSocket):
             return runtime.table_from({b"err": error.value.encode()})
 
     def fileno(self) -> int:
-        raise AssertionError("a fake connection has no socket: a wait in select needs a real server")
+        if self._pipe is None:
+            self._pipe = os.pipe()
+            os.set_blocking(self._pipe[0], False)
+            os.write(self._pipe[1], bytes(self.responses.qsize() if self.responses else 0))
+        return self._pipe[0]
+
+    def put_response(self, msg: Any) -> None:
+        super().put_response(msg)
+        if self._pipe and self.responses:
+            os.write(self._pipe[1], b"x")
+
+    def taken(self, most: int = 1) -> None:
+        """Note that a response was read, or that there is none."""
+        with suppress(BlockingIOError):
+            if self._pipe:
+                os.read(self._pipe[0], most)
+
+    def close(self) -> None:
+        super().close()
+        if self._pipe:
+            for end in self._pipe:
+                os.close(end)
+            self._pipe = None
 
     @command(name="INFO", fixed=(), repeat=(bytes,))
     def info(self, *sections: bytes) -> bytes:
@@ -93,6 +120,17 @@ class Connection(FakeRedisConnection):
             self._server, self.db, client_class=self._client_class, lua_modules=self._lua_modules,
             client_info=self._client_info,
         )  # fmt: skip
+
+    def read_response(self, **options: Any) -> Any:
+        if options.get("timeout") == 0 and self._sock and self._sock.responses.empty():
+            self._sock.taken(4096)
+            if self._sock.responses.empty():
+                raise redis.TimeoutError("Timeout reading from socket")
+        try:
+            return super().read_response(**options)
+        finally:
+            if self._sock:
+                self._sock.taken()
 
 
 class FakePool(Pool):
