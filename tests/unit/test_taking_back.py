@@ -143,9 +143,7 @@ def test_what_rq_had_ended_and_is_forgotten_is_told_no_more(store: Store, client
 
 @pytest.mark.usefixtures("two_at_once")
 @pytest.mark.parametrize("chunks", [4, 5])
-def test_a_large_batch_is_taken_back_and_forgotten_step_by_step(
-    chunks: int, short: Store, client: redis.Redis
-) -> None:
+def test_a_large_batch_is_taken_back_and_forgotten_step_by_step(chunks: int, short: Store, client: redis.Redis) -> None:
     id, batches = batch_of(short, chunks, idempotency_key="k"), Batches(short)
     batches.cancel(id)
     found = batches.fetch(id)
