@@ -1,4 +1,4 @@
-"""The ends of claimed jobs: how long what remains lives, what RQ is told, and what is announced, to whom and how often."""
+"""The ends of claimed jobs: how long what remains lives, what RQ is told, and what is announced how often."""
 
 from __future__ import annotations
 
