@@ -81,6 +81,8 @@ def test_the_pictures_of_waiting_chunks_count_for_the_next_batch(store: Store) -
     with pytest.raises(QueueFull, match=r"^3 pictures"):
         Batches(small).submit(pictures(*[b"7"] * 3))
     assert Batches(small).submit(pictures(*[b"7"] * 2)).total == 2
+    with pytest.raises(QueueFull, match=r"^5 pictures"):
+        Batches(small).submit(pictures(b"7"))
 
 
 def test_a_count_of_chunks_that_drifted_starts_afresh_when_nothing_waits(store: Store, client: redis.Redis) -> None:
@@ -114,6 +116,14 @@ def test_a_full_queue_says_when_a_twentieth_of_it_will_be_free(
         full.submit(b"7")
 
 
+def test_a_queue_for_one_says_when_that_one_will_have_ended(store: Store, client: redis.Redis) -> None:
+    small = changed(store, queue_max_length=1)
+    small.submit(b"7")
+    ended(client, 1)  # within 10 to 15 seconds
+    with refused_for(11, 16):
+        small.submit(b"7")
+
+
 def test_nobody_is_told_to_wait_for_less_than_a_second_or_more_than_a_minute(store: Store, client: redis.Redis) -> None:
     full = changed(store, queue_max_length=1000)
     client.rpush("rq:queue:digitq", *range(1000))
@@ -136,8 +146,13 @@ def test_the_last_byte_is_taken_and_the_next_is_refused(store: Store, client: re
     with pytest.raises(QueueFull, match=r"^60 bytes"):
         Batches(small).submit(pictures(bytes(41)))
     assert small.submit(bytes(40)).state is State.QUEUED
+
+    def unread() -> Iterator[Chunk]:
+        raise AssertionError
+        yield
+
     with pytest.raises(QueueFull, match=r"^100 bytes"):
-        Batches(small).submit(pictures(b"7"), 1)  # before its chunks are read
+        Batches(small).submit(unread(), 1)
 
 
 def test_the_wait_for_bytes_is_for_as_many_pictures_as_have_them(store: Store, client: redis.Redis) -> None:
@@ -213,7 +228,8 @@ def test_a_client_may_submit_as_many_as_its_bucket_holds_and_then_as_it_fills(
     with refused_for(9, 10):
         limited.submit(b"7", caller=Caller(counted_as="me"))
     assert limited.submit(b"7", caller=Caller(counted_as="you")).state is State.QUEUED
-    assert limited.submit(b"7").state is State.QUEUED  # a command line at the server has no name
+    nobodys = [Submission(new_id(), b"7") for _ in range(11)]  # of a command line at the server
+    assert answers(limited, *nobodys) == [b"accepted"] * 11
     client.set("digitq:rate:me", limited.time() + 89)
     assert limited.submit(b"7", caller=Caller(counted_as="me")).state is State.QUEUED
 

@@ -100,7 +100,9 @@ def test_a_job_that_was_deleted_while_it_ran_stays_deleted(store: Store, client:
     gone, kept = (store.submit(b"7").id for _ in range(2))
     claims = claim(store)
     client.delete(keys.job(gone))
-    assert end(store, *claims) == ([], [])
+    with hearing(client) as heard:
+        assert end(store, *claims) == ([], [])
+        assert [one["id"] for one in heard()] == [kept]
     assert not client.exists(keys.job(gone), f"rq:results:{gone}", "rq:wip:digitq", keys.model_input(gone))
     assert client.zrange("rq:finished:digitq", 0, -1) == [kept.encode()]
 
