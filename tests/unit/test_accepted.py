@@ -75,6 +75,52 @@ def test_an_answer_that_is_lost_leaves_the_batch_whole(store: Store, monkeypatch
     assert claim.chunk and claim.image
 
 
+def test_a_batch_under_a_key_that_is_taken_is_not_read(store: Store) -> None:
+    first = Batches(store).submit(pictures(b"7"), idempotency_key="k", fingerprint="f")
+
+    def unread() -> Iterator[Chunk]:
+        raise AssertionError
+        yield
+
+    assert Batches(store).submit(unread(), idempotency_key="k", fingerprint="f").id == first.id
+
+
+def test_of_two_batches_under_one_key_at_once_one_is_kept(store: Store, client: redis.Redis) -> None:
+    batches, first = Batches(store), []
+
+    def overtaken() -> Iterator[Chunk]:
+        first.append(batches.submit(pictures(b"7"), idempotency_key="k", fingerprint="f").id)
+        yield from pictures(b"7")
+
+    assert batches.submit(overtaken(), idempotency_key="k", fingerprint="f").id == first[0]
+    assert client.keys("digitq:chunk:*") == [keys.chunk(f"{first[0]}-0").encode()]
+
+
+def test_what_is_staged_expires_with_its_producer(store: Store, client: redis.Redis) -> None:
+    def watched() -> Iterator[Chunk]:
+        yield from pictures(b"1")
+        staged = client.keys("digitq:*-0")
+        assert len(staged) == 2 and all(0 < client.ttl(key) <= 120 for key in staged)
+
+    assert Batches(store).submit(watched()).total == 1
+
+
+def test_a_chunk_whose_answer_is_lost_is_deleted(
+    store: Store, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = Batches(store)
+    stage = batches._stage
+
+    def answer_is_lost(*args: Any) -> None:
+        stage(*args)
+        raise RedisUnavailable()
+
+    monkeypatch.setattr(batches, "_stage", answer_is_lost)
+    with pytest.raises(RedisUnavailable):
+        batches.submit(pictures(b"1"))
+    assert client.keys() == []
+
+
 @pytest.mark.parametrize("key", [keys.chunk, keys.results])
 def test_a_batch_whose_staged_bytes_have_expired_is_refused_whole(key: Any, store: Store, client: redis.Redis) -> None:
     def slow() -> Iterator[Chunk]:

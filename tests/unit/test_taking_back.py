@@ -106,6 +106,14 @@ def test_a_job_that_stands_in_no_queue_cannot_be_taken_back(store: Store, client
     assert store.fetch(id).state is State.QUEUED
 
 
+def test_a_scheduled_job_that_has_just_been_enqueued_cannot_be_taken_back(store: Store, client: redis.Redis) -> None:
+    id = store.submit(b"7").id
+    client.hset(keys.job(id), "status", "scheduled")  # its entry there is gone
+    with pytest.raises(StillRunning):
+        store.cancel(id)
+    assert client.lpos("rq:queue:digitq", id) == 0
+
+
 def test_what_is_forgotten_frees_its_idempotency_key_and_leaves_rqs_registries(
     short: Store, client: redis.Redis
 ) -> None:
