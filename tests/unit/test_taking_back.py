@@ -18,6 +18,7 @@ from shared.errors import NotFound, StillRunning
 from shared.ids import new_id
 from shared.prediction import Prediction, State
 from shared.store import Store
+from shared.submission import Caller
 from tests.answering import finish
 from tests.listening import hearing
 from tests.repairing import burst, deep
@@ -106,6 +107,15 @@ def test_a_job_that_stands_in_no_queue_cannot_be_taken_back(store: Store, client
     assert store.fetch(id).state is State.QUEUED
 
 
+def test_what_runs_is_not_taken_back_although_it_stands_in_a_queue(store: Store, client: redis.Redis) -> None:
+    id = store.submit(b"7").id
+    store.claim("w", keys.QUEUES, 1, "n")
+    client.lpush("rq:queue:digitq", id)  # two recoveries ran at once
+    with pytest.raises(StillRunning):
+        store.cancel(id)
+    assert store.fetch(id).state is State.RUNNING
+
+
 def test_a_scheduled_job_that_has_just_been_enqueued_cannot_be_taken_back(store: Store, client: redis.Redis) -> None:
     id = store.submit(b"7").id
     client.hset(keys.job(id), "status", "scheduled")  # its entry there is gone
@@ -117,13 +127,14 @@ def test_a_scheduled_job_that_has_just_been_enqueued_cannot_be_taken_back(store:
 def test_what_is_forgotten_frees_its_idempotency_key_and_leaves_rqs_registries(
     short: Store, client: redis.Redis
 ) -> None:
-    id = short.submit(b"7", idempotency_key="k", notes=CALLBACK).id
+    id = short.submit(b"7", idempotency_key="k", notes=CALLBACK, caller=Caller("me")).id
+    assert client.exists("digitq:idempotency:me:k", keys.recent("me")) == 2
     finish(short)
     assert client.zscore("rq:finished:digitq", id)
     short.cancel(id)
     assert of(client, id) == [f"digitq:gone:{id}".encode()]
     assert client.ttl(f"digitq:gone:{id}") == pytest.approx(600, abs=2)
-    assert not client.exists("digitq:idempotency:k")
+    assert not client.exists("digitq:idempotency:me:k", keys.recent("me"))
     assert client.zscore("rq:finished:digitq", id) is None
 
 
@@ -139,11 +150,11 @@ def test_a_key_that_stands_for_a_later_picture_is_not_freed_with_the_first(store
 def test_what_rq_had_ended_and_is_forgotten_is_told_no_more(store: Store, client: redis.Redis) -> None:
     id = store.submit(b"7").id
     Job.fetch(id, connection=client, serializer="json").cancel()
-    store.cancel(id)
     with hearing(client) as heard:
+        store.cancel(id)
+        assert not client.exists(keys.OPEN, keys.ACCEPTED, "digitq:bytes")
         store.sweep(0)
         assert heard() == []
-    assert not client.exists(keys.OPEN, keys.ACCEPTED, "digitq:bytes")
 
 
 # ---------------------------------------------------------------------- batches
@@ -173,6 +184,9 @@ def test_a_batch_that_ends_while_it_is_taken_back_is_not_forgotten(store: Store,
     ttl = store.settings.result_ttl_seconds
     assert store.tell("cancel_batch", id=id, ttl=ttl, state="running", first=0, last=15) == 0
     assert [row["digit"] for row in Batches(store).results(id)] == [7]
+    waiting = batch_of(store, 1)  # of which a client has read, long ago, that it had ended
+    assert store.tell("cancel_batch", id=waiting, ttl=ttl, state="finished", first=0, last=15) == 0
+    assert Batches(store).fetch(waiting).state is BatchState.QUEUED
 
 
 def test_of_a_batch_that_is_gone_nothing_is_taken_back(store: Store, client: redis.Redis) -> None:
