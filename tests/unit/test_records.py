@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from shared import ids
 from shared.batch import Batch, BatchState
 from shared.errors import PredictionFailed
 from shared.ids import issued_at, new_id, random_bytes
@@ -113,16 +111,6 @@ def test_an_id_that_was_changed_anywhere_is_none() -> None:
     assert issued_at(id + "A") is issued_at(id[1:]) is issued_at(f"{id}\n") is None
 
 
-def test_random_bytes_are_used_once_and_by_one_process() -> None:
+def test_random_bytes_are_used_once() -> None:
     seen = {random_bytes() for _ in range(600)}
     assert len(seen) == 600 and {len(one) for one in seen} == {24}
-    random_bytes()
-    following, (read, write) = ids._portions[-1], os.pipe()
-    child = os.fork()
-    if not child:
-        os.write(write, random_bytes())
-        os._exit(0)
-    assert os.waitpid(child, 0) == (child, 0)
-    assert os.read(read, 24) != following == random_bytes()
-    os.close(read)
-    os.close(write)
