@@ -10,6 +10,7 @@ from shared import ROOT
 
 def test_a_forked_process_has_random_bytes_of_its_own() -> None:
     script = """
+import os
 from shared.ids import random_bytes
 
 random_bytes()  # others are kept for the next calls

@@ -119,6 +119,15 @@ def test_a_request_goes_on_as_soon_as_room_was_made(clock: Clock) -> None:
     )  # fmt: skip
 
 
+def test_a_request_goes_on_when_others_have_made_room(clock: Clock) -> None:
+    server = Server(used=940_000)
+    one = of(server)
+    one.reserve(5_000)  # nothing is left of what was seen
+    server.used = 100_000
+    one.reserve(9_000)
+    assert clock.now < 1000.2
+
+
 # ---------------------------------------------------------------------- looks
 
 
