@@ -84,15 +84,18 @@ def test_what_is_put_back_is_looked_at_again(web: WebClient, store: Store, clien
     assert found(web, "&digit=7")[0] == [] and found(web, "&state=queued")[0] == [id]
 
 
-def test_traits_are_kept_for_a_bounded_number_of_predictions(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "REMEMBERED", 2)
+@pytest.mark.parametrize(("most", "kept"), [(2, 2), (10, 3)])
+def test_traits_are_kept_for_a_bounded_number_of_predictions_that_have_ended(
+    most: int, kept: int, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "REMEMBERED", most)
     looked = history.History(store)
     answered(store, outcome(1), outcome(2), outcome(3))
-    waiting = store.submit(b"7").id
-    monkeypatch.setattr(looked, "_known", lambda one: None)  # even what has not ended is read
-    assert looked.page(10, None, "", history.Filter(digit=1)).matching == 1
-    assert len(looked._remembered) == 2 and waiting not in {id for id, _ in looked._remembered}
-    assert looked.page(10, None, "", history.Filter(digit=1)).matching == 1
+    store.submit(b"7")
+    monkeypatch.setattr(looked, "_known", lambda one: None)  # all are read
+    for _ in range(2):
+        assert looked.page(10, None, "", history.Filter(digit=1)).matching == 1
+        assert len(looked._remembered) == kept
 
 
 def test_a_filtered_history_is_paged_in_the_order_of_the_whole(
