@@ -134,3 +134,9 @@ def test_a_bounded_number_of_kinds_is_remembered(
     assert lines == ["a", "b", "c", "d", "a"]
     log.warning("%s", ValueError("d"))
     assert len(lines) == 5
+
+
+def test_a_number_in_an_error_makes_no_other_cause(lines: list[str], now: SimpleNamespace) -> None:
+    for number in (1, 22, 333):
+        logging.getLogger("digitq.redis").warning("%s", ValueError(f"{number} replicas of {number} have it"))
+    assert lines == ["1 replicas of 1 have it"]
