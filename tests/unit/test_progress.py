@@ -228,6 +228,13 @@ def test_a_chunk_ends_as_rq_has_ended_its_job(
     assert client.ttl(f"rq:job:{id}-0") == (near(TTL) if status == "canceled" else -1)
 
 
+def test_a_batch_that_rq_has_ended_ends_once(batches: Batches, client: redis.Redis) -> None:
+    id = submit(batches, chunks=2)
+    client.delete(f"rq:job:{id}-0", f"rq:job:{id}-1")
+    assert batches.fetch(id).state is BatchState.FINISHED
+    assert client.xlen("digitq:ended") == 1
+
+
 def test_a_chunk_that_a_recovery_has_put_back_is_queued_for_every_reader(
     short: Store, batches: Batches, client: redis.Redis
 ) -> None:
