@@ -1,15 +1,19 @@
-"""A client of the event stream, and the application that serves it."""
+"""Who hears of ends: a subscriber in Redis; a client of the event stream, and the application that serves it."""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import redis
 from werkzeug.test import TestResponse
 
 from shared import keys
+from shared.record import ends
 from shared.store import Store
 from tests.served import WebClient
 
@@ -54,3 +58,23 @@ def listening(web: WebClient, after: str = "") -> Listener:
         assert time.monotonic() < end
         time.sleep(0.01)
     return listener
+
+
+@contextmanager
+def hearing(client: redis.Redis) -> Iterator[Callable[[], list[dict[str, str]]]]:
+    """A subscriber: the function returns the records of what has ended since it was last called."""
+    with client.pubsub() as channel:
+        channel.subscribe(keys.EVENTS)
+        assert channel.get_message(timeout=5)  # that it has subscribed
+
+        def heard() -> list[dict[str, str]]:
+            client.publish(keys.EVENTS, b"")  # all before it has been heard once this is
+            messages: list[bytes] = []
+            end = time.monotonic() + 5
+            while not messages or messages[-1]:
+                assert time.monotonic() < end
+                if message := channel.get_message(timeout=1):
+                    messages.append(message["data"])
+            return [record for message in messages[:-1] for record in ends(message)]
+
+        yield heard

@@ -154,15 +154,13 @@ end
 local claimed, failure = {ISO, STAMP}, nil
 for _, one in ipairs(found) do
   local job, ok, why = one.job, pcall(start, one)
-  local text = not ok and reason(why)
-  -- Its own keys are damaged where one has the wrong type, or a value that is no number ("attempt to perform arithmetic").
-  if ok or string.find(text, 'WRONGTYPE', 1, true) or string.find(text, 'attempt to ', 1, true) then
-    claimed[#claimed + 1] = {one.id, one.execution, one.queue, one.kind, job.data, one.image, tostring(ok and one.attempt or 0),
+  if ok then
+    claimed[#claimed + 1] = {one.id, one.execution, one.queue, one.kind, job.data, one.image, tostring(one.attempt),
       job.timeout or '', job.result_ttl or '', job.failure_ttl or '', job.key or '', one.about or job.about or '',
-      job.owner or '', one.submitted or job.created_at or '', text or one.error or ''}
+      job.owner or '', one.submitted or job.created_at or '', one.error or ''}
   else
-    failure = text
-    complain(one.id, 'was not claimed', text)
+    failure = reason(why)
+    complain(one.id, 'was not claimed', failure)
   end
 end
 if #strangers > 0 then

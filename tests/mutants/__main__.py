@@ -1,6 +1,6 @@
 """Make each mistake in a copy of the code, run its tests, and say whether they saw it.
 
-    python -m tests.mutants [--sample 8 [--seed 3]] [--only TEXT] [--jobs 2]
+    python -m tests.mutants [--sample 8 [--seed 3]] [--only TEXT] [--without-server] [--jobs 2]
 
 Before the mistakes the tests are run without any: they have to be green. Ends with 1 if a mutant survives that has no
 reason to, or is killed though its list says that it survives.
@@ -46,11 +46,16 @@ def copied(folder: Path) -> Path:
     return folder
 
 
+def needs_no_server(tests: Sequence[str]) -> bool:
+    """Tell whether these are unit tests alone, which run on the fake server."""
+    return all(test.startswith("tests/unit/") for test in tests)
+
+
 def run(folder: Path, tests: Sequence[str]) -> int:
     """Run the tests in the folder; return pytest's exit code."""
     # The copy comes before the installed code, also for the commands that tests start.
     variables = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    if all(test.startswith("tests/unit/") for test in tests):
+    if needs_no_server(tests):
         variables["FAKE_REDIS"] = "1"
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"--timeout={PATIENCE}", *tests]
     return subprocess.run(command, cwd=folder, env=variables, capture_output=True, check=False).returncode
@@ -71,10 +76,14 @@ def judged(mutant: Mutant, folder: Path) -> str:
 @click.option("--sample", type=click.IntRange(min=1), help="Take as many at random. [default: all]")
 @click.option("--seed", default=0, show_default=True, help="Of the sample.")
 @click.option("--only", default="", help="Those whose file or sentence has this text.")
+@click.option("--without-server", is_flag=True, help="Those that unit tests see.")
 @click.option("--jobs", default=2, show_default=True, help="Copies at a time.")
-def main(sample: int | None, seed: int, only: str, jobs: int) -> None:
+def main(sample: int | None, seed: int, only: str, without_server: bool, jobs: int) -> None:
     """Run the tests of the mutants and print a line for each."""
-    every = [one for one in mutants() if only in one.file or only in one.guards]
+    every = [
+        one for one in mutants()
+        if (only in one.file or only in one.guards) and (needs_no_server(one.tests) or not without_server)
+    ]  # fmt: skip
     chosen = [one for one in every if one.tests]
     if sample and sample < len(chosen):
         chosen = random.Random(seed).sample(chosen, sample)

@@ -684,5 +684,5 @@ def test_an_id_that_never_was_is_not_found(http: WebClient) -> None:
 
 def test_a_chunk_is_closed_by_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "MAX_BYTES", 10)
-    images: Sequence[bytes] = [b"1" * size for size in (4, 6, 1, 20, 3)]
-    assert [chunk.count for chunk in files(*images)] == [2, 1, 1, 1]
+    images: Sequence[bytes] = [b"1" * size for size in (4, 6, 1, 2, 20, 3)]
+    assert [chunk.count for chunk in files(*images)] == [2, 2, 1, 1]

@@ -81,6 +81,19 @@ def test_another_process_sends_the_missed_events_from_the_history(web: WebClient
         assert Listener(other, "not-one-of-ours").wait_for("reset")[0] == {}
 
 
+def test_of_two_that_ended_at_once_the_second_is_sent_from_the_history_to_who_saw_the_first(
+    web: WebClient, store: Store
+) -> None:
+    listener = listening(web)
+    for _ in range(2):
+        store.submit(seven())
+    answer_all(store)  # in one message, at one time
+    listener.wait_for("prediction", 2)
+    first, second = sorted(one["id"] for one in listener.events("prediction"))
+    with site(store) as other:
+        assert [one["id"] for one in Listener(other, first).wait_for("prediction")] == [second.partition("/")[2]]
+
+
 def test_who_was_away_for_longer_than_the_history_is_told_to_look(
     web: WebClient, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

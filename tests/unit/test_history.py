@@ -84,6 +84,20 @@ def test_what_is_put_back_is_looked_at_again(web: WebClient, store: Store, clien
     assert found(web, "&digit=7")[0] == [] and found(web, "&state=queued")[0] == [id]
 
 
+@pytest.mark.parametrize(("most", "kept"), [(2, 2), (10, 3)])
+def test_traits_are_kept_for_a_bounded_number_of_predictions_that_have_ended(
+    most: int, kept: int, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "REMEMBERED", most)
+    looked = history.History(store)
+    answered(store, outcome(1), outcome(2), outcome(3))
+    store.submit(b"7")
+    monkeypatch.setattr(looked, "_known", lambda one: None)  # all are read
+    for _ in range(2):
+        assert looked.page(10, None, "", history.Filter(digit=1)).matching == 1
+        assert len(looked._remembered) == kept
+
+
 def test_a_filtered_history_is_paged_in_the_order_of_the_whole(
     web: WebClient, store: Store, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,22 @@ def test_a_number_without_text_has_no_confidence() -> None:
     assert FoundNumber((FoundDigit(1, 0.3, "reject", (0, 0, 9, 9)),)).confidence == 0
 
 
+def test_the_weakest_decision_counts_and_none_is_a_rejection() -> None:
+    one = number("123", 0, 0)
+    decided = [
+        replace(digit, decision=how) for digit, how in zip(one.digits, ("accept", "review", "accept"), strict=True)
+    ]
+    assert FoundNumber(tuple(decided)).decision == "review"
+    assert PageReading((FoundNumber(tuple(decided)), number("9", 0, 50, "reject"))).decision == "reject"
+    assert PageReading().decision == "reject"
+
+
+@pytest.mark.parametrize(("top", "rows"), [(14, 1), (15, 1), (16, 2)])
+def test_numbers_are_in_one_row_where_they_share_half_of_the_lower(top: int, rows: int) -> None:
+    high, low = (FoundDigit(1, 0.9, "accept", box) for box in ((0, 0, 10, 20), (50, top, 10, 10)))
+    assert len(PageReading((FoundNumber((high,)), FoundNumber((low,)))).rows) == rows
+
+
 def test_the_text_of_a_table_is_a_line_for_each_row() -> None:
     assert SUDOKU.lines == ["1.", ".2"]
     wide = FoundGrid((("10", ""), ("7", "8")), SUDOKU.grid.boxes if SUDOKU.grid else ())

@@ -122,3 +122,21 @@ def test_what_is_no_repeated_error_is_logged_each_time(lines: list[str], now: Si
         logging.getLogger("digitq.redis").warning("redis: %d of %d replicas have it", 1, 2)
         logging.getLogger("digitq.redis").error("redis: %s", RedisUnavailable("x"))
     assert len(lines) == 6
+
+
+def test_a_bounded_number_of_kinds_is_remembered(
+    lines: list[str], now: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repeats, "MOST_KINDS", 3)
+    log = logging.getLogger("digitq.redis")
+    for word in ("a", "b", "c", "d", "a"):
+        log.warning("%s", ValueError(word))
+    assert lines == ["a", "b", "c", "d", "a"]
+    log.warning("%s", ValueError("d"))
+    assert len(lines) == 5
+
+
+def test_a_number_in_an_error_makes_no_other_cause(lines: list[str], now: SimpleNamespace) -> None:
+    for number in (1, 22, 333):
+        logging.getLogger("digitq.redis").warning("%s", ValueError(f"{number} replicas of {number} have it"))
+    assert lines == ["1 replicas of 1 have it"]

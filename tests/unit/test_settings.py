@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from shared import ROOT
-from shared.addresses import without_password
+from shared.addresses import is_loopback, without_password
 from shared.errors import SettingsError
 from shared.memory import memory_bytes
-from shared.settings import SHIPPED_MODEL, Settings, variable
+from shared.settings import SHIPPED_MODEL, Settings, traces_are_wanted, variable, wants_colour
 
 
 def test_defaults_need_no_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +48,82 @@ def test_values_are_read_with_their_types() -> None:
 def test_a_mistake_names_the_variable_and_the_form(env: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         Settings.from_env(env)
+
+
+def test_the_least_that_a_setting_may_be_is_taken() -> None:
+    lows = {variable(f): f.metadata["low"] for f in fields(Settings) if f.metadata["low"] is not None}
+    assert len(lows) > 15
+    for name, low in lows.items():
+        assert Settings.from_env({name: f"{low:g}"})
+        with pytest.raises(SettingsError, match=name):
+            Settings.from_env({name: f"{low - 1:g}"})
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("", (0, 0)), ("100/second", (100, 1)), ("5000 per hour", (5000, 3600)), ("20/10 seconds", (20, 10)),
+        ("3/2 minutes", (3, 120)), ("1/day", (1, 86_400)),
+    ],
+)  # fmt: skip
+def test_a_rate_is_pictures_in_seconds(text: str, rate: tuple[int, float]) -> None:
+    assert Settings.from_env({"DIGITQ_RATE_LIMIT": text}).rate() == rate
+
+
+@pytest.mark.parametrize("text", ["0/second", "5/0 seconds", "5", "5/fortnight", "-5/second", "5/second or so"])
+def test_a_rate_of_nothing_or_of_no_time_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="DIGITQ_RATE_LIMIT"):
+        Settings.from_env({"DIGITQ_RATE_LIMIT": text})
+
+
+@pytest.mark.parametrize(("size", "taken"), [(23, False), (24, True), (64, True), (65, False)])
+def test_a_secret_has_twenty_four_to_sixty_four_bytes(size: int, taken: bool) -> None:
+    secret = f"whsec_{b64encode(bytes(size)).decode()}"
+    env = {"DIGITQ_WEBHOOK_SECRET": f"whsec_{b64encode(bytes(32)).decode()} {secret}"}
+    with nullcontext() if taken else pytest.raises(SettingsError):
+        Settings.from_env(env)
+    with pytest.raises(SettingsError):
+        Settings.from_env({"DIGITQ_WEBHOOK_SECRET": secret.removeprefix("whsec_")})
+
+
+@pytest.mark.parametrize(
+    ("host", "alone"),
+    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("[::1]", True), ("0.0.0.0", False), ("10.0.0.1", False),
+     ("example.org", False)],
+)  # fmt: skip
+def test_only_this_machine_reaches_its_loopback(host: str, alone: bool) -> None:
+    assert is_loopback(host) is alone
+    for allowed in ({}, {"api_keys": "k"}, {"api_keys_file": "f"}, {"allow_anonymous": "1"}):
+        with nullcontext() if alone or allowed else pytest.raises(SettingsError, match="DIGITQ_ALLOW_ANONYMOUS"):
+            Settings(host=host, **allowed).check_exposed()  # type: ignore[arg-type]
+
+
+def test_secrets_are_masked_where_there_are_any() -> None:
+    table = Settings(api_key="k", webhook_secret="s").table()
+    assert (table["DIGITQ_API_KEY"], table["DIGITQ_WEBHOOK_SECRET"], table["DIGITQ_API_KEYS"]) == ("***", "***", "")
+    assert "'k'" not in repr(Settings(api_key="k"))
+
+
+def test_traces_are_sent_where_an_endpoint_is_named_and_they_are_not_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ENDPOINT", "TRACES_ENDPOINT"):
+        with monkeypatch.context() as patch:
+            assert not traces_are_wanted()
+            patch.setenv(f"OTEL_EXPORTER_OTLP_{name}", "http://collector")
+            assert traces_are_wanted()
+            for off in (("OTEL_TRACES_EXPORTER", "none"), ("OTEL_SDK_DISABLED", "True")):
+                with monkeypatch.context() as more:
+                    more.setenv(*off)
+                    assert not traces_are_wanted()
+
+
+def test_output_has_colour_unless_somebody_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert wants_colour()
+    for name, value in (("NO_COLOR", "1"), ("TERM", "dumb")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            assert not wants_colour()
 
 
 def test_clients_find_a_web_process_that_is_bound_to_every_address() -> None:

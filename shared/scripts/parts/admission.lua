@@ -55,7 +55,7 @@ local function wait_for_room(pictures)
   local slot, ended = math.floor(NOW / SLOT_SECONDS), 0
   for i = slot - 2, slot do ended = ended + (tonumber(redis.call('HGET', FLOW .. i, 'ended')) or 0) end
   if ended == 0 then return 30 end -- no worker runs: one has to be started first
-  return math.max(1, math.min(60, math.ceil(pictures * (NOW - (slot - 2) * SLOT_SECONDS) / ended)))
+  return math.min(60, math.ceil(pictures * (NOW - (slot - 2) * SLOT_SECONDS) / ended))
 end
 
 -- Whether no worker holds a job, for scripts whose KEYS are the queues.
