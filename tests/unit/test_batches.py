@@ -10,6 +10,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from rq import Queue as RQQueue
 from rq import SimpleWorker
 from rq.job import Job
 
+from producer.web import services
 from shared import chunks, keys
 from shared.batch import BatchState
 from shared.batches import Batches
@@ -37,6 +39,8 @@ from shared.keys import Priority
 from shared.store import Store
 from tests import fakes
 from tests.pictures import png, seven
+from tests.receiver import until
+from tests.rsgi import Proto
 from tests.served import WebClient, site
 from worker.inference.classify import Classified, Pictures
 from worker.queue.batch_worker import BatchWorker
@@ -682,3 +686,34 @@ def test_a_chunk_is_closed_by_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(chunks, "MAX_BYTES", 10)
     images: Sequence[bytes] = [b"1" * size for size in (4, 6, 1, 20, 3)]
     assert [chunk.count for chunk in files(*images)] == [2, 1, 1, 1]
+
+
+def test_as_many_requests_wait_for_a_batch_as_may_and_each_frees_its_seat(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "MAX_BATCH_WAITS", 2)
+    with site(store) as http:
+        seats = http.services.batch_waits
+
+        def asked() -> tuple[str, Future[Proto]]:
+            """A new batch, and a request that waits for its end."""
+            path = f"/v1/batches/{http.post('/v1/batches', data=archive(('a.png', seven()))).json['id']}"
+            return path, http.here.begin("GET", path, query="wait=20")
+
+        def ends_with_the_batch(one: Future[Proto]) -> bool:
+            return json.loads(one.result(30).body())["state"] == "finished"
+
+        (path, first), (_, second) = asked(), asked()
+        until(lambda: seats._value == 0, 10)
+        turned_away = http.here.ask("GET", path, query="wait=20")
+        assert json.loads(turned_away.body())["state"] == "queued"
+        assert not first.done() and not second.done()
+        burst(store)
+        assert ends_with_the_batch(first) and ends_with_the_batch(second)
+        for _ in range(3):
+            _, later = asked()
+            until(lambda: seats._value == 1, 10)
+            assert not later.done()
+            burst(store)
+            assert ends_with_the_batch(later)
+        until(lambda: seats._value == 2, 10)

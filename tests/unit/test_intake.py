@@ -17,10 +17,10 @@ import pytest
 import redis
 
 from producer.uploads import archive
-from producer.uploads.admission import admit, clean_filename
+from producer.uploads.admission import admit, clean_filename, text_limit
 from producer.uploads.archive import Archive, decoded
 from producer.uploads.files import opened
-from producer.uploads.forms import MAX_PART_HEAD
+from producer.uploads.forms import MAX_BOUNDARY, MAX_PART_HEAD
 from shared.errors import MalformedBatch, TooLarge, TooManyImages, TooManyPixels, UndecodableImage
 from shared.settings import Settings
 from shared.store import Store
@@ -428,3 +428,46 @@ def test_an_image_without_pixels_is_refused(side: int) -> None:
 
 def test_a_long_name_is_cut() -> None:
     assert clean_filename("x" * 300) == "x" * 255
+
+
+def test_a_form_of_as_many_files_as_a_batch_may_have_is_taken_and_more_are_not_read(store: Store) -> None:
+    with site(store, batch_max_images=2) as web:
+        parts = [("file", f"{n}.png", seven()) for n in range(3)]
+        assert web.post("/v1/batches", **multipart(*parts[:2])).status_code == 202
+        endless = multipart(*parts)
+        endless["data"] = endless["data"].removesuffix(b"--x--\r\n")  # it breaks off, which nobody reads
+        is_problem(web.post("/v1/batches", **endless), 413, "too_many_images")
+
+
+def test_a_body_as_large_as_a_batch_may_be_is_taken_and_one_byte_more_is_not(store: Store) -> None:
+    data = zipped(("a.png", seven()))
+    for limit, status in ((len(data), 202), (len(data) - 1, 413)):
+        with site(store, batch_max_bytes=limit) as web:
+            assert web.post("/v1/batches", data=data).status_code == status
+
+
+def test_an_idx_file_at_all_limits_is_taken_and_one_above_any_is_not() -> None:
+    file = struct.pack(">4I", 0x803, 4, 10, 10) + bytes(400)
+    limits = {"max_pixels": 100, "max_upload_bytes": 100, "batch_max_bytes": 400, "batch_max_images": 4}
+    assert opened(io.BytesIO(file), Settings(**limits)).total == 4
+    errors = {"max_pixels": TooManyPixels, "batch_max_images": TooManyImages}
+    for name, limit in limits.items():
+        with pytest.raises(errors.get(name, TooLarge)):
+            opened(io.BytesIO(file), Settings(**{**limits, name: limit - 1}))
+
+
+def test_the_longest_boundary_is_taken(web: WebClient) -> None:
+    form = multipart(("file", "a.png", seven()))
+    for length, status in ((MAX_BOUNDARY, 202), (MAX_BOUNDARY + 1, 400)):
+        body = form["data"].replace(b"--x", b"--" + b"x" * length)
+        kind = f"multipart/form-data; boundary={'x' * length}"
+        assert web.post("/v1/predictions", data=body, content_type=kind).status_code == status
+
+
+def test_a_text_as_long_as_it_may_be_is_read_and_one_character_more_is_not(store: Store) -> None:
+    with site(store, max_upload_bytes=1000) as web:
+        text = json.dumps({"image": b64encode(seven()).decode()})
+        longest = text_limit(web.services.settings)
+        for length, status in ((longest, 202), (longest + 1, 413)):
+            body = text[:-1] + " " * (length - len(text)) + "}"
+            assert web.post("/v1/predictions", data=body, **JSON).status_code == status
