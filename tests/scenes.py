@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from random import Random
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -17,6 +18,7 @@ from tests.drawings import STROKES
 from worker.image.arrays import Mask
 from worker.image.model_input import ModelInput
 from worker.image.normalise import normalise, normalise_uneven
+from worker.image.segment import find_digit
 
 Grey = np.ndarray
 #: Strokes of all digits that these pictures show; a 0 has the corners of a circle.
@@ -180,9 +182,11 @@ def blots(number: int) -> Mask:
     return np.asarray(image)
 
 
-#: What is recorded of the pictures that were chosen, so that each constant of the preprocessing has one that needs it.
+#: What is recorded of the pictures that were chosen, so that each constant of the preprocessing has one that needs it,
+#: and of masks.
 RECORD = Path(__file__).with_name("scenes.json")
 KINDS = {"scene": scene, "near_mnist": near_mnist}
+MASKS = 600
 
 
 def described(found: ModelInput) -> dict[str, Any]:
@@ -192,14 +196,25 @@ def described(found: ModelInput) -> dict[str, Any]:
     return {"pixels": means.tobytes().hex(), **facts, "cut": round(found.cut, 2)}
 
 
+def selected(mask: Mask) -> list[int]:
+    """What is taken for the digit in a mask, as a checksum, and if there are others: without and with ruling."""
+    found = []
+    for lined in (False, True):
+        kept, several = find_digit(mask, lined)
+        found += [crc32(np.packbits(kept).tobytes()), int(several)]
+    return found
+
+
 def record(chosen: list[tuple[str, int]]) -> None:
-    """Record what these pictures give."""
-    rows = []
+    """Record what these pictures and the masks give."""
+    pictures = []
     for kind, number in chosen:
         grey = KINDS[kind](number)
-        rows.append([kind, number, described(normalise(grey)), described(normalise_uneven(grey))])
-    RECORD.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
+        pictures.append([kind, number, described(normalise(grey)), described(normalise_uneven(grey))])
+    masks = [selected(blots(number)) for number in range(MASKS)]
+    lines = [",\n".join(map(json.dumps, rows)) for rows in (pictures, masks)]
+    RECORD.write_text(f'{{"pictures": [\n{lines[0]}\n], "masks": [\n{lines[1]}\n]}}\n')
 
 
 if __name__ == "__main__":  # the preprocessing has changed on purpose, and has another name: record it anew
-    record([(kind, number) for kind, number, *_ in json.loads(RECORD.read_text())])
+    record([(kind, number) for kind, number, *_ in json.loads(RECORD.read_text())["pictures"]])

@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 import zipfile
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -21,6 +22,7 @@ from rq import Queue as RQQueue
 from rq import SimpleWorker
 from rq.job import Job
 
+from producer.web import batches as web_batches
 from producer.web import services
 from shared import chunks, keys
 from shared.batch import BatchState
@@ -717,3 +719,53 @@ def test_as_many_requests_wait_for_a_batch_as_may_and_each_frees_its_seat(
             burst(store)
             assert ends_with_the_batch(later)
         until(lambda: seats._value == 2, 10)
+
+
+def test_a_batch_says_when_to_come_back_until_it_has_ended(http: WebClient, store: Store) -> None:
+    created = http.post("/v1/batches", data=archive(("a.png", seven())))
+    path = created.headers["Location"]
+    assert created.headers["Retry-After"] == http.get(path).headers["Retry-After"] == "1"
+    burst(store)
+    ended = http.get(path)
+    assert ended.json["state"] == "finished" and "Retry-After" not in ended.headers
+
+
+def test_a_batch_has_no_callback_url(http: WebClient, client: redis.Redis) -> None:
+    answer = http.post("/v1/batches?callback_url=https://example.com/", data=archive(("a.png", seven())))
+    assert (answer.status_code, answer.json["code"]) == (400, "bad_request")
+    assert client.keys("digitq:*") == []
+
+
+def test_results_are_sent_in_pieces_of_a_few_hundred(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_batches, "RESULTS_AT_ONCE", 2)
+    assert list(web_batches.in_pieces("abcde")) == ["ab", "cd", "e"]
+    assert list(web_batches.in_pieces("")) == [""]
+
+
+def test_results_are_never_cached(http: WebClient) -> None:
+    path = http.post("/v1/batches", data=archive(("a.png", seven()))).headers["Location"]
+    headers = http.get(f"{path}/results").headers
+    assert (headers["Cache-Control"], headers["X-Total-Count"]) == ("no-store", "1")
+
+
+def test_downloads_are_counted_while_they_run(http: WebClient) -> None:
+    path = http.post("/v1/batches", data=archive(("a.png", seven()))).headers["Location"]
+    downloads = http.services.downloads
+    for _ in range(services.MAX_DOWNLOADS):
+        assert downloads.acquire(blocking=False)
+    refused = http.get(f"{path}/results")
+    assert (refused.status_code, refused.json["code"]) == (503, "too_many_downloads")
+    downloads.release()
+    for _ in range(3):  # each gives its place back
+        until(lambda: http.get(f"{path}/results").status_code == 200, 10)
+
+
+def test_a_data_url_and_a_zip_among_the_files_of_a_form_are_files_of_their_own(http: WebClient, store: Store) -> None:
+    url = f"data:image/png;base64,{b64encode(seven()).decode()}".encode()
+    inner = archive(("a.png", seven()), ("b.png", seven()))
+    form = {"file": [(io.BytesIO(data), name) for name, data in (("url", url), ("bad", b"data:x,"), ("zip", inner))]}
+    id = http.post("/v1/batches", data=form).json["id"]
+    burst(store)
+    found = [(row["filename"], row["error"] and row["error"]["code"]) for row in rows(http, id)]
+    assert found[1:] == [("bad", "invalid_base64"), ("zip", "unsupported_type")]
+    assert found[0][1] == "internal_error"  # it is read, and the stand-in for the model can read no picture

@@ -21,7 +21,7 @@ from shared.store import DueWebhook, Store
 from shared.submission import Caller
 from tests.api import answer_all, is_problem
 from tests.pictures import seven
-from tests.receiver import PICTURE, SECRET, SENDS, fate, receiver
+from tests.receiver import PICTURE, SECRET, SENDS, fate, receiver, until
 from tests.served import WebClient, site
 
 __all__ = ["receiver"]
@@ -202,3 +202,34 @@ def test_a_second_end_is_another_message(monkeypatch: pytest.MonkeyPatch, store:
         due = DueWebhook(id, 1, end, "https://example.com/", "key:", record)
         assert delivery.send(due, Settings(webhook_secret=SECRET)) == 204
     assert told == [id, f"{id}.2"]
+
+
+def test_without_a_secret_nothing_is_looked_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = list[int]()
+    monkeypatch.setattr(Store, "due_webhook", lambda *_: looks.append(1))
+    monkeypatch.setattr(delivery, "POLL_SECONDS", 0.01)
+    for settings, looked in ((store.settings, False), (replace(store.settings, **SENDS), True)):
+        deliverer = Deliverer(Store(store.client, settings))
+        deliverer.start()
+        if looked:
+            until(lambda: looks, 10)
+        deliverer.close()
+        assert bool(looks) is looked
+
+
+def test_a_mistake_of_ours_does_not_end_the_deliveries(
+    sending: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looks = list[int]()
+
+    def broken(*_: Any) -> None:
+        looks.append(1)
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Store, "due_webhook", broken)
+    monkeypatch.setattr(delivery, "POLL_SECONDS", 0.01)
+    deliverer = Deliverer(sending)
+    deliverer.start()
+    until(lambda: len(looks) > delivery.THREADS, 10)  # each has given its place back
+    deliverer.close()
+    assert "unexpected error" in caplog.text
