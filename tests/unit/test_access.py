@@ -24,9 +24,9 @@ from shared.store import Store
 from shared.submission import Caller
 from tests.api import answer_all, is_problem
 from tests.pictures import seven
-from tests.receiver import until
 from tests.rsgi import Headers, Scope
 from tests.served import WebClient, site
+from tests.waits import until
 
 ALICE, BOB, BARE = "correct-horse-battery", "staple-of-all-staples", "a-key-without-a-name"
 KEYS = f"alice:{ALICE},bob:{BOB},{BARE}"

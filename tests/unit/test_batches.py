@@ -41,9 +41,9 @@ from shared.keys import Priority
 from shared.store import Store
 from tests import fakes
 from tests.pictures import png, seven
-from tests.receiver import until
 from tests.rsgi import Proto
 from tests.served import WebClient, site
+from tests.waits import until
 from worker.inference.classify import Classified, Pictures
 from worker.queue.batch_worker import BatchWorker
 

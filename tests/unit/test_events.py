@@ -14,8 +14,8 @@ from shared.store import Store
 from tests.api import answer_all, is_problem
 from tests.listening import Listener, listening
 from tests.pictures import seven
-from tests.receiver import until
 from tests.served import WebClient, site
+from tests.waits import until
 
 
 @pytest.fixture

@@ -507,3 +507,15 @@ def test_large_images_of_an_idx_file_come_in_small_chunks(monkeypatch: pytest.Mo
     monkeypatch.setattr(files, "MAX_BYTES", 250)
     file = struct.pack(">4I", 0x803, 5, 10, 10) + bytes(500)
     assert [chunk.count for chunk in opened(io.BytesIO(file), Settings()).chunks] == [2, 2, 1]
+
+
+def test_what_is_no_base64_is_refused_even_around_a_picture(web: WebClient) -> None:
+    for image in (f"{SEVEN[:40]}*{SEVEN[40:]}", f"data:image/png,{SEVEN}"):
+        is_problem(web.post("/v1/predictions", json={"image": image}), 400, "invalid_base64")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("a\x07\x7f.png", "a.png"), (r"C:\scans\7.png", "7.png"), ("/a/b.png", "b.png")]
+)
+def test_a_name_is_the_last_part_without_control_characters(name: str, shown: str) -> None:
+    assert clean_filename(name) == shown

@@ -19,8 +19,8 @@ AGAIN = "if that is meant, give the preprocessing another name and run `python -
 
 
 def assert_as_recorded(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    one, other = (np.frombuffer(bytes.fromhex(row.pop("pixels")), np.uint8).astype(int) for row in (found, expected))
-    assert found == expected, AGAIN
+    one, other = (np.frombuffer(bytes.fromhex(row["pixels"]), np.uint8).astype(int) for row in (found, expected))
+    assert {**found, "pixels": ""} == {**expected, "pixels": ""}, AGAIN
     assert np.abs(one - other).max() <= TOLERANCE, AGAIN
 
 

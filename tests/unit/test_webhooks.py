@@ -21,8 +21,9 @@ from shared.store import DueWebhook, Store
 from shared.submission import Caller
 from tests.api import answer_all, is_problem
 from tests.pictures import seven
-from tests.receiver import PICTURE, SECRET, SENDS, fate, receiver, until
+from tests.receiver import PICTURE, SECRET, SENDS, fate, receiver
 from tests.served import WebClient, site
+from tests.waits import until
 
 __all__ = ["receiver"]
 
