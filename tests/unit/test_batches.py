@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import struct
 import threading
 import time
@@ -13,6 +14,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from rq import Queue as RQQueue
 from rq import SimpleWorker
 from rq.job import Job
 
+from producer import csv_rows
 from producer.web import batches as web_batches
 from producer.web import services
 from shared import chunks, keys
@@ -769,3 +772,20 @@ def test_a_data_url_and_a_zip_among_the_files_of_a_form_are_files_of_their_own(h
     found = [(row["filename"], row["error"] and row["error"]["code"]) for row in rows(http, id)]
     assert found[1:] == [("bad", "invalid_base64"), ("zip", "unsupported_type")]
     assert found[0][1] == "internal_error"  # it is read, and the stand-in for the model can read no picture
+
+
+@pytest.mark.parametrize("begins", ["=", "+", "-", "@", "\t", "\r"])
+def test_a_cell_that_looks_like_a_formula_is_text(begins: str) -> None:
+    assert csv_rows.csv_line([f"{begins}1", "a=1", -1]).replace('"', "") == f"'{begins}1,a=1,-1\r\n"
+
+
+def test_a_byte_order_mark_is_for_new_files_alone(tmp_path: Path) -> None:
+    path = tmp_path / "found.csv"
+    with path.open("w", encoding="utf-8") as new:
+        assert csv_rows.mark(new) == csv_rows.BOM
+    path.write_text("something")
+    with path.open("a", encoding="utf-8") as begun, path.open("r+", encoding="latin-1") as other:
+        assert csv_rows.mark(begun) == csv_rows.mark(other) == csv_rows.mark(io.StringIO()) == ""
+    read, write = os.pipe()
+    with os.fdopen(write, "w", encoding="utf-8") as pipe, os.fdopen(read):
+        assert csv_rows.mark(pipe) == ""

@@ -9,7 +9,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from producer.uploads import headers
+from producer.uploads import headers, kinds
 from producer.uploads.admission import SUPPORTED, admit, clean_path, image_format
 from shared.errors import TooLarge, TooManyPixels, UndecodableImage, UnsupportedType
 from shared.settings import Settings
@@ -163,3 +163,21 @@ def test_a_head_of_any_make_has_its_size(format: str, data: bytes) -> None:
 def test_a_head_without_a_size_is_broken(format: str, data: bytes) -> None:
     with pytest.raises(ValueError):
         headers.size(data, format)
+
+
+def test_a_box_may_reach_to_the_end_or_have_a_length_of_eight_bytes() -> None:
+    items = box(b"iprp", box(b"ipco", ispe(28, 30)))
+    meta = b"meta" + bytes(4) + items
+    long = struct.pack(">I", 1) + b"meta" + struct.pack(">Q", 16 + 4 + len(items)) + bytes(4) + items
+    for found in (bytes(4) + meta, long + box(b"mdat", bytes(9))):
+        assert headers.size(ftyp(b"heic") + found, "HEIC") == (28, 30)
+
+
+def test_a_box_that_is_smaller_than_its_head_is_broken() -> None:
+    with pytest.raises(ValueError, match="smaller than its header"):
+        headers.size(ftyp(b"heic") + b"\0\0\0\x07free" + heif(ispe(28, 30))[24:], "HEIC")
+
+
+def test_a_text_that_is_cut_off_within_a_character_is_text() -> None:
+    assert kinds.is_text(("x" * (kinds.HEAD - 1) + "ä").encode()[: kinds.HEAD])
+    assert not kinds.is_text(b"x" * 100 + "ä".encode()[:1])
