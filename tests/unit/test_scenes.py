@@ -10,6 +10,8 @@ import pytest
 
 from tests.scenes import KINDS, RECORD, blots, described, selected
 from worker.image.normalise import LONGEST, WORK_SIDE, normalise, normalise_uneven
+from worker.image.ruling import find_ruling
+from worker.image.segment import find_digit
 
 RECORDED = json.loads(RECORD.read_text())
 #: Largest difference of a mean of four pixels, in 255ths: other processors round otherwise, other constants move ink.
@@ -77,3 +79,41 @@ def test_each_step_is_shown_to_who_asks() -> None:
     for one, names in zip((normalise, normalise_uneven), steps, strict=True):
         one(grey, lambda step, _, names=names: names.append(step))
     assert steps[0] == ["bright", "lines", "mask", "ink"] and steps[1][0] == "bright"
+
+
+# ---------------------------------------------------------------------- parts
+
+
+def two(height: int, across: int, down: int) -> np.ndarray:
+    """A ring, and apart from it a box of this size."""
+    mask = np.zeros((height, 60), np.bool_)
+    mask[2:20, 3:15] = True
+    mask[4:18, 5:13] = False
+    mask[2 : 2 + down, 30 : 30 + across] = True
+    return mask
+
+
+@pytest.mark.parametrize(("height", "several"), [(23, False), (24, True)])
+def test_in_a_low_picture_what_stands_beside_is_no_other_digit(height: int, several: bool) -> None:
+    assert find_digit(two(height, 6, 17))[1] is several
+
+
+@pytest.mark.parametrize(("across", "several"), [(9, True), (11, True), (13, False), (15, False)])
+def test_a_dash_is_no_other_digit(across: int, several: bool) -> None:
+    assert find_digit(two(60, across, 3))[1] is several
+
+
+@pytest.mark.parametrize(("height", "ruled"), [(192, True), (196, False)])
+def test_with_more_than_48_marks_on_a_side_there_is_noise_and_no_ruling(height: int, ruled: bool) -> None:
+    mask = np.zeros((height, 200), np.bool_)
+    mask[1::4] = True
+    assert (find_ruling(mask) is not None) is ruled
+
+
+@pytest.mark.parametrize(("share", "removed"), [(0.12, False), (0.2, True)])
+def test_a_line_that_leaves_the_picture_is_removed_if_it_crosses_a_seventh_of_it(share: float, removed: bool) -> None:
+    y, x = np.mgrid[:200, :200]
+    lines = [np.rint(start + 0.08 * x) == y for start in (-16 * (1 - share), 40, 80, 120, 160)]
+    found = find_ruling(np.logical_or.reduce(lines))
+    assert found is not None and found[lines[1]].mean() > 0.9
+    assert bool(found[lines[0]].mean() > 0.5) is removed
