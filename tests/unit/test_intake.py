@@ -510,7 +510,7 @@ def test_large_images_of_an_idx_file_come_in_small_chunks(monkeypatch: pytest.Mo
 
 
 def test_what_is_no_base64_is_refused_even_around_a_picture(web: WebClient) -> None:
-    for image in (f"{SEVEN[:40]}*{SEVEN[40:]}", f"data:image/png,{SEVEN}"):
+    for image in (f"{SEVEN[:40]}****{SEVEN[40:]}", f"data:image/png,{SEVEN}"):
         is_problem(web.post("/v1/predictions", json={"image": image}), 400, "invalid_base64")
 
 

@@ -110,7 +110,7 @@ def test_with_more_than_48_marks_on_a_side_there_is_noise_and_no_ruling(height: 
     assert (find_ruling(mask) is not None) is ruled
 
 
-@pytest.mark.parametrize(("share", "removed"), [(0.12, False), (0.2, True)])
+@pytest.mark.parametrize(("share", "removed"), [(0.08, False), (0.15, True)])
 def test_a_line_that_leaves_the_picture_is_removed_if_it_crosses_a_seventh_of_it(share: float, removed: bool) -> None:
     y, x = np.mgrid[:200, :200]
     lines = [np.rint(start + 0.08 * x) == y for start in (-16 * (1 - share), 40, 80, 120, 160)]
