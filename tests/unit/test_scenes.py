@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from tests.scenes import KINDS, RECORD, blots, described, selected
+from worker.image.border_lines import crop_frames
+from worker.image.multiple_digits import is_chain, is_stack
 from worker.image.normalise import LONGEST, WORK_SIDE, normalise, normalise_uneven
 from worker.image.ruling import find_ruling
 from worker.image.segment import find_digit
@@ -117,3 +119,32 @@ def test_a_line_that_leaves_the_picture_is_removed_if_it_crosses_a_seventh_of_it
     found = find_ruling(np.logical_or.reduce(lines))
     assert found is not None and found[lines[1]].mean() > 0.9
     assert bool(found[lines[0]].mean() > 0.5) is removed
+
+
+@pytest.mark.parametrize(
+    ("height", "looped", "chain"), [(36, 9, True), (35, 9, False), (36, 8, False), (48, 12, True), (44, 22, True)]
+)
+def test_a_column_three_times_as_high_as_wide_with_loops_is_a_chain(height: int, looped: int, chain: bool) -> None:
+    mask = np.zeros((height, 12), np.bool_)
+    mask[:, 0] = True
+    mask[:looped, 11] = True
+    mask[height - 1] = True
+    assert is_chain(mask) is chain
+
+
+@pytest.mark.parametrize(("width", "stack"), [(20, True), (21, False), (5, False), (6, True)])
+def test_two_upright_parts_one_above_the_other_are_a_stack(width: int, stack: bool) -> None:
+    mask = np.ones((39, width), np.bool_)
+    mask[19] = False
+    assert is_stack(mask) is stack
+
+
+@pytest.mark.parametrize(("off", "framed"), [(24, True), (25, False)])
+def test_a_frame_has_nearly_one_level(off: int, framed: bool) -> None:
+    grey = np.full((60, 60), 100, np.uint8)
+    grey[4:56, 4:56] = 220
+    grey[7:53, 7:53] = 100
+    grey[25:35, 28:31] = 0
+    for side in (grey[0], grey[-1], grey[:, 0], grey[:, -1]):
+        side[5:29] = 100 - off
+    assert (crop_frames(grey).shape != grey.shape) is framed
