@@ -766,12 +766,12 @@ def test_downloads_are_counted_while_they_run(http: WebClient) -> None:
 def test_a_data_url_and_a_zip_among_the_files_of_a_form_are_files_of_their_own(http: WebClient, store: Store) -> None:
     url = f"data:image/png;base64,{b64encode(seven()).decode()}".encode()
     inner = archive(("a.png", seven()), ("b.png", seven()))
-    form = {"file": [(io.BytesIO(data), name) for name, data in (("url", url), ("bad", b"data:x,"), ("zip", inner))]}
+    form = {"file": [(io.BytesIO(data), name) for name, data in (("zip", inner), ("url", url), ("bad", b"data:x,"))]}
     id = http.post("/v1/batches", data=form).json["id"]
     burst(store)
     found = [(row["filename"], row["error"] and row["error"]["code"]) for row in rows(http, id)]
-    assert found[1:] == [("bad", "invalid_base64"), ("zip", "unsupported_type")]
-    assert found[0][1] == "internal_error"  # it is read, and the stand-in for the model can read no picture
+    assert [found[0], found[2]] == [("zip", "unsupported_type"), ("bad", "invalid_base64")]
+    assert found[1][1] == "internal_error"  # it is read, and the stand-in for the model can read no picture
 
 
 @pytest.mark.parametrize("begins", ["=", "+", "-", "@", "\t", "\r"])
