@@ -22,7 +22,7 @@ NUMBER_COLUMNS = (*COLUMNS[:4], "text", *COLUMNS[4:])
 
 def mark(file: TextIO) -> str:
     """Return BOM if `file` is an empty UTF-8 file; an empty string for anything else, such as a pipe."""
-    if file.encoding.lower() != "utf-8":
+    if (file.encoding or "").lower() != "utf-8":  # a StringIO has none
         return ""
     try:
         status = os.fstat(file.fileno())

@@ -21,6 +21,7 @@ from shared.settings import Settings
 from shared.standalone.embedded_server import server_binary
 from shared.store import Store, connect
 from tests.stack import LEAN, Stack, up
+from tests.tools import lacking
 
 # Whoever runs the tests in the background may have them ignore Ctrl-C, and what they start would ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -135,8 +136,8 @@ def stack() -> Iterator[Stack]:
 
 
 def shared_folder(name: str) -> Path:
-    """Optional data beside the project; a test that wants it is skipped without it."""
+    """Optional data beside the project; a test that wants it is skipped without it, and fails in CI."""
     folder = Path(os.environ.get(f"TEST_{name.upper()}", ROOT.parent / "shared" / name))
     if not folder.is_dir():
-        pytest.skip(f"needs the folder {name}/ beside the project (or TEST_{name.upper()})")
+        lacking(f"needs the folder {name}/ beside the project (or TEST_{name.upper()})")
     return folder

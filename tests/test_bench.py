@@ -31,6 +31,7 @@ from benchmarks.rounds import in_turn
 from benchmarks.servers import model
 from benchmarks.tally import percentiles
 from shared import ROOT
+from tests.waits import until
 
 Answer = tuple[int, dict[str, Any]]
 Handle = Callable[[int], Answer]
@@ -287,13 +288,6 @@ def folders() -> list[Path]:
 
 def below(pid: int) -> list[int]:
     return [one for pids in processes.groups(pid).values() for one in pids]
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_a_url_where_nobody_answers_is_unavailable() -> None:

@@ -26,6 +26,7 @@ from tests.conftest import shared_folder
 from tests.pages import page
 from tests.pictures import png, seven
 from tests.stack import Stack, client_of, up
+from tests.waits import until
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -110,6 +111,8 @@ def test_a_plain_rq_client_in_another_process_is_answered(stack: Stack) -> None:
 
 
 def test_rq_info_counts_right(stack: Stack) -> None:
+    with client_of(stack.url) as client:
+        client.submit(seven()).wait(timeout=30)
     command = [sys.executable, "-m", "rq.cli", "info", "--url", stack.redis_url, "--raw"]
     text = subprocess.run(command, capture_output=True, check=True, text=True, timeout=60).stdout
     assert text.count("worker ") == 2
@@ -147,8 +150,7 @@ def test_a_batch_whose_worker_is_killed_in_the_middle_is_taken_over(stack: Stack
     picture = seven(6000)  # takes a worker a while
     with client_of(stack.url) as client:
         ids = [client.submit(picture).id for _ in range(12)]
-        while client.get(ids[0]).state is State.QUEUED:
-            time.sleep(0.01)
+        until(lambda: client.get(ids[0]).state is not State.QUEUED)
         killed = [os.kill(pid, signal.SIGKILL) for pid in stack.pids("digitq worker")]
         done = [client.get(id, wait=180) for id in ids]
     print("killed", len(killed), "attempts", [one.attempt for one in done])

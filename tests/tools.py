@@ -1,10 +1,11 @@
-"""Programs of the system that some tests need: a browser, proxies."""
+"""What some tests need of the system: a browser, proxies, data."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -12,13 +13,15 @@ import pytest
 def tool(package: str, *names: str) -> str:
     """The path of the first of these programs, else of the one named like its package.
 
-    Without it the test is skipped; it fails where `REQUIRE_TOOLS` is set, as in CI.
+    Without it the test is skipped or fails: see `lacking`.
     """
     places = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
-    for name in names or (package,):
-        if path := shutil.which(name, path=places):
-            return path
-    hint = f"needs {package} (apt-get install {package})"
+    found = (shutil.which(name, path=places) for name in names or (package,))
+    return next(filter(None, found), None) or lacking(f"needs {package} (apt-get install {package})")
+
+
+def lacking(hint: str) -> NoReturn:
+    """Skip a test for what it needs; fail it where `REQUIRE_TOOLS` is set, as in CI."""
     if os.environ.get("REQUIRE_TOOLS"):
         pytest.fail(f"{hint}, and REQUIRE_TOOLS is set")
     pytest.skip(hint)

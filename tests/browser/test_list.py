@@ -13,6 +13,7 @@ from tests.browser.answers import has_no_barrier
 from tests.browser.test_page import PICTURES, has_answers, upload_pictures
 from tests.pictures import seven
 from tests.stack import Stack
+from tests.waits import until
 
 
 def plant(served: Stack, count: int) -> None:
@@ -129,8 +130,7 @@ def test_a_deletion_is_carried_out_after_a_while_or_when_the_page_is_left(page: 
     assert on_server(served) == 2
     page.locator("[data-part=remove]").first.click()
     page.goto("/docs")
-    while on_server(served) == 2:
-        page.wait_for_timeout(100)
+    until(lambda: on_server(served) == 1, 20)
 
 
 def test_a_picture_that_cannot_be_deleted_comes_back(page: Page) -> None:

@@ -127,12 +127,11 @@ def test_a_connection_that_breaks_in_the_middle_leaves_nothing_behind(seed: Stac
     with socket.create_connection((host, int(port))) as connection:
         head = f"POST /v1/batches HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n"
         connection.sendall(head.encode() + data[: len(data) // 2])
-    time.sleep(1)
+    with client_of(seed.url) as client:
+        assert client.submit_batch([seven()]).wait(30).succeeded == 1
     left = [key for key in redis.keys("digitq:[bcr]*") if b":chunk:" in key]
     redis.close()
     assert left == [] and before
-    with client_of(seed.url) as client:
-        assert client.submit_batch([seven()]).wait(30).succeeded == 1
 
 
 def test_labels_of_another_set_are_refused_and_nothing_is_run(seed: Stack, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from shared.prediction import Prediction, State
 from shared.store import Store
 from tests.pictures import seven
 from tests.proxy import proxy
+from tests.waits import until
 from tests.web import Web, sevens, web
 
 STATUS = {
@@ -111,8 +112,7 @@ def test_on_a_terminal_it_is_a_screen(site: Web, store: Store) -> None:
         client.submit(seven(), "before.png").wait(5)
         process = start("--url", site.url, stdout=theirs)
         os.close(theirs)
-        while "GET /v1/events" not in site.calls:
-            time.sleep(0.05)
+        until(lambda: "GET /v1/events" in site.calls, 30)
         client.submit(seven(), "im7.png").wait(5)
     time.sleep(3)
     process.send_signal(signal.SIGINT)

@@ -41,6 +41,12 @@ def test_a_damaged_batch_is_read_to_its_end_or_refused_by_name(batch: bytes, dic
         assert sum(chunk.count for chunk in upload.chunks) == upload.total
 
 
+@pytest.mark.parametrize("batch", BATCHES)
+def test_an_undamaged_batch_is_read_to_its_end(batch: bytes) -> None:
+    upload = opened(BytesIO(batch), SETTINGS)
+    assert sum(chunk.count for chunk in upload.chunks) == upload.total > 0
+
+
 def test_a_file_without_a_name_in_a_zip_fails_no_upload() -> None:
     out = BytesIO()
     with zipfile.ZipFile(out, "w") as file:

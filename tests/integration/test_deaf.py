@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -31,6 +31,7 @@ from shared.settings import Settings
 from shared.store import Store
 from tests.pictures import seven
 from tests.stack import LEAN
+from tests.waits import until
 from tests.web import free_port, sevens
 from verify.deaf import told
 from verify.proxy import Proxy
@@ -59,15 +60,6 @@ def behind(proxy: Proxy, settings: Settings) -> Iterator[Store]:
         yield Store(client, replace(settings, redis_url=url))
 
 
-def soon(condition: Callable[[], bool], seconds: float = PATIENCE) -> float:
-    """Seconds until the condition held."""
-    start = time.monotonic()
-    while not condition():
-        assert time.monotonic() < start + seconds
-        time.sleep(0.05)
-    return time.monotonic() - start
-
-
 def test_waiting_requests_are_notified_again_after_a_subscription_went_deaf(
     proxy: Proxy, behind: Store, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,10 +76,10 @@ def test_waiting_requests_are_notified_again_after_a_subscription_went_deaf(
             """Seconds from the end of a picture until a waiting client is told."""
             id = store.submit(seven()).id
             waits = pool.submit(waiting_.fetch, id, PATIENCE)
-            soon(lambda: id in ((waiting_._waiting and waiting_._waiting._waiters) or ()))
+            until(lambda: id in ((waiting_._waiting and waiting_._waiting._waiters) or ()), PATIENCE)
             time.sleep(0.2)  # it has looked, and seen that nothing has ended
             with sevens(store):
-                soon(lambda: store.fetch(id).state is State.SUCCEEDED)
+                until(lambda: store.fetch(id).state is State.SUCCEEDED, PATIENCE)
                 at = time.monotonic()
                 assert waits.result(PATIENCE).state is State.SUCCEEDED
                 return time.monotonic() - at
@@ -95,7 +87,7 @@ def test_waiting_requests_are_notified_again_after_a_subscription_went_deaf(
         first = store.submit(seven()).id
         told()
         proxy.deafen()
-        soon(lambda: _answers(behind) and reads())
+        until(lambda: _answers(behind) and reads(), PATIENCE)
         healed, usual = told(), told()
     print(f"told after {healed:.1f} s, then after {usual:.2f} s")
     assert healed < PATIENCE - 10
@@ -124,7 +116,7 @@ def test_a_quiet_subscription_that_answers_is_left_alone(
         ThreadPoolExecutor() as pool,
     ):
         waits = pool.submit(waiters.fetch, store.submit(seven()).id, PATIENCE)
-        soon(lambda: answered() >= 3)
+        until(lambda: answered() >= 3, PATIENCE)
         with sevens(store):
             assert waits.result(PATIENCE).state is State.SUCCEEDED
     assert "listening again" not in caplog.text
@@ -166,7 +158,7 @@ def test_a_worker_that_waits_for_work_notices_that_its_connections_are_dead(
                 return True
             return False
 
-        soon(gives_up)
+        until(gives_up, PATIENCE)
         wakeup.wait(0.05)
         threading.Timer(0.3, store.client.rpush, (keys.queue(keys.QUEUES[0]), "x")).start()
         start = time.monotonic()
@@ -195,11 +187,11 @@ def test_a_worker_hears_rqs_commands_again(proxy: Proxy, behind: Store, store: S
             time.sleep(0.2)
             return len(heard) > before
 
-        soon(hears)
+        until(hears, PATIENCE)
         proxy.deafen()
         time.sleep(0.2)
         assert not hears()
-        soon(hears)
+        until(hears, PATIENCE)
     finally:
         thread.stop()
         thread.join(10)
@@ -243,15 +235,15 @@ def test_a_worker_is_unhealthy_while_its_redis_is_deaf_and_recovers_afterwards(
     heartbeat = Heartbeat(behind, "w", "", lambda: None)
     heartbeat.start()
     try:
-        soon(lambda: is_healthy("worker", behind.settings))
+        until(lambda: is_healthy("worker", behind.settings), PATIENCE)
         proxy.deafen(new)
         if new:
-            soon(lambda: not is_healthy("worker", behind.settings))
+            until(lambda: not is_healthy("worker", behind.settings), PATIENCE)
             proxy.hear()
         else:
             time.sleep(0.1)
-            soon(lambda: behind.client.zscore(keys.WORKERS, "w") is not None if _answers(behind) else False)
-        soon(lambda: is_healthy("worker", behind.settings))
+            until(lambda: behind.client.zscore(keys.WORKERS, "w") is not None if _answers(behind) else False, PATIENCE)
+        until(lambda: is_healthy("worker", behind.settings), PATIENCE)
     finally:
         heartbeat.stop()
 
@@ -283,13 +275,13 @@ def test_packets_that_vanish_make_a_worker_unhealthy_and_everything_heals_when_t
             command = [sys.executable, "-m", "digitq", "healthcheck", "worker"]
             return subprocess.run(command, cwd=ROOT, env={**cli_env, "TMPDIR": name}, check=False).returncode == 0
 
-        soon(healthy, 60)
+        until(healthy, 60)
         stack.proxy.deafen(new=True)
-        soon(lambda: not healthy(), 120)
+        until(lambda: not healthy(), 120)
         [sign] = Path(name).glob("digitq-worker-*")
         silent = time.time() - sign.stat().st_mtime
         stack.proxy.hear()
-        green = soon(healthy, 60)
+        green = until(healthy, 60)
         assert told(stack.url, picture, 60)
         assert stack.deaths() == {}
     print(f"red {silent:.0f} s after the last heartbeat, green again {green:.1f} s after packets passed")

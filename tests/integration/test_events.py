@@ -23,6 +23,7 @@ from tests.listening import listening
 from tests.pictures import seven
 from tests.served import WebClient, site
 from tests.stack import LEAN, up
+from tests.waits import until
 
 
 @pytest.fixture
@@ -40,11 +41,9 @@ def test_redis_gone_and_back_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
                 listener = listening(web)
                 server.kill()
                 server.wait()
-                while listener.wait_for("status")[-1]["redis"]:
-                    time.sleep(0.05)
+                until(lambda: not listener.wait_for("status")[-1]["redis"], 30)
                 server, _ = start_server(Path(folder))
-                while not listener.wait_for("status")[-1]["redis"]:
-                    time.sleep(0.05)
+                until(lambda: listener.wait_for("status")[-1]["redis"], 30)
                 listening(web)  # subscribed again
                 store.submit(seven())
                 answer_all(store)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import shutil
 import struct
 import subprocess
 from pathlib import Path
@@ -14,6 +13,7 @@ from producer import Client
 from producer.web.docs import DOCUMENT
 from tests.pictures import seven
 from tests.stack import Stack
+from tests.tools import tool
 
 PAGE = [one["x-example"] for path in DOCUMENT["paths"].values() for one in path.values() if "x-example" in one]
 #: curl's exit status shows refused requests.
@@ -34,8 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 def typed(command: str, stack: Stack, folder: Path, id: str) -> str:
     """Run a command with an existing id, and return its output; it must succeed."""
-    if not shutil.which("curl"):
-        pytest.skip("needs curl")
+    tool("curl")
     command = command.replace("{origin}", stack.url).replace("/ID", f"/{id}")
     end = " | head -n 4 || true" if command.endswith("/v1/events") else ""
     script = FUNCTIONS + command + end

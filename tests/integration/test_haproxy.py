@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +21,7 @@ from shared import ROOT
 from tests.addresses import http_server, name_server
 from tests.pictures import seven
 from tests.tools import tool
+from tests.waits import until
 from tests.web import free_port, web_process
 
 
@@ -65,7 +66,7 @@ def proxied(tmp_path: Path) -> Iterator[tuple[int, Dying]]:
     dying = Dying()
     command = [tool("haproxy"), "-db", "-q", "-f", str(configured(tmp_path, port, dying.port))]
     with subprocess.Popen(command) as haproxy:
-        assert until(lambda: listens(port))
+        until(lambda: listens(port))
         yield port, dying
         haproxy.kill()
     dying.close()
@@ -74,13 +75,6 @@ def proxied(tmp_path: Path) -> Iterator[tuple[int, Dying]]:
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return not probe.connect_ex(("127.0.0.1", port))
-
-
-def until(condition: Callable[[], bool]) -> bool:
-    end = time.monotonic() + 20
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.02)
-    return condition()
 
 
 def status_of(port: int, method: str, headers: dict[str, str]) -> int:
@@ -150,7 +144,7 @@ def test_an_upload_may_take_longer_than_the_timeout_as_long_as_it_goes_on(tmp_pa
         file.write_text(text)
         with subprocess.Popen([tool("haproxy"), "-db", "-q", "-f", str(file)]) as haproxy:
             try:
-                assert until(lambda: listens(port))
+                until(lambda: listens(port))
                 began, url = time.monotonic(), f"http://127.0.0.1:{port}/v1/batches"
                 assert httpx2.post(url, content=slowly(body.getvalue()), timeout=60).status_code == 202
                 assert time.monotonic() - began > 4

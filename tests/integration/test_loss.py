@@ -13,6 +13,7 @@ from producer import NEVER, Client, Queue
 from shared.errors import Lost
 from shared.store import Store
 from tests.pictures import seven
+from tests.waits import until
 from tests.web import web
 
 
@@ -29,8 +30,7 @@ def test_every_request_waiting_for_a_lost_picture_learns_of_it(
         ]
         with ThreadPoolExecutor(len(waits)) as pool:
             waiting = [pool.submit(wait) for wait in waits]
-            while len(client.client_list(_type="pubsub")) < 2:  # both listen
-                time.sleep(0.01)
+            until(lambda: len(client.client_list(_type="pubsub")) >= 2, 30)  # both listen
             client.flushall()
             client.client_kill_filter(_type="pubsub")  # as a server that dies does
             began = time.monotonic()

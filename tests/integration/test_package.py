@@ -19,6 +19,7 @@ from shared import ROOT
 from shared.standalone.up import http_ok
 from tests.pictures import seven
 from tests.stack import LEAN
+from tests.tools import lacking
 from tests.unit.test_architecture import imports
 from tests.web import free_port
 
@@ -54,7 +55,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     done = subprocess.run(build, capture_output=True, text=True, timeout=120, check=False)
     if "No matching distribution" in done.stderr:
-        pytest.skip("needs setuptools, which pip cannot fetch")
+        lacking("needs setuptools, which pip cannot fetch")
     assert done.returncode == 0, done.stderr
     [wheel] = folder.glob("*.whl")
     ZipFile(wheel).extractall(folder / "installed")

@@ -21,6 +21,7 @@ from shared import ROOT
 from shared.standalone.up import ready
 from tests.invoked import invoked
 from tests.stack import Stack
+from tests.tools import lacking
 
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
@@ -51,7 +52,7 @@ SHELL = [line for line in OTHERS if not line.startswith(tuple(EXCLUDED))]
 def checkout(stack: Stack) -> Iterator[Path]:
     """The checkout as `make up` has it: `.venv` is what runs these tests, and `var` is of the stack that runs."""
     if not (Path(sys.prefix) / "bin" / "activate").exists() or not shutil.which("curl"):
-        pytest.skip("needs curl, and a virtual environment")
+        lacking("needs curl, and a virtual environment")
     with tempfile.TemporaryDirectory(prefix="dq-") as name:
         for path in ROOT.iterdir():
             if path.name not in (".venv", "var"):

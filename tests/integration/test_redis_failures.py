@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -32,6 +31,7 @@ from tests import fakes
 from tests.conftest import own_server
 from tests.pictures import seven
 from tests.served import WebClient, site
+from tests.waits import until
 from tests.web import web
 from worker.queue.batch_worker import BatchWorker
 
@@ -60,13 +60,6 @@ def site_of(store: Store) -> Iterator[WebClient]:
     """The web application on a store."""
     with site(store) as web:
         yield web
-
-
-def until(met: Callable[[], bool], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not met():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def refusals(store: Store) -> set[tuple[int, str, str]]:

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
@@ -22,6 +22,7 @@ from shared.store import Store
 from tests.api import answer_one
 from tests.pictures import idx, png_header, seven
 from tests.served import WebClient, site
+from tests.waits import until
 from tests.web import sevens
 
 PATH, READ = "/v1/predictions", "/v1/predictions/<id>"
@@ -203,21 +204,14 @@ def test_polls_that_come_together_are_one_round_trip(store: Store, monkeypatch: 
     monkeypatch.setattr(Store, "fetch_call", counted)
     with site(store) as web:
         first = web.here.begin("GET", f"{PATH}/{ids[0]}")
-        wait_for(lambda: bool(calls))
+        until(lambda: bool(calls), 10)
         rest = [web.here.begin("GET", f"{PATH}/{id}") for id in ids[1:]]
         looks = web.services.waiting.reads
-        wait_for(lambda: looks.gathered() == 8)
+        until(lambda: looks.gathered() == 8, 10)
         go.set()
         answers = [json.loads(one.result(10).body()) for one in (first, *rest)]
     assert [one["filename"] for one in answers] == [str(n) for n in range(9)]
     assert calls == [1, 8]
-
-
-def wait_for(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def test_a_waiting_request_gets_the_end_of_its_prediction(web: WebClient, store: Store) -> None:

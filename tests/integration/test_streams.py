@@ -6,7 +6,6 @@ import asyncio
 import http.client
 import os
 import resource
-import shutil
 import socket
 import struct
 import subprocess
@@ -29,6 +28,7 @@ from shared.settings import Settings
 from shared.standalone.up import http_ok
 from shared.store import Store
 from tests.pictures import idx, seven
+from tests.tools import lacking, tool
 
 #: More than one piece of an answer.
 COUNT = 3000
@@ -103,13 +103,12 @@ def test_the_clients_raise_for_results_that_break_off(server: Server) -> None:
         asyncio.run(asked(damaged))
 
 
-@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
 def test_curl_fails_for_results_that_break_off(server: Server) -> None:
     # Without chunks the end of a connection is that of a response, unless it is reset.
     for version, broken in (("--http1.1", 18), ("--http1.0", 56)):
         for damaged, code in ((False, 0), (True, broken)):
             url = f"{server.url}/v1/batches/{server.batch(damaged)}/results"
-            command = ["curl", "-sf", version, "-o", os.devnull, url]
+            command = [tool("curl"), "-sf", version, "-o", os.devnull, url]
             assert subprocess.run(command, check=False).returncode == code
 
 
@@ -158,7 +157,7 @@ def test_results_of_a_batch_that_goes_while_they_are_read_are_an_error(store: St
 def test_silent_and_half_sent_connections_keep_nobody_waiting(server: Server) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 4096:
-        pytest.skip("needs 4096 descriptors")
+        lacking("needs 4096 descriptors")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
     half_body = b"POST /v1/predictions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 150000\r\n\r\n" + bytes(75_000)
     with ExitStack() as open_:

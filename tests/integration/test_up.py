@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from shared.state_dir import locked, running_server, socket_path
 from shared.store import connect
 from tests.pictures import seven
 from tests.stack import LEAN, TAG, Stack, client_of, up
+from tests.waits import until
 from tests.web import free_port
 
 pytestmark = pytest.mark.timeout(1800)
@@ -43,13 +44,6 @@ pytestmark = pytest.mark.timeout(1800)
 MAKE = ["make", "-o", ".venv/.installed", "up", f"BIN={Path(sys.executable).parent}"]
 #: Seconds for what takes a moment, and for what loads TensorFlow on a busy machine.
 SOON, LONG = 60, 180
-
-
-def until(condition: Callable[[], object], seconds: float = SOON) -> bool:
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.05)
-    return bool(condition())
 
 
 @pytest.fixture
@@ -158,9 +152,9 @@ def test_whatever_process_is_killed_either_all_goes_on_or_all_is_gone(folder: Pa
                 os.kill(victim, signal.SIGKILL)
                 if kind in ("make", "digitq up"):
                     running.process.wait(SOON)
-                    assert until(lambda: not running.pids()), running.pids()
+                    until(lambda: not running.pids())
                 else:
-                    assert until(lambda before=before, victim=victim: is_whole(running, before, victim), LONG)
+                    until(lambda before=before, victim=victim: is_whole(running, before, victim), LONG)
                     running.wait_until_ready(LONG)
                     assert reads_a_seven(running)
     with started(folder, *MAKE, port=port, **LEAN) as running:
@@ -171,11 +165,11 @@ def test_whatever_process_is_killed_either_all_goes_on_or_all_is_gone(folder: Pa
 
 def test_a_worker_that_is_told_to_stop_stays_away_and_the_rest_serves_on(folder: Path) -> None:
     with up(folder, workers=2, **LEAN) as running:
-        assert until(lambda: len(running.pids("digitq worker")) == 2)
-        assert until(lambda: said(folder).count("serves model") == 2, LONG)
+        until(lambda: len(running.pids("digitq worker")) == 2)
+        until(lambda: said(folder).count("serves model") == 2, LONG)
         for left in (1, 0):
             os.kill(running.pids("digitq worker")[0], signal.SIGTERM)
-            assert until(lambda left=left: said(folder).count("was stopped, it is not started again") == 2 - left)
+            until(lambda left=left: said(folder).count("was stopped, it is not started again") == 2 - left)
             assert len(running.pids("digitq worker")) == left
             assert http_ok(f"{running.url}/healthz")
             if left:
@@ -189,14 +183,14 @@ def test_workers_that_are_stopped_in_a_batch_give_their_chunks_back_and_no_attem
     pixels = np.asarray(Image.open(io.BytesIO(seven(28))).convert("L"))
     idx = struct.pack(">IIII", 2051, count, 28, 28) + pixels.tobytes() * count
     with up(folder, workers=4, **LEAN) as running, client_of(running.url) as client:
-        assert until(lambda: said(folder).count("serves model") == 4, LONG)
+        until(lambda: said(folder).count("serves model") == 4, LONG)
         batch, left = client.submit_batch(idx), 4
         while left > 1:
             begun = batch.refresh().succeeded
-            assert until(lambda begun=begun: batch.refresh().succeeded > begun)
+            until(lambda begun=begun: batch.refresh().succeeded > begun)
             os.kill(running.pids("digitq worker")[0], signal.SIGTERM)
             left -= 1
-            assert until(lambda left=left: len(running.pids("digitq worker")) == left)
+            until(lambda left=left: len(running.pids("digitq worker")) == left)
         assert not batch.refresh().state.terminal, "it has ended before the last worker was stopped"
         ended = batch.wait(LONG)
         assert (ended.succeeded, ended.failed) == (count, 0)
@@ -218,7 +212,7 @@ def test_all_that_serves_being_stopped_is_the_end(folder: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stop_while_it_starts_leaves_nothing(folder: Path, number: signal.Signals) -> None:
     with started(folder) as running:
-        assert until(lambda: running.pids("digitq worker"), LONG)
+        until(lambda: running.pids("digitq worker"), LONG)
         running.process.send_signal(number)
         assert running.process.wait(SOON) == 0
         assert running.pids() == []
@@ -260,7 +254,7 @@ def test_closed_standard_streams_are_not_mistaken_for_files_of_ours(folder: Path
     ) as process:  # fmt: skip
         running = Stack(process, f"http://127.0.0.1:{port}", folder)
         try:
-            assert until(lambda: http_ok(f"{running.url}/healthz"), LONG)
+            until(lambda: http_ok(f"{running.url}/healthz"), LONG)
             names = [str(Path(f"/proc/{process.pid}/fd/{number}").readlink()) for number in range(3)]
             assert names == ["/dev/null"] * 3
             [server] = running.pids("unixsocket")
@@ -275,7 +269,7 @@ def test_closed_standard_streams_are_not_mistaken_for_files_of_ours(folder: Path
 
 def test_without_workers_it_says_that_none_run(folder: Path) -> None:
     with started(folder, workers=0) as running:
-        assert until(lambda: f"digitq is ready at {running.url}" in said(folder), LONG)
+        until(lambda: f"digitq is ready at {running.url}" in said(folder), LONG)
         assert "no worker" in said(folder) and "try it" not in said(folder)
 
 
@@ -283,23 +277,23 @@ def test_a_proxy_for_the_internet_is_not_asked_whether_the_server_is_ready(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with started(folder, workers=0) as running:
-        assert until(lambda: http_ok(f"{running.url}/healthz"), LONG)
+        until(lambda: http_ok(f"{running.url}/healthz"), LONG)
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
         assert http_ok(f"{running.url}/healthz")
 
 
 def test_a_second_ctrl_c_kills_what_does_not_stop(folder: Path) -> None:
     with started(folder) as running:
-        assert until(lambda: running.pids("digitq worker"), LONG)
+        until(lambda: running.pids("digitq worker"), LONG)
         [worker] = running.pids("digitq worker")
 
         def stands_still() -> bool:
             os.kill(worker, signal.SIGSTOP)  # again, where it came while the program was only being loaded
             return Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
-        assert until(stands_still)
+        until(stands_still)
         running.process.send_signal(signal.SIGINT)
-        assert until(lambda: "Ctrl-C" in said(folder))
+        until(lambda: "Ctrl-C" in said(folder))
         began = time.monotonic()
         running.process.send_signal(signal.SIGINT)
         assert running.process.wait(SOON) == 0
@@ -322,18 +316,18 @@ def test_of_two_that_start_at_once_exactly_one_does(folder: Path) -> None:
             for command in commands
         ]
         try:
-            assert until(lambda both=both: any(one.poll() is not None for one in both))
+            until(lambda both=both: any(one.poll() is not None for one in both))
             [loser] = [one for one in both if one.poll() is not None]
             assert loser.stderr
             assert (loser.returncode, "another digitq runs" in loser.stderr.read()) == (2, True)
-            assert until(lambda: socket_path(folder).exists())
+            until(lambda: socket_path(folder).exists())
         finally:
             for one in both:
                 one.kill()
             for one in both:
                 one.communicate()
         # Killed: the lock goes with its last holder, the server, which goes with its `up`.
-        assert until(lambda both=both: not Stack(both[0], "", folder).pids())
+        until(lambda both=both: not Stack(both[0], "", folder).pids())
 
 
 def test_the_second_one_says_so_within_a_second(folder: Path) -> None:
@@ -427,7 +421,7 @@ def slow(folder: Path) -> str:
     with embedded(folder) as url, connect(url, timeout=30) as server:
         server.mset({f"key:{number}": os.urandom(500) for number in range(3000)})
         server.bgrewriteaof()
-        assert until(lambda: not server.info("persistence")["aof_rewrite_in_progress"])
+        until(lambda: not server.info("persistence")["aof_rewrite_in_progress"])
     programs = folder / "bin"
     programs.mkdir()
     program = programs / "valkey-server"
@@ -439,24 +433,24 @@ def slow(folder: Path) -> str:
 
 def test_a_server_that_loads_is_waited_for_and_says_how_far_it_is(folder: Path, slow: str) -> None:
     with started(folder, workers=0, PATH=slow) as running:
-        assert until(lambda: said(folder).count("the server loads its log: ") >= 2)
+        until(lambda: said(folder).count("the server loads its log: ") >= 2)
         assert not http_ok(f"{running.url}/healthz")
-        assert until(lambda: http_ok(f"{running.url}/healthz"), LONG)
+        until(lambda: http_ok(f"{running.url}/healthz"), LONG)
         with connect(running.redis_url) as server:
             assert server.dbsize() >= 3000
 
 
 def test_a_server_that_is_killed_while_it_loads_loads_again(folder: Path, slow: str) -> None:
     with started(folder, workers=0, PATH=slow) as running:
-        assert until(lambda: "the server loads its log: " in said(folder))
+        until(lambda: "the server loads its log: " in said(folder))
         running.kill("unixsocket")
-        assert until(lambda: http_ok(f"{running.url}/healthz"), LONG)
+        until(lambda: http_ok(f"{running.url}/healthz"), LONG)
         assert "server was ended by signal 9, starting it again" in said(folder)
 
 
 def test_a_stop_while_the_server_loads_leaves_nothing(folder: Path, slow: str) -> None:
     with started(folder, workers=0, PATH=slow) as running:
-        assert until(lambda: "the server loads its log: " in said(folder))
+        until(lambda: "the server loads its log: " in said(folder))
         running.process.terminate()
         assert running.process.wait(SOON) == 0
         assert running.pids() == []

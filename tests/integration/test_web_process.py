@@ -9,8 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,14 +21,8 @@ from shared.store import Store
 from tests.conftest import start_server
 from tests.pictures import seven
 from tests.tools import is_there
+from tests.waits import until
 from tests.web import free_port, sevens, web_process
-
-
-def until(condition: Callable[[], object], seconds: float = 60) -> bool:
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.02)
-    return bool(condition())
 
 
 def children(pid: int) -> list[int]:
@@ -43,8 +35,8 @@ def test_a_process_that_is_killed_again_and_again_is_replaced_by_the_same_parent
         for _ in range(4):
             [child] = children(parent.pid)
             os.kill(child, signal.SIGKILL)
-            assert until(lambda child=child: children(parent.pid) not in ([], [child]))
-            assert until(lambda: http_ok(f"http://127.0.0.1:{port}/healthz"))
+            until(lambda child=child: children(parent.pid) not in ([], [child]))
+            until(lambda: http_ok(f"http://127.0.0.1:{port}/healthz"))
         assert parent.poll() is None
 
 
@@ -58,7 +50,7 @@ def test_a_process_whose_parent_was_killed_ends_although_redis_does_not_answer()
                 server.send_signal(signal.SIGSTOP)
                 parent.kill()
                 parent.wait()
-                assert until(lambda: not is_there(child))
+                until(lambda: not is_there(child))
         finally:
             server.kill()
             server.wait()
@@ -83,7 +75,7 @@ os.kill(server, 9)
 def test_a_process_whose_server_is_killed_while_it_starts_knows_that_it_is_gone(tmp_path: Path) -> None:
     server = subprocess.Popen([sys.executable, "-c", SERVER, str(tmp_path / "seen")], cwd=ROOT)
     server.wait()
-    assert until(lambda: (tmp_path / "seen").exists() and (tmp_path / "seen").read_text().endswith("\n"))
+    until(lambda: (tmp_path / "seen").exists() and (tmp_path / "seen").read_text().endswith("\n"))
     watched, adopted_by = map(int, (tmp_path / "seen").read_text().split())
     assert watched == server.pid != adopted_by
 

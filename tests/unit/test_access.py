@@ -16,6 +16,7 @@ import redis
 from producer.middleware.access import Access, client_block, cookie_for, is_local, read_keys
 from producer.middleware.request import Request
 from producer.serving.adapter import environ_of
+from producer.web import services
 from shared.batches import Batches
 from shared.errors import CrossSite, QueueFull, RateLimited, SettingsError
 from shared.settings import Settings
@@ -25,6 +26,7 @@ from tests.api import answer_all, is_problem
 from tests.pictures import seven
 from tests.rsgi import Headers, Scope
 from tests.served import WebClient, site
+from tests.waits import until
 
 ALICE, BOB, BARE = "correct-horse-battery", "staple-of-all-staples", "a-key-without-a-name"
 KEYS = f"alice:{ALICE},bob:{BOB},{BARE}"
@@ -132,8 +134,7 @@ def test_each_has_a_history_and_idempotency_keys_of_their_own(web: WebClient) ->
 
 def test_events_tell_each_of_their_own(web: WebClient, store: Store) -> None:
     with web.get("/v1/events", headers=shown(ALICE)):
-        while not web.services.events._now.resets:  # until then what ends is a reset
-            time.sleep(0.01)
+        until(lambda: web.services.events._now.resets, 10)  # until then what ends is a reset
     streams = {key: web.get("/v1/events", headers=shown(key)) for key in (ALICE, BOB)}
     parts = {key: iter(stream.response) for key, stream in streams.items()}
     heads = [next(part) for part in parts.values()]  # from here on they listen
@@ -343,8 +344,9 @@ def test_it_may_again_when_it_was_told(store: Store) -> None:
     with site(store, rate_limit="2/second") as web:
         answers = [web.post("/v1/predictions", **PICTURE).status_code for _ in range(3)]
         assert answers == [202, 202, 429]
-        time.sleep(0.6)
-        assert web.post("/v1/predictions", **PICTURE).status_code == 202
+        began = time.monotonic()
+        until(lambda: web.post("/v1/predictions", **PICTURE).status_code == 202, 10)
+        assert time.monotonic() - began > 0.2  # a half in all, less what the answers took
 
 
 def test_a_batch_counts_its_pictures_and_a_large_one_is_owed(client: redis.Redis, settings: Settings) -> None:
@@ -410,3 +412,15 @@ def test_a_wrong_key_is_not_replaced_by_a_cookie(web: WebClient) -> None:
     assert web.post("/key", data={"key": ALICE}).status_code == 303
     assert web.get("/v1/predictions").status_code == 200
     is_problem(web.get("/v1/predictions", headers=shown("wrong")), 401, "unauthorized")
+
+
+@pytest.mark.parametrize("seats", [0, 16])
+def test_anothers_batch_is_not_shown_to_who_waits_whether_there_is_a_seat_or_not(
+    seats: int, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "MAX_BATCH_WAITS", seats)
+    with site(store, api_keys=KEYS) as web:
+        form = {"file": (BytesIO(seven()), "a.png")}
+        path = web.post("/v1/batches", data=form, headers=shown(ALICE)).headers["Location"]
+        assert web.get(f"{path}?wait=0.1", headers=shown(ALICE)).status_code == 200
+        is_problem(web.get(f"{path}?wait=0.1", headers=shown(BOB)), 404, "not_found")

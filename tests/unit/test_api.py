@@ -366,3 +366,8 @@ def test_errors_outside_the_api_are_pages_for_browsers(web: WebClient) -> None:
         assert "style-src 'self'" in page.headers["Content-Security-Policy"]
         is_problem(web.get(path), 404, "not_found")
     is_problem(web.get("/v1/nothing", headers=html), 404, "not_found")
+
+
+def test_json_is_never_cached_and_a_star_is_no_version(web: WebClient, store: Store) -> None:
+    answer = web.get(f"/v1/predictions/{store.submit(seven()).id}", headers={"If-None-Match": "*"})
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-store")

@@ -5,12 +5,16 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import struct
 import threading
 import time
 import zipfile
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +25,9 @@ from rq import Queue as RQQueue
 from rq import SimpleWorker
 from rq.job import Job
 
+from producer import csv_rows
+from producer.web import batches as web_batches
+from producer.web import services
 from shared import chunks, keys
 from shared.batch import BatchState
 from shared.batches import Batches
@@ -38,7 +45,9 @@ from shared.keys import Priority
 from shared.store import Store
 from tests import fakes
 from tests.pictures import png, seven
+from tests.rsgi import Proto
 from tests.served import WebClient, site
+from tests.waits import until
 from worker.inference.classify import Classified, Pictures
 from worker.queue.batch_worker import BatchWorker
 
@@ -686,3 +695,101 @@ def test_a_chunk_is_closed_by_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(chunks, "MAX_BYTES", 10)
     images: Sequence[bytes] = [b"1" * size for size in (4, 6, 1, 2, 20, 3)]
     assert [chunk.count for chunk in files(*images)] == [2, 2, 1, 1]
+
+
+def test_as_many_requests_wait_for_a_batch_as_may_and_each_frees_its_seat(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "MAX_BATCH_WAITS", 2)
+    with site(store) as http:
+        seats = http.services.batch_waits
+
+        def asked() -> tuple[str, Future[Proto]]:
+            """A new batch, and a request that waits for its end."""
+            path = f"/v1/batches/{http.post('/v1/batches', data=archive(('a.png', seven()))).json['id']}"
+            return path, http.here.begin("GET", path, query="wait=20")
+
+        def ends_with_the_batch(one: Future[Proto]) -> bool:
+            return json.loads(one.result(30).body())["state"] == "finished"
+
+        (path, first), (_, second) = asked(), asked()
+        until(lambda: seats._value == 0, 10)
+        turned_away = http.here.ask("GET", path, query="wait=20")
+        assert json.loads(turned_away.body())["state"] == "queued"
+        assert not first.done() and not second.done()
+        burst(store)
+        assert ends_with_the_batch(first) and ends_with_the_batch(second)
+        for _ in range(3):
+            _, later = asked()
+            until(lambda: seats._value == 1, 10)
+            assert not later.done()
+            burst(store)
+            assert ends_with_the_batch(later)
+        until(lambda: seats._value == 2, 10)
+
+
+def test_a_batch_says_when_to_come_back_until_it_has_ended(http: WebClient, store: Store) -> None:
+    created = http.post("/v1/batches", data=archive(("a.png", seven())))
+    path = created.headers["Location"]
+    assert created.headers["Retry-After"] == http.get(path).headers["Retry-After"] == "1"
+    burst(store)
+    ended = http.get(path)
+    assert ended.json["state"] == "finished" and "Retry-After" not in ended.headers
+
+
+def test_a_batch_has_no_callback_url(http: WebClient, client: redis.Redis) -> None:
+    answer = http.post("/v1/batches?callback_url=https://example.com/", data=archive(("a.png", seven())))
+    assert (answer.status_code, answer.json["code"]) == (400, "bad_request")
+    assert client.keys("digitq:*") == []
+
+
+def test_results_are_sent_in_pieces_of_a_few_hundred(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_batches, "RESULTS_AT_ONCE", 2)
+    assert list(web_batches.in_pieces("abcde")) == ["ab", "cd", "e"]
+    assert list(web_batches.in_pieces("")) == [""]
+
+
+def test_results_are_never_cached(http: WebClient) -> None:
+    path = http.post("/v1/batches", data=archive(("a.png", seven()))).headers["Location"]
+    headers = http.get(f"{path}/results").headers
+    assert (headers["Cache-Control"], headers["X-Total-Count"]) == ("no-store", "1")
+
+
+def test_downloads_are_counted_while_they_run(http: WebClient) -> None:
+    path = http.post("/v1/batches", data=archive(("a.png", seven()))).headers["Location"]
+    downloads = http.services.downloads
+    for _ in range(services.MAX_DOWNLOADS):
+        assert downloads.acquire(blocking=False)
+    refused = http.get(f"{path}/results")
+    assert (refused.status_code, refused.json["code"]) == (503, "too_many_downloads")
+    downloads.release()
+    for _ in range(3):  # each gives its place back
+        until(lambda: http.get(f"{path}/results").status_code == 200, 10)
+
+
+def test_a_data_url_and_a_zip_among_the_files_of_a_form_are_files_of_their_own(http: WebClient, store: Store) -> None:
+    url = f"data:image/png;base64,{b64encode(seven()).decode()}".encode()
+    inner = archive(("a.png", seven()), ("b.png", seven()))
+    form = {"file": [(io.BytesIO(data), name) for name, data in (("zip", inner), ("url", url), ("bad", b"data:x,"))]}
+    id = http.post("/v1/batches", data=form).json["id"]
+    burst(store)
+    found = [(row["filename"], row["error"] and row["error"]["code"]) for row in rows(http, id)]
+    assert [found[0], found[2]] == [("zip", "unsupported_type"), ("bad", "invalid_base64")]
+    assert found[1][1] == "internal_error"  # it is read, and the stand-in for the model can read no picture
+
+
+@pytest.mark.parametrize("begins", ["=", "+", "-", "@", "\t", "\r"])
+def test_a_cell_that_looks_like_a_formula_is_text(begins: str) -> None:
+    assert csv_rows.csv_line([f"{begins}1", "a=1", -1]).replace('"', "") == f"'{begins}1,a=1,-1\r\n"
+
+
+def test_a_byte_order_mark_is_for_new_files_alone(tmp_path: Path) -> None:
+    path = tmp_path / "found.csv"
+    with path.open("w", encoding="utf-8") as new:
+        assert csv_rows.mark(new) == csv_rows.BOM
+    path.write_text("something")
+    with path.open("a", encoding="utf-8") as begun, path.open("r+", encoding="latin-1") as other:
+        assert csv_rows.mark(begun) == csv_rows.mark(other) == csv_rows.mark(io.StringIO()) == ""
+    read, write = os.pipe()
+    with os.fdopen(write, "w", encoding="utf-8") as pipe, os.fdopen(read):
+        assert csv_rows.mark(pipe) == ""

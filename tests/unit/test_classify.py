@@ -169,3 +169,8 @@ def test_a_model_that_breaks_the_law_of_the_batch_is_a_bug() -> None:
 def test_a_batch_that_takes_too_long_is_closed_early(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker.inference.classify, "BUDGET_SECONDS", -1)
     assert len(Classifier(Sure(), 10**6)([seven()] * 5).results) == 1
+
+
+def test_of_pictures_that_all_fail_each_has_its_error() -> None:
+    results = Classifier(Sure(), 10**6)([b"nothing", b"of ours"]).results
+    assert [type(one) for one in results] == [UndecodableImage] * 2

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
-from producer.web import events
+from producer.web import events, load
 from producer.web.load import percentile
 from shared import keys
 from shared.store import Store
@@ -15,6 +15,7 @@ from tests.api import answer_all, is_problem
 from tests.listening import Listener, listening
 from tests.pictures import seven
 from tests.served import WebClient, site
+from tests.waits import until
 
 
 @pytest.fixture
@@ -120,6 +121,31 @@ def test_more_than_anybody_can_follow_is_one_reset(
     assert listener.events("prediction") == []
 
 
+def test_more_than_is_kept_is_one_reset(web: WebClient, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = listening(web)
+    resets = len(listener.events("reset"))
+    monkeypatch.setattr(events, "RING", 2)
+    for _ in range(5):
+        store.submit(seven())
+    answer_all(store)
+    listener.wait_for("reset", resets + 1)
+    assert listener.events("prediction") == [] and len(web.services.events._ring) == 2
+
+
+def test_who_missed_more_than_anybody_can_follow_is_told_to_look(
+    web: WebClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = listening(web)
+    for _ in range(4):
+        store.submit(seven())
+        answer_all(store)
+    listener.wait_for("prediction", 4)
+    first, second, *_ = (event["id"] for event in listener.events("prediction"))
+    monkeypatch.setattr(events, "MAX_AT_ONCE", 2)
+    assert len(Listener(web, second).wait_for("prediction", 2)) == 2
+    assert Listener(web, first).wait_for("reset") == [{}]
+
+
 def test_what_ends_right_after_a_gap_is_told_after_the_reset(web: WebClient, store: Store) -> None:
     listener = listening(web)
     id = store.submit(seven()).id
@@ -132,8 +158,7 @@ def test_what_ends_right_after_a_gap_is_told_after_the_reset(web: WebClient, sto
 def test_silence_is_filled_with_a_heartbeat(web: WebClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "HEARTBEAT_SECONDS", 0.1)
     listener = listening(web)
-    time.sleep(0.5)
-    assert ": still here\n\n" in listener.text
+    until(lambda: ": still here\n\n" in listener.text, 5)
 
 
 def test_the_number_of_listeners_is_bounded_and_slots_are_released(store: Store) -> None:
@@ -144,10 +169,7 @@ def test_the_number_of_listeners_is_bounded_and_slots_are_released(store: Store)
         assert response.headers["Retry-After"] == "5"
         assert web.head("/v1/events").status_code == 200  # takes no listener slot
         responses[0].close()
-        end = time.monotonic() + 10
-        while web.get("/v1/events").status_code == 503:
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        until(lambda: web.get("/v1/events").status_code == 200, 10)
 
 
 def test_a_stream_ends_when_it_is_old_when_the_client_is_slow_and_when_the_process_stops(
@@ -163,7 +185,19 @@ def test_a_stream_ends_when_it_is_old_when_the_client_is_slow_and_when_the_proce
     monkeypatch.undo()
     listener = listening(web)
     web.call(web.services.events.stop)
-    assert listener.ended.wait(0.5)
+    assert listener.ended.wait(3)
+    is_problem(web.get("/v1/events"), 503, "too_many_listeners")
+
+
+def test_percentiles_are_of_the_last_seconds(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(load, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    gauge = load.Gauge(store)
+    gauge.count([{"created_at": "2026-01-01T00:00:00.000000Z", "ended_at": "2026-01-01T00:00:00.250000Z"}])
+    clock[0] += load.WINDOW_SECONDS
+    assert gauge.read()["p50_ms"] == 250
+    clock[0] += 1
+    assert gauge.read()["p50_ms"] is None
 
 
 def test_percentiles_are_of_the_nearest_rank() -> None:

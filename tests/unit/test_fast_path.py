@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tests.conftest import shared_folder
 from tests.fakes import OnlyDigits
+from tests.scenes import near_mnist
 from worker.image.fast_path import normalise_mnist_like
 from worker.image.normalise import normalise
 from worker.inference.classify import Classifier
@@ -89,3 +90,7 @@ def test_grey_levels_and_a_png_of_them_are_classified_alike(method: str, monkeyp
     greys = changed(test_digits()[:40], "filled")
     classify = Classifier(Mean(), 10**6, method)
     assert classify(greys).results == classify([png(grey.tobytes()) for grey in greys]).results
+
+
+def test_pictures_that_are_hardly_like_mnists_end_the_same() -> None:
+    assert assert_same(np.stack([near_mnist(number) for number in range(1500)])) > 40

@@ -9,6 +9,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
+from producer.uploads import headers, kinds
 from producer.uploads.admission import SUPPORTED, admit, clean_path, image_format
 from shared.errors import TooLarge, TooManyPixels, UndecodableImage, UnsupportedType
 from shared.settings import Settings
@@ -124,3 +125,59 @@ def test_a_jpeg_with_fill_bytes_has_its_size() -> None:
 )  # fmt: skip
 def test_a_path_is_shown_relative_and_without_what_leads_elsewhere(path: str, shown: str) -> None:
     assert clean_path(path) == shown
+
+
+JPEG_FRAME = b"\xff\xc0" + struct.pack(">HBHH", 17, 8, 30, 28)
+WIDTH, HEIGHT = (struct.pack("<HHII", tag, 4, 1, size) for tag, size in ((256, 28), (257, 30)))
+
+
+def tiff(*entries: bytes) -> bytes:
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("format", "data"),
+    [
+        ("BMP", b"BM" + bytes(12) + struct.pack("<IHH", 12, 28, 30)),
+        ("BMP", b"BM" + bytes(12) + struct.pack("<Iii", 40, 28, -30)),
+        ("WEBP", b"RIFF\0\0\0\0WEBPVP8 " + bytes(10) + struct.pack("<HH", 0x8000 | 28, 0x4000 | 30)),
+        ("JPEG", b"\xff\xd8\xff\x01\xff\xd3" + JPEG_FRAME),
+        ("JPEG", b"\xff\xd8\xff\xe0\0\x06abcd\xff\xff\xff" + JPEG_FRAME[1:]),
+        ("TIFF", tiff(WIDTH, HEIGHT, struct.pack("<HHII", 256, 4, 1, 9))),
+        ("TIFF", tiff(struct.pack("<HHII", 256, 4, 2, 9), WIDTH, HEIGHT)),
+    ],
+)  # fmt: skip
+def test_a_head_of_any_make_has_its_size(format: str, data: bytes) -> None:
+    assert headers.size(data, format) == (28, 30)
+
+
+@pytest.mark.parametrize(
+    ("format", "data"),
+    [
+        ("PNG", b"\x89PNG\r\n\x1a\n\0\0\0\x0dIDAT" + bytes(30)),
+        ("WEBP", b"RIFF\0\0\0\0WEBPVP8?" + bytes(30)),
+        ("TIFF", tiff(WIDTH)),
+        ("JPEG", b"\xff\xd8\xff\xe0\0\x06abcd"),
+    ],
+)
+def test_a_head_without_a_size_is_broken(format: str, data: bytes) -> None:
+    with pytest.raises(ValueError):
+        headers.size(data, format)
+
+
+def test_a_box_may_reach_to_the_end_or_have_a_length_of_eight_bytes() -> None:
+    items = box(b"iprp", box(b"ipco", ispe(28, 30)))
+    meta = b"meta" + bytes(4) + items
+    long = struct.pack(">I", 1) + b"meta" + struct.pack(">Q", 16 + 4 + len(items)) + bytes(4) + items
+    for found in (bytes(4) + meta, long + box(b"mdat", bytes(9))):
+        assert headers.size(ftyp(b"heic") + found, "HEIC") == (28, 30)
+
+
+def test_a_box_that_is_smaller_than_its_head_is_broken() -> None:
+    with pytest.raises(ValueError, match="smaller than its header"):
+        headers.size(ftyp(b"heic") + b"\0\0\0\x07free" + heif(ispe(28, 30))[24:], "HEIC")
+
+
+def test_a_text_that_is_cut_off_within_a_character_is_text() -> None:
+    assert kinds.is_text(("x" * (kinds.HEAD - 1) + "ä").encode()[: kinds.HEAD])
+    assert not kinds.is_text(b"x" * 100 + "ä".encode()[:1])

@@ -68,3 +68,43 @@ def test_a_model_without_its_golden_digits_is_kept_out(tmp_path: Path) -> None:
     (tmp_path / golden.FILE).write_bytes(b"damaged")
     with pytest.raises(ModelError, match="cannot be read"):
         golden.check(reader(), tmp_path)
+
+
+def test_ten_digits_of_each_class_are_recorded(tmp_path: Path) -> None:
+    golden.record(reader(), IMAGES, LABELS, tmp_path)
+    with np.load(tmp_path / golden.FILE) as recorded:
+        assert np.bincount(recorded["images"][:, 0, 0]).tolist() == [10] * 10
+
+
+@pytest.mark.parametrize(("shift", "passes"), [(0.0045, True), (0.0055, False)])
+def test_probabilities_may_differ_by_half_a_percent(shift: float, passes: bool, tmp_path: Path) -> None:
+    golden.record(reader(), IMAGES, LABELS, tmp_path)
+    if passes:
+        golden.check(reader(shift=shift), tmp_path)
+    else:
+        with pytest.raises(ModelError, match="0 of 100 digits are read differently"):
+            golden.check(reader(shift=shift), tmp_path)
+
+
+def test_the_digitness_is_compared_with_the_recorded_one(tmp_path: Path) -> None:
+    golden.record(reader(digitness=0.8), IMAGES, LABELS, tmp_path)
+    golden.check(reader(digitness=0.8), tmp_path)
+    with pytest.raises(ModelError):
+        golden.check(reader(), tmp_path)
+
+
+def test_a_model_that_answers_no_number_is_kept_out(tmp_path: Path) -> None:
+    golden.record(reader(), IMAGES, LABELS, tmp_path)
+    with pytest.raises(ModelError, match="golden self-test failed"):
+        golden.check(reader(digitness=float("nan")), tmp_path)
+
+
+def test_another_digit_by_a_hair_is_another_digit(tmp_path: Path) -> None:
+    def torn(first: float) -> golden.Classify:
+        chances = (first, 1 - first, *[0.0] * 8)
+        one = Outcome(0, 0.5, chances, "review", (), bytes(784), digitness=1.0)
+        return lambda images: Classified([one] * len(images), 0, 0)
+
+    golden.record(torn(0.501), IMAGES, LABELS, tmp_path)
+    with pytest.raises(ModelError, match="100 of 100 digits are read differently"):
+        golden.check(torn(0.499), tmp_path)

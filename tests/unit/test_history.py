@@ -54,6 +54,7 @@ def test_predictions_are_found_by_digit_decision_and_state(web: WebClient, store
     everything = [waiting, four, doubtful, page_id, rejected]
     assert found(web) == (everything, 5, 5)
     assert found(web, "&digit=4") == ([four, page_id], 5, 2)  # 735426 has a 4
+    assert found(web, "&digit=0") == ([page_id], 5, 1)
     assert found(web, "&digit=8") == ([], 5, 0)
     assert found(web, "&digit=3&decision=review") == ([doubtful, page_id], 5, 2)
     assert found(web, "&decision=reject") == ([rejected], 5, 1)

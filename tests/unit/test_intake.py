@@ -16,11 +16,12 @@ from zlib import crc32
 import pytest
 import redis
 
-from producer.uploads import archive
-from producer.uploads.admission import admit, clean_filename
+from producer.uploads import archive, files
+from producer.uploads.admission import admit, clean_filename, text_limit
 from producer.uploads.archive import Archive, decoded
 from producer.uploads.files import opened
-from producer.uploads.forms import MAX_PART_HEAD
+from producer.uploads.forms import MAX_BOUNDARY, MAX_PART_HEAD
+from producer.uploads.received import BLOCK, Received
 from shared.errors import MalformedBatch, TooLarge, TooManyImages, TooManyPixels, UndecodableImage
 from shared.settings import Settings
 from shared.store import Store
@@ -119,8 +120,8 @@ def test_a_text_field_that_holds_a_data_url_is_read_and_any_other_is_named(web: 
 
 def test_a_data_url_in_a_batch_is_read(web: WebClient) -> None:
     form = multipart(("file", None, DATA_URL.encode()), ("file", "b.png", b"data:image/png,x"))
-    found = rows(web, web.post("/v1/batches", **form).get_json()["id"])
-    assert len(found) == 2
+    upload = web.post("/v1/batches", **form)
+    assert len(rows(web, upload.get_json()["id"])) == 2
 
 
 def test_one_heic_file_is_a_batch_of_one_in_a_form_but_not_as_a_raw_body(web: WebClient) -> None:
@@ -145,6 +146,8 @@ def test_a_form_that_breaks_off_or_has_no_boundary_is_malformed(web: WebClient, 
         (b"x" * 99, form["content_type"]),
     ]:
         is_problem(web.post(path, data=data, content_type=type), 400, "bad_request")
+    without = {"data": form["data"].replace(b"--x", b"--"), "content_type": "multipart/form-data"}
+    assert "has a boundary" in is_problem(web.post(path, **without), 400, "bad_request")["detail"]
 
 
 @pytest.mark.parametrize("what", ["preamble", "head of a part", "name", "epilogue"])
@@ -296,8 +299,8 @@ def test_other_batches_skip_nothing(web: WebClient) -> None:
 
 
 def test_a_zip_without_a_picture_is_empty_and_leaves_nothing_behind(web: WebClient, client: redis.Redis) -> None:
-    for files in ([("a.txt", b"hello")], [("a", b"hello")], [(".DS_Store", b"x")], [("d/", b"")]):
-        is_problem(web.post("/v1/batches", data=zipped(*files)), 400, "empty_batch")
+    for inside in ([("a.txt", b"hello")], [("a", b"hello")], [(".DS_Store", b"x")], [("d/", b"")]):
+        is_problem(web.post("/v1/batches", data=zipped(*inside)), 400, "empty_batch")
     assert client.keys("*") == []
 
 
@@ -428,3 +431,91 @@ def test_an_image_without_pixels_is_refused(side: int) -> None:
 
 def test_a_long_name_is_cut() -> None:
     assert clean_filename("x" * 300) == "x" * 255
+
+
+def test_a_form_of_as_many_files_as_a_batch_may_have_is_taken_and_more_are_not_read(store: Store) -> None:
+    with site(store, batch_max_images=2) as web:
+        parts = [("file", f"{n}.png", seven()) for n in range(3)]
+        assert web.post("/v1/batches", **multipart(*parts[:2])).status_code == 202
+        endless = multipart(*parts)
+        endless["data"] = endless["data"].removesuffix(b"--x--\r\n")  # it breaks off, which nobody reads
+        is_problem(web.post("/v1/batches", **endless), 413, "too_many_images")
+
+
+def test_a_body_as_large_as_a_batch_may_be_is_taken_and_one_byte_more_is_not(store: Store) -> None:
+    data = zipped(("a.png", seven()))
+    for limit, status in ((len(data), 202), (len(data) - 1, 413)):
+        with site(store, batch_max_bytes=limit) as web:
+            assert web.post("/v1/batches", data=data).status_code == status
+
+
+def test_an_idx_file_at_all_limits_is_taken_and_one_above_any_is_not() -> None:
+    file = struct.pack(">4I", 0x803, 4, 10, 10) + bytes(400)
+    limits = {"max_pixels": 100, "max_upload_bytes": 100, "batch_max_bytes": 400, "batch_max_images": 4}
+    assert opened(io.BytesIO(file), Settings(**limits)).total == 4
+    errors = {"max_pixels": TooManyPixels, "batch_max_images": TooManyImages}
+    for name, limit in limits.items():
+        with pytest.raises(errors.get(name, TooLarge)):
+            opened(io.BytesIO(file), Settings(**{**limits, name: limit - 1}))
+
+
+def test_the_longest_boundary_is_taken(web: WebClient) -> None:
+    form = multipart(("file", "a.png", seven()))
+    for length, status in ((MAX_BOUNDARY, 202), (MAX_BOUNDARY + 1, 400)):
+        body = form["data"].replace(b"--x", b"--" + b"x" * length)
+        kind = f"multipart/form-data; boundary={'x' * length}"
+        assert web.post("/v1/predictions", data=body, content_type=kind).status_code == status
+
+
+def test_a_text_as_long_as_it_may_be_is_read_and_one_character_more_is_not(store: Store) -> None:
+    with site(store, max_upload_bytes=1000) as web:
+        text = json.dumps({"image": b64encode(seven()).decode()})
+        longest = text_limit(web.services.settings)
+        for length, status in ((longest, 202), (longest + 1, 413)):
+            body = text[:-1] + " " * (length - len(text)) + "}"
+            assert web.post("/v1/predictions", data=body, **JSON).status_code == status
+
+
+def test_a_key_stands_for_the_names_and_the_bounds_of_files_too(web: WebClient) -> None:
+    def sent(*files: tuple[str, bytes]) -> int:
+        form = multipart(*(("file", name, data) for name, data in files))
+        return web.post("/v1/batches", headers={"Idempotency-Key": "k"}, **form).status_code
+
+    one, other = seven(), seven(56)
+    assert sent(("a.png", one), ("b.png", other)) == sent(("a.png", one), ("b.png", other)) == 202
+    assert sent(("a.png", one), ("c.png", other)) == 422
+    assert sent(("a.png", one[:-1]), ("b.png", one[-1:] + other)) == 422
+
+
+def test_a_key_stands_for_a_body_to_its_end() -> None:
+    body = bytes(2 * BLOCK + 1)
+    prints = {Received(io.BytesIO(data)).fingerprint() for data in (body, body[:-1] + b"x", body[:-1], body)}
+    assert len(prints) == 3
+
+
+def test_a_form_without_the_file_is_told_what_is_missing(web: WebClient) -> None:
+    form = multipart(("callback_url", None, b"https://example.com/"))
+    assert "`file` is missing" in is_problem(web.post("/v1/predictions", **form), 400, "no_image")["detail"]
+
+
+def test_an_idx_file_of_labels_is_told_from_one_of_images() -> None:
+    with pytest.raises(MalformedBatch, match="magic number 2051, found 2049"):
+        opened(io.BytesIO(struct.pack(">2I", 0x801, 8) + bytes(range(1, 9))), Settings())
+
+
+def test_large_images_of_an_idx_file_come_in_small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_BYTES", 250)
+    file = struct.pack(">4I", 0x803, 5, 10, 10) + bytes(500)
+    assert [chunk.count for chunk in opened(io.BytesIO(file), Settings()).chunks] == [2, 2, 1]
+
+
+def test_what_is_no_base64_is_refused_even_around_a_picture(web: WebClient) -> None:
+    for image in (f"{SEVEN[:40]}****{SEVEN[40:]}", f"data:image/png,{SEVEN}"):
+        is_problem(web.post("/v1/predictions", json={"image": image}), 400, "invalid_base64")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("a\x07\x7f.png", "a.png"), (r"C:\scans\7.png", "7.png"), ("/a/b.png", "b.png")]
+)
+def test_a_name_is_the_last_part_without_control_characters(name: str, shown: str) -> None:
+    assert clean_filename(name) == shown

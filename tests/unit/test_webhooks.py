@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from http.client import BadStatusLine
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from tests.api import answer_all, is_problem
 from tests.pictures import seven
 from tests.receiver import PICTURE, SECRET, SENDS, fate, receiver
 from tests.served import WebClient, site
+from tests.waits import until
 
 __all__ = ["receiver"]
 
@@ -202,3 +204,63 @@ def test_a_second_end_is_another_message(monkeypatch: pytest.MonkeyPatch, store:
         due = DueWebhook(id, 1, end, "https://example.com/", "key:", record)
         assert delivery.send(due, Settings(webhook_secret=SECRET)) == 204
     assert told == [id, f"{id}.2"]
+
+
+def test_without_a_secret_nothing_is_looked_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = list[int]()
+    monkeypatch.setattr(Store, "due_webhook", lambda *_: looks.append(1))
+    monkeypatch.setattr(delivery, "POLL_SECONDS", 0.01)
+    for settings, looked in ((store.settings, False), (replace(store.settings, **SENDS), True)):
+        deliverer = Deliverer(Store(store.client, settings))
+        deliverer.start()
+        if looked:
+            until(lambda: looks, 10)
+        deliverer.close()
+        assert bool(looks) is looked
+
+
+def test_a_mistake_of_ours_does_not_end_the_deliveries(
+    sending: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looks = list[int]()
+
+    def broken(*_: Any) -> None:
+        looks.append(1)
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Store, "due_webhook", broken)
+    monkeypatch.setattr(delivery, "POLL_SECONDS", 0.01)
+    deliverer = Deliverer(sending)
+    deliverer.start()
+    until(lambda: len(looks) > delivery.THREADS, 10)  # each has given its place back
+    deliverer.close()
+    assert "unexpected error" in caplog.text
+
+
+def test_private_receivers_are_of_http_or_https_too() -> None:
+    with pytest.raises(CallbackRefused, match="of the form https"):
+        check_callback("ftp://127.0.0.1/", Settings(webhook_secret=SECRET, webhook_allow_private="1"))
+
+
+def test_each_address_of_a_name_is_tried_for_half_of_the_time_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[tuple[str, bool]] = []
+
+    def connect(address: Any, seconds: float) -> Any:
+        tried.append((address[0], seconds <= safe_http.TIMEOUT_SECONDS / 2))
+        raise OSError("refused")
+
+    both = [(2, 1, 6, "", (f"93.184.216.{n}", 443)) for n in (1, 2)]
+    monkeypatch.setattr(safe_http.socket, "getaddrinfo", lambda *_, **__: both)
+    monkeypatch.setattr(safe_http.socket, "create_connection", connect)
+    with pytest.raises(Unreachable, match="refused"):
+        post("https://two.example/", b"x", {}, Settings(webhook_secret=SECRET))
+    assert tried == [("93.184.216.1", True), ("93.184.216.2", True)]
+
+
+def test_an_answer_that_is_no_http_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answered(*_: Any) -> Any:
+        raise BadStatusLine("garbage")
+
+    monkeypatch.setattr(safe_http, "_connected", answered)
+    with pytest.raises(Unreachable, match="BadStatusLine"):
+        post("https://example.com/", b"x", {}, Settings(webhook_secret=SECRET))

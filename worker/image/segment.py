@@ -45,7 +45,7 @@ def find_digit(mask: Mask, lined: bool = False) -> tuple[Mask, bool]:
     several = several or (roomy and is_chain(kept))
     if side > 1:
         kept = grown(kept).repeat(side, 0).repeat(side, 1)[:height, :width]
-    kept &= mask
+    kept = kept & mask
     return kept, several or (side > 1 and is_stack(kept))
 
 
