@@ -132,13 +132,14 @@ def up(host: str | None, port: int | None, workers: int, parent: int | None) -> 
 
 
 @main.command()
-def web() -> None:
+@click.option("--take-over", is_flag=True, help="Start although a process listens at the port: it is about to stop")
+def web(take_over: bool) -> None:
     """Run the web process alone."""
     from producer.serving.server import serve
 
     settings = Settings.from_env()
     logs.configure(settings)
-    serve(settings)
+    serve(settings, take_over)
 
 
 @main.command()

@@ -169,17 +169,20 @@ BARE = """async (pictures) => {
   const ids = new Set(), read = new Set(), events = new EventSource("/v1/events");
   events.addEventListener("prediction", ({ data }) => read.add(JSON.parse(data).id));
   await new Promise((opened) => (events.onopen = opened));
-  const bodies = pictures.map((bytes) => new Blob([new Uint8Array(bytes)], { type: "image/png" })), began = performance.now();
+  const bodies = pictures.map((bytes) => new Blob([new Uint8Array(bytes)], { type: "image/png" }));
+  const began = performance.now();
   await Promise.all(bodies.map(async (body, at) => {
     const response = await fetch(`/v1/predictions?filename=bare${at}.png&read=numbers`, { method: "POST", body });
     ids.add((await response.json()).id);
   }));
-  while ([...ids].some((id) => !read.has(id))) await new Promise((heard) => events.addEventListener("prediction", heard, { once: true }));
+  const heard = (resolve) => events.addEventListener("prediction", resolve, { once: true });
+  while ([...ids].some((id) => !read.has(id))) await new Promise(heard);
   events.close();
   return performance.now() - began;
 }"""
 THROUGH_THE_PAGE = """(pictures) => new Promise((done) => {
-  const files = new DataTransfer(), input = document.getElementById("file"), progress = document.getElementById("progress-text");
+  const [input, progress] = ["file", "progress-text"].map((id) => document.getElementById(id));
+  const files = new DataTransfer();
   const file = (bytes, at) => new File([new Uint8Array(bytes)], `${at}.png`, { type: "image/png" });
   pictures.forEach((bytes, at) => files.items.add(file(bytes, at)));
   const began = performance.now(), drawn = () => document.querySelectorAll(".card[data-state=succeeded]").length;
@@ -196,7 +199,7 @@ THROUGH_THE_PAGE = """(pictures) => new Promise((done) => {
 
 
 def test_three_hundred_pictures_have_one_progress_and_take_hardly_longer_than_their_requests(page: Page) -> None:
-    """Both until the last picture is read. The bound is for a busy machine; the ratio that is printed, for a quiet one."""
+    """Both until the last is read. The bound is for a busy machine, the ratio that is printed for a quiet one."""
     pictures = [list(seven(28 + n % 100) + n.to_bytes(2, "big")) for n in range(300)]
     page.set_default_timeout(120_000)
     bare = page.evaluate(BARE, pictures)
