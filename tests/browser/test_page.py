@@ -18,6 +18,8 @@ import httpx2
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
+from shared.numbers import PageReading
+from tests.browser.answers import prediction_of
 from tests.browser.conftest import start
 from tests.chromium import STROKES, Troubles, draw
 from tests.loading import loading_server
@@ -396,6 +398,35 @@ def test_a_refused_and_a_lost_answer_are_asked_for_again_under_the_same_key(page
 
 
 # ---------------------------------------------------------------------- for everybody
+
+
+def test_a_page_opened_before_any_worker_runs_has_no_error_in_its_console(chrome: Browser, redis_url: str) -> None:
+    port, troubles = free_port(), Troubles()
+    with web_process(redis_url, port), chrome.new_page() as page:
+        troubles.watch(page)
+        start(page, f"http://127.0.0.1:{port}", "warn")
+        expect(page.locator("#banner")).to_have_text("No worker is running. Pictures stay queued until one starts.")
+        expect(page.locator("#list-title")).to_have_text("Nothing here yet.")
+        assert troubles == []
+
+
+def test_a_card_says_which_confidence_is_needed_also_if_the_page_learns_it_later(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/v1/model", lambda route: held.append(route))
+    page.route("**/v1/predictions?limit=*", lambda route: route.fulfill(json=doubtful()))
+    page.goto("/")
+    expect(page.locator(".why")).to_have_text("It is unusual: compare it with the picture.")
+    held[0].fulfill(json={"thresholds": {"accept": 0.988}})
+    expect(page.locator(".why")).to_have_text("Just below the 98.8 % needed.")
+
+
+def doubtful() -> dict[str, Any]:
+    """A history with one digit that is just not accepted."""
+    one = prediction_of("doubtful", "7.png", PageReading()) | {
+        "digit": 7, "confidence": 0.985, "probabilities": [0.0] * 7 + [0.985, 0, 0.015], "decision": "review",
+        "reason": "low_confidence", "numbers": None,
+    }  # fmt: skip
+    return {"predictions": [one], "next_cursor": None, "total": 1, "matching": 1}
 
 
 def test_two_tabs_show_the_same(page: Page, context: BrowserContext) -> None:

@@ -134,17 +134,24 @@ export class Card {
   }
 
   #succeeded(prediction) {
-    const { why, receipt, total } = this.#part;
+    const { receipt, total } = this.#part;
     this.element.dataset.decision = prediction.decision;
     if (isPage(prediction)) this.#several(prediction);
     else this.#single(prediction);
-    const noticed = prediction.warnings.filter((w) => w !== prediction.reason && w !== "inverted");
-    why.textContent = [isPage(prediction) ? "" : reasonWords(prediction), sentence(noticed.map(warningWords))].filter(Boolean).join(" ");
+    this.explain();
     if (prediction.timings_ms) {
       total.textContent = ms(prediction.timings_ms.total);
       showReceipt(receipt, prediction);
     }
     this.#state("succeeded", "");
+  }
+
+  /** Says why a digit is not accepted, and what was noticed. */
+  explain() {
+    const { prediction } = this;
+    if (prediction?.state !== "succeeded") return;
+    const noticed = prediction.warnings.filter((w) => w !== prediction.reason && w !== "inverted");
+    this.#part.why.textContent = [isPage(prediction) ? "" : reasonWords(prediction), sentence(noticed.map(warningWords))].filter(Boolean).join(" ");
   }
 
   #single(prediction) {

@@ -9,7 +9,7 @@ import { Shown } from "./shown.js";
 import { DRAFT } from "./pad.js";
 import * as progress from "./progress.js";
 import { passing } from "./say.js";
-import { plural } from "./words.js";
+import { plural, setNeeded } from "./words.js";
 
 const UPLOADS = 5, LOOK_EVERY = 1000, LOOK_AT = 6, KEEP_EARLY = 500, TELL_AFTER = 200, FEW = 3;
 
@@ -154,6 +154,12 @@ export class List {
   }
 
   // ---------------------------------------------------------------- history
+
+  /** Says on all cards, also those that are there, which confidence the model needs. */
+  explain(needed) {
+    setNeeded(needed);
+    this.#cards.forEach((card) => card.explain());
+  }
 
   /** Shows the history from its beginning, under the filter. */
   async load() {
