@@ -73,7 +73,8 @@ def test_empty_loading_and_failed_say_which_they_are(page: Page) -> None:
     title(page).to_have_text("Loading…")
     held[0].fulfill(status=503, body=body)
     title(page).to_have_text("The pictures cannot be shown.")
-    expect(page.locator("#list-text")).to_have_text(re.compile(r"^Redis is away\. Trying again in \d+ s…$"))
+    said = r"^The service is temporarily unavailable: Redis is away\. Trying again in \d+\u00a0s…$"
+    expect(page.locator("#list-text")).to_have_text(re.compile(said))
     page.unroute("**/v1/predictions?limit=*")
     title(page).to_have_text("No picture matches the filter.")
 

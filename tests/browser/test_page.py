@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
 
 from shared.numbers import PageReading
 from tests.browser.answers import prediction_of
@@ -461,8 +461,16 @@ def test_a_small_phone_never_scrolls_sideways(chrome: Browser, page: Page) -> No
     expect(phone.locator("#pad-digit")).to_have_text("4")
     phone.locator("summary").first.click()
     assert phone.evaluate("document.documentElement.scrollWidth") == 320
+    feet = phone.locator(".card[data-state=succeeded] .foot").all()
+    assert all(on_one_line(foot.locator("summary"), foot.locator("[data-part=remove]")) for foot in feet)
     expect(phone.locator("label[for=camera]")).to_be_visible()
     phone.close()
+
+
+def on_one_line(one: Locator, other: Locator) -> bool:
+    first, second = one.bounding_box(), other.bounding_box()
+    assert first and second
+    return first["y"] < second["y"] + second["height"] and second["y"] < first["y"] + first["height"]
 
 
 def test_what_a_proxy_refuses_is_told_in_words(page: Page) -> None:

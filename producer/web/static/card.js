@@ -7,7 +7,7 @@ import { digitFixesOf, fix, fixOf, isFixed, unfix } from "./fixes.js";
 import { isPage, readingOf } from "./reading.js";
 import { showReceipt } from "./receipt.js";
 import { say } from "./say.js";
-import { decisionWords, likelyWords, ms, pageWords, reasonWords, sentence, stateWords, verdict, warningWords } from "./words.js";
+import { againWords, decisionWords, likelyWords, ms, pageWords, reasonWords, sentence, stateWords, verdict, warningWords } from "./words.js";
 
 const template = document.getElementById("card");
 /** The code for pictures with several digits, loaded with the first upload or the first of them. */
@@ -77,7 +77,7 @@ export class Card {
   async #send() {
     const { blob, name, uploads, key } = this.#upload;
     const path = submission(blob, name, key, { signal: this.#abort.signal });
-    const pause = (seconds, problem) => this.#state("retrying", `${problem.message} Trying again in ${seconds} s…`);
+    const pause = (seconds, problem) => this.#state("retrying", againWords(problem, seconds));
     try {
       const response = await uploads.run(() => {
         this.#abort.signal.throwIfAborted();
