@@ -459,10 +459,10 @@ def test_a_small_phone_never_scrolls_sideways(chrome: Browser, page: Page) -> No
     has_answers(phone, 3)
     draw(phone, STROKES[4])
     expect(phone.locator("#pad-digit")).to_have_text("4")
-    phone.locator("summary").first.click()
-    assert phone.evaluate("document.documentElement.scrollWidth") == 320
     feet = phone.locator(".card[data-state=succeeded] .foot").all()
     assert all(on_one_line(foot.locator("summary"), foot.locator("[data-part=remove]")) for foot in feet)
+    phone.locator("summary").first.click()
+    assert phone.evaluate("document.documentElement.scrollWidth") == 320
     expect(phone.locator("label[for=camera]")).to_be_visible()
     phone.close()
 
