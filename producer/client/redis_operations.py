@@ -103,7 +103,7 @@ class RedisOperations(ABC):
         upload = body.upload(self.settings)
         return self._batches.submit(
             upload.chunks, upload.total, priority=priority, idempotency_key=key, fingerprint=fingerprint,
-            skipped=lambda: upload.skipped, read=read,
+            skipped=lambda: upload.skipped, read=read, filename=clean_filename(body.filename),
         )  # fmt: skip
 
     async def get_batch(self, id: str, wait: float = 0) -> Batch:
