@@ -27,7 +27,8 @@ from shared.errors import (
     Unauthorized,
 )
 from shared.runtime import extras, logs
-from shared.settings import Settings
+from shared.settings import Settings, server_is_given
+from shared.state_dir import running_server, socket_path
 
 FAILED, USAGE, UNAVAILABLE, TIMEOUT, BAD_MODEL = 1, 2, 3, 4, 78
 
@@ -133,13 +134,14 @@ def up(host: str | None, port: int | None, workers: int, parent: int | None) -> 
 
 
 @main.command()
-def web() -> None:
+@click.option("--take-over", is_flag=True, help="Start although a process listens at the port: it is about to stop")
+def web(take_over: bool) -> None:
     """Run the web process alone."""
     from producer.serving.server import serve
 
     settings = Settings.from_env()
     logs.configure(settings)
-    serve(settings)
+    serve(settings, take_over)
 
 
 @main.command()
@@ -181,6 +183,16 @@ def config(as_json: bool, check: bool) -> None:
     table = settings.table()
     lines = json.dumps(table, indent=2) if as_json else "\n".join(f"{name}={value}" for name, value in table.items())
     click.echo(lines)
+    if not server_is_given():
+        click.echo(f"digitq: REDIS_URL is not set: {_default_server(settings)}", err=True)
+
+
+def _default_server(settings: Settings) -> str:
+    """Say whose server the effective URL names where none is set."""
+    if running_server(settings.state_dir):
+        return "this is the server of the `digitq up` that runs here, and ends with it"
+    own = f"unix://{socket_path(settings.state_dir)}"
+    return f"no `digitq up` runs in this folder; one that is started here has its own server, {own}"
 
 
 def _check(settings: Settings, as_json: bool) -> int:

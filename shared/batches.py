@@ -35,7 +35,7 @@ from shared.keys import Priority
 from shared.numbers import Read
 from shared.record import theirs
 from shared.store import Store
-from shared.submission import ANYBODY, Caller, door, fingerprint_of
+from shared.submission import ANYBODY, Caller, admission, fingerprint_of
 
 #: TTL of a staged chunk, in seconds: its producer may die before it has staged the last one.
 STAGED_SECONDS = 120
@@ -110,7 +110,7 @@ class Batches:
         self._store.check_server()
         id, total, count = new_id(), 0, 0
         about = {"read": read, "filename": filename}
-        key = (priority, door(caller, idempotency_key, fingerprint_of(fingerprint, read)) | about)
+        key = (priority, admission(caller, idempotency_key, fingerprint_of(fingerprint, read)) | about)
         if expected or idempotency_key:
             answer, first = self._commit(id, expected, 0, *key)
             if answer == "repeated":
@@ -128,7 +128,7 @@ class Batches:
         return self.fetch(first, caller.owner)
 
     def _commit(
-        self, id: str, total: int, count: int, priority: Priority, door: dict[str, str], skipped: int = 0
+        self, id: str, total: int, count: int, priority: Priority, admission: dict[str, str], skipped: int = 0
     ) -> tuple[str, str]:
         s = self._settings
         if total > (limit := s.queue_max_length):  # it would never fit
@@ -139,7 +139,7 @@ class Batches:
             id=id, queue=priority.queue, total=total, chunks=count, limit=s.queue_max_length,
             max_bytes=s.queue_max_bytes, ttl=s.result_ttl_seconds, func=keys.CHUNK_FUNCTION,
             timeout=4 * s.job_timeout_seconds, attempts=s.max_attempts, rate=rate, period=period, skipped=skipped,
-            **door,
+            **admission,
         )  # fmt: skip
         reply = self._store.run_safely("submit_batch", [keys.queue(priority.queue), *others], args)
         self._store.check_entered(reply)

@@ -28,7 +28,7 @@ class SettingsError(DigitqError):
 
 
 class CannotStart(DigitqError):
-    """`digitq up` cannot start: another one runs, a folder cannot be written, or the port is in use."""
+    """`digitq up` or `digitq web` cannot start: another one runs, a folder cannot be written, or the port is in use."""
 
     code = "cannot_start"
     title = "digitq cannot start"

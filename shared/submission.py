@@ -47,7 +47,7 @@ class Submission:
         if self.filename:
             about["filename"] = self.filename
         return {"id": self.id, "queue": self.priority.queue, "image": self.image, "about": orjson.dumps(about),
-                "read": self.read, **door(self.caller, self.idempotency_key, fingerprint),
+                "read": self.read, **admission(self.caller, self.idempotency_key, fingerprint),
                 "callback": self.notes.get("callback_url", "")}  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def fingerprint_of(content: str, read: Read) -> str:
     return f"{content}:{read}" if content and read != "digit" else content
 
 
-def door(caller: Caller, idempotency_key: str, fingerprint: str) -> dict[str, str]:
+def admission(caller: Caller, idempotency_key: str, fingerprint: str) -> dict[str, str]:
     """Return the fields about the client for submit.lua and submit_batch.lua."""
     if idempotency_key and caller.owner:
         idempotency_key = f"{caller.owner}:{idempotency_key}"  # owners do not share idempotency keys

@@ -60,6 +60,7 @@ def picture_request(image: bytes, filename: str, priority: Priority, key: str, r
 def batch_request(body: Received, priority: Priority, key: str, read: Read = "digit") -> Request:
     """Return the request that submits a batch under an idempotency key. A single body is read anew each attempt."""
     params, headers = {"priority": str(priority), **_read(read)}, _idempotency(key)
+    params |= {"filename": body.filename} if body.filename else {}
     if body.names:
         files = [("file", (name, data, BINARY)) for name, data in body.parts()]
         return Request("POST", "/v1/batches", params, headers, files=files, extra_seconds=BATCH_SECONDS)

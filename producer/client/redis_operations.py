@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -17,7 +17,8 @@ from producer.uploads.received import Received, gathered
 from shared.batch import Batch, BatchResult
 from shared.batches import Batches
 from shared.connections.connection import connect
-from shared.errors import BadRequest
+from shared.connections.redis_failures import with_address
+from shared.errors import BadRequest, RedisUnavailable
 from shared.ids import new_id
 from shared.keys import Priority
 from shared.numbers import READ_IS, Read, known_read
@@ -82,7 +83,8 @@ class RedisOperations(ABC):
 
     async def cancel(self, id: str) -> None:
         """Cancel a waiting prediction or delete one that has ended. Raises StillRunning, NotFound."""
-        await self._call(self._store.cancel, id)
+        with self._address_in_errors():
+            await self._call(self._store.cancel, id)
 
     async def submit_batch(
         self, batch: PictureBatch, *, priority: Priority | str = Priority.LOW, idempotency_key: str = "",
@@ -101,7 +103,7 @@ class RedisOperations(ABC):
         upload = body.upload(self.settings)
         return self._batches.submit(
             upload.chunks, upload.total, priority=priority, idempotency_key=key, fingerprint=fingerprint,
-            skipped=lambda: upload.skipped, read=read,
+            skipped=lambda: upload.skipped, read=read, filename=clean_filename(body.filename),
         )  # fmt: skip
 
     async def get_batch(self, id: str, wait: float = 0) -> Batch:
@@ -128,7 +130,8 @@ class RedisOperations(ABC):
 
     async def cancel_batch(self, id: str) -> None:
         """Cancel the waiting pictures of a batch or delete one that has ended. Raises StillRunning, NotFound."""
-        await self._call(self._batches.cancel, id)
+        with self._address_in_errors():
+            await self._call(self._batches.cancel, id)
 
     async def _poll(self, look: Callable[[float], Awaitable[Waitable]], wait: float) -> Waitable:
         """Poll with `look(end)`, which returns by the monotonic time `end` at the latest."""
@@ -139,7 +142,16 @@ class RedisOperations(ABC):
         return await poll(repeated, wait, self._sleep)
 
     async def _repeat(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        return await self._retry.run(attempt, self._sleep)
+        with self._address_in_errors():
+            return await self._retry.run(attempt, self._sleep)
+
+    @contextmanager
+    def _address_in_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except RedisUnavailable as error:
+            with_address(error, self.settings.redis_url)
+            raise
 
 
 def _check_read(read: Read) -> None:

@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from producer.middleware import metrics, tracing
 from producer.middleware.request import Request
 from producer.middleware.responses import Response, finish, wants_html
-from shared.errors import DigitqError, TooLarge, Unauthorized
+from shared.errors import DigitqError, RedisUnavailable, TooLarge, Unauthorized
 
 log = logging.getLogger("digitq.web")
 
@@ -62,7 +62,11 @@ def problem(status: int, code: str, title: str, detail: str = "", **extensions: 
 def _of_ours(error: DigitqError, request: Request) -> Response:
     if request.method == "POST":
         metrics.REJECTED.labels(error.code).inc()
-        log.info("refused", extra={"code": error.code, "status": error.status})
+        about = {"code": error.code, "status": error.status}
+        if isinstance(error, RedisUnavailable):  # it refuses every upload, and is logged once a minute
+            log.info("refused: %s", error, extra=about)
+        else:
+            log.info("refused", extra=about)
     if isinstance(error, Unauthorized):
         return _challenge(error, request)
     response = problem(error.status, error.code, error.title, str(error), **error.extensions)

@@ -23,6 +23,7 @@ from producer.middleware.access import read_keys
 from shared import NAMESPACE
 from shared.runtime import garbage_collector
 from shared.settings import Settings
+from shared.standalone.port import check_port
 
 if TYPE_CHECKING:
     from producer.serving.adapter import Application
@@ -139,10 +140,15 @@ class WebServer(MPServer):
             self.respawned_wrks.pop(number, None)
 
 
-def serve(settings: Settings) -> None:
-    """Serve until told to stop. granian replaces a process that dies. Raises SettingsError."""
+def serve(settings: Settings, take_over: bool = False) -> None:
+    """Serve until told to stop. granian replaces a process that dies. Raises SettingsError or CannotStart.
+
+    With `take_over` another process may still listen at the port.
+    """
     settings.check_exposed()
     list(read_keys(settings))  # fails before a process is started
+    if not take_over:
+        check_port(settings.host, settings.port, STOP_SECONDS + 2 * ORPHAN_SECONDS)
     descriptors = raise_descriptors()
     connections = connections_of(descriptors)
     if connections < CONNECTIONS:

@@ -29,6 +29,8 @@ class Received:
     file: IO[bytes]
     names: list[str] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
+    #: What the file is called, if it is one of this machine.
+    filename: str = ""
 
     def upload(self, settings: Settings) -> Upload:
         """Open the batch. Raises what `producer.uploads.files.opened` raises."""
@@ -68,7 +70,7 @@ def gathered(batch: Pictures) -> Iterator[Received]:
         yield Received(BytesIO(batch))
     elif isinstance(batch, Path):
         with batch.open("rb") as file:
-            yield Received(file)
+            yield Received(file, filename=batch.name)
     else:
         with SpooledTemporaryFile(IN_MEMORY) as spool:
             body = Received(cast(IO[bytes], spool))

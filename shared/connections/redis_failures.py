@@ -1,6 +1,7 @@
 """Maps what redis-py raises while Redis cannot serve to a RedisUnavailable that names the cause.
 
 The texts are for clients and operators: they hold no address, no user and nothing that was sent. The log has the rest.
+Only a client that was given the address itself is told it, by `with_address`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import redis
 from redis import exceptions
 from redis.sentinel import MasterNotFoundError
 
+from shared.addresses import without_password
 from shared.errors import MemoryFull, RedisUnavailable, WritesRefused
 
 
@@ -24,6 +26,8 @@ class FailoverUnderWay(redis.ConnectionError):
 MEMORY_FULL_SECONDS = 2
 #: redis-py puts this, and the whole command, in front of an error inside a pipeline.
 _IN_A_PIPELINE = "caused error: "
+NO_PRIMARY, NO_REPLY = "No sentinel knows a primary of Redis", "Redis does not answer in time"
+NOBODY = "Redis cannot be reached"
 _NO_RIGHT = "Redis's user lacks a right that digitq needs"
 
 #: By the beginning of the error message, for errors without a redis-py class and those that a script returns.
@@ -52,14 +56,14 @@ CLASSES: tuple[tuple[type[Exception], str], ...] = (
 )
 #: By class, the first that fits, where no server has answered or it does not accept us.
 OTHERS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
-    (MasterNotFoundError, "No sentinel knows a primary of Redis"),
+    (MasterNotFoundError, NO_PRIMARY),
     (PrimaryUnseen, "The sentinels do not see the primary of Redis"),
     (FailoverUnderWay, "Another Redis takes over: a failover is under way"),
     (exceptions.MaxConnectionsError, "All connections to Redis are in use"),
     (exceptions.AuthenticationError, "Redis does not accept the user or the password"),
     (exceptions.NoScriptError, "Redis has just been replaced by another server"),  # a retry loads the script
-    ((exceptions.TimeoutError, TimeoutError), "Redis does not answer in time"),
-    ((exceptions.ConnectionError, OSError), "Redis cannot be reached"),
+    ((exceptions.TimeoutError, TimeoutError), NO_REPLY),
+    ((exceptions.ConnectionError, OSError), NOBODY),
 )
 #: Any other error from Redis, and arguments that redis-py cannot send, are bugs of ours.
 OURS = (redis.ResponseError, exceptions.DataError)
@@ -74,6 +78,14 @@ def unavailable(error: Exception) -> RedisUnavailable | None:
         if isinstance(error, kind):
             return RedisUnavailable(words, retry_after_seconds=1)
     return None if isinstance(error, OURS) else RedisUnavailable(retry_after_seconds=1)
+
+
+def with_address(error: RedisUnavailable, url: str) -> RedisUnavailable:
+    """Add the address, its password masked, to an error that says that nobody answers there. For those who know it."""
+    if str(error) in (NO_PRIMARY, NO_REPLY, NOBODY):
+        hint = "Is it running? Pass the URL that `make up` prints, or set REDIS_URL."
+        error.args = (f"{error}: {without_password(url)}. {hint}",)
+    return error
 
 
 def answered(text: str) -> RedisUnavailable | None:

@@ -54,7 +54,10 @@ class Logged:
 
 
 class Repeats:
-    """A logging filter that suppresses a warning whose first argument is an error of a kind logged within a minute."""
+    """A logging filter that suppresses a record whose first argument is an error of a kind logged within a minute.
+
+    Those of other levels than INFO and WARNING are never suppressed.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -64,7 +67,7 @@ class Repeats:
     def __call__(self, record: logging.LogRecord) -> bool:
         """Tell whether to log the record."""
         error = record.args[0] if isinstance(record.args, tuple) and record.args else None
-        if record.levelno != logging.WARNING or not isinstance(error, BaseException):
+        if record.levelno not in (logging.INFO, logging.WARNING) or not isinstance(error, BaseException):
             return True
         now, kind = time.monotonic(), Kind.of(record, error)
         with self._lock:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import urllib.request
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from errno import EADDRINUSE
 from http.client import HTTPException
 from pathlib import Path
 
 from shared import ROOT
 from shared.addresses import without_password
-from shared.errors import CannotStart, RedisUnavailable, SettingsError
+from shared.errors import RedisUnavailable, SettingsError
 from shared.redis_server.server_check import read_server
 from shared.redis_server.server_findings import ERROR
 from shared.runtime.extras import require
 from shared.settings import Settings, child_environment, server_is_given
 from shared.standalone.console import Console, reserve_standard_streams
 from shared.standalone.embedded_server import server_binary, supervised_server
+from shared.standalone.port import check_port
 from shared.standalone.process import Process
 from shared.standalone.supervisor import Supervisor
 from shared.state_dir import locked
@@ -47,11 +46,11 @@ def run(settings: Settings, host: str | None, port: int | None, workers: int, pa
         supervisor.stop_on_signals()
         url, server = settings.redis_url, None
         if server_is_given():
-            _check_port(host, port)
+            check_port(host, port)
             _check_server(settings)
         else:
             held = stack.enter_context(locked(settings.state_dir))
-            _check_port(host, port)
+            check_port(host, port)
             bytes_allowed = settings.embedded_maxmemory()
             server, url = stack.enter_context(supervised_server(supervisor, settings.state_dir, held, bytes_allowed))
             # Workers that were killed still count as alive: without this, /readyz would report them.
@@ -98,7 +97,7 @@ def _processes(redis_url: str, host: str, port: int, workers: int) -> tuple[Proc
     env = environment(REDIS_URL=redis_url, DIGITQ_HOST=host, DIGITQ_PORT=str(port))
     digitq = [sys.executable, "-P", "-m", "digitq"]
     fleet = [Process(f"worker.{number}", [*digitq, "worker"], env) for number in range(1, workers + 1)]
-    return Process("web", [*digitq, "web"], env), fleet
+    return Process("web", [*digitq, "web", "--take-over"], env), fleet
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -120,17 +119,6 @@ def _check_server(settings: Settings) -> None:
         for one in read_server(client, settings):
             if one.level == ERROR:
                 raise SettingsError(f"REDIS_URL: {one}")
-
-
-def _check_port(host: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            used = error.errno == EADDRINUSE
-            why = f"port {port} is in use" if used else f"{host}:{port} cannot be bound ({error.strerror})"
-            raise CannotStart(f"{why}; choose another (PORT, DIGITQ_PORT or --port)") from error
 
 
 def ready(url: str, redis_url: str, with_workers: bool = True) -> str:

@@ -17,8 +17,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
 
+from shared.numbers import PageReading
+from tests.browser.answers import prediction_of
 from tests.browser.conftest import PATIENCE, start
 from tests.chromium import STROKES, Troubles, draw
 from tests.loading import loading_server
@@ -424,6 +426,35 @@ def test_a_model_that_comes_into_service_is_named_and_its_thresholds_are_asked_f
 # ---------------------------------------------------------------------- for everybody
 
 
+def test_a_page_opened_before_any_worker_runs_has_no_error_in_its_console(chrome: Browser, redis_url: str) -> None:
+    port, troubles = free_port(), Troubles()
+    with web_process(redis_url, port), chrome.new_page() as page:
+        troubles.watch(page)
+        start(page, f"http://127.0.0.1:{port}", "warn")
+        expect(page.locator("#banner")).to_have_text("No worker is running. Pictures stay queued until one starts.")
+        expect(page.locator("#list-title")).to_have_text("Nothing here yet.")
+        assert troubles == []
+
+
+def test_a_card_says_which_confidence_is_needed_also_if_the_page_learns_it_later(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/v1/model", lambda route: held.append(route))
+    page.route("**/v1/predictions?limit=*", lambda route: route.fulfill(json=doubtful()))
+    page.goto("/")
+    expect(page.locator(".why")).to_have_text("It is unusual: compare it with the picture.")
+    held[0].fulfill(json={"thresholds": {"accept": 0.988}})
+    expect(page.locator(".why")).to_have_text("Just below the 98.8 % needed.")
+
+
+def doubtful() -> dict[str, Any]:
+    """A history with one digit that is just not accepted."""
+    one = prediction_of("doubtful", "7.png", PageReading()) | {
+        "digit": 7, "confidence": 0.985, "probabilities": [0.0] * 7 + [0.985, 0, 0.015], "decision": "review",
+        "reason": "low_confidence", "numbers": None,
+    }  # fmt: skip
+    return {"predictions": [one], "next_cursor": None, "total": 1, "matching": 1}
+
+
 def test_two_tabs_show_the_same(page: Page, context: BrowserContext) -> None:
     other = context.new_page()
     other.goto("/")
@@ -454,10 +485,18 @@ def test_a_small_phone_never_scrolls_sideways(chrome: Browser, page: Page) -> No
     has_answers(phone, 3)
     draw(phone, STROKES[4])
     expect(phone.locator("#pad-digit")).to_have_text("4")
+    feet = phone.locator(".card[data-state=succeeded] .foot").all()
+    assert all(on_one_line(foot.locator("summary"), foot.locator("[data-part=remove]")) for foot in feet)
     phone.locator("summary").first.click()
     assert phone.evaluate("document.documentElement.scrollWidth") == 320
     expect(phone.locator("label[for=camera]")).to_be_visible()
     phone.close()
+
+
+def on_one_line(one: Locator, other: Locator) -> bool:
+    first, second = one.bounding_box(), other.bounding_box()
+    assert first and second
+    return first["y"] < second["y"] + second["height"] and second["y"] < first["y"] + first["height"]
 
 
 def test_what_a_proxy_refuses_is_told_in_words(page: Page) -> None:

@@ -153,6 +153,21 @@ def test_config_prints_the_effective_settings_without_secrets() -> None:
     assert "DIGITQ_PORT=9" in done.stdout and "***" in done.stdout and "secret" not in done.stdout
 
 
+def test_config_says_whose_server_it_names_where_none_is_set(tmp_path: Path) -> None:
+    env = {"DIGITQ_STATE_DIR": str(tmp_path)}
+    path = tmp_path / "redis" / "redis.sock"
+    done = digitq("config", env=env)
+    assert "no `digitq up` runs in this folder" in done.stderr and f"unix://{path}" in done.stderr
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        done = digitq("config", env=env)
+    assert f"REDIS_URL=unix://{path}" in done.stdout
+    assert "the `digitq up` that runs here, and ends with it" in done.stderr
+    assert digitq("config", env={**env, "REDIS_URL": "redis://h:1"}).stderr == ""
+
+
 def test_healthcheck_follows_the_web_process(url: str, cli_env: dict[str, str]) -> None:
     env = {**cli_env, "DIGITQ_PORT": url.rpartition(":")[2]}
     assert digitq("healthcheck", "web", env=env).returncode == 0

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
-from producer import Client
+from producer import Client, Queue
+from shared.settings import Settings
 from shared.store import Store
 from tests.invoked import invoked
 from tests.pictures import seven
@@ -39,6 +42,17 @@ def test_more_batches_than_a_page_holds_are_asked_for_page_by_page(url: str, mon
         ids = [client.submit_batch([seven()]).id for _ in range(5)]
     listed = invoked("batches", "--url", url, "--json")
     assert [json.loads(line)["id"] for line in listed.stdout.splitlines()] == ids[::-1]
+
+
+def test_a_batch_has_the_name_of_its_file_whoever_submits_it(url: str, redis_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "scans.zip"
+    with ZipFile(file, "w") as archive:
+        archive.writestr("7.png", seven())
+    with Client(url) as client, Queue(redis_url, Settings(allow_ephemeral="1")) as queue:
+        assert [one.submit_batch(file).refresh().filename for one in (client, queue)] == ["scans.zip"] * 2
+    submitted = invoked("submit", str(file), "--url", url)
+    assert submitted.returncode == 0, submitted.stderr
+    assert invoked("batches", "--url", url).stdout.count("scans.zip") == 3
 
 
 def test_without_batches_it_says_so(url: str) -> None:

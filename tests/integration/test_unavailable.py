@@ -194,3 +194,30 @@ def test_clients_are_told_503_and_when_to_come_again(redis_url: str) -> None:
         assert [answer.status_code for answer in answers] == [503] * 4
         assert all(int(answer.headers["Retry-After"]) >= 1 for answer in answers)
         assert {answer.json["code"] for answer in answers if answer.json} == {"redis_unavailable"}
+
+
+ABSENT = {
+    "redis://:hunter2@127.0.0.1:1/0": "Redis cannot be reached: redis://:***@127.0.0.1:1/0. Is it running? ",
+    "redis+sentinel://:hunter2@127.0.0.1:1/one": "No sentinel knows a primary of Redis: redis+sentinel://:***@127.0.0.1:1",
+}
+
+
+@pytest.mark.parametrize("url", ABSENT)
+def test_both_queues_name_the_address_where_nobody_answers(url: str) -> None:
+    async def ask() -> list[str]:
+        async with AsyncQueue(url, retry=NEVER) as queue:
+            return [await said_by(verb(queue)) for verb in QUEUE.values()]
+
+    async def said_by(call: Any) -> str:
+        with pytest.raises(RedisUnavailable) as caught:
+            await call
+        return str(caught.value)
+
+    with Queue(url, retry=NEVER) as queue:
+        said = []
+        for verb in QUEUE.values():
+            with pytest.raises(RedisUnavailable) as caught:
+                verb(queue)
+            said.append(str(caught.value))
+    for text in said + asyncio.run(ask()):
+        assert text.startswith(ABSENT[url]) and "hunter2" not in text and text.count("Is it running?") == 1

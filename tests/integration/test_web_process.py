@@ -56,6 +56,23 @@ def test_a_process_whose_parent_was_killed_ends_although_redis_does_not_answer()
             server.wait()
 
 
+def test_a_second_web_process_on_a_port_ends_with_the_reason(redis_url: str, tmp_path: Path) -> None:
+    """The first goes on serving. Without the check both would listen, and share the requests."""
+    port, log = free_port(), tmp_path / "log"
+    with web_process(redis_url, port) as first:
+        command = [sys.executable, "-m", "digitq", "web"]
+        env = {**os.environ, "REDIS_URL": redis_url, "DIGITQ_PORT": str(port)}
+        with log.open("wb") as file, subprocess.Popen(command, cwd=ROOT, env=env, stderr=file) as second:
+            try:
+                assert until(lambda: second.poll() is not None), "the second serves"
+            finally:
+                second.kill()
+        assert (second.returncode, f"port {port} is in use" in log.read_text()) == (2, True)
+        assert "Traceback" not in log.read_text()
+        assert first.poll() is None
+        assert http_ok(f"http://127.0.0.1:{port}/healthz")
+
+
 SERVER = """
 import multiprocessing, os, sys, time
 from producer.serving.server import server_pid

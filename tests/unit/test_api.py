@@ -295,6 +295,10 @@ def test_the_form_leads_to_the_digit_without_javascript(web: WebClient, worker: 
     page = web.get(response.headers["Location"])
     text = page.get_data(as_text=True)
     assert "The prediction is 7" in text and "91.0 %" in text and text.count("<script") == 1
+    times = r"\d[\d.]* m?s"  # in the words of the card
+    assert re.search(
+        f"{times} in all: {times} in the queue, {times} preparing, {times} reading, {times} storing[.]", text
+    )
     assert "frame-ancestors 'none'" in page.headers["Content-Security-Policy"]
 
 

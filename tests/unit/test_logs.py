@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+import redis
 
 from digitq.cli import exit_codes
 from producer.middleware.request import add_request_id
-from shared.errors import CannotStart
+from shared.errors import CannotStart, RedisUnavailable
 from shared.runtime import logs
+from shared.runtime.repeats import Repeats
 from shared.settings import Settings
 from shared.store import Store
 from tests.api import PICTURE, TRACE
@@ -44,8 +46,30 @@ def written(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
     sys.excepthook, threading.excepthook = sys.__excepthook__, threading.__excepthook__
 
 
+@pytest.fixture
+def limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log of a process that has not logged any repeated error yet."""
+    monkeypatch.setattr(logs, "repeats", Repeats())
+
+
 def lines(out: io.StringIO) -> list[dict[str, object]]:
     return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("written", ["json"], indirect=True)
+def test_the_uploads_that_an_outage_refuses_are_one_line_and_others_one_each(
+    store: Store, limited: None, written: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise RedisUnavailable("Redis cannot be reached") from redis.ConnectionError("Connection refused")
+
+    monkeypatch.setattr(Store, "submit_all", away)
+    with site(store) as web:
+        answers = [web.post("/v1/predictions", data=seven(), **PICTURE).status_code for _ in range(20)]
+        answers += [web.post("/v1/predictions", data=b"", **PICTURE).status_code for _ in range(3)]
+    assert answers == [503] * 20 + [400] * 3
+    refused = [line["code"] for line in lines(written) if str(line["message"]).startswith("refused")]
+    assert refused == ["redis_unavailable"] + ["no_image"] * 3
 
 
 @pytest.mark.parametrize("written", ["json"], indirect=True)

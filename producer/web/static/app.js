@@ -6,7 +6,7 @@ import { List } from "./list.js";
 import { listen } from "./live.js";
 import { Pad } from "./pad.js";
 import { notice, passing, say } from "./say.js";
-import { modelWords, ms, plural, setNeeded, unavailableWords } from "./words.js";
+import { modelWords, ms, plural, unavailableWords } from "./words.js";
 
 const at = (id) => document.getElementById(id);
 const ui = (prefix, ...names) => Object.fromEntries(names.map((name) => [name, at(`${prefix}-${name}`)]));
@@ -74,7 +74,17 @@ addEventListener("paste", (event) => {
 
 const strip = ui("live", "queued", "workers", "rate", "p50", "p95", "dot");
 
+let asked = false;
+
+/** Asks once which confidence is needed: only a worker tells the server. */
+async function askModel() {
+  asked = true;
+  const { thresholds } = await getJson("/v1/model").catch(() => ((asked = false), {}));
+  if (thresholds) list.explain(thresholds.accept);
+}
+
 function showStatus(status) {
+  if (!asked && status.workers?.alive) askModel();
   const { redis, reason, queued, workers, eta_ms: eta, per_second: rate, p50_ms: p50, p95_ms: p95 } = status;
   strip.dot.dataset.state = !redis || !navigator.onLine ? "bad" : workers.alive ? "good" : "warn";
   notice("redis", redis ? "" : unavailableWords(reason));
@@ -164,4 +174,4 @@ setInterval(lookForBatches, LOOK_EVERY);
 
 // -------------------------------------------------------------------- the beginning
 
-askForThresholds().then(() => list.load());
+list.load();

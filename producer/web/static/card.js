@@ -2,30 +2,17 @@
 
 import { Problem, ROOT, insist, newKey, submission } from "./api.js";
 import { setBars } from "./bars.js";
+import { drawSoon, unwatch, watch } from "./drawing.js";
 import { digitFixesOf, fix, fixOf, isFixed, unfix } from "./fixes.js";
 import { isPage, readingOf } from "./reading.js";
 import { showReceipt } from "./receipt.js";
 import { say } from "./say.js";
-import { decisionWords, likelyWords, ms, pageWords, reasonWords, sentence, stateWords, verdict, warningWords } from "./words.js";
+import { againWords, decisionWords, likelyWords, ms, pageWords, reasonWords, sentence, stateWords, verdict, warningWords } from "./words.js";
 
 const template = document.getElementById("card");
 /** The code for pictures with several digits, loaded with the first upload or the first of them. */
 const several = () => import("./several/page.js");
 const ENDED = new Set(["succeeded", "failed", "cancelled", "expired"]);
-/** Milliseconds in which the changes of all cards are drawn together: each drawing costs as much as some changes. */
-const DRAW_EVERY = 300;
-const changed = new Set();
-let drawing = 0, drawn = -Infinity;
-
-function drawSoon(card) {
-  changed.add(card);
-  drawing ||= setTimeout(() => {
-    [drawing, drawn] = [0, performance.now()];
-    const cards = [...changed];
-    changed.clear();
-    for (const one of cards) one.draw();
-  }, drawn + DRAW_EVERY - performance.now());
-}
 
 export class Card {
   prediction = null;
@@ -47,6 +34,7 @@ export class Card {
     label.addEventListener("change", () => fix(this.prediction, label.value));
     picture.addEventListener("error", () => picture.classList.add("unseen"));
     this.element.card = this;
+    watch(this);
   }
 
   get id() {
@@ -77,21 +65,19 @@ export class Card {
 
   // ---------------------------------------------------------------- upload
 
-  /** Shows the picture at once and uploads it when the upload queue allows. Resolves once it was accepted or refused. */
+  /** Uploads a picture when the upload queue allows. Resolves once it was accepted or refused. */
   upload(blob, name, uploads) {
     this.#upload = { blob, name, uploads, key: newKey() };
-    this.#url = URL.createObjectURL(blob);
-    this.#part.picture.src = this.#url;
     several().catch(() => {});
-    this.#title();
     this.#state("sending", "Waiting to be sent");
+    drawSoon(this);
     return this.#send();
   }
 
   async #send() {
     const { blob, name, uploads, key } = this.#upload;
     const path = submission(blob, name, key, { signal: this.#abort.signal });
-    const pause = (seconds, problem) => this.#state("retrying", `${problem.message} Trying again in ${seconds} s…`);
+    const pause = (seconds, problem) => this.#state("retrying", againWords(problem, seconds));
     try {
       const response = await uploads.run(() => {
         this.#abort.signal.throwIfAborted();
@@ -128,37 +114,44 @@ export class Card {
   show(prediction, { quiet = false } = {}) {
     if (this.ended && !ENDED.has(prediction.state)) return;
     this.prediction = prediction;
-    this.#told ||= quiet;
     drawSoon(this);
+    if (this.ended && !quiet && !this.#told) say(`${this.name}: ${this.#spoken(prediction)}`);
+    this.#told ||= quiet || this.ended;
     this.changed(this);
   }
 
   /** Draws what has changed since the last time. */
   draw() {
-    const { prediction } = this, news = this.element.dataset.state !== prediction.state;
+    const { prediction } = this, { picture } = this.#part, news = this.element.dataset.state !== prediction?.state;
     this.#title();
-    if (!this.#part.picture.getAttribute("src")) this.#part.picture.src = prediction.links.image;
+    if (this.#upload) this.#url ||= URL.createObjectURL(this.#upload.blob);
+    if (!picture.getAttribute("src")) picture.src = this.#url || prediction.links.image;
+    if (!prediction) return;
     this.#part.name.href = `${ROOT}/predictions/${prediction.id}`;
     if (prediction.state !== "succeeded") this.#state(prediction.state, stateWords(prediction));
     else if (news) this.#succeeded(prediction);
     this.showFix();
-    if (!this.ended || this.#told) return;
-    this.#told = true;
-    say(`${this.name}: ${this.#spoken(prediction)}`);
   }
 
   #succeeded(prediction) {
-    const { why, receipt, total } = this.#part;
+    const { receipt, total } = this.#part;
     this.element.dataset.decision = prediction.decision;
     if (isPage(prediction)) this.#several(prediction);
     else this.#single(prediction);
-    const noticed = prediction.warnings.filter((w) => w !== prediction.reason && w !== "inverted");
-    why.textContent = [isPage(prediction) ? "" : reasonWords(prediction), sentence(noticed.map(warningWords))].filter(Boolean).join(" ");
+    this.explain();
     if (prediction.timings_ms) {
       total.textContent = ms(prediction.timings_ms.total);
       showReceipt(receipt, prediction);
     }
     this.#state("succeeded", "");
+  }
+
+  /** Says why a digit is not accepted, and what was noticed. */
+  explain() {
+    const { prediction } = this;
+    if (prediction?.state !== "succeeded") return;
+    const noticed = prediction.warnings.filter((w) => w !== prediction.reason && w !== "inverted");
+    this.#part.why.textContent = [isPage(prediction) ? "" : reasonWords(prediction), sentence(noticed.map(warningWords))].filter(Boolean).join(" ");
   }
 
   #single(prediction) {
@@ -209,6 +202,7 @@ export class Card {
   /** Ends what the card still does, once it is deleted. */
   discard() {
     this.#abort.abort();
+    unwatch(this);
     if (this.id) unfix(this.prediction);
     if (this.#url) URL.revokeObjectURL(this.#url);
   }

@@ -9,9 +9,9 @@ import { Shown } from "./shown.js";
 import { DRAFT } from "./pad.js";
 import * as progress from "./progress.js";
 import { passing } from "./say.js";
-import { plural } from "./words.js";
+import { plural, setNeeded } from "./words.js";
 
-const UPLOADS = 5, LOOK_EVERY = 1000, LOOK_AT = 6, KEEP_EARLY = 500;
+const UPLOADS = 5, LOOK_EVERY = 1000, LOOK_AT = 6, KEEP_EARLY = 500, TELL_AFTER = 200, FEW = 3;
 
 export class List {
   #cards = new Map();
@@ -20,6 +20,7 @@ export class List {
   #open = new Set();
   #local = new Set();
   #sending = 0;
+  #added = [];
   /** Predictions that have ended and that have no card: of others, or of own uploads whose id is not known yet. */
   #early = new Map();
   #cursor = null;
@@ -69,7 +70,14 @@ export class List {
     this.#sending++;
     await card.upload(blob, name, this.#uploads);
     this.#sending--;
-    if (card.id) this.#tabs.postMessage({ added: card.id });
+    if (card.id) this.#tellTabs(card.id);
+  }
+
+  /** Tells the other tabs of own uploads, of many together. */
+  #tellTabs(id) {
+    this.#added.push(id);
+    if (this.#added.length > 1) return;
+    setTimeout(() => this.#tabs.postMessage({ added: this.#added.splice(0) }), TELL_AFTER);
   }
 
   #changed(card) {
@@ -95,12 +103,15 @@ export class List {
     if (this.#early.size > KEEP_EARLY) this.#early.delete(this.#early.keys().next().value);
   }
 
-  async #told({ added, removed }) {
+  async #told({ added = [], removed }) {
     const gone = this.#cards.get(removed);
     gone?.element.remove();
     if (gone) this.#forget(gone);
-    if (added && !this.#cards.has(added) && !this.#history.filtered) this.#shown.onTop(this.#cardsOf([await getJson(`/v1/predictions/${added}`)]));
     this.#shown.countSoon();
+    const fresh = added.filter((id) => !this.#cards.has(id));
+    if (!fresh.length || this.#history.filtered) return;
+    if (fresh.length > FEW) return this.load();
+    this.#shown.onTop(this.#cardsOf(await Promise.all(fresh.map((id) => getJson(`/v1/predictions/${id}`)))).reverse());
   }
 
   /** Polls the unfinished pictures: their queue positions, and results whose events were missed. */
@@ -143,6 +154,12 @@ export class List {
   }
 
   // ---------------------------------------------------------------- history
+
+  /** Says on all cards, also those that are there, which confidence the model needs. */
+  explain(needed) {
+    setNeeded(needed);
+    this.#cards.forEach((card) => card.explain());
+  }
 
   /** Shows the history from its beginning, under the filter. */
   async load() {

@@ -4,7 +4,7 @@ import { Problem, call, insist, newKey, submission } from "./api.js";
 import { setBars } from "./bars.js";
 import { Sheet } from "./draw.js";
 import { say } from "./say.js";
-import { decisionWords, ms, reasonWords, verdict } from "./words.js";
+import { againWords, decisionWords, ms, reasonWords, verdict } from "./words.js";
 
 /** File name of unfinished drawings. They are deleted as soon as they are read, and the history leaves them out. */
 export const DRAFT = "digitq-draft.png";
@@ -68,7 +68,7 @@ export class Pad {
     const slow = setTimeout(() => version === this.#version && this.#show("", "Reading…", ""), LONG);
     try {
       const blob = this.#sheet.toBlob();
-      const pause = (seconds, problem) => version === this.#version && this.#show("", `${problem.message} Trying again in ${seconds} s…`, "");
+      const pause = (seconds, problem) => version === this.#version && this.#show("", againWords(problem, seconds), "");
       const options = { wait: WAIT, priority: "high" };
       let response = await insist(...submission(blob, DRAFT, newKey(), options), pause);
       let prediction = await response.json();

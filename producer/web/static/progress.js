@@ -6,7 +6,7 @@ import { plural } from "./words.js";
 /** Fewer pictures than these are told by their cards alone. */
 const MANY = 6, SHOWN_FOR = 8000, DRAW_EVERY = 300;
 const [box, text, bar] = ["progress", "progress-text", "progress-bar"].map((id) => document.getElementById(id));
-let all = 0, read = 0, failed = 0, hiding = 0, drawing = false;
+let all = 0, read = 0, failed = 0, hiding = 0, drawing = 0;
 
 /** Counts pictures that are uploaded from now on. */
 export function begin(count) {
@@ -29,16 +29,15 @@ export function left() {
   show();
 }
 
+/** Draws the last of many changes at once, the others together. */
 function show() {
-  if (drawing) return;
-  drawing = true;
-  setTimeout(() => {
-    drawing = false;
-    draw();
-  }, DRAW_EVERY);
+  if (read + failed === all) draw();
+  else drawing ||= setTimeout(draw, DRAW_EVERY);
 }
 
 function draw() {
+  clearTimeout(drawing);
+  drawing = 0;
   const done = read + failed, problems = failed ? `, ${failed} could not be read` : "";
   box.hidden = all < MANY;
   bar.max = all;

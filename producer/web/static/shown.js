@@ -1,5 +1,7 @@
 // What the list shows: the cards, their number, and in words why there are none.
 
+import { againWords } from "./words.js";
+
 const COUNT_AFTER = 400;
 
 export class Shown {
@@ -102,15 +104,15 @@ export class Shown {
 
   /** The server is asked again in `seconds`. */
   waits(seconds, problem) {
-    this.failed(problem, ` Trying again in ${seconds} s…`);
+    this.failed({ message: againWords(problem, seconds) });
   }
 
-  failed(problem, more = "") {
+  failed({ message }) {
     const { cards, trouble } = this.#ui, first = this.#state !== "loaded";
     if (first) this.#state = "failed";
     cards.removeAttribute("aria-busy");
-    trouble.textContent = first && !cards.childElementCount ? "" : `Earlier pictures cannot be shown. ${problem.message}${more}`;
-    this.tell(`${problem.message}${more}`);
+    trouble.textContent = first && !cards.childElementCount ? "" : `Earlier pictures cannot be shown. ${message}`;
+    this.tell(message);
   }
 
   tell(why = this.#ui.text.textContent) {

@@ -53,9 +53,15 @@ export function problemWords({ code, title, detail, limit }) {
   if (isLoading(detail)) return LOADING;
   if (code === "too_large" && limit) return `The file exceeds the ${Math.floor(limit / 1048576)} MB limit.`;
   if (code === "too_many_pixels" && limit) return `${megapixels(detail)}the limit is ${Math.round(limit / 1e6)} megapixels.`;
+  if (code === "redis_unavailable") return unavailable(detail === title ? "" : detail);
   const words = PROBLEMS[code] ?? detail ?? title ?? "Something went wrong.";
   return /[.!?…]$/.test(words) ? words : `${words}.`;  // more may follow it
 }
+
+/** What is said while a request waits for its next try. The space keeps number and unit on one line. */
+export const againWords = (problem, seconds) => `${problem.message} Trying again in ${seconds}\u00a0s…`;
+
+const unavailable = (reason) => `The service is temporarily unavailable${reason ? `: ${reason}` : ""}.`;
 
 const LOADING = "The service is loading its data after a start.";
 /** Whether Redis, as the server words it, has not loaded its data yet. */
@@ -63,7 +69,7 @@ const isLoading = (detail) => /still loading its data/.test(detail ?? "");
 
 /** What the notice says of a Redis that does not serve, for this reason. */
 export const unavailableWords = (reason) =>
-  `${isLoading(reason) ? LOADING : `The service is temporarily unavailable${reason ? `: ${reason}` : ""}.`} Your pictures are kept here and uploaded when it is ${isLoading(reason) ? "ready" : "back"}.`;
+  `${isLoading(reason) ? LOADING : unavailable(reason)} Your pictures are kept here and uploaded when it is ${isLoading(reason) ? "ready" : "back"}.`;
 
 function megapixels(detail) {
   const [, width, height] = /(\d+) x (\d+) pixels/.exec(detail ?? "") ?? [];
