@@ -10,6 +10,7 @@ the others up to one neighbour in five. The paper is blank, ruled or squared, an
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,12 +65,11 @@ class Writer(NamedTuple):
     touching: float
 
 
-def composed(data: Path, rows: int, count: int, seed: int) -> list[Page]:
-    """Return that many pages, of one row, or of several if `rows` is more than one."""
+def composed(data: Path, rows: int, count: int, seed: int) -> Iterator[Page]:
+    """Yield that many pages, of one row, or of several if `rows` is more than one."""
     mnist, rng = load_mnist(data), np.random.default_rng([seed, rows])
     widths = np.array([stroke_width(image > SOFT) for image in mnist.test_images])
-    pages = []
-    while len(pages) < count:
+    for _ in range(count):
         height = int(np.exp(rng.uniform(*np.log(HEIGHTS))))
         pen = float(np.quantile(widths, rng.uniform(0.1, 0.8)))
         own = np.flatnonzero(np.abs(np.log(widths / pen)) < SAME_PEN)
@@ -80,8 +80,7 @@ def composed(data: Path, rows: int, count: int, seed: int) -> list[Page]:
             rng.normal(0.05, 0.12), touching,
         )  # fmt: skip
         written = _written(writer, int(rng.integers(2, rows + 1)) if rows > 1 else 1, rng)
-        pages.append(photograph("touching" if touching else "apart", written, hand, rng, 0.0))
-    return pages
+        yield photograph("touching" if touching else "apart", written, hand, rng, 0.0)
 
 
 def _written(writer: Writer, rows: int, rng: np.random.Generator) -> Sheet:
@@ -189,10 +188,12 @@ def main(data: Path, count: int, path: Path, seed: int) -> None:
     """Print the shares, and the mistakes by their cause."""
     classifier = NumbersClassifier(Classifier(Mlp.to_serve(path, "cpu"), 10**8))
     for name, rows in (("one row", 1), ("several rows", MOST_ROWS)):
-        pages = composed(data, rows, count, seed)
-        found = [mistakes(page, reading(classifier, page.picture)) for page in pages]
+        found = [
+            (page.kind, mistakes(page, reading(classifier, page.picture)))
+            for page in composed(data, rows, count, seed)
+        ]
         for kind in ("apart", "touching"):
-            some = [causes for page, causes in zip(pages, found, strict=True) if page.kind == kind]
+            some = [causes for page, causes in found if page == kind]
             counts = Counter(cause for causes in some for cause in causes)
             told = ", ".join(f"{cause} {counts[cause]}" for cause in CAUSES if counts[cause])
             right = sum(not causes for causes in some)
