@@ -41,7 +41,7 @@ FORMS = (
 )  # fmt: skip
 #: The share of pages on which digits touch, and most of the neighbours that do there.
 TOUCHING, TOUCHED = 1 / 3, 0.2
-#: The digits of a page were written with strokes of about the same width, as a logarithm, and their edges are cut there.
+#: The strokes of a page's digits have about the same width, as a logarithm, and Hand.pen that keeps it.
 SAME_PEN, PEN = 0.1, 0.1
 #: A mark is in a box that holds this share of its ink.
 INSIDE = 0.6
@@ -189,8 +189,7 @@ def main(data: Path, count: int, path: Path, seed: int) -> None:
     classifier = NumbersClassifier(Classifier(Mlp.to_serve(path, "cpu"), 10**8))
     for name, rows in (("one row", 1), ("several rows", MOST_ROWS)):
         found = [
-            (page.kind, mistakes(page, reading(classifier, page.picture)))
-            for page in composed(data, rows, count, seed)
+            (page.kind, mistakes(page, reading(classifier, page.picture))) for page in composed(data, rows, count, seed)
         ]
         for kind in ("apart", "touching"):
             some = [causes for page, causes in found if page == kind]

@@ -71,7 +71,7 @@ def confidences(layout: Layout, rows: Sequence[Sequence[Seen]]) -> list[list[flo
 
 
 def _are_all_clear(measured: Floats64) -> bool:
-    """Tell whether there are at least two marks on a page, all digits, none of them weak, and half from 2 to 9."""
+    """Tell whether there are at least two marks on a page, all digits, none of them weak, and half clear ones."""
     every = len(measured) - 1
     if every < 1:
         return False
@@ -80,7 +80,7 @@ def _are_all_clear(measured: Floats64) -> bool:
         measured[:, FEATURES.index(f"page {name}")] * (others + SCOPES["page"])
         for name in ("sure", "clear", "weak", "other")
     )
-    alone = np.allclose(others, every) and not np.any(weak + other > 0.5)
+    alone = np.allclose(others, every) and (weak + other).max() < 0.5
     return bool(alone and (sure + clear).max() >= CLEARLY_DIGITS * every)
 
 

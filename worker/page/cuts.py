@@ -29,8 +29,8 @@ THIN = 1.6
 #: least ink, at most MOST_INK widths of the strokes, that leans to the right by one of these parts of its height and is
 #: in its middle MIDDLE digit heights from the ends.
 WIDE, MOST_INK, LEANS, MIDDLE = 0.9, 3.2, (-0.15, 0.0, 0.15, 0.3, 0.45, 0.6), 0.3
-#: Or they have a stroke in common: what is TWO digit heights wide is split along the line that has the most ink, at least
-#: SHARED widths of the strokes.
+#: Or they have a stroke in common: what is TWO digit heights wide is split along the line that has the most ink, at
+#: least SHARED widths of the strokes.
 TWO, SHARED = 1.3, 3.2
 #: A cut leaves its column by at most this many digit heights.
 CORRIDOR = 0.12
@@ -100,9 +100,7 @@ def _leaning_cuts(
         return [], []
     cv = opencv()
     middle, margin = (height - 1) / 2, round(MIDDLE * digit_height)
-    upright = [
-        cv.warpAffine(ink, np.array([[1, lean, -lean * middle], [0, 1, 0]]), (width, height)) for lean in LEANS
-    ]
+    upright = [cv.warpAffine(ink, np.array([[1, lean, -lean * middle], [0, 1, 0]]), (width, height)) for lean in LEANS]
     inked = np.array([one.sum(axis=0) for one in upright]) / max(stroke, 1e-6)
     across, along = [], []
 
