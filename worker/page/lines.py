@@ -15,8 +15,8 @@ SHARED, REACH, RATIO = 0.4, 3.0, 2.5
 #: Two runs of neighbours are on one line if the lower one shares this part of its height with the other.
 SAME = 0.55
 #: One or two marks lower than RAISED of a mark's height, within BESIDE of its height to the right of it and within OVER
-#: above or below it, are on its line too: exponents and indices. With others of its line in this share of their columns
-#: they are a short line of their own.
+#: above or below it, are on its line too: exponents and indices. Two with others of its line in this share of their
+#: columns are a short line of their own.
 RAISED, BESIDE, OVER, BENEATH = 0.9, 0.6, 0.6, 0.5
 #: A dash or a dot belongs to a line if its middle is within this many heights of the line's marks.
 NEAR = 0.7
@@ -95,7 +95,7 @@ def _with_raised(runs: list[Ints], marks: Marks, low: Floats64, high: Floats64) 
         if fits.any():
             near = np.flatnonzero(fits)
             base = int(run_of[every[near[gap[near].argmin()]]])
-            if _beneath(run, runs[base], marks) < BENEATH:
+            if len(run) < 2 or _beneath(run, runs[base], marks) < BENEATH:
                 _join(parents, at, base)
     grouped: dict[int, list[Ints]] = {}
     for at, run in enumerate(runs):
