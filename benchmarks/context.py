@@ -14,6 +14,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from benchmarks.rows import MOST_ROWS
+from benchmarks.rows import composed as handwritten
 from shared.settings import SHIPPED_MODEL, Settings
 from worker.decoding.decode import decode_page
 from worker.image.arrays import Floats64, Grey, Mask
@@ -37,7 +40,9 @@ from worker.training.evaluation.page_scores import NEGATIVE, matches
 from worker.training.pages.compose import Page, compose
 
 #: Kinds of composed pages; sudokus are read cell by cell.
-KINDS = ("row", "rows", "equations", "mixed", "letters", "table")
+KINDS = ("row", "rows", "equations", "mixed", "letters", "form", "table")
+#: Pages of handwritten numbers in one row, and in up to so many.
+WRITTEN = {"written row": 1, "written rows": MOST_ROWS}
 #: No source weighs more than this many digits, and pictures PICTURES times as much as composed pages.
 MOST, PICTURES = 400, 2.0
 #: The penalty of the squares of the weights.
@@ -73,12 +78,15 @@ def pictures(folder: Path, model: Mlp) -> Iterator[Digits]:
 def composed(data: Path, each: int, model: Mlp, rng: np.random.Generator) -> Iterator[Digits]:
     """Yield the digits on composed pages of each kind."""
     mnist = load_mnist(data)
-    for kind in KINDS:
-        for _ in range(each):
-            page = compose(mnist.test_images, mnist.test_labels, rng, kind=kind)
-            measured, read, boxes, _ = _read(page.picture, model)
-            right = np.array([_text(page, box) == str(one) for box, one in zip(boxes, read, strict=True)], np.bool_)
-            yield Digits(kind, True, measured, right, not any(page.lines))
+    pages = (
+        (kind, compose(mnist.test_images, mnist.test_labels, rng, kind=kind)) for kind in KINDS for _ in range(each)
+    )
+    seed = int(rng.integers(2**32))
+    written = ((kind, page) for kind, rows in WRITTEN.items() for page in handwritten(data, rows, each, seed))
+    for kind, page in chain(pages, written):
+        measured, read, boxes, _ = _read(page.picture, model)
+        right = np.array([_text(page, box) == str(one) for box, one in zip(boxes, read, strict=True)], np.bool_)
+        yield Digits(kind, True, measured, right, not any(page.lines))
 
 
 def words(fonts: Path | None, each: int, model: Mlp, rng: np.random.Generator) -> Iterator[Digits]:

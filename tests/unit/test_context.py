@@ -48,6 +48,20 @@ def test_two_sure_digits_with_nothing_else_on_the_page_are_as_likely_as_the_mode
     assert max(confidences(layout, seen(layout, 0.999, 0.9))[0]) < 0.99
 
 
+def test_a_round_0_beside_clear_digits_alone_is_as_likely_as_the_model_says() -> None:
+    layout = page(100, 400, 700)
+    [row] = seen(layout, 0.999, 0.96, 0.96)
+    row[2] = row[2]._replace(digit=0, plain=True)
+    assert confidences(layout, [row]) == [pytest.approx([0.999 * 0.9999, 0.96 * 0.9999, 0.96 * 0.9999])]
+
+
+def test_what_is_no_digit_on_the_page_makes_round_0s_less_likely() -> None:
+    layout = page(100, 400, 700, 800)
+    [row] = seen(layout, 0.999, 0.96, 0.96, 0.01)
+    row[1:3] = [one._replace(digit=0, plain=True) for one in row[1:3]]
+    assert max(confidences(layout, [row])[0][1:3]) < 0.5
+
+
 def test_a_digit_is_no_neighbour_of_itself() -> None:
     layout = page(100)
     assert measured(layout, seen(layout, 0.999), "page sure") == [0]

@@ -96,6 +96,29 @@ def test_a_dash_fits_in_a_number() -> None:
     assert texts(on_paper(ink)) == ["4578"]
 
 
+def test_a_dash_is_no_part_of_a_gap() -> None:
+    ink = written("45  78")
+    assert texts(on_paper(ink)) == ["45", "78"]
+    ink[78:84, 215:255] = 1
+    assert texts(on_paper(ink)) == ["4578"]
+
+
+def test_a_comma_is_no_1() -> None:
+    comma = drawn(1, WIDTH, HEIGHT, 26, (172, 100))
+    assert texts(on_paper(np.maximum(written("45 78"), comma))) == ["4578"]
+
+
+def test_a_small_1_beside_the_head_of_a_digit_is_an_exponent() -> None:
+    exponent = drawn(1, WIDTH, HEIGHT, 26, (172, 40))
+    assert texts(on_paper(np.maximum(written("45 78"), exponent))) == ["45178"]
+
+
+def test_a_short_row_is_no_exponent_of_the_row_below() -> None:
+    short = written("57", left=110, top=30, size=55)
+    ink = np.maximum(short, written("7845", left=60, top=105, size=66, step=66))
+    assert texts(on_paper(ink)) == ["57", "7845"]
+
+
 def test_touching_digits_are_cut() -> None:
     ink = written("58", step=46, size=60)
     assert texts(on_paper(ink)) == ["58"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,8 +21,11 @@ from worker.page.surroundings import Seen
 #: `page_accept` and `page_review`: least confidence of an accepted digit, and of one that counts at all. `page_show`:
 #: least confidence of what is reported as rejected. The model's card overrides these.
 DEFAULT_THRESHOLDS = {"page_accept": 0.95, "page_review": 0.5, "page_show": 0.1}
-#: A gap wider than this many digit heights starts a new number: a dash fits in, as in 818-1000.
-GAP = 1.5
+#: A gap wider than this many digit heights starts a new number. A dash in it, as in 818 - 1000, is no part of the gap
+#: up to DASH digit heights.
+GAP, DASH = 1.5, 0.8
+#: A 1 lower than this many digit heights may be a comma.
+COMMA = 0.6
 #: A 0 is round if it is at least this many times as wide as high, and the reverse.
 ROUND = 0.75
 
@@ -75,20 +78,31 @@ def chosen(layout: Layout, reading: Reading) -> list[list[Seen]]:
     rows, start = [], 0
     for row, path in zip(layout.rows, paths, strict=True):
         chosen = [(row.candidates[at - start], at) for at in path]
-        rows.append(
-            [
-                Seen(
-                    one,
-                    int(digits[at]),
-                    float(reading.digitness[at]),
-                    float(probability[at]),
-                    _is_plain(one, int(digits[at]), straight[at]),
-                )
-                for one, at in chosen
-            ]
-        )
+        seen = [
+            Seen(
+                one,
+                int(digits[at]),
+                float(reading.digitness[at]),
+                float(probability[at]),
+                _is_plain(one, int(digits[at]), straight[at]),
+            )
+            for one, at in chosen
+        ]
+        rows.append([one for one in seen if not _is_comma(one, seen, row.height)])
         start += len(row.candidates)
     return rows
+
+
+def _is_comma(one: Seen, row: Sequence[Seen], height: float) -> bool:
+    """Tell whether a small 1 hangs at the foot of the digit before it."""
+    left, top, _, high = one.candidate.box
+    if one.digit != 1 or high >= COMMA * height:
+        return False
+    before = [other.candidate.box for other in row if other.candidate.stop <= one.candidate.start]
+    if not before or left - before[-1][0] - before[-1][2] > GAP * height:
+        return False
+    _, upper, _, size = before[-1]
+    return size > high and top > upper + size / 2 and top + high > upper + 0.9 * size
 
 
 def _is_plain(one: Candidate, digit: int, bar: bool) -> bool:
@@ -100,14 +114,22 @@ def _is_plain(one: Candidate, digit: int, bar: bool) -> bool:
 def _numbers(row: Row, digits: list[_Judged]) -> list[list[_Judged]]:
     """Split the digits of a row where a gap is wide."""
     groups: list[list[_Judged]] = []
-    end = -math.inf
+    end, stop = -math.inf, 0
     for one in digits:
         left, _, width, _ = one.seen.candidate.box
-        if left > end + GAP * row.height:
+        if left > end + GAP * row.height + _dash(row, stop, one.seen.candidate.start):
             groups.append([])
         groups[-1].append(one)
-        end = left + width
+        end, stop = left + width, one.seen.candidate.stop
     return groups
+
+
+def _dash(row: Row, start: int, stop: int) -> float:
+    """Return the width of the dash between two digits, in pixels; 0 if there is anything else, such as both of an =."""
+    between = [part.box for part in row.parts[start:stop]]
+    if len(between) != 1 or between[0][2] < between[0][3]:
+        return 0.0
+    return min(float(between[0][2]), DASH * row.height)
 
 
 def _ink(row: Row, one: Seen) -> int:

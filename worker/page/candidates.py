@@ -30,6 +30,8 @@ CUT_COST = 0.4
 SHARED_COST = 1.0
 #: ... of a gap between its parts, for each digit height, ...
 GAP_COST = 4.0
+#: ... of a comma: a small mark at the foot of the others that ends FOOT digit heights below them, ...
+COMMA_COST, FOOT = 3.0, 0.05
 #: ... and of a height that differs by this factor, as a logarithm, from the line's; half of that of its square.
 HEIGHT_SPREAD = 0.4
 
@@ -122,7 +124,19 @@ def _candidate(parts: list[Part], start: int, stop: int, box: Box, height: float
     gaps = sum(max(0, _gap(parts, start, end)) for end in range(start + 2, stop + 1))
     off = math.log(box[3] / height) / HEIGHT_SPREAD
     cost = CUT_COST * (before + after) + GAP_COST * gaps / height + off * off / 2
+    if stop - start > 1 and _has_comma(parts[start:stop], height):
+        cost += COMMA_COST
     return Candidate(start, stop, box, cost, before or after)
+
+
+def _has_comma(parts: list[Part], height: float) -> bool:
+    """Tell whether one of these parts is a comma, or a dot, after the others."""
+    lowest = max(parts, key=lambda part: part.box[1] + part.box[3])
+    rest = [part.box for part in parts if part.mark != lowest.mark]
+    if not rest or lowest.box[3] >= WHOLE * height:
+        return False
+    _, top, _, high = around(rest)
+    return lowest.box[1] > top + high / 2 and lowest.box[1] + lowest.box[3] > top + high + FOOT * height
 
 
 def mask_of(row: Row, one: Candidate) -> Mask:

@@ -25,6 +25,8 @@ LOOKS = ("sure", "clear", "round", "cut", "plain", "weak", "other")
 SURE, CLEAR, ROUND, CUT, PLAIN, WEAK, OTHER = range(len(LOOKS))
 #: The digitness, after what clutter costs, from which a mark is sure, clear, and weak.
 SURELY, CLEARLY, HARDLY = 0.997, 0.95, 0.5
+#: Other marks on a page are not needed to tell what is a digit if this share of its digits is sure or clear, none weak.
+CLEARLY_DIGITS = 0.5
 #: With more than this share of its mark left a digit that was cut off is weak.
 BROKEN = 0.1
 #: What is no digit counts as a mark if it is at least this many digit heights high.
@@ -57,22 +59,29 @@ class Mark(NamedTuple):
 def confidences(layout: Layout, rows: Sequence[Sequence[Seen]]) -> list[list[float]]:
     """Return for each digit of each row the probability that it is right.
 
-    On a page of several sure digits and nothing else, it is at least the model's own: few neighbours tell little.
+    On a page of several digits that all are clear by themselves, it is at least the model's own: few neighbours tell
+    little.
     """
     measured = features(layout, rows)
     chances = 1 / (1 + np.exp(-measured @ _WEIGHTS))
-    if _are_all_sure(measured):
+    if _are_all_clear(measured):
         chances = np.maximum(chances, [one.digitness * one.probability for row in rows for one in row])
     found = iter(chances.tolist())
     return [[next(found) for _ in row] for row in rows]
 
 
-def _are_all_sure(measured: Floats64) -> bool:
-    """Tell whether there are at least two marks on a page, all of which look like a sure digit."""
-    share, count = (measured[:, FEATURES.index(f"page {name}")] for name in ("sure", "count"))
-    others = np.expm1(3 * count)
+def _are_all_clear(measured: Floats64) -> bool:
+    """Tell whether there are at least two marks on a page, all digits, none of them weak, and half clear ones."""
     every = len(measured) - 1
-    return every > 0 and np.allclose(others, every) and np.allclose(share * (others + SCOPES["page"]), every)
+    if every < 1:
+        return False
+    others = np.expm1(3 * measured[:, FEATURES.index("page count")])
+    sure, clear, weak, other = (
+        measured[:, FEATURES.index(f"page {name}")] * (others + SCOPES["page"])
+        for name in ("sure", "clear", "weak", "other")
+    )
+    alone = np.allclose(others, every) and (weak + other).max() < 0.5
+    return bool(alone and (sure + clear).max() >= CLEARLY_DIGITS * every)
 
 
 def features(layout: Layout, rows: Sequence[Sequence[Seen]]) -> Floats64:

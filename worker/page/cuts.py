@@ -8,10 +8,11 @@ section VII).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
-from worker.image.arrays import Floats64, Mask
+from worker.image.arrays import Floats64, Ints, Mask
 from worker.page.ink import stroke_width
 from worker.page.opencv import opencv
 
@@ -24,6 +25,13 @@ APART = 0.13
 LOW, AROUND = 0.8, 0.6
 #: ... or where it is thin: a column has at most this much ink, in widths of the strokes.
 THIN = 1.6
+#: What is still WIDE digit heights wide may be digits that overlap: it is also cut along the straight line across the
+#: least ink, at most MOST_INK widths of the strokes, that leans to the right by one of these parts of its height and is
+#: in its middle MIDDLE digit heights from the ends.
+WIDE, MOST_INK, LEANS, MIDDLE = 0.9, 3.2, (-0.15, 0.0, 0.15, 0.3, 0.45, 0.6), 0.3
+#: Or they have a stroke in common: what is TWO digit heights wide is split along the line that has the most ink, at
+#: least SHARED widths of the strokes.
+TWO, SHARED = 1.3, 3.2
 #: A cut leaves its column by at most this many digit heights.
 CORRIDOR = 0.12
 #: Cuts are found on copies in which a digit has this height, in pixels.
@@ -44,15 +52,18 @@ def cut(mask: Mask, digit_height: float) -> list[Mask]:
     scale = min(1.0, COPY_HEIGHT / digit_height)
     size = max(2, round(width * scale)), max(2, round(height * scale))
     ink = cv.resize(mask.view(np.uint8) * 255, size, interpolation=cv.INTER_AREA).astype(np.float64) / 255
-    columns = cut_columns(ink, digit_height * scale, stroke_width(mask) * scale)
-    if not columns:
+    stroke = stroke_width(mask) * scale
+    columns = cut_columns(ink, digit_height * scale, stroke)
+    across, along = _leaning_cuts(ink, columns, digit_height * scale, stroke)
+    lines = [np.full(size[1], at) for at in columns] + across
+    if not lines and not along:
         return [mask]
     rows = np.minimum((np.arange(height) * size[1] / height).astype(np.intp), size[1] - 1)
-    seams = _seams(ink, columns, max(1, round(CORRIDOR * digit_height * scale)))
+    seams = [*_seams(ink, lines, max(1, round(CORRIDOR * digit_height * scale))), *along]
     side = np.zeros(mask.shape, np.intp)
     for seam in seams:
         side += np.arange(width)[None] >= ((seam[rows] + 0.5) * width / size[0])[:, None]
-    pieces = [mask & (side == at) for at in range(len(columns) + 1)]
+    pieces = [mask & (side == at) for at in range(len(seams) + 1)]
     return [piece for piece in pieces if piece.any()]
 
 
@@ -76,14 +87,50 @@ def cut_columns(ink: Floats64, digit_height: float, stroke: float) -> list[int]:
     return sorted(found)
 
 
-def _seams(ink: Floats64, columns: Sequence[int], reach: int) -> Floats64:
-    """Return for each of k columns the cheapest way from top to bottom within `reach` of it: a column a row [k, h]."""
+def _leaning_cuts(
+    ink: Floats64, columns: Sequence[int], digit_height: float, stroke: float
+) -> tuple[list[Ints], list[Ints]]:
+    """Return straight lines that cut what is wide between `columns`: those across strokes, and along shared ones.
+
+    `ink` is float64 [h, w] in [0, 1], a line a column for each row [h].
+    """
     height, width = ink.shape
-    near = np.array(columns)[:, None] + np.arange(-reach, reach + 1)
-    step = 1 + INK_COST * ink[:, near.clip(0, width - 1)].transpose(1, 0, 2)
-    step[(near < 0)[:, None].repeat(height, 1) | (near >= width)[:, None].repeat(height, 1)] = np.inf
-    across = near.shape[1]
-    above = np.full((len(columns), across + 2), np.inf)
+    wide = [ends for ends in pairwise([0, *columns, width]) if ends[1] - ends[0] >= WIDE * digit_height]
+    if not wide:
+        return [], []
+    cv = opencv()
+    middle, margin = (height - 1) / 2, round(MIDDLE * digit_height)
+    upright = [cv.warpAffine(ink, np.array([[1, lean, -lean * middle], [0, 1, 0]]), (width, height)) for lean in LEANS]
+    inked = np.array([one.sum(axis=0) for one in upright]) / max(stroke, 1e-6)
+    across, along = [], []
+
+    def line(place: int, ends: tuple[int, int]) -> tuple[int, Ints]:
+        lean, column = divmod(place, ends[1] - ends[0] - 2 * margin)
+        column += ends[0] + margin
+        return column, np.rint(column + LEANS[lean] * (middle - np.arange(height))).astype(np.intp)
+
+    while wide:
+        ends = wide.pop()
+        within = inked[:, ends[0] + margin : ends[1] - margin]
+        if within.max() >= SHARED and ends[1] - ends[0] >= TWO * digit_height:
+            along.append(line(int(within.argmax()), ends)[1])
+        if within.min() <= MOST_INK:
+            column, found = line(int(within.argmin()), ends)
+            across.append(found)
+            parts = (ends[0], column), (column, ends[1])
+            wide += [part for part in parts if part[1] - part[0] >= WIDE * digit_height]
+    return across, along
+
+
+def _seams(ink: Floats64, centres: Sequence[Ints], reach: int) -> Floats64:
+    """Return the cheapest way from top to bottom within `reach` of each of k lines [h]: a column a row [k, h]."""
+    height, width = ink.shape
+    lines = np.array(centres, np.intp).reshape(-1, height)
+    near = lines[:, :, None] + np.arange(-reach, reach + 1)
+    step = 1 + INK_COST * ink[np.arange(height)[:, None], near.clip(0, width - 1)]
+    step[(near < 0) | (near >= width)] = 1.0
+    across = near.shape[2]
+    above = np.full((len(lines), across + 2), np.inf)
     back = np.zeros(step.shape, np.intp)
     above[:, 1:-1] = step[:, 0]
     for row in range(1, height):
@@ -94,9 +141,9 @@ def _seams(ink: Floats64, columns: Sequence[int], reach: int) -> Floats64:
             np.minimum(best, beside, out=best)
         above[:, 1:-1] = best + step[:, row]
     at = above[:, 1:-1].argmin(axis=1)
-    each = np.arange(len(columns))
-    seams = np.empty((len(columns), height))
+    each = np.arange(len(lines))
+    seams = np.empty((len(lines), height))
     for row in range(height - 1, -1, -1):
-        seams[:, row] = near[each, at]
+        seams[:, row] = near[each, row, at]
         at = at + back[each, row, at]
     return seams

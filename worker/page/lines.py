@@ -15,8 +15,9 @@ SHARED, REACH, RATIO = 0.4, 3.0, 2.5
 #: Two runs of neighbours are on one line if the lower one shares this part of its height with the other.
 SAME = 0.55
 #: One or two marks lower than RAISED of a mark's height, within BESIDE of its height to the right of it and within OVER
-#: above or below it, are on its line too: exponents and indices.
-RAISED, BESIDE, OVER = 0.9, 0.6, 0.6
+#: above or below it, are on its line too: exponents and indices. Two with others of its line in this share of their
+#: columns are a short line of their own.
+RAISED, BESIDE, OVER, BENEATH = 0.9, 0.6, 0.6, 0.5
 #: A dash or a dot belongs to a line if its middle is within this many heights of the line's marks.
 NEAR = 0.7
 
@@ -93,11 +94,20 @@ def _with_raised(runs: list[Ints], marks: Marks, low: Floats64, high: Floats64) 
         fits &= run_of[every] != at
         if fits.any():
             near = np.flatnonzero(fits)
-            _join(parents, at, int(run_of[every[near[gap[near].argmin()]]]))
+            base = int(run_of[every[near[gap[near].argmin()]]])
+            if len(run) < 2 or _beneath(run, runs[base], marks) < BENEATH:
+                _join(parents, at, base)
     grouped: dict[int, list[Ints]] = {}
     for at, run in enumerate(runs):
         grouped.setdefault(_root(parents, at), []).append(run)
     return [np.concatenate(group) for group in grouped.values()]
+
+
+def _beneath(run: Ints, line: Ints, marks: Marks) -> float:
+    """Return the share of the columns of a run that marks of a line take too."""
+    left, right = marks.left[run].min(), marks.right[run].max()
+    shared = np.minimum(marks.right[line], right) - np.maximum(marks.left[line], left)
+    return float(np.maximum(shared, 0).sum() / max(right - left, 1))
 
 
 def _joined(bands: list[tuple[float, float]], runs: list[Ints]) -> list[Ints]:

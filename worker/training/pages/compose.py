@@ -75,7 +75,7 @@ def compose(
     kind = kind or str(rng.choice(list(KINDS), p=odds / odds.sum()))
     hand = _hand(images, labels, rng, held_out)
     sheet = written(kind, hand, rng)
-    return _taken(kind, sheet, hand, rng)
+    return photograph(kind, sheet, hand, rng, OUT_OF_FOCUS[kind in ("table", "sudoku")])
 
 
 def _hand(images: Images, labels: Labels, rng: np.random.Generator, held_out: bool) -> Hand:
@@ -96,8 +96,8 @@ def families(held_out: bool) -> tuple[tuple[Font, ...], ...]:
     return tuple(map(tuple, found.values()))
 
 
-def _taken(kind: str, sheet: Sheet, hand: Hand, rng: np.random.Generator) -> Page:
-    """Turn and tilt the sheet, put it on paper that is not quite even, and photograph it."""
+def photograph(kind: str, sheet: Sheet, hand: Hand, rng: np.random.Generator, out_of_focus: float) -> Page:
+    """Turn and tilt the sheet, put it on paper that is not quite even, and photograph it; some out of focus."""
     matrix, (width, height) = _view(sheet.ink.shape, rng)
 
     def seen(layer: NDArray[np.floating] | Picture, way: int = cv2.INTER_LINEAR) -> NDArray[Any]:
@@ -107,7 +107,7 @@ def _taken(kind: str, sheet: Sheet, hand: Hand, rng: np.random.Generator) -> Pag
     layers = np.stack([seen(layer.astype(np.float32), cv2.INTER_NEAREST) for layer in sheet.layers]).astype(np.int32)
     paper = np.float32(rng.uniform(0, 25)) * (1 + smooth(height, width, int(rng.integers(2, 9)), rng))
     covered = np.maximum(np.maximum(ink, ruling), paper).clip(0, 255).astype(np.uint8)
-    if rng.random() < OUT_OF_FOCUS[kind in ("table", "sudoku")]:
+    if rng.random() < out_of_focus:
         covered = np.asarray(cv2.GaussianBlur(covered, (0, 0), hand.height * rng.uniform(*FOCUS)), np.uint8)
     picture = photographed(covered, rng, hand.height / 0.6)
     low, high = np.minimum.reduce, np.maximum.reduce

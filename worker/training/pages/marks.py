@@ -72,6 +72,8 @@ class Hand:
     #: Handwritten digits to choose from, as in MNIST, and their labels.
     images: Images
     labels: Labels
+    #: The share of these that are distorted.
+    distorted: float = 0.7
 
     def digit(self, rng: np.random.Generator, label: int | None = None, scale: float = 1.0) -> Ink:
         """Draw a digit, any if `label` is None; `scale` is below 1 for exponents."""
@@ -82,7 +84,7 @@ class Hand:
         choices = np.arange(len(self.labels)) if label is None else np.flatnonzero(self.labels == label)
         chosen = int(rng.choice(choices))
         image = self.images[chosen]
-        image = distort(image[None].copy(), rng)[0] if rng.random() < 0.7 else image
+        image = distort(image[None].copy(), rng)[0] if rng.random() < self.distorted else image
         height = scale * self.height * rng.uniform(0.88, 1.12)
         sharp = self._penned(_resized(_cut(image), height / _MNIST), rng)
         top = (1 - sharp.shape[0] / self.height) * rng.uniform(0.3, 1.0)

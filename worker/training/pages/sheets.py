@@ -61,7 +61,7 @@ def _rows(kind: str, hand: Hand, rng: np.random.Generator) -> Sheet:
     width = min(900, int(hand.height * rng.uniform(6, 22)))
     sheet = Sheet.blank(int((rows + 1) * pitch), width)
     style = str(rng.choice(list(GAPS), p=[0.4, 0.3, 0.3]))
-    _rule(sheet, hand, pitch, rng)
+    rule(sheet, hand, pitch, rng)
     for row in range(rows):
         x = int(hand.height * rng.uniform(0.3, 1.2))
         _row(sheet, _tokens(kind, hand, rng), (x, int((row + 0.7) * pitch)), row, hand, style, rng)
@@ -120,7 +120,7 @@ def _row(
         right = max(right, x + mask.shape[1])
 
 
-def _rule(sheet: Sheet, hand: Hand, pitch: float, rng: np.random.Generator) -> None:
+def rule(sheet: Sheet, hand: Hand, pitch: float, rng: np.random.Generator) -> None:
     """Rule or square the paper, or leave it blank."""
     dice, level, thick = rng.random(), int(rng.uniform(25, 150)), int(rng.integers(1, 3))
     if dice < 0.5:
