@@ -74,41 +74,31 @@ addEventListener("paste", (event) => {
 
 const strip = ui("live", "queued", "workers", "rate", "p50", "p95", "dot");
 
-let asked = false;
+/** The models whose thresholds are known or asked for. */
+let asked = null;
 
-/** Asks once which confidence is needed: only a worker tells the server. */
-async function askModel() {
-  asked = true;
-  const { thresholds } = await getJson("/v1/model").catch(() => ((asked = false), {}));
+/** Asks which confidence is needed, once for the models in service: only workers tell the server. */
+async function askThresholds(models) {
+  asked = models;
+  const { thresholds } = await getJson("/v1/model").catch(() => ((asked = null), {}));
   if (thresholds) list.explain(thresholds.accept);
 }
 
 function showStatus(status) {
-  if (!asked && status.workers?.alive) askModel();
   const { redis, reason, queued, workers, eta_ms: eta, per_second: rate, p50_ms: p50, p95_ms: p95 } = status;
+  const models = modelWords(workers);
+  if (workers?.alive && models !== asked) askThresholds(models);
   strip.dot.dataset.state = !redis || !navigator.onLine ? "bad" : workers.alive ? "good" : "warn";
   notice("redis", redis ? "" : unavailableWords(reason));
   notice("workers", redis && !workers.alive ? "No worker is running. Pictures stay queued until one starts." : "");
   const done = queued && eta >= 1000 ? ` · ${ms(eta)}` : "", more = workers?.needed > workers?.alive ? `, ${workers.needed} needed` : "";
   strip.queued.textContent = redis ? queued.toLocaleString("en") + done : "–";
   strip.workers.textContent = redis ? `${workers.alive}, ${workers.busy ? `${workers.busy} busy` : "idle"}${more}` : "–";
-  showModels(workers);
+  strip.workers.title = models;
   strip.rate.textContent = redis ? (rate < 10 ? rate : Math.round(rate).toLocaleString("en")) : "–";
   strip.p50.textContent = redis ? ms(p50) : "–";
   strip.p95.textContent = redis ? ms(p95) : "–";
 }
-
-let served = "";
-
-/** Names what the workers serve; where another model has come into service, its thresholds hold from now on. */
-function showModels(workers) {
-  const models = modelWords(workers);
-  strip.workers.title = models;
-  if (served && models && served !== models) askForThresholds();
-  served = models || served;
-}
-
-const askForThresholds = () => getJson("/v1/model").then(({ thresholds }) => setNeeded(thresholds?.accept), () => {});
 
 listen({
   prediction: (prediction) => list.ended(prediction),
