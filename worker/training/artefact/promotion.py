@@ -40,12 +40,13 @@ Say = Callable[[str], None]
 def promote(candidate: Path, place: Path, trials: Trials, settings: Settings, say: Say, force: bool = False) -> Path:
     """Copy the model in `candidate` to `place`, where serving loads it; return `place`.
 
-    If there is a model already, both first read the trials, processed like uploads. Raises `NotBetter` if the model in
+    If there is a model already, both first read the trials, processed like uploads; without trials nothing is compared,
+    the caller has done so. Raises `NotBetter` if the model in
     place has fewer errors in any trial, unless `force`; `ModelError` if `place` holds something else. A model that
     cannot be loaded is replaced.
     """
     check_place(place)
-    if (place / CARD).exists():
+    if trials and (place / CARD).exists():
         _compete(candidate, place, trials, settings, say, force)
     part = place.with_name(place.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
