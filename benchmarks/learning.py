@@ -5,7 +5,7 @@
 A user (`benchmarks.corrected`) reads a source with the model in service, corrects half of its mistakes and confirms as
 many right digits. The model learns from those by `digitq learn`; then it reads the other half of the mistakes, and
 right digits of the other half's pictures. No picture is in both halves. Sources with fewer than FEWEST mistakes are
-left out. No source was seen in training; a candidate counts whether the gate promotes it or not, and the table says which.
+left out. No source was seen in training. A candidate counts whether the gate promotes it or not: the table says which.
 Poisoned: the same corrections with a fifth of the labels, at least one, replaced by others.
 """
 

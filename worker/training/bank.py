@@ -108,7 +108,7 @@ class Bank:
                 done()
 
     def batch(self, recipe: Recipe, seed: int, step: int) -> Batch:
-        """Return the batch of step 0, 1, 2, … but for corrections: digits, and pictures and crops as the recipe says."""
+        """Return the batch of step 0, 1, 2, … without corrections: digits, and as many others as it says."""
         rng = np.random.default_rng([seed, step])
         plain = recipe.batch - recipe.pictures - recipe.crops - recipe.corrections
         counts = {"digits": plain, "pictures": recipe.pictures, "crops": recipe.crops}
