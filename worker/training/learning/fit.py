@@ -100,6 +100,9 @@ def share_of(first: Parameters, trained: Parameters, held_out: HeldOut) -> float
         passed = logits(parameters, held_out.nondigits).argmax(axis=1) != NONDIGIT
         return np.array([digits.sum(), refused.sum(), passed.sum()])
 
-    sizes = [len(held_out.digits), len(held_out.pictures), len(held_out.nondigits)]
-    most = wrong(first) + np.floor(np.array([gate.MORE_ERRORS, gate.MORE_REFUSED, 0]) * sizes)
+    errors, refused = (
+        gate.more(gate.MORE_ERRORS, len(held_out.digits)),
+        gate.more(gate.MORE_REFUSED, len(held_out.pictures)),
+    )
+    most = wrong(first) + np.array([errors, refused, 0])
     return next((share for share in SHARES if (wrong(mixed(first, trained, share)) <= most).all()), SHARES[-1])

@@ -72,6 +72,11 @@ def mcnemar(fixed: int, broken: int) -> float:
     return float(sum(math.comb(changed, k) for k in range(fixed, changed + 1)) / 2**changed)
 
 
+def more(share: float, n: int) -> int:
+    """Return how many of n pictures are the share at most; 0.0003 of 10,000 are 3 although the product is less."""
+    return math.floor(share * n + 1e-9)
+
+
 def of_corrections(old_wrong: Bools, new_wrong: Bools) -> Row:
     """Compare the readings [n] of corrections that the new models did not learn from."""
     fixed, broken = int((old_wrong & ~new_wrong).sum()), int((~old_wrong & new_wrong).sum())
@@ -81,10 +86,10 @@ def of_corrections(old_wrong: Bools, new_wrong: Bools) -> Row:
     return Row("held-out corrections, wrong", len(old_wrong), old_wrong.sum(), new_wrong.sum(), rule, passed)
 
 
-def of_digits(old: Examination, new: Examination, name: str, more: float) -> Row:
-    """Compare the errors on the same digits; they may rise by the share `more`."""
+def of_digits(old: Examination, new: Examination, name: str, share: float) -> Row:
+    """Compare the errors on the same digits; they may rise by this share."""
     errors, found = old.report.errors, new.report.errors
-    most = errors + math.floor(more * old.report.images)
+    most = errors + more(share, old.report.images)
     return Row(name, old.report.images, errors, found, f"at most {most}", found <= most)
 
 
@@ -99,14 +104,14 @@ def of_refusals(found: Iterable[Refusals], old: str, new: str) -> list[Row]:
     """Compare how many drawn non-digits and digits are refused by the models of these names."""
     rows = list(found)
     none, digits = ([one for one in rows if one.digits == kind] for kind in (False, True))
-    (count, before, after), (drawn, refused, more) = (
+    (count, before, after), (drawn, refused, again) = (
         (sum(one.images for one in part), *(sum(one.refused[model] for one in part) for model in (old, new)))
         for part in (none, digits)
     )
-    most = refused + math.floor(MORE_REFUSED * drawn)
+    most = refused + more(MORE_REFUSED, drawn)
     return [
         Row("drawn non-digits, refused", count, before, after, f"at least {before}", after >= before),
-        Row("drawn digits, refused", drawn, refused, more, f"at most {most}", more <= most),
+        Row("drawn digits, refused", drawn, refused, again, f"at most {most}", again <= most),
     ]
 
 
