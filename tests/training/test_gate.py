@@ -199,6 +199,12 @@ def test_a_label_is_suspicious_if_both_models_rule_it_out_and_is_listed(tmp_path
     assert float(line["new_allows"]) < suspicion.IMPOSSIBLE
 
 
+def test_a_label_is_not_suspicious_where_the_models_see_no_digit_or_different_ones(tmp_path):
+    three, five, nothing = (3, 0.9995, 0.9999), (5, 0.9995, 0.9999), (3, 0.9995, 0.0001)
+    old, new = reading(three, nothing, nothing, three), reading(three, nothing, three, five)
+    assert suspicion.check(rows(7, 7, 7, 7), old, new, tmp_path, most=0.25).tolist() == [True, False, False, False]
+
+
 def test_none_can_be_suspicious_too(tmp_path):
     sure, doubtful = reading((3, 0.999, 0.9999)), reading((3, 0.999, 0.5))
     assert suspicion.check(rows(NONDIGIT), sure, doubtful, tmp_path).tolist() == [False]
