@@ -73,6 +73,7 @@ class LazyGroup(click.Group):
         "batches": "producer.cli.batches",
         "train": "worker.training.cli",
         "evaluate": "worker.training.cli",
+        "learn": "worker.training.learning.cli",
         "explain": "worker.cli",
         "promote": "worker.cli",
         "verify": "verify.cli",

@@ -104,7 +104,7 @@ def test_a_recipe_survives_json(recipe):
 
 def test_a_recipe_written_before_there_were_distortions_is_still_that_recipe():
     new = {"adamw", "warm_up", "dropout", "label_smoothing", "pictures", "bank", "teacher", "temperature"}
-    new |= {"convolutions", "cycles", "crops", "start", "labels", "share"}
+    new |= {"convolutions", "cycles", "crops", "start", "labels", "share", "corrections"}
     assert Recipe.from_json({name: value for name, value in SEED.__dict__.items() if name not in new}) == SEED
 
 

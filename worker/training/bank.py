@@ -70,6 +70,8 @@ class Bank:
         Raises `SettingsError` if the directory holds chunks of other data, another preprocessing or another revision.
         """
         self.directory = directory
+        #: Whose answers the batches have, see `teach`; None for the labels alone.
+        self.teacher: str | None = None
         wanted = {**about, "preprocessing": PREPROCESSING_VERSION, "revision": str(REVISION)}
         note = directory / "about.json"
         if note.exists() and json.loads(note.read_text()) != wanted:
@@ -98,16 +100,17 @@ class Bank:
                 done()
 
     def teach(self, name: str, teach: Teach, done: Callable[[], object]) -> None:
-        """Write the missing logits of the teacher `name` beside the chunks."""
+        """Write the missing logits of the teacher `name` beside the chunks; the batches have them from then on."""
+        self.teacher = name
         for path in (path for paths in self._chunks.values() for path in paths):
             if not (answers := _answers(path, name)).exists():
                 _write(answers, teach(_opened(path)[:, :PIXELS].reshape(-1, 28, 28)).astype(np.float16))
                 done()
 
     def batch(self, recipe: Recipe, seed: int, step: int) -> Batch:
-        """Return the batch of step 0, 1, 2, …: as many pictures as the recipe says, the rest digits."""
+        """Return the batch of step 0, 1, 2, … without corrections: digits, and as many others as it says."""
         rng = np.random.default_rng([seed, step])
-        plain = recipe.batch - recipe.pictures - recipe.crops
+        plain = recipe.batch - recipe.pictures - recipe.crops - recipe.corrections
         counts = {"digits": plain, "pictures": recipe.pictures, "crops": recipe.crops}
         parts = [self._chosen(kind, count, recipe, rng) for kind, count in counts.items() if count]
         images, targets = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -137,9 +140,8 @@ class Bank:
             rows = _opened(path)[chosen]
             images.append(rows[:, :PIXELS].reshape(-1, 28, 28))
             known = smoothed(rows[:, PIXELS], recipe.label_smoothing)
-            teacher = recipe.teacher or recipe.start
-            if teacher:
-                answers = softened(_opened(_answers(path, teacher))[chosen], recipe.temperature)
+            if self.teacher:
+                answers = softened(_opened(_answers(path, self.teacher))[chosen], recipe.temperature)
                 share = _trust(kind, rows, recipe)
                 known = share * known + (1 - share) * answers
             targets.append(known)

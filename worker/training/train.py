@@ -23,6 +23,7 @@ from worker.training.recipes import RECIPES, Recipe
 
 if TYPE_CHECKING:
     from worker.training.bank import Bank
+    from worker.training.learning.examples import Examples
 
 CHECKPOINT = "checkpoint.npz"
 #: Threads within an operation of the large networks, whatever the machine has: the number decides the order of sums.
@@ -52,12 +53,13 @@ class Split:
 
 def train(
     recipe: Recipe, mnist: Mnist, run_dir: Path, seed: int = 0, steps: int | None = None, progress: bool = True,
-    start: Path | None = None,
+    start: Path | None = None, beside: Path | None = None, corrections: Examples | None = None,
 ) -> Path:  # fmt: skip
     """Train up to `steps` (the recipe's own if None) and return the path of the checkpoint.
 
-    A recipe that distorts finds or makes the bank, and its teacher, in the directories of these names beside `run_dir`.
-    One that begins with a model finds it in the directory `start`.
+    A recipe that distorts finds or makes the bank, and its teacher, in the directories of these names in `beside`, the
+    folder of `run_dir` if None. One that begins with a model finds it in the directory `start`, and one with
+    corrections takes them from `corrections`.
     Goes on from the checkpoint in `run_dir` if there is one. Every `recipe.checkpoint_every` steps, and at the end,
     writes it anew and prints the loss of the batch, the learning rate and the accuracy on the held-out images.
     `progress` shows a bar on stderr if that is a terminal. Raises `SettingsError` if `run_dir` holds another run or a
@@ -70,15 +72,18 @@ def train(
     first = model_weights(start, recipe.start) if recipe.start and start else None
     if recipe.start and not first:
         raise SettingsError(f"the recipe {recipe.name} begins with the model {recipe.start}: tell where it is")
-    run = _start(recipe, mnist, path, seed, steps, first)
+    run = _start(recipe, mnist, path, seed, steps, first, corrections)
     if 0 < run.step < steps:
         tqdm.write(f"the recipe {recipe.name} goes on from step {run.step:,} of {steps:,}", file=sys.stderr)
     with tqdm(total=steps, initial=run.step, unit="step", disable=not progress or None, file=sys.stderr) as bar:
-        for batch in _batches(run, split, mnist, run_dir, steps, progress, first and first[0]):
+        batches = _batches(run, split, mnist, beside or run_dir.parent, steps, progress, first)
+        for step, batch in enumerate(batches, run.step):
+            if corrections:
+                batch = corrections.join(batch, recipe, seed, step)
             run, loss = _step(run, batch)
             bar.update()
             if first and run.step == recipe.steps:
-                run = replace(run, averages=_mixed(first[0], run.averages, recipe.share))
+                run = replace(run, averages=mixed(first[0], run.averages, recipe.share))
             if run.step % recipe.checkpoint_every == 0 or run.step == steps:
                 run.save(path)
                 tqdm.write(_line(run, loss, split))
@@ -113,7 +118,7 @@ def model_weights(path: Path, version: str) -> tuple[Parameters, str]:
     return [(weights.numpy(), biases.numpy()) for weights, biases in pairs], model.sha256
 
 
-def _mixed(first: Parameters, trained: Parameters, share: float) -> Parameters:
+def mixed(first: Parameters, trained: Parameters, share: float) -> Parameters:
     """Return `share` of the trained weights and the rest of the first ones."""
     if share == 1:
         return trained
@@ -121,11 +126,13 @@ def _mixed(first: Parameters, trained: Parameters, share: float) -> Parameters:
 
 
 def _start(
-    recipe: Recipe, mnist: Mnist, path: Path, seed: int, steps: int, first: tuple[Parameters, str] | None
-) -> Checkpoint:
+    recipe: Recipe, mnist: Mnist, path: Path, seed: int, steps: int, first: tuple[Parameters, str] | None,
+    corrections: Examples | None,
+) -> Checkpoint:  # fmt: skip
     """The run as its checkpoint has it, or a new one, of the weights `first` if there are any."""
     path.parent.mkdir(parents=True, exist_ok=True)
     data = mnist.sha256() | ({recipe.start: first[1]} if recipe.start and first else {})
+    data |= {"corrections": corrections.sha256()} if corrections else {}
     if not path.exists():
         parameters = first[0] if first else network.initial(recipe, seed)
         moments = [] if recipe.adamw is None else tf.nest.map_structure(tf.zeros_like, parameters)
@@ -139,11 +146,12 @@ def _start(
 
 
 def _batches(
-    run: Checkpoint, split: Split, mnist: Mnist, run_dir: Path, steps: int, progress: bool, first: Parameters | None
-) -> Iterator[tuple[Any, ...]]:
+    run: Checkpoint, split: Split, mnist: Mnist, directory: Path, steps: int, progress: bool,
+    first: tuple[Parameters, str] | None,
+) -> Iterator[tuple[Any, ...]]:  # fmt: skip
     """Yield the remaining batches of a run of `steps` steps that began with the weights `first`, if there are any."""
     if run.recipe.bank and run.step < steps:
-        bank = _bank(run.recipe, split, mnist, run_dir.parent, progress, first)
+        bank = _bank(run.recipe, split, mnist, directory, progress, first)
         yield from bank.batches(run.recipe, run.seed, run.step, steps)
         return
     for step in range(run.step, steps):
@@ -152,7 +160,7 @@ def _batches(
 
 
 def _bank(
-    recipe: Recipe, split: Split, mnist: Mnist, directory: Path, progress: bool, first: Parameters | None
+    recipe: Recipe, split: Split, mnist: Mnist, directory: Path, progress: bool, first: tuple[Parameters, str] | None
 ) -> Bank:
     """The bank with the answers of the teacher or of `first`, all made here if they are not in the directory."""
     # Here, because distortions want OpenCV, which the other recipe does without.
@@ -167,8 +175,10 @@ def _bank(
         with tqdm(unit="chunk", desc="teaching", disable=not progress or None, file=sys.stderr) as bar:
             bank.teach(recipe.teacher, lambda images: logits(teacher.averages, images), bar.update)
     if recipe.start and first:
+        weights, sha256 = first
         with tqdm(unit="chunk", desc="answering", disable=not progress or None, file=sys.stderr) as bar:
-            bank.teach(recipe.start, lambda images: logits(first, images), bar.update)
+            # Two models may have one version: of other seeds, for example.
+            bank.teach(f"{recipe.start}-{sha256[:8]}", lambda images: logits(weights, images), bar.update)
     return bank
 
 

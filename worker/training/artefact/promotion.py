@@ -39,12 +39,12 @@ Say = Callable[[str], None]
 def promote(candidate: Path, place: Path, trials: Trials, settings: Settings, say: Say, force: bool = False) -> Path:
     """Copy the model in `candidate` to `place`, where serving loads it; return `place`.
 
-    If there is a model already, both first read the trials, processed like uploads. Raises `NotBetter` if the model in
-    place has fewer errors in any trial, unless `force`, and `ModelError` as `place.install`. A model that cannot be
-    loaded is replaced.
+    If there is a model already, both first read the trials, processed like uploads; without trials nothing is compared.
+    Raises `NotBetter` if the model in place has fewer errors in any trial, unless `force`, and `ModelError` as
+    `place.install`. A model that cannot be loaded is replaced.
     """
     check_place(place)
-    if (place / CARD).exists():
+    if trials and (place / CARD).exists():
         _compete(candidate, place, trials, settings, say, force)
     return install(candidate, place, settings, force)
 

@@ -1,0 +1,321 @@
+"""`digitq learn`: from a zip to a model in service, in a few steps of training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from digitq.cli import main
+from shared.errors import SettingsError
+from shared.settings import SHIPPED_MODEL, Settings
+from tests.corrected import exported, row
+from tests.drawings import black_on_white, digits, drawn, encoded
+from worker.inference.classify import Classifier
+from worker.inference.mlp import CARD, Mlp, configure_threads
+from worker.training.artefact import heldout
+from worker.training.artefact.export import export
+from worker.training.checkpoint import Checkpoint
+from worker.training.data.idx import FILES, Mnist, encode
+from worker.training.learning import fit, gate, suspicion
+from worker.training.learning.corrections import Correction
+from worker.training.learning.examples import Examples
+from worker.training.learning.fit import TooFewCorrections, recipe_of, share_of
+from worker.training.learning.gate import Row
+from worker.training.learning.learn import halves
+from worker.training.pages.crop_truth import NONDIGIT
+from worker.training.recipes import BEST, LEARN
+from worker.training.train import CHECKPOINT, train
+
+#: The model to begin with: it reads drawn digits.
+FIRST = replace(
+    BEST, name="first", layers=(784, 48, 11), batch=40, steps=400, validation=20, checkpoint_every=400,
+    bank=(200, 12, 10), pictures=8, crops=4, teacher=None, warm_up=10, temperature=1.0,
+)  # fmt: skip
+TINY = replace(
+    LEARN, batch=40, steps=12, validation=20, checkpoint_every=4, bank=(200, 12, 10), pictures=5, crops=5,
+    corrections=20, learning_rate=1e-2, warm_up=2,
+)  # fmt: skip
+PASSES = [Row("held-out digits, wrong", 5000, 21, 22, "at most 22", True)]
+FAILS = [Row("held-out digits, wrong", 5000, 21, 25, "at most 22", False)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads() -> None:
+    configure_threads(2)
+
+
+@pytest.fixture(scope="module")
+def mnist() -> Mnist:
+    images, labels = digits(120)
+    return Mnist(images[:100], labels[:100], images[100:], labels[100:])
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory in which the first run makes the bank, and the others find it."""
+    return tmp_path_factory.mktemp("train")
+
+
+@pytest.fixture(scope="module")
+def first(mnist: Mnist, bank: Path) -> Path:
+    """A small model."""
+    run = Checkpoint.load(train(FIRST, mnist, bank / "first", progress=False))
+    held_out = heldout.HeldOut(
+        mnist.train_images[:20], mnist.train_labels[:20], mnist.train_images[:20], mnist.train_images[:0]
+    )
+    return export(run, mnist, bank / "first" / "model", preprocessing="mnist-5", held_out=held_out)
+
+
+def picture(number: int, size: int) -> bytes:
+    return encoded(black_on_white(drawn(number, 200, 200, size, (40, 40), pen=0.06 + size / 2000)))
+
+
+@pytest.fixture
+def zipped(tmp_path: Path) -> Callable[..., Path]:
+    """Writes an export of drawn 7s that its user calls 1, and 4s; some labels may be changed."""
+
+    def write(**changed: str) -> Path:
+        labels = {
+            f"{number}-{size}.png": "1" if number == 7 else "4" for number in (7, 4) for size in range(70, 110, 5)
+        }
+        pictures = {name: picture(int(name[0]), int(name[2:-4])) for name in labels}
+        labels |= {name.replace("_", "-") + ".png": label for name, label in changed.items()}
+        rows = [row(name, label) for name, label in labels.items()]
+        return exported(tmp_path / "corrections.zip", pictures, rows)
+
+    return write
+
+
+@pytest.fixture
+def learning(
+    mnist: Mnist, first: Path, bank: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
+    """Runs `digitq learn` with a copy of the small model in service; the table's other rows are as given."""
+    place = Path(shutil.copytree(first, tmp_path / "served"))
+    monkeypatch.setattr(fit, "LEARN", TINY)
+    monkeypatch.setattr(fit, "SHARES", (1.0,))
+    monkeypatch.setattr(heldout, "DRAWN", 20)
+    monkeypatch.setenv("DIGITQ_MODEL_PATH", str(place))
+    for attribute, name in FILES.items():
+        (tmp_path / name).write_bytes(encode(getattr(mnist, attribute)))
+    run = bank / tmp_path.name
+
+    def start(*words: str | Path, others: list[Row] = PASSES) -> Result:
+        monkeypatch.setattr(gate, "side_effects", lambda *_: others)
+        return CliRunner().invoke(main, ["learn", "--data", str(tmp_path), "--run", str(run), *map(str, words)])
+
+    start.place, start.run = place, run  # type: ignore[attr-defined]
+    return start
+
+
+def read_in(place: Path, number: int) -> int:
+    [outcome] = Classifier(Mlp.load(place), 10**6)([picture(number, 92)]).results
+    return int(outcome.digit)  # type: ignore[union-attr, arg-type]
+
+
+def weights(run: Path) -> list[bytes]:
+    return [array.tobytes() for pair in Checkpoint.load(run / "all" / CHECKPOINT).averages for array in pair]
+
+
+# The whole
+
+
+def test_a_model_that_reads_the_corrections_better_is_promoted(learning, zipped):
+    assert read_in(learning.place, 7) == 7
+    done = learning(zipped())
+    assert done.exit_code == 0, done.stderr
+    assert "held-out corrections, wrong          16         8         0  8 fixed, 0 broken: p = 0.0039" in done.stderr
+    assert "0 labels seem wrong" in done.stderr
+    assert "promoted: the model is in" in done.stderr
+    assert (read_in(learning.place, 7), read_in(learning.place, 4)) == (1, 4)
+    card = json.loads((learning.place / CARD).read_text())
+    assert card["version"].startswith("first-2-learn-")
+    assert "learnt from 16 corrections" in card["test_set"]
+    assert card["recipe"]["start"] == "first-2"
+
+
+def test_the_candidate_stays_in_the_run_if_it_is_not_to_be_promoted(learning, zipped):
+    before = Mlp.load(learning.place).sha256
+    done = learning(zipped(), "--no-promote")
+    assert done.exit_code == 0, done.stderr
+    assert Mlp.load(learning.place).sha256 == before
+    assert read_in(learning.run / "all" / "model", 7) == 1
+
+
+def test_a_model_that_reads_something_else_worse_is_not_promoted(learning, zipped):
+    before = Mlp.load(learning.place).sha256
+    done = learning(zipped(), others=FAILS)
+    assert done.exit_code == 1
+    assert "held-out digits, wrong             5000        21        25  at most 22  <- fails" in done.stderr
+    assert "The new model is not proven better: held-out digits, wrong: at most 22" in done.stderr
+    assert Mlp.load(learning.place).sha256 == before
+    assert (learning.run / "all" / "model" / CARD).exists()
+
+
+def test_poisoned_corrections_are_refused_and_listed(learning, zipped, monkeypatch):
+    monkeypatch.setattr(suspicion, "IMPOSSIBLE", 0.2)  # the small model is never very sure
+    before = Mlp.load(learning.place).sha256
+    done = learning(zipped(**{"4_70": "5", "4_80": "8", "4_100": "0"}))  # a fifth
+    assert done.exit_code == 1
+    assert "The corrections contradict each other: " in done.stderr
+    listed = (learning.run / "suspicious.csv").read_text().splitlines()[1:]
+    assert {line.rpartition("pictures/")[2].split(",")[0] for line in listed} >= {"4-70.png", "4-80.png", "4-100.png"}
+    assert Mlp.load(learning.place).sha256 == before
+    assert not (learning.run / "all").exists()
+
+
+def test_another_model_that_was_put_in_place_meanwhile_is_not_replaced(learning, zipped, monkeypatch):
+    def swapped(*_: object) -> str:
+        golden_digits = learning.place / "golden.npz"
+        golden_digits.write_bytes(golden_digits.read_bytes() + b" ")
+        card = json.loads((learning.place / CARD).read_text())
+        from worker.inference.mlp import digest
+
+        (learning.place / CARD).write_text(json.dumps(card | {"sha256": digest(learning.place)}))
+        return ""
+
+    monkeypatch.setattr(gate, "table", swapped)
+    done = learning(zipped())
+    assert done.exit_code == 1
+    assert "holds another model by now" in done.stderr
+    assert read_in(learning.place, 7) == 7
+
+
+def test_an_interrupted_run_goes_on_from_its_checkpoint_and_ends_in_the_same_model(learning, zipped, monkeypatch):
+    join, steps = Examples.join, []
+
+    def stopped(self: Examples, batch: object, recipe: object, seed: int, step: int) -> object:
+        steps.append(step)
+        if len(steps) == 7:
+            raise KeyboardInterrupt
+        return join(self, batch, recipe, seed, step)  # type: ignore[arg-type]
+
+    assert learning(zipped(), "--no-promote").exit_code == 0
+    whole = weights(learning.run)
+    shutil.rmtree(learning.run)
+    monkeypatch.setattr(Examples, "join", stopped)
+    assert learning(zipped(), "--no-promote").exit_code == 1
+    assert learning(zipped(), "--no-promote").exit_code == 0
+    assert steps == [*range(7), *range(4, 12), *range(12), *range(12)]
+    assert weights(learning.run) == whole
+
+
+def test_a_run_belongs_to_its_corrections(learning, zipped):
+    assert learning(zipped(), "--no-promote").exit_code == 0
+    other = learning(zipped(**{"4_70": "1"}), "--no-promote")
+    assert other.exit_code == 2
+    assert "is of another recipe, seed or data set" in other.stderr
+
+
+def test_what_cannot_be_learnt_is_said_before_the_training(learning, tmp_path, monkeypatch):
+    one = exported(tmp_path / "one.zip", {"a.png": picture(7, 90)}, [row("a.png", "7")])
+    assert "too few corrections: expected corrections of at least two pictures" in learning(one).stderr
+    assert "expected corrections: the zip" in learning().stderr
+    (tmp_path / "bad.zip").write_bytes(b"?")
+    assert "The corrections cannot be used: " in learning(tmp_path / "bad.zip").stderr
+    monkeypatch.setenv("DIGITQ_PREPROCESSING", "seed")
+    assert "models learn with mnist alone" in learning(one).stderr
+    assert not learning.run.exists()
+
+
+def test_pictures_that_serving_rejects_unseen_cannot_be_learnt(learning, tmp_path):
+    blank = [encoded(np.full((50, 50), level, np.uint8)) for level in (250, 251, 252)]
+    path = exported(
+        tmp_path / "a.zip",
+        {f"{at}.png": one for at, one in enumerate(blank)},
+        none=[row(f"{n}.png", "") for n in range(3)],
+    )
+    done = learning(path)
+    assert done.exit_code == 1
+    assert "serving rejects all pictures of a half" in done.stderr
+
+
+# Its parts
+
+
+def contents(names: str) -> dict[str, bytes]:
+    return {name: name.lower().encode() for name in names}
+
+
+def test_no_picture_is_in_both_halves_also_as_a_copy():
+    content = contents("abcdefAB")
+    rows = [Correction(name, 1, (at, 0, 5, 5)) for name in content for at in range(3)]
+    second = halves(rows, content.__getitem__)
+    sides = {
+        name: {bool(side) for row, side in zip(rows, second, strict=True) if row.picture == name} for name in content
+    }
+    assert all(len(side) == 1 for side in sides.values())
+    assert (sides["a"], sides["b"]) == (sides["A"], sides["B"])
+    assert 9 <= second.sum() <= 15
+
+
+def test_halves_do_not_depend_on_order_or_names():
+    content = contents("abcdefgh")
+    rows = [Correction(name, 1) for name in content]
+    turned = halves(rows[::-1], content.__getitem__)[::-1]
+    renamed = halves([row._replace(picture=row.picture * 2) for row in rows], lambda name: content[name[0]])
+    assert halves(rows, content.__getitem__).tolist() == turned.tolist() == renamed.tolist()
+    order = sorted(rows, key=lambda row: hashlib.sha256(content[row.picture]).digest())
+    assert halves(order, content.__getitem__).tolist() == [False, True] * 4
+
+
+def test_one_picture_cannot_be_divided():
+    with pytest.raises(TooFewCorrections) as refused:
+        halves([Correction("a", 1), Correction("A", 2)], contents("aA").__getitem__)
+    assert refused.value.code == "too_few_corrections"
+
+
+def test_the_version_tells_the_model_and_the_corrections():
+    model = Mlp.to_serve(SHIPPED_MODEL, "cpu")
+    one, other = recipe_of(model, "a"), recipe_of(model, "b")
+    assert one.name == other.name == "pages-2-learn"
+    assert one.version != other.version
+    assert (one.start, one.layers) == ("pages-2", (784, 1024, 1024, 1024, 11))
+    model.version = one.version
+    assert recipe_of(model, "a").name == "pages-2-learn"
+    model.sha256 = "0"
+    assert recipe_of(model, "a").version != one.version
+    model.card = {**model.card, "recipe": model.card["recipe"] | {"layers": [784, 500, 10]}}
+    with pytest.raises(SettingsError, match="no class for what is no digit"):
+        recipe_of(model, "a")
+
+
+def test_a_batch_ends_with_distorted_corrections_always_the_same():
+    images, labels = digits(3)
+    examples = Examples(images, np.array([3, NONDIGIT, 4], np.uint8))
+    batch = np.zeros((2, 28, 28), np.float32), np.eye(2, 11, dtype=np.float32), np.empty((2, 0), np.uint8)
+    recipe = replace(TINY, corrections=30)
+    pixels, targets, dice = examples.join(batch, recipe, seed=0, step=5)
+    assert (pixels.shape, targets.shape, dice.shape) == ((32, 28, 28), (32, 11), (32, 0))
+    assert set(targets[2:].argmax(axis=1)) == {3, 4, NONDIGIT}
+    assert not pixels[:2].any()
+    assert len({image.tobytes() for image in pixels[2:]}) == 30
+    again, other = (examples.join(batch, recipe, seed=0, step=step) for step in (5, 6))
+    assert np.array_equal(again[0], pixels)
+    assert not np.array_equal(other[0], pixels)
+    assert examples.sha256() != Examples(images, labels).sha256()
+
+
+def test_the_share_of_the_trained_weights_is_as_large_as_the_held_out_pictures_allow(mnist):
+    held_out = heldout.HeldOut(mnist.train_images, mnist.train_labels, mnist.train_images[:2], mnist.train_images[:2])
+    first = [(np.zeros((784, 11), np.float32), np.eye(11, dtype=np.float32)[1])]  # reads 1 everywhere
+    for needed, share in ((0.95, 0.9), (0.6, 0.5), (0.1, 0.2)):
+        # Reads 2 from this share on, and there are fewer of those.
+        trained = [(first[0][0], first[0][1] + np.eye(11, dtype=np.float32)[2] / np.float32(needed))]
+        assert share_of(first, trained, held_out) == share
+    assert share_of(first, first, held_out) == fit.SHARES[0]
+
+
+def test_help_says_what_happens():
+    shown = CliRunner().invoke(main, ["learn", "--help"]).output
+    assert "Have the model in service learn from corrections" in shown
+    assert "--pictures" in shown
+    assert Settings().model_path == SHIPPED_MODEL

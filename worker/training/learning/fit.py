@@ -1,0 +1,108 @@
+"""Trains the model in service further with some corrections, and exports the result as serving loads it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import DigitqError, SettingsError
+from worker.image.preprocess import PREPROCESSING_VERSION
+from worker.inference.mlp import Mlp
+from worker.training.artefact.export import export
+from worker.training.artefact.heldout import HeldOut
+from worker.training.checkpoint import Checkpoint
+from worker.training.data.idx import Mnist
+from worker.training.learning import gate
+from worker.training.learning.examples import Examples
+from worker.training.learning.inputs import Seen
+from worker.training.network import Parameters
+from worker.training.pages.crop_truth import NONDIGIT
+from worker.training.recipes import LEARN, Recipe
+from worker.training.train import logits, mixed, model_weights, train
+
+#: Shares of the trained weights to choose from; the rest are those of the model in service.
+SHARES = (0.9, 0.7, 0.5, 0.35, 0.2)
+#: Within the version of a model, between that of the first model and what tells the corrections.
+LEARNT = "-learn"
+Say = Callable[[str], None]
+
+
+class TooFewCorrections(DigitqError):
+    """There are not enough corrections to learn from one half and judge by the other."""
+
+    code, title = "too_few_corrections", "There are too few corrections"
+
+
+def recipe_of(model: Mlp, corrections: str) -> Recipe:
+    """Return the recipe with which a model learns from corrections of this digest; its version is of both.
+
+    Raises `SettingsError` if the model has no class for what is no digit.
+    """
+    layers = Recipe.from_json(model.card["recipe"]).layers
+    if layers[-1] != NONDIGIT + 1:
+        raise SettingsError(f"the model {model.version} cannot learn: it has no class for what is no digit")
+    number = int(hashlib.sha256(f"{model.sha256} {corrections}".encode()).hexdigest(), 16) % 10**6
+    name = model.version.split(LEARNT)[0] + LEARNT
+    return replace(LEARN, name=name, revision=number, layers=layers, start=model.version)
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """Trains and exports in the directories of a run."""
+
+    mnist: Mnist
+    #: The directory of checkpoints and models; beside it lies the bank.
+    run: Path
+    #: The directory of the model to begin with.
+    start: Path
+    recipe: Recipe
+    held_out: HeldOut
+    say: Say
+
+    def fit(self, name: str, seen: Sequence[Seen]) -> Path:
+        """Learn from these corrections, in the directory `name` of the run; return that of the exported model.
+
+        Raises `TooFewCorrections` if none of them can be learnt, and what `train` and `export` do.
+        """
+        usable = [(one.pixels, one.correction.label) for one in seen if one.pixels is not None]
+        if not usable:
+            raise TooFewCorrections("serving rejects all pictures of a half before a model sees them")
+        images, labels = zip(*usable, strict=True)
+        examples = Examples(np.stack(images), np.array(labels, np.uint8))
+        self.say(f"learning from {len(usable)} corrections ({name})")
+        folder = self.run / name
+        path = train(
+            self.recipe, self.mnist, folder, start=self.start, beside=self.run.parent, corrections=examples
+        )  # fmt: skip
+        run, (first, _) = Checkpoint.load(path), model_weights(self.start, self.recipe.start or "")
+        share = share_of(first, run.averages, self.held_out)
+        run = replace(run, averages=mixed(first, run.averages, share), recipe=replace(self.recipe, share=share))
+        return export(
+            run, self.mnist, folder / "model", preprocessing=PREPROCESSING_VERSION, held_out=self.held_out,
+            remark=f"It learnt from {len(usable)} corrections of users.",
+        )  # fmt: skip
+
+
+def share_of(first: Parameters, trained: Parameters, held_out: HeldOut) -> float:
+    """Return the largest share of the trained weights with which held-out digits and non-digits are read as before.
+
+    The smallest one if there is none: then the gate says what is worse.
+    """
+
+    def wrong(parameters: Parameters) -> NDArray[np.intp]:
+        digits = logits(parameters, held_out.digits)[:, :NONDIGIT].argmax(axis=1) != held_out.labels
+        refused = logits(parameters, held_out.pictures).argmax(axis=1) == NONDIGIT
+        passed = logits(parameters, held_out.nondigits).argmax(axis=1) != NONDIGIT
+        return np.array([digits.sum(), refused.sum(), passed.sum()])
+
+    errors, refused = (
+        gate.more(gate.MORE_ERRORS, len(held_out.digits)),
+        gate.more(gate.MORE_REFUSED, len(held_out.pictures)),
+    )
+    most = wrong(first) + np.array([errors, refused, 0])
+    return next((share for share in SHARES if (wrong(mixed(first, trained, share)) <= most).all()), SHARES[-1])

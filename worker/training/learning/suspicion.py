@@ -1,0 +1,84 @@
+"""Finds corrections that are probably wrong: the model contradicts them, and so does one that learnt from the others.
+
+A correction contradicts the model in service, that is its use. If it is right, a model that has learnt from other
+corrections finds it at least possible. Where a model sees no digit at all, a correction is seldom wrong: the digit was
+badly cut out, or hangs on a line. Labels are judged by models that never saw them: "confident learning" by
+cross-validation, C. Northcutt, L. Jiang, I. Chuang, J. Artif. Intell. Res. 70 (2021) 1373-1411.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import DigitqError
+from worker.inference.mlp import Reading
+from worker.training.data.idx import Labels
+from worker.training.learning.corrections import Correction
+from worker.training.pages.crop_truth import NONDIGIT
+
+#: A label is suspicious if both models give it a smaller probability, and read one and the same digit, ...
+IMPOSSIBLE = 0.01
+#: ... and with more than this share of such labels nothing is learnt from any. Of 40 corrections of sudokus, half of
+#: them mistakes, 5 % are suspicious, and with a fifth of the labels replaced 15 %; of 25 of printed digits 8 %.
+MOST = 0.1
+#: From this digitness on a model sees a digit.
+EVEN = 0.5
+FILE = "suspicious.csv"
+COLUMNS = ("path", "left", "top", "width", "height", "label", "old_reads", "old_allows", "new_reads", "new_allows")
+
+
+class SuspiciousCorrections(DigitqError):
+    """Too many labels are impossible for the model in service and for one that learnt from the other corrections."""
+
+    code, title = "suspicious_corrections", "The corrections contradict each other"
+
+
+def probabilities(reading: Reading, labels: Labels) -> NDArray[np.float64]:
+    """Return the probability float64 [n] that a model gives to each label, also to there being no digit."""
+    digit = labels != NONDIGIT
+    share = reading.probabilities[np.arange(len(labels)), np.where(digit, labels, 0)]
+    found = np.where(digit, share * reading.digitness, 1 - reading.digitness)
+    return np.asarray(found, np.float64)
+
+
+def check(
+    corrections: Sequence[Correction], old: Reading, new: Reading, folder: Path, most: float = MOST
+) -> NDArray[np.bool_]:
+    """Return which corrections are suspicious, and list those in a file of the folder.
+
+    `new` are the readings of models that did not learn from the correction in question. Raises `SuspiciousCorrections`
+    if they are more than the share `most`.
+    """
+    labels = np.array([one.label for one in corrections], np.uint8)
+    allowed = [probabilities(reading, labels) for reading in (old, new)]
+    reads = [_read(reading) for reading in (old, new)]
+    same = (reads[0] == reads[1]) & (reads[0] != NONDIGIT)
+    found: NDArray[np.bool_] = (np.maximum(*allowed) < IMPOSSIBLE) & same
+    path = folder / FILE
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for at in np.flatnonzero(found).tolist():
+            one, digits = corrections[at], [_text(int(reading[at])) for reading in reads]
+            values = [f"{values[at]:.2g}" for values in allowed]
+            writer.writerow(
+                [one.picture, *(one.box or [""] * 4), _text(one.label), digits[0], values[0], digits[1], values[1]]
+            )
+    if found.sum() > most * len(found):
+        raise SuspiciousCorrections(
+            f"{found.sum()} of {len(found)} labels seem wrong, more than {most:.0%}: look at {path}, and correct them"
+        )
+    return found
+
+
+def _read(reading: Reading) -> NDArray[np.intp]:
+    return np.where(reading.digitness >= EVEN, reading.probabilities.argmax(axis=1), NONDIGIT)
+
+
+def _text(label: int) -> str:
+    return "none" if label == NONDIGIT else str(label)
