@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import redis
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
 
 from shared.numbers import PageReading
@@ -426,7 +427,9 @@ def test_a_model_that_comes_into_service_is_named_and_its_thresholds_are_asked_f
 # ---------------------------------------------------------------------- for everybody
 
 
-def test_a_page_opened_before_any_worker_runs_has_no_error_in_its_console(chrome: Browser, redis_url: str) -> None:
+def test_a_page_opened_before_any_worker_runs_has_no_error_in_its_console(
+    chrome: Browser, redis_url: str, client: redis.Redis
+) -> None:
     port, troubles = free_port(), Troubles()
     with web_process(redis_url, port), chrome.new_page() as page:
         troubles.watch(page)

@@ -194,7 +194,9 @@ def test_one_changed_bit_in_the_weights_is_noticed(copy):
     content = bytearray(weights.read_bytes())
     content[1000] ^= 1
     weights.write_bytes(content)
-    with pytest.raises(ModelError, match=r"has SHA-256 \w+, but its card\.json says \w+; restore .*DIGITQ_MODEL_PATH"):
+    with pytest.raises(
+        ModelError, match=r"has SHA-256 \w+, but its card\.json says \w+; `digitq promote` .*DIGITQ_MODEL_PATH"
+    ):
         Mlp.load(copy)
 
 
@@ -210,10 +212,10 @@ def test_a_missing_or_damaged_card_says_what_to_do(copy):
     card = copy / "card.json"
     for content in ("{", "[]", "null"):
         card.write_text(content)
-        with pytest.raises(ModelError, match=r"card\.json cannot be read .*; restore"):
+        with pytest.raises(ModelError, match=r"card\.json cannot be read .*; `digitq promote`"):
             Mlp.load(copy)
     card.write_text(json.dumps(CARD))
-    with pytest.raises(ModelError, match="lacks calibration, thresholds; restore"):
+    with pytest.raises(ModelError, match="lacks calibration, thresholds; `digitq promote`"):
         Mlp.load(copy)
     with pytest.raises(ModelError, match=r"cannot be read .*nowhere"):
         Mlp.load(copy / "nowhere")

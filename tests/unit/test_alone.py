@@ -44,7 +44,7 @@ def arrived(client: redis.Redis) -> int:
 
 def test_of_a_job_that_is_gone_nothing_is_noted(store: Store, client: redis.Redis) -> None:
     assert store.start_alone(new_id()) == 0
-    assert not store.end_alone(new_id(), "finished", FOUND, bytes(784))
+    assert not store.end_alone(new_id(), 1, "finished", FOUND, bytes(784))
     assert client.keys() == []
 
 
@@ -86,7 +86,7 @@ def test_a_picture_of_ours_has_arrived_when_it_is_started(store: Store, client: 
 
 def test_what_an_earlier_run_has_left_is_removed_by_the_next(store: Store, client: redis.Redis) -> None:
     id = started(store, client)
-    assert store.end_alone(id, "failed", b'{"error":["internal_error","x"]}', bytes(784))
+    assert store.end_alone(id, 1, "failed", b'{"error":["internal_error","x"]}', bytes(784))
     client.hset(keys.job(id), "status", "queued")
     assert store.model_input(id)
     store.start_alone(id)
@@ -97,7 +97,7 @@ def test_what_an_earlier_run_has_left_is_removed_by_the_next(store: Store, clien
 def test_an_end_is_noted_before_or_after_rq_writes_it(before: str, store: Store, client: redis.Redis) -> None:
     id = started(store, client)
     client.hset(keys.job(id), "status", before)
-    assert store.end_alone(id, "finished", FOUND, bytes(784))
+    assert store.end_alone(id, 1, "finished", FOUND, bytes(784))
     client.hset(keys.job(id), mapping={"status": "finished", "ended_at": "2026-01-01T00:00:00.000000Z"})
     assert (store.fetch(id).digit, store.model_input(id)) == (7, bytes(784))
     assert 0 < client.ttl(keys.model_input(id)) <= store.settings.result_ttl_seconds
@@ -106,14 +106,14 @@ def test_an_end_is_noted_before_or_after_rq_writes_it(before: str, store: Store,
 
 def test_an_end_without_an_input_leaves_none(store: Store, client: redis.Redis) -> None:
     id = started(store, client)
-    store.end_alone(id, "failed", b'{"error":["expired","x"]}')
+    store.end_alone(id, 1, "failed", b'{"error":["expired","x"]}')
     assert not client.exists(keys.model_input(id))
 
 
 def test_the_picture_lives_as_long_as_what_was_found_in_it(store: Store, client: redis.Redis) -> None:
     id = started(store, client)
     client.expire(keys.image(id), 5)
-    store.end_alone(id, "finished", FOUND)
+    store.end_alone(id, 1, "finished", FOUND)
     assert client.ttl(keys.image(id)) > store.settings.result_ttl_seconds - 5
 
 
@@ -121,7 +121,7 @@ def test_the_end_is_told_as_it_will_be_read(store: Store, client: redis.Redis) -
     id = started(store, client)
     client.hset(keys.job(id), mapping={"started_at": "2026-01-01T00:00:00.000000Z", "digitq_about": '{"filename":"a"}'})
     with hearing(client) as heard:
-        store.end_alone(id, "finished", FOUND)
+        store.end_alone(id, 1, "finished", FOUND)
         [told] = heard()
     client.hset(keys.job(id), mapping={"status": "finished", "ended_at": told["ended_at"]})
     assert Prediction.from_record(id, told) == store.fetch(id)

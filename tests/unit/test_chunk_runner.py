@@ -44,7 +44,7 @@ class Chunk:
         self.batches.note.side_effect = self._note
         self.tried: list[Sequence[Any]] = []
 
-    def _note(self, id: str, attempt: str, rows: Rows, suspect: str, held: object) -> bool:
+    def _note(self, id: str, attempt: str, rows: Rows, suspect: str, held: object, model: str) -> bool:
         self.saved.append((sorted(rows), suspect))
         self.noted |= rows
         return True

@@ -21,11 +21,11 @@ from worker.queue import batch_worker
 def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     """What a start does, with stand-ins for the model, the worker and the limit."""
     model = SimpleNamespace(version="m", card={"version": "m", "preprocessing": "as trained"}, device="cpu")
-    serving = SimpleNamespace(model=model, preprocessing="as configured")
-    made = SimpleNamespace(worker=Mock(), limit=Mock(), waited=Mock(), model=model)
-    monkeypatch.setattr(service, "classifier", lambda: serving)
-    monkeypatch.setattr(service, "numbers_classifier", Mock())
-    monkeypatch.setattr(service, "model", lambda: model)
+    served = Mock(device="cpu", refused="")
+    served.classifier.return_value = SimpleNamespace(model=model, preprocessing="as configured")
+    made = SimpleNamespace(worker=Mock(), limit=Mock(), waited=Mock(), served=served)
+    monkeypatch.setattr(service, "served", lambda: served)
+    monkeypatch.setattr(service, "NumbersClassifier", Mock())
     monkeypatch.setattr(service, "limit_memory", made.limit)
     monkeypatch.setattr(service.garbage_collector, "tune", lambda: None)
     monkeypatch.setattr(service, "_wait_for", made.waited)
@@ -48,7 +48,7 @@ def test_the_list_of_functions_may_be_written_with_spaces(store: Store, started:
 def test_memory_is_limited_where_it_is_known(
     device: str, limited: bool, store: Store, started: SimpleNamespace
 ) -> None:
-    started.model.device = device
+    started.served.device = device
     service.serve(store.settings)
     assert started.limit.called == limited
 
@@ -56,18 +56,11 @@ def test_memory_is_limited_where_it_is_known(
 def test_a_worker_whose_model_is_refused_says_why_and_does_not_start(
     store: Store, client: redis.Redis, started: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "classifier", Mock(side_effect=ModelError("it reads a 7 as a 1")))
+    monkeypatch.setattr(service, "served", Mock(side_effect=ModelError("it reads a 7 as a 1")))
     with pytest.raises(ModelError):
         service.serve(store.settings)
     assert not started.worker.called
     assert client.get(keys.REFUSED) == b"it reads a 7 as a 1"
-
-
-def test_the_model_is_tested_before_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "model", lambda: Mock(device="cpu"))
-    monkeypatch.setattr(service.golden, "check", Mock(side_effect=ModelError("wrong")))
-    with pytest.raises(ModelError, match="wrong"):
-        service.classifier.__wrapped__()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import redis
@@ -29,7 +30,7 @@ class Serving:
 @pytest.fixture(autouse=True)
 def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "classifier", Serving)
-    monkeypatch.setattr(tasks, "numbers_classifier", lambda: fakes.read_numbers)
+    monkeypatch.setattr(tasks, "NumbersClassifier", lambda serving: fakes.read_numbers)
 
 
 def ran(client: redis.Redis, image: bytes | None, *, times: int = 1, **options: object) -> Job:
@@ -79,9 +80,10 @@ def test_a_picture_is_read_as_the_job_says(
 
 
 def test_an_unknown_way_of_reading_is_an_error_of_the_picture() -> None:
-    [error] = tasks._classified(b"7", "words").results
+    serving: Any = Serving()
+    [error] = tasks._classified(serving, b"7", "words").results
     assert getattr(error, "code", "") == "unknown_read"
-    [error] = tasks._classified(None, "digit").results
+    [error] = tasks._classified(serving, None, "digit").results
     assert isinstance(error, Expired)
 
 

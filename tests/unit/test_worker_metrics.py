@@ -69,7 +69,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_without_a_port_no_metrics_are_served(tried: list[int]) -> None:
-    metrics.serve(Settings(metrics_port=0), {}, "cpu")
+    metrics.serve(Settings(metrics_port=0))
     assert tried == []
 
 
@@ -79,7 +79,7 @@ def test_the_last_port_of_all_is_the_last_that_is_tried(tried: list[int], monkey
         raise OSError(errno.EADDRINUSE, "in use")
 
     monkeypatch.setattr(metrics, "start_http_server", in_use)
-    metrics.serve(Settings(metrics_port=65534), {}, "cpu")
+    metrics.serve(Settings(metrics_port=65534))
     assert tried == [65534, 65535]
 
 
@@ -92,7 +92,7 @@ def test_a_host_that_is_not_ours_is_told_once(
 
     monkeypatch.setattr(metrics, "start_http_server", elsewhere)
     with caplog.at_level(logging.WARNING):
-        metrics.serve(Settings(metrics_port=9100), {}, "cpu")
+        metrics.serve(Settings(metrics_port=9100))
     assert tried == [9100]
     assert [record.getMessage() for record in caplog.records] == ["no /metrics on port 9100: [Errno 99] not ours"]
 

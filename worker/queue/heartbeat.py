@@ -74,8 +74,9 @@ class Heartbeat(threading.Thread):
         while not self._stop_event.wait(seconds):
             now = time.monotonic()
             self._reset_watchdog()
-            # After a long pause the process was suspended, and its batch with it: that does not count as hanging.
-            if now > self._deadline and now - last < 2 * seconds:
+            if now - last >= 2 * seconds:  # the process was suspended, and its batch with it: that is no hanging
+                self._deadline += now - last - seconds
+            elif now > self._deadline:
                 exit_now(f"batch of {len(self.claims)} hangs beyond its time")
             self.beat()
             last = time.monotonic()

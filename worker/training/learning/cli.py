@@ -28,7 +28,7 @@ def learn(
     corrections: tuple[Path, ...], pictures: tuple[Path, ...], data: Path | None, fetch: bool, run: Path | None,
     promote: bool,
 ) -> None:  # fmt: skip
-    """Have the model in service learn from corrections that were exported from the page.
+    """Have the model in service learn from exported corrections.
 
     \b
     digitq learn corrections.zip
