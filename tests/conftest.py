@@ -32,12 +32,18 @@ logging.getLogger("digitq").addHandler(logging.NullHandler())
 #: Files that take longest: begun first, so that none is left over when the other test processes are done.
 LONG = (
     "test_verify", "test_verify_broken", "test_end_to_end", "test_up", "test_bench", "test_cli_submit",
-    "test_verify_clients", "test_page", "test_failover", "test_deaf", "test_hostile", "test_training", "test_webhooks",
-    "test_supervisor", "test_nginx", "test_cli", "test_bulk_end_to_end",
+    "test_verify_clients", "test_list", "test_page", "test_failover", "test_promotion", "test_deaf", "test_hostile",
+    "test_training", "test_webhooks", "test_supervisor", "test_modules", "test_nginx", "test_cli",
+    "test_bulk_end_to_end",
 )  # fmt: skip
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses a Redis, and begin with what takes longest."""
+    for item in items:
+        if "redis_url" in getattr(item, "fixturenames", ()):
+            item.add_marker("redis")
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 

@@ -18,6 +18,7 @@ from tests.changing import (
     wait_for_workers,
     workers,
 )
+from tests.waits import until
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -34,7 +35,7 @@ def change(store: Store, env: dict[str, str], load: Load) -> dict[str, float]:
     with workers(OLD, env) as old:
         wait_for_workers(store, 2)
         load.start()
-        time.sleep(0.5)
+        until(lambda: load.ids and load.queue.get(next(iter(load.ids))).state.terminal)
         times = {"old alone": store.time()}
         with workers(NEW, env):
             wait_for_workers(store, 4)

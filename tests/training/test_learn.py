@@ -316,6 +316,6 @@ def test_the_share_of_the_trained_weights_is_as_large_as_the_held_out_pictures_a
 
 def test_help_says_what_happens():
     shown = CliRunner().invoke(main, ["learn", "--help"]).output
-    assert "Have the model in service learn from corrections" in shown
+    assert "Have the model in service learn from exported corrections" in shown
     assert "--pictures" in shown
     assert Settings().model_path == SHIPPED_MODEL

@@ -16,6 +16,7 @@ button.addEventListener("click", async () => {
     trouble.textContent = problem.message;
   }
 });
+button.disabled = false; // a click before this script has loaded would be lost
 
 // Disabled until its prediction is known: a choice is then kept at once, however soon the page is left.
 if (label) {
