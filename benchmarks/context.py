@@ -41,7 +41,7 @@ from worker.training.pages.compose import Page, compose
 
 #: Kinds of composed pages; sudokus are read cell by cell.
 KINDS = ("row", "rows", "equations", "mixed", "letters", "form", "table")
-#: Pages of handwritten numbers in one row, and in up to so many.
+#: Kinds of pages of handwritten numbers, with the most rows of a page.
 WRITTEN = {"written row": 1, "written rows": MOST_ROWS}
 #: No source weighs more than this many digits, and pictures PICTURES times as much as composed pages.
 MOST, PICTURES = 400, 2.0

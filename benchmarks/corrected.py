@@ -24,7 +24,7 @@ NONE = "none"
 
 
 class Judged(NamedTuple):
-    """What a model shows of a picture, or at a box on it, and what it should be."""
+    """The label that a model shows for a picture, or for a box on it, and the true label."""
 
     picture: Path
     box: Box | None
@@ -108,7 +108,7 @@ def _cells_of(page: PageReading, lines: Sequence[str]) -> list[tuple[FoundDigit,
 def _aligned(page: PageReading, lines: Sequence[str]) -> list[tuple[FoundDigit, str]]:
     """All boxes, also rejected ones, with the digits of the text that they are aligned with."""
     true, digits = "".join(filter(str.isdigit, "".join(lines))), page.digits
-    # What was read costs 2 to leave out or to take for another digit, what was rejected 1 and 2: it may be a letter.
+    # To take a digit for another one costs 2. To leave one out costs 2, or 1 if it is rejected: it may be a letter.
     costs = [[float(2 * j) for j in range(len(true) + 1)]]
     for one in digits:
         out = 1.0 if one.decision == "reject" else 2.0

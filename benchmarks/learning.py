@@ -40,7 +40,7 @@ POISON = 0.2
 
 @dataclass
 class Found:
-    """What became of a source."""
+    """The result of learning from a source."""
 
     source: str
     #: Corrections learnt from: mistakes, and as many right digits.

@@ -50,7 +50,7 @@ CAUSES = ("not found", "not cut", "cut wrongly", "misread", "refused", "extra", 
 
 
 class Writer(NamedTuple):
-    """How somebody sets digits in rows, in heights of a digit."""
+    """A hand and its layout of digits in rows; lengths are in heights of a digit."""
 
     hand: Hand
     #: The mean gap between digits, from ink to ink, and how much it varies.

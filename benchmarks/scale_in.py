@@ -4,7 +4,7 @@
     .venv/bin/python -m benchmarks.scale_in --data var/mnist --pictures 100000 --every 2
 
 Every picture must be read, and no chunk may have counted an attempt more than one: a worker that is stopped gives back
-what it has not read. Stops all workers of this machine but one, with SIGTERM; `make up` does not start them again.
+its unread pictures. Stops all workers of this machine but one, with SIGTERM; `make up` does not start them again.
 """
 
 from __future__ import annotations

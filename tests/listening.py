@@ -1,4 +1,4 @@
-"""Who hears of ends: a subscriber in Redis; a client of the event stream, and the application that serves it."""
+"""Listeners for the ends of predictions and batches: a subscriber in Redis, and a client of the event stream."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def listening(web: WebClient, after: str = "") -> Listener:
 
 @contextmanager
 def hearing(client: redis.Redis) -> Iterator[Callable[[], list[dict[str, str]]]]:
-    """A subscriber: the function returns the records of what has ended since it was last called."""
+    """Subscribe in Redis; yield a function that returns the records that have ended since its last call."""
     with client.pubsub() as channel:
         channel.subscribe(keys.EVENTS)
         assert channel.get_message(timeout=5)  # that it has subscribed

@@ -33,7 +33,7 @@ def nginx(folder: Path, site: str, port: int) -> Iterator[str]:
     """The URL of an nginx with this site, which listens on the port, from when it answers; skipped without nginx."""
     binary = tool("nginx-light", "nginx")
     file, url = folder / "nginx.conf", f"http://127.0.0.1:{port}"
-    # Run by root, it would give itself up for a user who may not write here.
+    # Started by root, nginx would switch to a user without write access to the folder.
     user = "user root root;" if os.getuid() == 0 else ""
     file.write_text(AROUND.format(user=user, folder=folder, paths=PATHS.format(folder=folder), site=site))
     command = [binary, "-p", str(folder), "-e", str(folder / "log"), "-c", str(file)]

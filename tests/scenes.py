@@ -55,7 +55,7 @@ def ink_of(chance: Random, width: int, height: int) -> Image.Image:
 
 
 def printed(chance: Random, width: int, height: int) -> Image.Image:
-    """What stands around a digit: ruling, frames, lines along the sides, specks, flakes and dashes; "L"."""
+    """Draw the surroundings of a digit: ruling, frames, lines along the sides, specks, flakes and dashes; "L"."""
     image = Image.new("L", (width, height))
     draw, shorter = ImageDraw.Draw(image), min(width, height)
     tone, thick = (
@@ -190,14 +190,17 @@ MASKS = 600
 
 
 def described(found: ModelInput) -> dict[str, Any]:
-    """What a picture gives: the means of 2 x 2 pixels as hexadecimal digits, from 0 to 255, and what was noticed."""
+    """Return the facts to record of a model input.
+
+    They are the means of 2 x 2 pixels from 0 to 255, in hexadecimal, the warnings, and the other fields.
+    """
     means = np.rint(found.pixels.reshape(14, 2, 14, 2).mean(axis=(1, 3)) * 255).astype(np.uint8)
     facts = {"warnings": list(found.warnings), "mnist_like": found.mnist_like, "clear": found.clear}
     return {"pixels": means.tobytes().hex(), **facts, "cut": round(found.cut, 2)}
 
 
 def selected(mask: Mask) -> list[int]:
-    """What is taken for the digit in a mask, as a checksum, and if there are others: without and with ruling."""
+    """Return a checksum of the digit found in a mask, and 1 if there are others: without and with ruling."""
     found = []
     for lined in (False, True):
         kept, several = find_digit(mask, lined)

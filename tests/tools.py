@@ -1,4 +1,4 @@
-"""What some tests need of the system: a browser, proxies, data."""
+"""Requirements of some tests on the system: programs such as a browser or a proxy, and data."""
 
 from __future__ import annotations
 

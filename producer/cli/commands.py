@@ -78,8 +78,8 @@ def submit(
     with a line of its id and totals, on stderr with --json, --csv and --labels. With --labels, text and --json print a
     summary instead of the pictures: total, succeeded, failed, accuracy, images_per_second.
 
-    With --read numbers it prints the text of every number, a line for each row; --json tells where each digit is and
-    how sure, and --csv has a column `text` with " / " between rows.
+    With --read numbers it prints the text of every number, a line for each row; --json has the position and confidence
+    of each digit, and --csv a column `text` with " / " between rows.
 
     \b
     digitq submit photo.jpg --wait

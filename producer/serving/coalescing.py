@@ -83,7 +83,7 @@ class RequestCoalescer(Generic[Q, A]):
         """Send a group from the loop; return whether it is on its way."""
         try:
             script = self._as_script([request for request, _ in group])
-        except Exception:  # the thread raises it for those who wait
+        except Exception:  # the thread raises it for each request of the group
             return False
         if script is not None:
             self._calls.send(script, partial(self._answered, group))

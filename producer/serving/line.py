@@ -46,7 +46,7 @@ class Line:
                 pass
         except redis.TimeoutError:  # nothing more has arrived
             pass
-        except Exception as error:  # whatever it is, those who wait must be told
+        except Exception as error:  # of any kind: the waiting callers must be told
             self.detach()
             self._lost(error)
 

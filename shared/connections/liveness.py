@@ -15,7 +15,7 @@ PING_SECONDS, ANSWER_SECONDS = 2.0, 5.0
 class Liveness:
     """Decides when to ping a subscription and when to give it up.
 
-    redis-py sends no PING on a subscription by itself, and with `health_check_interval` it does not check the answer:
+    redis-py sends no PING on a subscription by default, and with `health_check_interval` it does not check the answer:
     behind a tunnel or a proxy that has lost its other end, a subscriber would listen for ever.
     """
 

@@ -63,8 +63,8 @@ class Memory:
 class Room:
     """Limits the intake of one process and evicts for it.
 
-    `look` asks Redis for its Memory; `step` calls evict.lua with its arguments and returns how many were deleted and
-    whether to go on.
+    `look` asks Redis for its Memory; `step` calls evict.lua with its arguments and returns its answer: the number of
+    deleted records, and 1 if there may be more to delete, else 0.
     """
 
     def __init__(self, look: Callable[[], Memory], step: Callable[..., Any], ttl_seconds: int) -> None:

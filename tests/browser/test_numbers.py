@@ -26,7 +26,7 @@ from tests.stack import Stack
 # ---------------------------------------------------------------------- boxes
 
 
-def test_each_digit_has_a_box_where_it_is_that_says_what_was_read(opened: Page, answers: Answers) -> None:
+def test_each_digit_has_a_box_at_its_position_with_its_reading(opened: Page, answers: Answers) -> None:
     card = upload(opened, answers, "rows.png")
     expect(card.locator(".box")).to_have_count(11)
     assert boxes(card)[:1] == ["7, 99.9 %, accepted"]

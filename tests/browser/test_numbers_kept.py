@@ -76,7 +76,7 @@ def test_a_digit_typed_on_its_box_corrects_it_and_undo_takes_it_back(opened: Pag
     expect(opened.locator("#export")).to_be_disabled()
 
 
-def test_what_was_read_is_saved_as_csv_and_json(opened: Page, answers: Answers) -> None:
+def test_a_reading_is_saved_as_csv_and_json(opened: Page, answers: Answers) -> None:
     card = upload(opened, answers, "sudoku.png", "rows.png")
     card.locator(".box").nth(7).press("7")
     rows = list(csv.DictReader(io.StringIO(saved(opened, card.get_by_role("button", name="CSV")))))

@@ -89,7 +89,7 @@ def check(data: bytes) -> None:
 
 
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:
-    """Now ours, which know where files are brittle, now libFuzzer's, which knows what was compared with what."""
+    """Mutate by our own rules, which know the fragile parts of files, or by libFuzzer's, which trace comparisons."""
     dice = random.Random(seed)
     data = mutated(data, dice, SEEDS) if dice.random() < 0.4 else mended(atheris.Mutate(data, len(data) or 1))
     return data[:max_size]

@@ -47,7 +47,7 @@ def fax_of_bad_rows(rows: int) -> bytes:
 
 
 def jpeg_with_scans(width: int, height: int, scans: int) -> bytes:
-    """A progressive JPEG with scans of a few bytes that visit all blocks and add nothing."""
+    """A progressive JPEG with scans of a few bytes that cover all blocks and add nothing."""
     head = bytearray(encoded(Image.new("L", (16, 16)), "JPEG", progressive=True))
     del head[head.index(b"\xff\xda") :]
     frame = head.index(b"\xff\xc2")

@@ -50,7 +50,7 @@ def picture(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
-    """More than nginx takes by itself, and less than digitq does."""
+    """A file larger than nginx's default limit, and smaller than that of digitq."""
     file = tmp_path / "large.png"
     file.write_bytes(seven() + bytes(2 * MB))
     return file

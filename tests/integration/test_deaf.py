@@ -67,7 +67,7 @@ def test_waiting_requests_are_notified_again_after_a_subscription_went_deaf(
     with closing(BlockingWaiting(behind)) as waiting_, ThreadPoolExecutor() as pool:
 
         def reads() -> bool:
-            """Whether requests are answered: the first ones on a dead connection are not."""
+            """Return True if requests are answered; the first ones on a dead connection are not."""
             with suppress(RedisUnavailable):
                 return bool(waiting_.fetch(first))
             return False

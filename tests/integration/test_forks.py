@@ -1,4 +1,4 @@
-"""What a forked process must not share with its parent."""
+"""Tests of the state that a forked process must not share with its parent."""
 
 from __future__ import annotations
 

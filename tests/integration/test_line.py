@@ -159,7 +159,7 @@ def test_a_script_that_fails_is_tried_again_and_its_error_raised(
     assert watched.calls == [1, 1]
 
 
-def test_what_cannot_be_sent_is_an_error_for_who_sends_it_alone(waiting: BlockingWaiting, store: Store) -> None:
+def test_a_submission_that_cannot_be_sent_fails_for_its_caller_alone(waiting: BlockingWaiting, store: Store) -> None:
     with pytest.raises(TypeError):
         waiting.submit(Submission(new_id(), b"1", "\ud800"))
     id = submit(waiting)

@@ -254,7 +254,7 @@ def call_back(store: Store, ledger: Ledger) -> None:
 
 
 def forget(store: Store, ledger: Ledger) -> None:
-    """An ended picture and an ended batch; who is told of an error may have forgotten them all the same."""
+    """Delete ended records. A call that raises an error may have deleted its record all the same."""
     batches = Batches(store)
     del ledger.accepted["plain"]
     for id, verbs in [("plain", store), *((id, batches) for id in ledger.cancelled_batches)]:

@@ -25,7 +25,7 @@ STAGES = ["batch", "preprocess", "inference", "store"]
 
 @contextmanager
 def collector() -> Iterator[tuple[str, list[tuple[str, Any]]]]:
-    """A place for OTLP over HTTP, and what came there: (service, span)."""
+    """The URL of a collector of OTLP over HTTP, and the spans that it has received, as (service, span)."""
     came: list[tuple[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):

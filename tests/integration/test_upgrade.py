@@ -24,7 +24,7 @@ AT = "2026-11-29T02:22:59.715309Z"
 
 
 def job(id: str) -> dict[str, str]:
-    """A picture as 0.2 hands it in: RQ's job, and what came with the upload."""
+    """The RQ job of a picture as digitq 0.2 enqueues it, with the file name of the upload."""
     return {
         "status": "queued", "origin": "digitq", "created_at": AT, "enqueued_at": AT,
         "data": json.dumps(["digitq.tasks.classify", None, [id], {}], separators=(",", ":")),

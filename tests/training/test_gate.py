@@ -30,7 +30,7 @@ def flags(text: str) -> np.ndarray:
 
 
 def examined(wrong: int, n: int = 10_000, confidence: float = 0.999) -> Examination:
-    """A model that reads the first so many of n zeros as ones."""
+    """The examination of a model that reads the first `wrong` of n zeros as ones."""
     rows = tuple([confidence] + [0.0] * 9)
     results = [Outcome(int(at < wrong), confidence, rows, "accept", (), b"") for at in range(n)]
     return Examination("x", from_arrays(np.zeros((n, 28, 28), np.uint8), np.zeros(n, np.uint8), "MNIST"), results)

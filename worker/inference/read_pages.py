@@ -38,7 +38,7 @@ _NOTHING = np.empty((0, SIDE, SIDE), np.float32)
 def read_pages(pages: Sequence[Grey], read: Read, thresholds: Mapping[str, float]) -> list[Result]:
     """Read pages, each uint8 [H, W], with ink darker or brighter than the paper.
 
-    What the pages ask the model at first goes through `read` in one call, and what some of them ask then in another.
+    The first call of `read` takes the first inputs of all pages, and each later call those of the pages that need more.
     Boxes are in pixels of the page as given. `thresholds` override the defaults of single digits and of pages. A page
     with too many digits has an error as result.
     """

@@ -17,7 +17,7 @@ Place = tuple[int, int] | None
 def in_cells(reading: PageReading, grid: Grid) -> PageReading:
     """Return the reading with its table. A number ends where a cell ends; a cell with several has them all.
 
-    What holds no digit is no table: it may be the panes of a window.
+    If no cell has text, the reading is returned unchanged: the table may be the panes of a window.
     """
     numbers: list[FoundNumber] = []
     texts: dict[Place, list[str]] = {}

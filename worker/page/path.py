@@ -47,7 +47,7 @@ def best_path(row: Row, chances: Floats64) -> list[int]:
 
 
 def _weight(row: Row, at: int) -> float:
-    """Return how much a part counts: 1 unless it is a small mark by itself."""
+    """Return how much a part counts: 1, or less for a small mark that was not cut into parts."""
     part = row.parts[at]
     if any(other.mark == part.mark for other in row.parts[max(0, at - 1) : at + 2] if other is not part):
         return 1.0

@@ -1,6 +1,6 @@
 """A Redis client for RQ: it repeats commands refused with OOM in a script that may exceed the memory limit, and fences.
 
-What a worker writes only ends jobs that were accepted, and ended jobs free memory.
+The writes of a worker only end jobs that were accepted, and ended jobs free memory.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from worker.telemetry.job_logs import log_ended
 log = logging.getLogger("digitq.worker")
 
 Results = list[tuple[Claim, Outcome | Exception]]
-#: Stores the end of a batch that took so many seconds.
+#: Stores the end of a batch; the float is the seconds that the batch took.
 Finisher = Callable[[Sequence[Finish], Ran, float], Ended]
 
 

@@ -91,7 +91,7 @@ def fenced(step: str) -> Any:
 class RqWorker(SimpleWorker):
     """An RQ SimpleWorker that registers, runs jobs and cleans registries as RQ does, and dequeues nothing.
 
-    What it writes of a job that it runs or fails, it writes only while its lease is valid, as finish.lua does.
+    It writes to a job that it runs or fails only while its lease of the job is valid, as finish.lua does.
     """
 
     death_penalty_class = TimeLimit  # type: ignore[assignment]  # RQ wants a subclass, and calls the constructor

@@ -146,7 +146,7 @@ export class Card {
     this.#state("succeeded", "");
   }
 
-  /** Says why a digit is not accepted, and what was noticed. */
+  /** Says why a digit is not accepted, and shows the warnings. */
   explain() {
     const { prediction } = this;
     if (prediction?.state !== "succeeded") return;

@@ -2,7 +2,7 @@
 
 /** Milliseconds between two drawings, and without any change until the cards out of sight are drawn. */
 const DRAW_EVERY = 100, QUIET_FOR = 500;
-/** As many cards are drawn wherever they are; of more, those in sight come first, and the others in pieces of so many. */
+/** Up to this many cards are drawn at once. Of more, those in sight are drawn first, and the others in groups of this size. */
 const FEW = 24;
 const changed = new Set(), inSight = new WeakSet();
 let drawing = 0, drawn = -Infinity, quiet = 0;

@@ -31,7 +31,7 @@ export const fixOf = (id) => all[id]?.label ?? "";
 export const digitFixesOf = (id) => new Map(all[id]?.digits?.map(({ box, label }) => [keyOf(box), label]));
 export const isFixed = (id) => id in all;
 export const fixedIds = () => Object.keys(all);
-/** All corrections: [id, {label, or digits; and what was read}] of each picture. */
+/** All corrections: [id, {label, or digits; and the reading}] of each picture. */
 export const allFixes = () => Object.entries(all);
 export const countFixes = () => Object.keys(all).length;
 

@@ -81,7 +81,7 @@ export class Shown {
     this.countSoon();
   }
 
-  /** The server has deleted what was taken. */
+  /** The server has deleted `count` predictions. */
   taken(count) {
     this.#going -= count;
     if (this.#counts) for (const name of ["total", "matching"]) this.#counts[name] = Math.max(0, this.#counts[name] - count);

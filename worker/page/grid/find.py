@@ -28,7 +28,7 @@ class Grid(NamedTuple):
 
     @property
     def is_sudoku(self) -> bool:
-        """Whether it has nine rows and nine columns: then a cell holds one digit at most."""
+        """True for a table of nine rows and nine columns, whose cells hold one digit at most."""
         return self.crossings.shape[:2] == (LINES, LINES)
 
 

@@ -1,1 +1,1 @@
-"""What the training draws: strokes, letters, shapes, scenes and non-digits, and the camera that photographs them."""
+"""Drawings for the training: strokes, letters, shapes, scenes and non-digits, and the camera that photographs them."""

@@ -15,7 +15,7 @@ NEGATIVE = "negative"
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What is written on a page."""
+    """The true content of a page."""
 
     path: str
     category: str

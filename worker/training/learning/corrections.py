@@ -40,7 +40,7 @@ class BadCorrections(DataError):
 
 
 class Correction(NamedTuple):
-    """What a person says that a picture shows, or a box on it."""
+    """The label that a person gives to a picture, or to a box on it."""
 
     #: Its path in the zip or folder.
     picture: str

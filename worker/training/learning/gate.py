@@ -42,7 +42,7 @@ class NotProven(DigitqError):
 
 
 class Row(NamedTuple):
-    """What two models do with the same pictures, and whether that allows the new one."""
+    """The results of two models on the same pictures, and whether they allow the new one."""
 
     name: str
     #: Pictures.
@@ -62,11 +62,11 @@ class Row(NamedTuple):
 
 
 def mcnemar(fixed: int, broken: int) -> float:
-    """Return the probability that of so many changed answers at least `fixed` are for the better by chance alone.
+    """Return the probability that at least `fixed` of all changed answers are for the better by chance alone.
 
     The exact one-sided test of Q. McNemar, "Note on the sampling error of the difference between correlated proportions
-    or percentages", Psychometrika 12 (1947) 153-157: the binomial distribution instead of its normal approximation,
-    which needs 25 changed answers. It takes answers for independent; digits of one page are so only in part.
+    or percentages", Psychometrika 12 (1947) 153-157, with the binomial distribution: its normal approximation needs 25
+    changed answers. The test assumes independent answers; those for digits of one page are so only in part.
     """
     changed = fixed + broken
     return float(sum(math.comb(changed, k) for k in range(fixed, changed + 1)) / 2**changed)

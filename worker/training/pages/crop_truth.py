@@ -1,4 +1,4 @@
-"""What a crop of a page shows, and how far that is to be trusted, from the ink of the marks in it."""
+"""Labels a crop of a page, and says how far the label is to be trusted, by the ink of the marks in it."""
 
 from __future__ import annotations
 

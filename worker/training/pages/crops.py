@@ -1,7 +1,7 @@
 """Crops of composed pages as the reader of pages sees them, with their truth: digits, and what is not exactly one.
 
-What looks like a digit alone, such as an O, an l, a narrow piece of a digit, is not taught as a non-digit with
-certainty: the context decides about it. The label of a crop has a trust, and where that is low, the model that the
+A crop that looks like a digit when alone, such as an O, an l or a narrow piece of a digit, is not taught as a non-digit
+with certainty: the context decides about it. The label of a crop has a trust, and where that is low, the model that the
 training begins with answers for the rest.
 """
 

@@ -85,7 +85,7 @@ export class Batches {
   async #delete(batch) {
     const { id, name, open } = batch;
     if (!id) return batch.discard(), this.#tell();
-    // What waits is cancelled at once: it would be read meanwhile.
+    // An open batch is cancelled at once: its pictures would be read meanwhile.
     if (open) return remove(`/v1/batches/${id}`).then(() => this.look(), (problem) => passing("batches", problem.message));
     const next = batch.element.nextElementSibling, focused = batch.element.contains(document.activeElement);
     batch.element.remove();
