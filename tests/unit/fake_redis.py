@@ -1,7 +1,7 @@
 """A Redis inside the test process: fakeredis, with what our scripts and checks of the server need beside it.
 
-It has no memory limit, commandstats, MONITOR or OBJECT, and the worker's doorbell does not ring. Tests that need those
-use a real server.
+It has no memory limit, commandstats, MONITOR or OBJECT, and BLMOVE on an empty list answers at once instead of
+blocking. Tests that need those use a real server.
 """
 
 from __future__ import annotations

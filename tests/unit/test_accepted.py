@@ -1,4 +1,4 @@
-"""What is accepted, once and whole: idempotency, what a picture and a chunk are written with, and how long it lives."""
+"""Tests of accepted pictures and batches: idempotency, atomicity, the fields of jobs and chunks, and time to live."""
 
 from __future__ import annotations
 

@@ -414,11 +414,11 @@ def test_a_wrong_key_is_not_replaced_by_a_cookie(web: WebClient) -> None:
     is_problem(web.get("/v1/predictions", headers=shown("wrong")), 401, "unauthorized")
 
 
-@pytest.mark.parametrize("seats", [0, 16])
-def test_anothers_batch_is_not_shown_to_who_waits_whether_there_is_a_seat_or_not(
-    seats: int, store: Store, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("limit", [0, 16])
+def test_anothers_batch_is_not_shown_to_a_waiting_client_at_or_below_the_limit_of_waits(
+    limit: int, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(services, "MAX_BATCH_WAITS", seats)
+    monkeypatch.setattr(services, "MAX_BATCH_WAITS", limit)
     with site(store, api_keys=KEYS) as web:
         form = {"file": (BytesIO(seven()), "a.png")}
         path = web.post("/v1/batches", data=form, headers=shown(ALICE)).headers["Location"]

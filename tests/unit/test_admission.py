@@ -1,4 +1,4 @@
-"""How much is accepted: limits of pictures, bytes and rate, and what a refusal says of when to come back."""
+"""Tests of admission: limits of pictures, bytes and rate, and the time after which a refused client may retry."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def refused_for(low: float, high: float) -> Iterator[None]:
 
 
 def ended(client: redis.Redis, count: int, slots_ago: int = 0) -> None:
-    """So many pictures have ended, in a slot of five seconds."""
+    """Record that `count` pictures ended in a slot of five seconds, `slots_ago` slots before the current one."""
     slot = client.time()[0] // SLOT_SECONDS - slots_ago
     client.hset(f"digitq:flow:{slot}", "ended", count)
 

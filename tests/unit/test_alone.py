@@ -110,7 +110,7 @@ def test_an_end_without_an_input_leaves_none(store: Store, client: redis.Redis) 
     assert not client.exists(keys.model_input(id))
 
 
-def test_the_picture_lives_as_long_as_what_was_found_in_it(store: Store, client: redis.Redis) -> None:
+def test_the_picture_lives_as_long_as_its_result(store: Store, client: redis.Redis) -> None:
     id = started(store, client)
     client.expire(keys.image(id), 5)
     store.end_alone(id, 1, "finished", FOUND)

@@ -65,7 +65,7 @@ def place_of(name: str) -> str:
 
 
 def edges() -> set[tuple[str, str]]:
-    """Which place imports from which other; type hints do not count."""
+    """The pairs of an importing place and another that it imports from; type hints do not count."""
     modules = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files(*PACKAGES)}
     found = {(place_of(name), place_of(other)) for path, name in modules.items() for other in imported(path, False)}
     return {(one, other) for one, other in found if one != other and other.split("/")[0] in PACKAGES}

@@ -338,7 +338,7 @@ def test_an_allowed_function_runs_on_rqs_own_path(store: Store, client: redis.Re
 
 
 @pytest.mark.parametrize("image", [b"7", b"undecodable"])
-def test_what_comes_to_depend_on_a_claimed_picture_runs_after_it(
+def test_a_job_made_dependent_on_a_claimed_picture_is_enqueued_after_it(
     image: bytes, store: Store, client: redis.Redis
 ) -> None:
     client.set(keys.image("p"), image, ex=60)
@@ -409,7 +409,7 @@ def test_what_a_model_of_anybodys_says_is_json_whatever_numbers_it_says_it_with(
     assert json.loads(as_json(found)) == {"digit": 7, "confidence": 0.5, "probabilities": [0.25, None]}
 
 
-def test_a_recovery_that_stood_still_does_not_requeue_what_has_ended_since(
+def test_a_recovery_that_stood_still_does_not_requeue_a_picture_that_has_ended_since(
     client: redis.Redis, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     id = store.submit(b"7").id

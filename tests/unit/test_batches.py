@@ -697,12 +697,12 @@ def test_a_chunk_is_closed_by_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None
     assert [chunk.count for chunk in files(*images)] == [2, 2, 1, 1]
 
 
-def test_as_many_requests_wait_for_a_batch_as_may_and_each_frees_its_seat(
+def test_requests_that_wait_for_a_batch_are_limited_and_each_frees_its_slot(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "MAX_BATCH_WAITS", 2)
     with site(store) as http:
-        seats = http.services.batch_waits
+        slots = http.services.batch_waits
 
         def asked() -> tuple[str, Future[Proto]]:
             """A new batch, and a request that waits for its end."""
@@ -713,7 +713,7 @@ def test_as_many_requests_wait_for_a_batch_as_may_and_each_frees_its_seat(
             return json.loads(one.result(30).body())["state"] == "finished"
 
         (path, first), (_, second) = asked(), asked()
-        until(lambda: seats._value == 0, 10)
+        until(lambda: slots._value == 0, 10)
         turned_away = http.here.ask("GET", path, query="wait=20")
         assert json.loads(turned_away.body())["state"] == "queued"
         assert not first.done() and not second.done()
@@ -721,11 +721,11 @@ def test_as_many_requests_wait_for_a_batch_as_may_and_each_frees_its_seat(
         assert ends_with_the_batch(first) and ends_with_the_batch(second)
         for _ in range(3):
             _, later = asked()
-            until(lambda: seats._value == 1, 10)
+            until(lambda: slots._value == 1, 10)
             assert not later.done()
             burst(store)
             assert ends_with_the_batch(later)
-        until(lambda: seats._value == 2, 10)
+        until(lambda: slots._value == 2, 10)
 
 
 def test_a_batch_says_when_to_come_back_until_it_has_ended(http: WebClient, store: Store) -> None:

@@ -1,4 +1,4 @@
-"""What a claim takes, in which order, alone or with others, and what it writes of each job."""
+"""Tests of claims: the jobs that are taken, their order, alone or with others, and the fields written for each."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def test_a_strangers_job_is_looked_after_and_is_no_picture(store: Store, client:
     assert (arrived(client), client.exists(keys.RECENT)) == (0, 0)
 
 
-def test_what_was_accepted_is_counted_once_and_chunks_with_their_batch(store: Store, client: redis.Redis) -> None:
+def test_accepted_pictures_are_counted_once_and_chunks_with_their_batch(store: Store, client: redis.Redis) -> None:
     store.submit(b"7")
     batch = Batches(store).submit([raw(bytes(2 * 784), 28, 28)]).id
     opened = client.zrange(keys.OPEN, 0, -1)

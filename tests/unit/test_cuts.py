@@ -51,7 +51,7 @@ def test_a_single_digit_of_common_width_is_not_cut_by_a_leaning_line() -> None:
 
 
 def joined(small: tuple[float, float]) -> float:
-    """What it costs to take a 5 and a small mark as one digit rather than the 5 alone."""
+    """The extra cost of taking a 5 and a small mark as one digit rather than the 5 alone."""
     row = candidates(np.maximum(drawn(5, 200, 200, SIZE, (40, 40)), drawn(1, 200, 200, 22, small, 0.25)) > 0.5)
     costs = {one.stop - one.start: one.cost for one in row.candidates if one.start == 0}
     return costs[2] - costs[1]

@@ -119,7 +119,7 @@ def test_colour_counts_where_it_tells_twice_as_much_as_luma(luma: int, by_colour
 
 @pytest.mark.parametrize(("apart", "paper"), [(48, False), (50, True)])
 def test_ink_on_a_sticker_is_told_from_its_grain(apart: int, paper: bool) -> None:
-    """What is transparent around it becomes paper, if there is ink on it."""
+    """The transparent area around the sticker takes the sticker's level if there is ink on it."""
     grey, alpha = Image.new("L", (80, 80), 120), Image.new("L", (80, 80))
     alpha.paste(255, (10, 10, 70, 70))
     grey.paste(120 - apart, (30, 30, 50, 50))

@@ -176,7 +176,7 @@ def test_of_a_job_that_is_no_picture_nothing_is_told(store: Store, client: redis
     assert client.zscore(keys.OPEN, "j")  # sweep.lua drops it
 
 
-def test_of_what_was_fenced_off_nothing_is_told(store: Store, client: redis.Redis) -> None:
+def test_the_end_of_a_fenced_off_picture_is_not_announced(store: Store, client: redis.Redis) -> None:
     id = store.submit(b"7", notes={"callback_url": "https://x"}).id
     claims = claim(store)
     client.delete("rq:wip:digitq")
@@ -210,7 +210,7 @@ def test_the_stream_of_ends_forgets_what_has_expired(short: Store, client: redis
 def test_the_state_that_a_client_polls_is_terminal_with_the_lease_still_there(
     store: Store, client: redis.Redis
 ) -> None:
-    """The leases go last: what has ended under one is not run again."""
+    """Leases are removed last: a job that has ended under its lease is not run again."""
     id = store.submit(b"7").id
     [one] = claim(store)
     end(store, one)

@@ -52,7 +52,7 @@ def fail_once(store: Store) -> None:
 
 
 @pytest.mark.parametrize("retry", [Retry(max=2), Retry(max=2, interval=60)], ids=["at once", "later"])
-def test_a_late_failure_does_not_queue_again_what_has_ended_since(
+def test_a_late_failure_does_not_requeue_a_picture_that_has_ended_since(
     retry: Retry, store: Store, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.set(keys.image("p"), b"7", ex=60)

@@ -67,7 +67,7 @@ def test_a_filter_that_means_nothing_is_refused(web: WebClient, query: str) -> N
     is_problem(web.get(f"/v1/predictions?{query}"), 400, "bad_request")
 
 
-def test_what_was_deleted_is_neither_counted_nor_kept_in_the_history(
+def test_a_deleted_prediction_is_neither_counted_nor_kept_in_the_history(
     web: WebClient, store: Store, client: redis.Redis
 ) -> None:
     kept, deleted = answered(store, outcome(7), outcome(7))

@@ -25,7 +25,7 @@ def claim(store: Store, limit: int = 64, worker: str = "w") -> list[Claim]:
 
 
 def leave(client: redis.Redis, store: Store, one: Claim, seconds: float) -> None:
-    """The lease on a claim is valid for so many seconds more."""
+    """Set the lease on a claim to expire in `seconds` from now."""
     client.zadd(f"rq:wip:{one.queue}", {f"{one.id}:{one.execution}": store.time() + seconds})
 
 

@@ -1,4 +1,4 @@
-"""How much of a limited memory intake may fill, when room is made, and how long a request waits for it."""
+"""Tests of a limited memory: the share that uploads may fill, when room is made, and how long a request waits."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_what_is_open_keeps_the_room_that_it_will_need(clock: Clock) -> None:
     assert Memory(used=0, limit=0, open=100).reserved == 0
 
 
-def test_what_was_accepted_since_the_last_look_counts(clock: Clock) -> None:
+def test_bytes_reserved_since_memory_was_last_read_count(clock: Clock) -> None:
     server = Server(used=500_000)
     one = of(server)
     one.reserve(200_000)
@@ -186,7 +186,7 @@ def test_a_call_makes_room_for_a_quarter_of_a_second_at_most(clock: Clock) -> No
     assert Room(Server().look, slow, 600).make() == 15
 
 
-def test_what_was_deleted_is_logged_at_once_and_then_every_ten_seconds(
+def test_deletions_are_logged_at_once_and_then_every_ten_seconds(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = of(Server(frees=1))

@@ -1,4 +1,4 @@
-"""What is read from a page of numbers: its text, its JSON, and the compact form that is stored."""
+"""Tests of the reading of a page of numbers: its text, its JSON, and the compact form that is stored."""
 
 from __future__ import annotations
 

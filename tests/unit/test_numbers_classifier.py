@@ -118,7 +118,7 @@ def test_all_pages_of_a_batch_are_read_in_one_call_and_errors_stay_in_their_plac
     assert done.preprocess_ms > 0 and done.inference_ms > 0
 
 
-def test_a_batch_is_closed_after_so_many_pixels_of_pages(
+def test_a_batch_is_closed_once_its_pages_exceed_the_pixel_limit(
     reads: Callable[[Reader], Reads], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads(lambda page: PAGE)

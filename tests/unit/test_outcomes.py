@@ -1,4 +1,4 @@
-"""What is done with the model's reading of a picture: accepted, reviewed or rejected, each at its bound."""
+"""Tests of the decision on the model's reading of a picture: accept, review or reject, each at its bound."""
 
 from __future__ import annotations
 

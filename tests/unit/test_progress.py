@@ -1,4 +1,4 @@
-"""How a chunk and its batch move: starts, results, deaths, ends, and what follows when RQ alone has moved a job."""
+"""Tests of the progress of chunks and batches: starts, results, deaths, ends, and jobs that RQ alone has moved."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_who_started_a_chunk_before_another_writes_nothing_even_without_a_lease(
     assert batches.note(f"{id}-0", now, rows(0))
 
 
-def test_what_has_ended_takes_no_further_results(batches: Batches) -> None:
+def test_an_ended_chunk_takes_no_further_results(batches: Batches) -> None:
     id = submit(batches)
     attempt = batches.start(f"{id}-0")
     assert batches.finish(f"{id}-0", attempt, rows(0, 1, 2)) == 1

@@ -1,4 +1,4 @@
-"""What readers are told: positions in the queue, the load of the last seconds, and whose a batch is."""
+"""Tests of reading from the store: positions in the queue, the load of the last seconds, and the owners of batches."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_prediction_is_its_owners_alone(store: Store) -> None:
     store.cancel(id, "alice")
 
 
-def test_what_was_deleted_to_make_room_says_so(store: Store, client: redis.Redis) -> None:
+def test_reading_a_prediction_deleted_to_make_room_says_so(store: Store, client: redis.Redis) -> None:
     now = store.time()
     client.set(keys.EVICTED, f"{now - 5:.3f}")
     with pytest.raises(Expired, match="to make room"):

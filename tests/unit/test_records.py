@@ -34,7 +34,7 @@ def test_all_states_but_two_are_final() -> None:
     assert {one for one in BatchState if not one.terminal} == {BatchState.QUEUED, BatchState.RUNNING}
 
 
-def test_who_waits_for_a_prediction_gets_it_or_is_told_why_not() -> None:
+def test_waiting_for_a_prediction_returns_it_or_says_why_not() -> None:
     done = Prediction("i", State.SUCCEEDED, digit=7)
     source: Any = Source(done)
     assert Prediction("i", State.RUNNING, source=source).wait(5) is done and source.waits == [5]
@@ -47,7 +47,7 @@ def test_who_waits_for_a_prediction_gets_it_or_is_told_why_not() -> None:
         Prediction("i", State.CANCELLED).wait()
 
 
-def test_who_waits_for_a_batch_gets_it_or_is_told_that_it_takes_longer() -> None:
+def test_waiting_for_a_batch_returns_it_or_says_that_it_takes_longer() -> None:
     done = Batch("i", BatchState.CANCELLED, 3)
     source: Any = Source(done)
     waiting = Batch("i", BatchState.RUNNING, 3, source=source)

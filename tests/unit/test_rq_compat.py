@@ -1,4 +1,4 @@
-"""What is left of RQ's worker: signals, refusals, and how long results are kept."""
+"""Tests of the parts of RQ's worker that are still used: signals, refusals, and the time for which results are kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the preprocessing makes of pictures drawn by chance: each of its constants has one that needs it."""
+"""Tests of the preprocessing on randomly drawn pictures: for each of its constants, at least one depends on it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def assert_as_recorded(found: dict[str, Any], expected: dict[str, Any]) -> None:
     ("kind", "number", "even", "uneven"),
     [pytest.param(*row, id=f"{row[0]}-{row[1]}") for row in RECORDED["pictures"]],
 )
-def test_a_picture_gives_what_was_recorded(
+def test_a_picture_gives_its_recorded_result(
     kind: str, number: int, even: dict[str, Any], uneven: dict[str, Any]
 ) -> None:
     grey = KINDS[kind](number)
@@ -74,7 +74,7 @@ def test_a_digit_of_few_pixels_in_a_picture_of_many_is_said_to_be_too_small(side
     assert ("too_small" in normalise(grey).warnings) is small
 
 
-def test_each_step_is_shown_to_who_asks() -> None:
+def test_each_step_is_passed_to_the_callback() -> None:
     steps = [list[str](), list[str]()]
     grey = KINDS["scene"](next(number for kind, number, even, _ in RECORDED["pictures"]
                                if kind == "scene" and "lines_removed" in even["warnings"]))  # fmt: skip

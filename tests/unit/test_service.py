@@ -19,7 +19,7 @@ from worker.queue import batch_worker
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
-    """What a start does, with stand-ins for the model, the worker and the limit."""
+    """Stand-ins for the model, the worker and the memory limit, in place for a start of the service."""
     model = SimpleNamespace(version="m", card={"version": "m", "preprocessing": "as trained"}, device="cpu")
     served = Mock(device="cpu", refused="")
     served.classifier.return_value = SimpleNamespace(model=model, preprocessing="as configured")

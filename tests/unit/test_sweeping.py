@@ -1,4 +1,4 @@
-"""What is looked after when nobody polls: jobs that are not where they belong, ends that RQ has brought, and counts."""
+"""Tests of the sweep, which needs no polling client: lost jobs go back, RQ's ends are announced, counts are reset."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_longest_unseen_are_looked_at_first_and_a_bounded_number(
     assert [client.zscore(keys.OPEN, id) for id in ids] == [3, 2, near(now), near(now)]
 
 
-def test_what_was_looked_at_lately_is_left(store: Store, client: redis.Redis) -> None:
+def test_a_recently_checked_picture_is_left(store: Store, client: redis.Redis) -> None:
     young, old = store.submit(b"7").id, store.submit(b"7").id
     client.zadd(keys.OPEN, {young: store.time() - 5, old: store.time() - 15})
     assert store.sweep(10) == (1, 0)
@@ -79,7 +79,7 @@ def test_what_is_open_is_remembered_until_it_has_ended(short: Store, client: red
 # ---------------------------------------------------------------------- what goes back
 
 
-def test_what_waits_is_left_where_it_is(store: Store, client: redis.Redis) -> None:
+def test_waiting_pictures_stay_in_their_place_in_the_queue(store: Store, client: redis.Redis) -> None:
     ids = [store.submit(b"7").id for _ in range(3)]
     assert store.sweep(0) == (3, 0)
     assert client.lrange(QUEUE, 0, -1) == [id.encode() for id in ids]
@@ -148,7 +148,7 @@ def test_in_a_long_queue_nobody_is_searched_for(others: int, back: bool, store: 
     assert waits(client, id) is back
 
 
-# ---------------------------------------------------------------------- what has ended
+# ---------------------------------------------------------------------- ended jobs
 
 
 def test_what_rq_has_ended_is_told_as_it_will_be_read(short: Store, client: redis.Redis) -> None:

@@ -1,4 +1,4 @@
-"""Taking back what waits, and forgetting what has ended: pictures and batches, with their keys, and step by step."""
+"""Tests of cancelling waiting and deleting ended pictures and batches, with their keys, and step by step."""
 
 from __future__ import annotations
 

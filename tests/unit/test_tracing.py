@@ -34,7 +34,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
 
 
 def serve(store: Store, *pictures: bytes) -> None:
-    """A worker takes what waits for these pictures, or for what it is."""
+    """Run the waiting jobs in a worker, with these pictures or else with their own."""
     worker = BatchWorker(store, classify)
     claims = worker.claimer.claim_batch()
     worker.run([replace(claim, image=image) for claim, image in zip(claims, pictures, strict=False)] or claims)

@@ -1,4 +1,4 @@
-"""The loop of a worker: what comes before what, how it goes on after errors, and what it leaves when it stops."""
+"""Tests of a worker's loop: the order of its steps, its retries after errors, and the state it leaves when it stops."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_what_recovery_puts_back_is_claimed_although_nothing_was_ahead(store: St
     assert store.fetch(id).state is State.SUCCEEDED
 
 
-def test_leases_of_what_was_claimed_ahead_are_kept_until_it_is_run(store: Store) -> None:
+def test_leases_of_jobs_claimed_ahead_are_kept_until_they_run(store: Store) -> None:
     small = Store(store.client, replace(store.settings, batch_max_size=1))
     for _ in range(2):
         small.submit(b"7")
@@ -148,7 +148,7 @@ def failing(worker: batch_worker.BatchWorker, *errors: Exception) -> None:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long the worker waited after an error at most, each time; it does not really wait."""
+    """The longest possible wait after each error, in seconds; the worker does not really sleep."""
     most: list[float] = []
     monkeypatch.setattr(batch_worker.random, "uniform", lambda low, high: most.append(high) or low)
     monkeypatch.setattr(batch_worker.time, "sleep", lambda seconds: None)

@@ -1,4 +1,4 @@
-"""What a worker measures of itself, and the names under which it logs."""
+"""Tests of the metrics of a worker, and of the fields that name a job in its logs."""
 
 from __future__ import annotations
 

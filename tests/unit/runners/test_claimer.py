@@ -59,7 +59,7 @@ def test_each_queue_comes_first_in_some_of_the_claims(store: Mock, ahead: bool) 
     assert all(sorted(order) == sorted(QUEUES) for order in orders)
 
 
-def test_what_was_claimed_ahead_comes_next_and_once(store: Mock) -> None:
+def test_jobs_claimed_ahead_are_returned_next_and_only_once(store: Mock) -> None:
     store.finish_and_claim.return_value = ([], []), [claim("next")]
     store.claim.return_value = []
     claimer = Claimer(store, "w", QUEUES)
@@ -73,7 +73,7 @@ def test_what_was_claimed_ahead_comes_next_and_once(store: Mock) -> None:
 
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long a batch waited to grow, each time."""
+    """The seconds of each wait for a batch to grow."""
     slept: list[float] = []
     monkeypatch.setattr(claimer_module.time, "sleep", slept.append)
     return slept

@@ -67,7 +67,7 @@ def test_a_picture_under_its_jobs_id_is_not_asked_for_again(store: Mock, heartbe
     assert [call.args for call in store.image.call_args_list] == [("theirs",)]
 
 
-def test_what_was_fenced_off_and_who_waits_for_it_are_followed_up(store: Mock, heartbeat: Heartbeat) -> None:
+def test_fenced_off_pictures_and_waiting_dependents_are_followed_up(store: Mock, heartbeat: Heartbeat) -> None:
     runner, foreign_jobs = pictures(store, heartbeat)
     store.finish.return_value = ["a"], ["b"]
     claims = [claim("a"), claim("b")]

@@ -79,7 +79,7 @@ def test_leases_of_jobs_that_never_started_are_sorted_out_first(store: Mock, rq:
     assert [call[0] for call in order.mock_calls] == ["sort_out", "fail"]
 
 
-def test_the_end_of_what_was_abandoned_is_recorded_whatever_it_was(store: Mock, rq: Mock, recovery: Recovery) -> None:
+def test_the_end_of_an_abandoned_picture_or_chunk_is_recorded(store: Mock, rq: Mock, recovery: Recovery) -> None:
     picture, batch = new_id(), new_id()
     rq.fail_abandoned.return_value = [picture, f"{batch}-3"]
     recovery.recover_leases()
