@@ -46,6 +46,8 @@ class Heartbeat(threading.Thread):
         #: The claims that are run, and those that are to run next: the leases of both are renewed.
         self.claims: Sequence[Claim] = ()
         self.ahead: Sequence[Claim] = ()
+        #: Seconds that this process was suspended, for which the deadline's clock stood still.
+        self._suspended = 0.0
         self._deadline = float("inf")
         self._stop_event = threading.Event()
         self._watchdog = threading.Lock()
@@ -64,7 +66,7 @@ class Heartbeat(threading.Thread):
 
     def extend(self, seconds: float) -> None:
         """Restarts the time limit of what is held."""
-        self._deadline = time.monotonic() + seconds + GRACE_SECONDS
+        self._deadline = time.monotonic() - self._suspended + seconds + GRACE_SECONDS
 
     def run(self) -> None:
         """Send heartbeats until stopped; the main loop reports connection errors."""
@@ -75,8 +77,8 @@ class Heartbeat(threading.Thread):
             now = time.monotonic()
             self._reset_watchdog()
             if now - last >= 2 * seconds:  # the process was suspended, and its batch with it: that is no hanging
-                self._deadline += now - last - seconds
-            elif now > self._deadline:
+                self._suspended += now - last - seconds
+            elif now - self._suspended > self._deadline:
                 exit_now(f"batch of {len(self.claims)} hangs beyond its time")
             self.beat()
             last = time.monotonic()

@@ -45,26 +45,31 @@ def test_a_worker_beats_three_times_before_its_lease_or_its_life_is_over(
 
 
 @pytest.mark.parametrize(
-    ("overdue", "paused", "gives_up"), [(1, 0, True), (-1, 0, False), (1, 60, False)], ids=["late", "in time", "paused"]
+    ("beats", "pauses", "given_up_at"),
+    [(1.5, [0, 0, 0], 2), (4, [0, 0, 0], None), (1.5, [600, 0, 0], 2), (4, [600, 600, 0], None)],
+    ids=["late", "in time", "late after a pause", "in time but for pauses"],
 )
-def test_a_batch_beyond_its_time_ends_the_process_unless_it_was_paused(
-    overdue: float, paused: float, gives_up: bool, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
+def test_a_batch_beyond_its_time_ends_the_process_whose_pauses_do_not_count(
+    beats: float, pauses: list[float], given_up_at: int | None, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The batch has the time of some beats."""
     now, waits, reasons = [1000.0], [], []
+    between = min(heartbeat._store.settings.lease_seconds, WORKER_TTL_SECONDS) / 3
 
     def wait(seconds: float) -> bool:
-        now[0] += seconds + paused
+        if len(waits) == len(pauses):
+            return True
+        now[0] += seconds + pauses[len(waits)]
         waits.append(seconds)
-        heartbeat._deadline = now[0] - overdue
-        return len(waits) > 1
+        return False
 
     monkeypatch.setattr(heartbeat, "_reset_watchdog", lambda: None)
     monkeypatch.setattr(heartbeat._stop_event, "wait", wait)
     monkeypatch.setattr(heartbeat_module.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(heartbeat_module, "exit_now", reasons.append)
-    heartbeat.claims = [claim("a")]
-    heartbeat.run()
-    assert reasons == (["batch of 1 hangs beyond its time"] if gives_up else [])
+    monkeypatch.setattr(heartbeat_module, "exit_now", lambda reason: reasons.append((len(waits), reason)))
+    with heartbeat.holding([claim("a")], beats * between - GRACE_SECONDS):
+        heartbeat.run()
+    assert reasons[:1] == ([(given_up_at, "batch of 1 hangs beyond its time")] if given_up_at else [])
 
 
 def test_a_heartbeat_that_was_stopped_sets_no_watch_any_more(
