@@ -38,6 +38,16 @@ LONG = (
 )  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def logs_of_rq_as_they_were() -> Iterator[None]:
+    """A stock worker sets the level of RQ's log and adds a handler, for the rest of the process."""
+    log = logging.getLogger("rq.worker")
+    before, handlers = log.level, log.handlers[:]
+    yield
+    log.setLevel(before)
+    log.handlers[:] = handlers
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what uses a Redis, and begin with what takes longest."""
