@@ -57,7 +57,7 @@ def test_one_line_each_second_and_ctrl_c_ends_it_with_0(site: Web, store: Store)
     first, began = process.stdout.readline(), time.monotonic()
     _, third = process.stdout.readline(), process.stdout.readline()
     assert " queued=1 running=0 alive=1 busy=0 needed=-" in first
-    assert first.split()[0] != third.split()[0] and 0.8 < time.monotonic() - began < 3
+    assert first.split()[0] != third.split()[0] and 0.8 < time.monotonic() - began < 8
     process.send_signal(signal.SIGINT)
     _, trouble = process.communicate(timeout=10)
     assert (process.returncode, trouble) == (0, "")

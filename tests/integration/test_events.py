@@ -69,7 +69,7 @@ def test_a_server_with_listeners_and_waiting_requests_stops_at_once() -> None:
         began = time.monotonic()
         stack.process.send_signal(signal.SIGTERM)
         thread.join(10)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5
         stack.process.wait(20)
 
 

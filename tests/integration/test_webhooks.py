@@ -213,7 +213,7 @@ def test_a_receiver_that_drips_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> No
         start = time.monotonic()
         with pytest.raises(Unreachable):
             post(f"http://127.0.0.1:{server.getsockname()[1]}/", b"x", {}, Settings(**SENDS))  # type: ignore[arg-type]
-        assert 0.4 < time.monotonic() - start < 2
+        assert 0.4 < time.monotonic() - start < 4  # of five
         thread.join()
 
 

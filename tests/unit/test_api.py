@@ -91,7 +91,7 @@ def test_prefer_wait_that_is_not_met_answers_202(web: WebClient) -> None:
     start = time.monotonic()
     response = web.post("/v1/predictions", data=seven(), headers={"Prefer": "wait=1"}, **PICTURE)
     assert (response.status_code, response.get_json()["state"]) == (202, "queued")
-    assert 0.9 < time.monotonic() - start < 3
+    assert 0.9 < time.monotonic() - start < 9
 
 
 def test_a_long_poll_ends_with_the_prediction(web: WebClient, store: Store) -> None:
@@ -99,7 +99,7 @@ def test_a_long_poll_ends_with_the_prediction(web: WebClient, store: Store) -> N
     threading.Timer(0.3, answer_all, [store]).start()
     start = time.monotonic()
     assert web.get(f"/v1/predictions/{id}?wait=10").get_json()["digit"] == 7
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 8
 
 
 def test_both_stages_of_the_picture_can_be_seen(web: WebClient, store: Store) -> None:

@@ -600,7 +600,7 @@ def test_a_process_that_stops_lets_nobody_wait_for_a_batch(http: WebClient) -> N
     threading.Timer(0.2, http.call, [http.services.waiting.stop]).start()
     start = time.monotonic()
     assert http.get(f"/v1/batches/{id}?wait=10").json["state"] == "queued"
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 8
 
 
 def test_a_batch_is_taken_back_over_http(http: WebClient) -> None:

@@ -435,9 +435,9 @@ def test_the_first_picture_of_a_phones_multi_picture_jpeg_counts() -> None:
 
 def test_a_large_jpeg_is_decoded_smaller_and_quickly() -> None:
     data = encoded(bar(mode="RGB", ink="black", paper="white", size=(4000, 3000)), "JPEG", quality=90)
-    start = time.perf_counter()
+    start = time.process_time()
     grey = read(data, 12 * MEGAPIXEL)
-    assert time.perf_counter() - start < 0.5  # the goal is 0.12 s; a busy machine may be late
+    assert time.process_time() - start < 0.5  # the goal is 0.12 s; a busy machine takes more of all
     assert grey.shape in {(750, 1000), (1500, 2000)}
     assert (grey[grey.shape[0] // 2, grey.shape[1] // 5], grey[0, -1]) == (0, 255)
 
