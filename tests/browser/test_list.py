@@ -51,6 +51,20 @@ def test_numbers_and_filters_are_the_servers(page: Page, served: Stack) -> None:
     has_answers(page, 24)
 
 
+def test_a_count_that_arrives_after_another_filter_was_chosen_is_not_shown(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/v1/predictions?limit=1", lambda route: held.append(route))
+    with page.expect_request("**/v1/predictions?limit=1"):
+        upload_pictures(page, PICTURES[0])
+    has_answers(page, 1)
+    page.locator("#list-digit").select_option("4")
+    expect(page.locator("#list-count")).to_have_text("(0 of 1)")
+    for route in held:
+        route.fulfill(json={"predictions": [], "next_cursor": None, "total": 9, "matching": 9})
+    page.evaluate("fetch('/healthz').then((answer) => answer.text())")  # the page has heard the count by then
+    expect(page.locator("#list-count")).to_have_text("(0 of 1)")
+
+
 def test_an_upload_is_seen_whatever_was_filtered(page: Page) -> None:
     page.locator("#list-digit").select_option("4")
     title(page).to_have_text("No picture matches the filter.")
@@ -214,6 +228,26 @@ def test_three_hundred_pictures_have_one_progress_and_take_hardly_longer_than_th
     assert through < 2 * bare + 2000
     assert drawn < 150, "cards out of sight are drawn before the last picture is read"
     expect(page.locator(".card[data-state=succeeded]")).to_have_count(300)
+
+
+def test_uploads_let_pass_what_the_page_asks_for_meanwhile(page: Page) -> None:
+    """Many of them wait for a connection in the browser, which takes requests of equal priority one after the other."""
+    page.evaluate(
+        """() => {
+          const send = window.fetch;
+          window.asked = [];
+          window.fetch = (path, options = {}) => {
+            window.asked.push([options.method ?? "GET", options.priority ?? "auto"]);
+            return send(path, options);
+          };
+        }"""
+    )
+    upload_pictures(page, *PICTURES)
+    has_answers(page, 3)
+    expect(page.locator("#list-count")).to_have_text("(3)")
+    asked = page.evaluate("window.asked")
+    assert {priority for method, priority in asked if method == "POST"} == {"low"}
+    assert {priority for method, priority in asked if method == "GET"} == {"auto"}
 
 
 def test_another_tab_shows_many_uploads_as_they_arrived(page: Page, context: BrowserContext, served: Stack) -> None:

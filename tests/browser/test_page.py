@@ -443,7 +443,8 @@ def test_a_card_says_which_confidence_is_needed_also_if_the_page_learns_it_later
     held: list[Route] = []
     page.route("**/v1/model", lambda route: held.append(route))
     page.route("**/v1/predictions?limit=*", lambda route: route.fulfill(json=doubtful()))
-    page.goto("/")
+    with page.expect_request("**/v1/model"):  # once the server has told of a worker
+        page.goto("/")
     expect(page.locator(".why")).to_have_text("It is unusual: compare it with the picture.")
     held[0].fulfill(json={"thresholds": {"accept": 0.988}})
     expect(page.locator(".why")).to_have_text("Just below the 98.8 % needed.")

@@ -110,7 +110,7 @@ export async function remove(path, keepalive = false) {
   }
 }
 
-/** Runs at most `width` tasks at once: a browser has six connections to a server, and the events take one. */
+/** Runs at most `width` tasks at once: thousands of files are not opened together. */
 export class UploadQueue {
   #waiting = [];
   #free;

@@ -76,12 +76,13 @@ export class Card {
 
   async #send() {
     const { blob, name, uploads, key } = this.#upload;
-    const path = submission(blob, name, key, { signal: this.#abort.signal });
+    const [path, options] = submission(blob, name, key, { signal: this.#abort.signal });
     const pause = (seconds, problem) => this.#state("retrying", againWords(problem, seconds));
     try {
       const response = await uploads.run(() => {
         this.#abort.signal.throwIfAborted();
-        return insist(...path, pause);
+        // Not before what the browser asks for meanwhile: many uploads may wait in it for a connection.
+        return insist(path, { ...options, priority: "low" }, pause);
       });
       this.show(await response.json());
     } catch (error) {

@@ -1,7 +1,7 @@
 // Draws the changes of many cards together: each drawing costs as much as many changes.
 
 /** Milliseconds between two drawings, and without any change until the cards out of sight are drawn. */
-const DRAW_EVERY = 100, QUIET_FOR = 500;
+const DRAW_EVERY = 50, QUIET_FOR = 500;
 /** Up to this many cards are drawn at once. Of more, those in sight are drawn first, and the others in groups of this size. */
 const FEW = 24;
 const changed = new Set(), inSight = new WeakSet();

@@ -11,7 +11,9 @@ import * as progress from "./progress.js";
 import { passing } from "./say.js";
 import { plural, setNeeded } from "./words.js";
 
-const UPLOADS = 5, LOOK_EVERY = 1000, LOOK_AT = 6, KEEP_EARLY = 500, TELL_AFTER = 200, FEW = 3;
+/** Uploads that the browser has at once, and of these those that it sends: the next ones are there when a connection is free. */
+const UPLOADS = 32, SENT_AT_ONCE = 5;
+const LOOK_EVERY = 1000, LOOK_AT = 6, KEEP_EARLY = 500, TELL_AFTER = 200, FEW = 3;
 
 export class List {
   #cards = new Map();
@@ -90,7 +92,7 @@ export class List {
     }
     if ((card.ended || card.failed) && this.#open.delete(card)) progress.ended(!card.failed);
     this.#shown.apply(card);
-    if (this.#sending <= UPLOADS) this.#shown.countSoon();
+    if (this.#sending <= SENT_AT_ONCE) this.#shown.countSoon();
   }
 
   // ---------------------------------------------------------------- news from the server and other tabs
@@ -116,7 +118,7 @@ export class List {
 
   /** Polls the unfinished pictures: their queue positions, and results whose events were missed. */
   async #look(most = LOOK_AT) {
-    if (document.hidden || !navigator.onLine || this.#sending > UPLOADS) return;
+    if (document.hidden || !navigator.onLine || this.#sending > SENT_AT_ONCE) return;
     const open = [...this.#cards.values()].filter((card) => !card.ended && card.element.isConnected).slice(0, most);
     await Promise.all(open.map(async (card) => {
       try {

@@ -96,8 +96,8 @@ export class Shown {
     this.#counting ||= setTimeout(async () => {
       this.#counting = 0;
       if (!this.#history.countable) return this.tell();
-      const counts = await this.#history.count().catch(() => null);
-      if (counts) this.#counts = counts;
+      const filter = String(this.#history.query()), counts = await this.#history.count().catch(() => null);
+      if (counts && filter === String(this.#history.query())) this.#counts = counts;
       this.tell();
     }, COUNT_AFTER);
   }
