@@ -83,14 +83,14 @@ def test_empty_loading_and_failed_say_which_they_are(page: Page) -> None:
             return route.fulfill(status=503, body=body)
         return held.append(route)
 
-    page.route("**/v1/predictions?limit=*", first_held)
+    page.route("**/v1/predictions?limit=24&*", first_held)  # the list, not its count
     page.locator("#list-digit").select_option("4")
     title(page).to_have_text("Loading…")
     held[0].fulfill(status=503, body=body)
     title(page).to_have_text("The pictures cannot be shown.")
     said = r"^The service is temporarily unavailable: Redis is away\. Trying again in \d+\u00a0s…$"
     expect(page.locator("#list-text")).to_have_text(re.compile(said))
-    page.unroute("**/v1/predictions?limit=*")
+    page.unroute("**/v1/predictions?limit=24&*")
     title(page).to_have_text("No picture matches the filter.")
 
 
