@@ -19,7 +19,7 @@ from shared.store import Store, connect
 from worker.service import classifier
 
 #: Minimum seconds of a batch, as with a larger model: whenever it is killed, it holds pictures.
-WORK_SECONDS = 0.5
+WORK_SECONDS = 1.0
 
 
 def serve(store: Store, name: str) -> None:
