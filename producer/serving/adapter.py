@@ -84,7 +84,7 @@ class Application:
                 await self._answer(context.request, self._dispatch, scope, proto)  # type: ignore[arg-type]
         else:
             name, arguments = hot
-            request = Request(environ)
+            request = Request(environ, populate_request=False)  # no circle, which the collector would have to find
             request.url_rule = self._rules[name]
             await self._answer(request, partial(self._views[name], **arguments), scope, proto)
 

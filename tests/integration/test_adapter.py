@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import signal
 import socket
@@ -20,6 +21,7 @@ from producer.serving.server import Interrupt
 from producer.web.app import create_flask, create_services
 from producer.web.routes import Routes
 from shared.store import Store
+from tests.pictures import seven
 from tests.rsgi import Proto, Served, served
 
 #: Sizes of the pieces that were made.
@@ -118,6 +120,28 @@ def test_a_request_arrives_whole(here: Served) -> None:
         "path": "ä b", "body": "body", "query": {"q": "ä"}, "REMOTE_ADDR": "127.0.0.1", "SERVER_PORT": "8000",
         "HTTP_COOKIE": None, "HTTP_A": "1", "CONTENT_TYPE": "text/plain",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/v1/predictions", seven(), 202),
+        ("POST", "/v1/predictions", b"no picture", 415),
+        ("GET", "/v1/predictions/none", b"", 404),
+    ],
+)
+def test_an_answered_request_is_freed_without_the_garbage_collector(
+    here: Served, method: str, path: str, body: bytes, status: int
+) -> None:
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        assert here.ask(method, path, body).status == status
+        gc.collect()
+        assert not [one for one in gc.garbage if isinstance(one, Request)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
 
 
 def test_a_header_that_comes_twice_is_one(here: Served) -> None:
