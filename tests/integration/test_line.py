@@ -166,6 +166,16 @@ def test_a_submission_that_cannot_be_sent_fails_for_its_caller_alone(waiting: Bl
     assert store.recent(1)[0][0].id == id
 
 
+def test_news_are_not_made_a_text_for_the_log_of_redis_py(
+    waiting: BlockingWaiting, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+    monkeypatch.setattr("redis._parsers.hiredis._HiredisParser.handle_pubsub_push_response", made.append)
+    with sevens(store):
+        assert waiting.submit(Submission(new_id(), b"1"), 50).digit == 7
+    assert not made
+
+
 def test_news_that_cannot_be_read_keep_nobody_from_the_next(
     waiting: BlockingWaiting, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
