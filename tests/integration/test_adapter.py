@@ -21,7 +21,6 @@ from producer.serving.server import Interrupt
 from producer.web.app import create_flask, create_services
 from producer.web.routes import Routes
 from shared.store import Store
-from tests.pictures import seven
 from tests.rsgi import Proto, Served, served
 
 #: Sizes of the pieces that were made.
@@ -122,21 +121,12 @@ def test_a_request_arrives_whole(here: Served) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "body", "status"),
-    [
-        ("POST", "/v1/predictions", seven(), 202),
-        ("POST", "/v1/predictions", b"no picture", 415),
-        ("GET", "/v1/predictions/none", b"", 404),
-    ],
-)
-def test_an_answered_request_is_freed_without_the_garbage_collector(
-    here: Served, method: str, path: str, body: bytes, status: int
-) -> None:
+def test_an_answered_request_is_no_work_for_the_garbage_collector(here: Served) -> None:
     gc.collect()
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:
-        assert here.ask(method, path, body).status == status
+        assert here.ask("GET", "/healthz").status == 200
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), here.loop).result(30)  # its task has ended
         gc.collect()
         assert not [one for one in gc.garbage if isinstance(one, Request)]
     finally:
