@@ -656,11 +656,12 @@ def test_rqs_own_jobs_run_in_a_full_redis(store: Store, client: redis.Redis) -> 
 
 def test_an_idle_worker_waits_in_a_full_redis(worker: BatchWorker, client: redis.Redis) -> None:
     fill(client)
-    connections = client.info("stats")["total_connections_received"]
-    for _ in range(10):
+    worker.wakeup.wait(0.01)
+    sockets = [one._sock for one in worker.wakeup._connections.values()]
+    for _ in range(9):
         worker.wakeup.wait(0.01)
-    # One for each queue, and kept; others of this process may connect meanwhile.
-    assert client.info("stats")["total_connections_received"] < connections + 10
+    assert len(sockets) == len(keys.QUEUES)
+    assert [one._sock for one in worker.wakeup._connections.values()] == sockets
     client.config_set("maxmemory", 0)
     worker.wakeup.wait(0)
     ringing = threading.Timer(0.05, client.rpush, ["rq:queue:digitq", "x"])

@@ -69,6 +69,15 @@ def test_each_command_that_is_taken_from_a_user_is_named(user: str, sides: Sides
     assert unseen == []
 
 
+def test_what_is_missing_is_told_once(sides: Sides) -> None:
+    sides.operator.execute_command("ACL", "SETUSER", "worker", "-del")
+    try:
+        found = missing(sides.worker.client, "worker")
+    finally:
+        sides.operator.execute_command("ACL", "SETUSER", "worker", "+del")
+    assert "DEL digitq:bulk" in found and len(found) == len(set(found))
+
+
 def test_trying_changes_nothing(sides: Sides) -> None:
     sides.operator.flushall()
     for part in NEEDED:

@@ -33,6 +33,7 @@ from shared.submission import Submission
 from tests.pictures import seven
 from tests.proxy import proxy
 from tests.stack import Stack
+from tests.waits import until
 from tests.web import Web, sevens, web
 
 #: Patient, and quick: for connections that break again and again.
@@ -305,7 +306,7 @@ def test_an_async_queue_is_told_at_once_and_without_a_thread_for_each(
         async with AsyncQueue(redis_url) as queue:
             found = await queue.submit_many(pictures(40))
             waits = [asyncio.create_task(queue.get(one.id, wait=30)) for one in found]
-            await asyncio.sleep(0.5)
+            await asyncio.to_thread(until, lambda: queue._waiting and len(queue._waiting[1]._waiters) == 40)
             threads = threading.active_count()
             with sevens(store):
                 began = time.monotonic()
