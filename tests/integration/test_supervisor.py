@@ -19,6 +19,7 @@ from shared.standalone.console import Console
 from shared.standalone.process import Process
 from shared.standalone.supervisor import Supervisor
 from tests import waits
+from tests.consoles import Heard, heard_console
 from tests.tools import is_there
 
 #: A supervisor in a process of its own, which says the pids of what it starts and runs until it is told to stop.
@@ -52,23 +53,9 @@ FAMILY = "sleep 600 & echo pids $$ $!; wait"
 
 
 @pytest.fixture
-def heard() -> Iterator[tuple[Console, Callable[[], str]]]:
-    """A console, and all that was written to it."""
-    reading, writing = os.pipe()
-    os.set_blocking(reading, False)
-    text = bytearray()
-
-    def read() -> str:
-        try:
-            while data := os.read(reading, 65_536):
-                text.extend(data)
-        except BlockingIOError:
-            pass
-        return text.decode()
-
-    yield Console(writing), read
-    os.close(reading)
-    os.close(writing)
+def heard() -> Iterator[Heard]:
+    with heard_console() as console:
+        yield console
 
 
 def until(holds: Callable[[], object], supervisor: Supervisor) -> None:
@@ -77,7 +64,7 @@ def until(holds: Callable[[], object], supervisor: Supervisor) -> None:
 
 
 @pytest.fixture
-def ours(heard: tuple[Console, Callable[[], str]]) -> Iterator[Supervisor]:
+def ours(heard: Heard) -> Iterator[Supervisor]:
     supervisor = Supervisor(heard[0])
     yield supervisor
     supervisor.stop(supervisor._processes, 0)
@@ -88,9 +75,7 @@ def pid(process: Process) -> int:
     return process.child.pid if process.child else 0
 
 
-def test_a_process_that_is_killed_is_started_again_with_all_that_it_had_started(
-    ours: Supervisor, heard: tuple[Console, Callable[[], str]]
-) -> None:
+def test_a_process_that_is_killed_is_started_again_with_all_that_it_had_started(ours: Supervisor, heard: Heard) -> None:
     family = Process("family", ["sh", "-c", FAMILY])
     ours.start(family)
     until(lambda: "pids" in heard[1](), ours)
@@ -102,9 +87,7 @@ def test_a_process_that_is_killed_is_started_again_with_all_that_it_had_started(
     assert "family was ended by signal 9, starting it again" in heard[1]()
 
 
-def test_a_process_that_somebody_has_stopped_is_not_started_again(
-    ours: Supervisor, heard: tuple[Console, Callable[[], str]]
-) -> None:
+def test_a_process_that_somebody_has_stopped_is_not_started_again(ours: Supervisor, heard: Heard) -> None:
     at_once, orderly = (
         Process("a", ["sleep", "600"]),
         Process("b", ["sh", "-c", "trap 'exit 0' TERM; sleep 600 & echo ready; wait"]),
@@ -131,7 +114,7 @@ def test_what_another_start_would_not_change_is_not_started_again(ours: Supervis
 
 
 def test_one_that_fails_at_once_is_given_up_after_five_times_with_growing_pauses(
-    ours: Supervisor, heard: tuple[Console, Callable[[], str]], monkeypatch: pytest.MonkeyPatch
+    ours: Supervisor, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "QUICK_SECONDS", 60.0)
     broken = Process("broken", ["sh", "-c", "echo why; exit 9"], keep=True)
@@ -155,7 +138,7 @@ def test_one_that_fails_after_a_while_is_started_again_for_ever(
 
 
 def test_a_command_that_cannot_be_started_is_given_up(
-    ours: Supervisor, heard: tuple[Console, Callable[[], str]], monkeypatch: pytest.MonkeyPatch
+    ours: Supervisor, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LONGEST_PAUSE", 0.0)
     missing = Process("missing", ["/nowhere/at/all"])
@@ -164,9 +147,7 @@ def test_a_command_that_cannot_be_started_is_given_up(
     assert "/nowhere/at/all" in heard[1]()
 
 
-def test_what_does_not_stop_in_time_is_killed_with_all_that_it_has_started(
-    ours: Supervisor, heard: tuple[Console, Callable[[], str]]
-) -> None:
+def test_what_does_not_stop_in_time_is_killed_with_all_that_it_has_started(ours: Supervisor, heard: Heard) -> None:
     deaf = Process("deaf", ["sh", "-c", "trap '' TERM; sleep 600 & echo pids $$ $!; while :; do wait; done"])
     ours.start(deaf)
     until(lambda: "pids" in heard[1](), ours)
@@ -176,18 +157,14 @@ def test_what_does_not_stop_in_time_is_killed_with_all_that_it_has_started(
     assert "deaf has not stopped within 0 s, it is killed" in heard[1]()
 
 
-def test_every_line_has_the_name_of_its_process_the_last_one_too(
-    ours: Supervisor, heard: tuple[Console, Callable[[], str]]
-) -> None:
+def test_every_line_has_the_name_of_its_process_the_last_one_too(ours: Supervisor, heard: Heard) -> None:
     for name, command in (("one", "echo first; printf unfinished"), ("another", "echo second >&2")):
         ours.start(Process(name, ["sh", "-c", command]))
     until(lambda: all(not process.runs for process in ours._processes), ours)
     assert {"one      | first", "one      | unfinished", "another  | second"} <= set(heard[1]().splitlines())
 
 
-def test_lines_that_come_in_pieces_are_whole_and_endless_ones_are_cut(
-    ours: Supervisor, heard: tuple[Console, Callable[[], str]]
-) -> None:
+def test_lines_that_come_in_pieces_are_whole_and_endless_ones_are_cut(ours: Supervisor, heard: Heard) -> None:
     ours.start(Process("pieces", ["sh", "-c", "printf one; sleep 0.1; echo two; head -c 200000 /dev/zero; sleep 600"]))
     until(lambda: heard[1]().count("\0") > 65_536, ours)
     assert heard[1]().startswith("pieces   | onetwo\n")

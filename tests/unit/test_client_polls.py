@@ -14,17 +14,8 @@ from producer.client import blocking, bulk, retry
 from producer.client.bulk import AHEAD, LONG_SECONDS, SHORT_SECONDS, PollSchedule, map_in_order, map_in_order_async
 from producer.client.retry import PAUSE_SECONDS, POLL_SECONDS, poll
 from shared.prediction import Prediction, State
+from tests.clock import Clock
 from tests.waits import until
-
-
-class Clock:
-    """Stands still until something takes time."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -6,36 +6,23 @@ import json
 import os
 import pty
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
 
 from shared.standalone import console as module
 from shared.standalone.console import PENDING_BYTES, Console
+from tests.consoles import Heard, heard_console
 
 
 @pytest.fixture
-def heard() -> Iterator[tuple[Console, Callable[[], str]]]:
-    """A console, and all that was written to it."""
-    reading, writing = os.pipe()
-    os.set_blocking(reading, False)
-    text = bytearray()
-
-    def read() -> str:
-        try:
-            while data := os.read(reading, 65_536):
-                text.extend(data)
-        except BlockingIOError:
-            pass
-        return text.decode()
-
-    yield Console(writing), read
-    os.close(reading)
-    os.close(writing)
+def heard() -> Iterator[Heard]:
+    with heard_console() as console:
+        yield console
 
 
-def test_as_text_each_line_has_one_time(heard: tuple[Console, Callable[[], str]]) -> None:
+def test_as_text_each_line_has_one_time(heard: Heard) -> None:
     console, read = heard
     console.line("web", b"2026-11-30 10:00:00,000 INFO digitq.web: accepted")
     console.say("stopping")
@@ -52,13 +39,13 @@ def test_names_and_bytes_that_are_no_text_are_written_as_json_too() -> None:
     os.close(writing)
 
 
-def test_an_announcement_is_written_as_it_is(heard: tuple[Console, Callable[[], str]]) -> None:
+def test_an_announcement_is_written_as_it_is(heard: Heard) -> None:
     console, read = heard
     console.announce("ready\n  try it", port=1)
     assert read() == "ready\n  try it\n"
 
 
-def test_a_line_of_any_length_is_whole(heard: tuple[Console, Callable[[], str]]) -> None:
+def test_a_line_of_any_length_is_whole(heard: Heard) -> None:
     console, read = heard
     console.line("web", b"x" * 300_000)
     while not read().endswith("\n"):
@@ -67,7 +54,7 @@ def test_a_line_of_any_length_is_whole(heard: tuple[Console, Callable[[], str]])
 
 
 def test_the_rest_is_written_at_the_end_and_a_reader_that_has_stopped_is_given_up(
-    heard: tuple[Console, Callable[[], str]], monkeypatch: pytest.MonkeyPatch
+    heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     console, read = heard
     monkeypatch.setattr(module, "CLOSE_SECONDS", 0.1)
@@ -115,9 +102,7 @@ def test_a_terminal_without_colours_gets_none(monkeypatch: pytest.MonkeyPatch, n
     os.close(inner)
 
 
-def test_names_have_colours_on_a_terminal_alone(
-    monkeypatch: pytest.MonkeyPatch, heard: tuple[Console, Callable[[], str]]
-) -> None:
+def test_names_have_colours_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch, heard: Heard) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     console, read = heard

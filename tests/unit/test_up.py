@@ -18,21 +18,12 @@ from shared.errors import CannotStart, MissingPart, RedisUnavailable, SettingsEr
 from shared.redis_server.server_findings import ERROR, WARNING, Finding
 from shared.settings import Settings
 from shared.standalone import embedded_server, port, supervisor, up
-from shared.standalone.console import Console
 from shared.standalone.process import Process
 from shared.standalone.supervisor import Supervisor
+from tests.clock import Clock
+from tests.consoles import heard_console
 
 URL, REDIS = "http://127.0.0.1:8000", "redis://:secret@h:1"
-
-
-class Clock(SimpleNamespace):
-    now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 class Stepping:
@@ -265,12 +256,10 @@ def test_a_port_is_waited_for_only_while_another_process_has_it(refusals: list[O
 
 @pytest.fixture
 def ours() -> Iterator[Supervisor]:
-    reading, writing = os.pipe()
-    one = Supervisor(Console(writing))
-    yield one
-    one.close()
-    os.close(reading)
-    os.close(writing)
+    with heard_console() as (console, _):
+        one = Supervisor(console)
+        yield one
+        one.close()
 
 
 def test_a_second_ctrl_c_hurries_and_another_signal_does_not(ours: Supervisor) -> None:
