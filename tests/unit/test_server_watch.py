@@ -12,6 +12,7 @@ import redis
 
 from shared.errors import RedisMisconfigured, RedisUnavailable
 from shared.redis_server import server_check
+from shared.redis_server.rights import missing
 from shared.redis_server.server_check import KNOWN_SECONDS, WRONG_SECONDS, ServerCheck
 from shared.redis_server.server_findings import ERROR, NOTE, WARNING, Finding
 from shared.settings import Settings
@@ -164,3 +165,25 @@ def test_one_thread_asks_and_the_others_wait_for_the_first_answer_only(server: S
         assert check.findings() == (NO_LOG,)
         answered.set()
         third.join(30)
+
+
+@pytest.mark.parametrize(
+    ("answer", "denied"),
+    [(None, []), (redis.ResponseError("unknown command"), []), (redis.exceptions.NoPermissionError("no"), ["PING"])],
+)
+def test_a_refusal_for_another_reason_is_no_missing_right(
+    answer: Exception | None, denied: list[str], server: Server
+) -> None:
+    sent: list[tuple[str, ...]] = []
+
+    def read(push_request: bool) -> None:
+        if answer and sent[-1] == ("PING",):
+            raise answer
+
+    connection = SimpleNamespace(
+        send_command=lambda *words: sent.append(words), read_response=read, disconnect=lambda: sent.append(("gone",))
+    )
+    pool = server.client.connection_pool
+    pool.get_connection, pool.release = lambda: connection, lambda one: sent.append(("released",))
+    assert missing(server.client, "worker") == denied
+    assert sent[-2:] == [("gone",), ("released",)] and ("DISCARD",) in sent
