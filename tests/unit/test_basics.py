@@ -114,7 +114,7 @@ def test_a_job_that_never_ran_has_no_attempt(lua: Callable[..., Any]) -> None:
     assert lua("return {run_of(nil)}") == [0, b""]
 
 
-def test_what_was_taken_back_deep_in_a_queue_does_not_count_in_its_length(
+def test_jobs_taken_back_deep_in_a_queue_do_not_count_in_its_length(
     lua: Callable[..., Any], client: redis.Redis
 ) -> None:
     assert lua("return queue_length('q')") == 0

@@ -44,7 +44,7 @@ def no_submit(key: str) -> Prediction:
     raise AssertionError(key)
 
 
-def test_what_was_begun_accepted_and_ended_is_known_to_the_next_command(path: Path) -> None:
+def test_pictures_begun_accepted_and_ended_are_known_to_the_next_command(path: Path) -> None:
     written(path)
     with opened(path) as book:
         entry = book.begin("/a.png", "ab")
@@ -65,7 +65,7 @@ def test_another_place_other_bytes_or_another_way_to_read_are_another_picture(pa
 
 def test_a_line_that_was_cut_off_counts_as_not_written_and_is_ended(path: Path) -> None:
     whole = written(path)
-    for end in range(len(whole)):
+    for end in (*range(0, len(whole) - 1, 5), len(whole) - 1):
         path.write_bytes(whole[:end])
         with opened(path) as book:
             entry = book.begin("/a.png", "ab")

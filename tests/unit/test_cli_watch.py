@@ -44,7 +44,7 @@ class Over(Exception):
 
 
 class Server:
-    """Answers one connection after another, and says what was asked for. Its clock moves while the client sleeps."""
+    """Answers one connection after another, and records the requests. Its clock moves while the client sleeps."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.answers: list[str | httpx2.Response | Exception] = []

@@ -59,7 +59,7 @@ def test_a_poll_without_a_wait_looks_once(clock: Clock) -> None:
     assert polled(clock, -3) == ([0], [])
 
 
-def test_what_has_ended_is_returned_at_once(clock: Clock) -> None:
+def test_an_ended_prediction_is_returned_at_once(clock: Clock) -> None:
     assert polled(clock, 25, ends_after=1) == ([POLL_SECONDS], [])
 
 

@@ -51,7 +51,7 @@ def nothing() -> None:
 
 @pytest.fixture(autouse=True)
 def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
-    """Which addresses answer."""
+    """Return the addresses that answer."""
     ok = dict[str, bool]()
     monkeypatch.setattr(up, "http_ok", lambda url: ok.get(url, False))
     return ok
@@ -134,7 +134,7 @@ def test_a_server_that_is_not_there_yet_is_waited_for(monkeypatch: pytest.Monkey
     up._check_server(settings)
 
 
-def test_web_and_workers_import_this_digitq_and_keep_what_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_web_and_workers_import_this_digitq_and_keep_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/mine")
     web, fleet = up._processes("redis://h:1", "h", 7, 2)
     assert (web.name, [one.name for one in fleet]) == ("web", ["worker.1", "worker.2"])
@@ -150,7 +150,7 @@ def test_web_and_workers_import_this_digitq_and_keep_what_was_set(monkeypatch: p
 
 @pytest.fixture
 def loading(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[str]]]:
-    """Waits for a server that answers INFO like this, a second later each time; returns what was said."""
+    """Waits for a server that answers INFO like this, a second later each time; returns the lines that it said."""
     clock = Clock()
     monkeypatch.setattr(embedded_server, "time", clock)
 
@@ -231,7 +231,7 @@ def test_the_server_is_one_on_the_path_or_the_package_or_missing(monkeypatch: py
 
 @pytest.fixture
 def refusals(monkeypatch: pytest.MonkeyPatch) -> list[OSError | None]:
-    """How the next tries to bind end; the last one for ever."""
+    """Return the results of the next attempts to bind; the last one repeats."""
     ends: list[OSError | None] = []
     monkeypatch.setattr(port, "_refusal", lambda host, number: ends.pop(0) if len(ends) > 1 else ends[0])
     monkeypatch.setattr(port, "time", Clock())
