@@ -153,7 +153,7 @@ def test_what_does_not_stop_in_time_is_killed_with_all_that_it_has_started(ours:
     until(lambda: "pids" in heard[1](), ours)
     pids = list(map(int, heard[1]().split("pids")[1].split()[:2]))
     assert not ours.stop([deaf], 0.2)
-    waits.until(lambda: not any(map(is_there, pids)))
+    waits.until(lambda: not any(map(is_there, pids)), 20)
     assert "deaf has not stopped within 0 s, it is killed" in heard[1]()
 
 
@@ -241,7 +241,7 @@ def test_a_guard_that_is_killed_is_replaced() -> None:
             os.kill(first, signal.SIGKILL)
             waits.until(lambda: guards() not in ([], [first]))
             own.kill()
-            waits.until(lambda: not any(map(is_there, pids)))
+            waits.until(lambda: not any(map(is_there, pids)), 20)
         finally:
             own.kill()
             for one in pids:

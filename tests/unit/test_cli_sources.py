@@ -31,13 +31,17 @@ def labels(*arguments: str) -> list[str]:
     return [source.label for source in expand(arguments)]
 
 
-def test_a_folder_is_its_pictures_in_order_and_nothing_hidden(scans: Path) -> None:
+def test_a_folder_is_its_pictures_in_order_and_nothing_hidden(scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Path.rglob
+    monkeypatch.setattr(Path, "rglob", lambda folder, pattern: sorted(found(folder, pattern), reverse=True))
     assert labels("scans") == [f"scans/{name}" for name in ("a.png", "b.PNG", "deep/c.jpg", "page.jxl")]
 
 
 def test_a_pattern_is_the_files_that_match_in_order(scans: Path) -> None:
     assert labels("scans/*.[pP]*") == ["scans/a.png", "scans/b.PNG", "scans/page.jxl"][:2]
-    assert labels("scans/**/*.jpg") == ["scans/deep/c.jpg"]
+    (scans / "deep" / "er").mkdir()
+    (scans / "deep" / "er" / "e.jpg").touch()
+    assert labels("scans/**/*.jpg") == ["scans/deep/c.jpg", "scans/deep/er/e.jpg"]
 
 
 def test_a_file_that_is_named_is_taken_whatever_it_is_called(scans: Path) -> None:
