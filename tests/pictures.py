@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zipfile
 import zlib
 from io import BytesIO
 
@@ -40,3 +41,12 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
 
 def idx(count: int) -> bytes:
     return struct.pack(">4I", 0x803, count, 28, 28) + bytes(784 * count)
+
+
+def zip_of(*members: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """A zip of these files."""
+    out = BytesIO()
+    with zipfile.ZipFile(out, "w", method) as one:
+        for name, data in members:
+            one.writestr(name, data)
+    return out.getvalue()

@@ -6,8 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import pytest
 
 from shared import ROOT
 from tests.stack import Stack
+from tests.waits import until
 
 pytestmark = pytest.mark.timeout(1000)
 
@@ -79,19 +78,12 @@ def test_a_run_that_is_cut_short_leaves_nothing_behind(
     env = {name: value for name, value in cli_env.items() if name != "REDIS_URL"} | {"TMPDIR": str(tmp_path)}
     command = [sys.executable, "-m", "digitq", "verify", "--faults", "none"]
     process = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.DEVNULL)
-    assert soon(lambda: any(tmp_path.glob("dqv-*/worker-2.log")), 30)
+    until(lambda: any(tmp_path.glob("dqv-*/worker-2.log")), 30)
     [folder] = tmp_path.glob("dqv-*")
     process.send_signal(number)
     assert process.wait(60) != 0
-    assert soon(lambda: list(tmp_path.iterdir()) == [], 5)
-    assert soon(lambda: not any(works_in(proc, folder) for proc in Path("/proc").glob("[0-9]*")), 5)
-
-
-def soon(condition: Callable[[], bool], seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.05)
-    return condition()
+    until(lambda: list(tmp_path.iterdir()) == [], 5)
+    until(lambda: not any(works_in(proc, folder) for proc in Path("/proc").glob("[0-9]*")), 5)
 
 
 def works_in(proc: Path, folder: Path) -> bool:

@@ -7,8 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
@@ -20,6 +19,7 @@ from shared.prediction import State
 from shared.standalone.up import http_ok
 from shared.store import Store
 from tests.fakes import classify
+from tests.waits import until
 from worker.queue.batch_worker import BatchWorker
 
 
@@ -39,6 +39,7 @@ def test_a_worker_whose_clock_is_an_hour_ahead_takes_nothing_from_the_others(
     monkeypatch.setattr(registry, "current_timestamp", lambda: now() + 3600)
     worker.recovery.run_if_due(burst=True)
     assert store.fetch(id).state is State.RUNNING
+    assert [claim.id for claim in store.claim("w", keys.QUEUES, 1, "other")] == []
 
 
 def test_a_recovery_that_fails_gives_its_turn_back(
@@ -61,17 +62,10 @@ def test_a_killed_web_process_leaves_no_child_on_its_port() -> None:
     env = {**clean, "REDIS_URL": "redis://127.0.0.1:1", "DIGITQ_PORT": str(port)}
     web = subprocess.Popen([sys.executable, "-m", "digitq", "web"], cwd=ROOT, env=env, start_new_session=True)
     try:
-        wait_until(lambda: http_ok(f"http://127.0.0.1:{port}/healthz"), 30)
+        until(lambda: http_ok(f"http://127.0.0.1:{port}/healthz"), 30)
         web.kill()
         web.wait()
-        assert wait_until(lambda: not http_ok(f"http://127.0.0.1:{port}/healthz"), 5)
+        until(lambda: not http_ok(f"http://127.0.0.1:{port}/healthz"), 5)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(web.pid, signal.SIGKILL)
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.1)
-    return condition()

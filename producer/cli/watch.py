@@ -44,7 +44,8 @@ def parse_events(lines: Iterable[str]) -> Iterator[Event]:
     for text in lines:
         if text:
             name, _, value = text.partition(":")
-            fields[name] = fields[name] + "\n" + value[1:] if name == "data" and name in fields else value.lstrip(" ")
+            value = value.removeprefix(" ")
+            fields[name] = f"{fields[name]}\n{value}" if name == "data" and name in fields else value
         else:
             if "data" in fields:
                 yield Event(fields.get("event", "message"), json.loads(fields["data"]), fields.get("id", ""))

@@ -86,7 +86,7 @@ def _drawn(picture: Any) -> bytes:
         picture = Image.fromarray(_pixels(picture))
     picture = ImageOps.exif_transpose(picture)
     if picture.mode not in ("1", "L", "LA", "I;16", "P", "RGB", "RGBA"):  # what PNG has
-        picture = picture.convert("RGBA" if "A" in picture.getbands() and picture.mode != "LAB" else "RGB")
+        picture = picture.convert("RGBA" if picture.mode in ("PA", "RGBa") else "RGB")
     out = BytesIO()
     picture.save(out, "PNG", compress_level=1)
     return out.getvalue()

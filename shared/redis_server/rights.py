@@ -95,7 +95,7 @@ def missing(client: redis.Redis, part: str) -> list[str]:
         finally:
             connection.disconnect()  # it may still be subscribed
             client.connection_pool.release(connection)
-    return list(dict.fromkeys(map(_shown, denied)))
+    return list(map(_shown, denied))
 
 
 def _is_denied(connection: Any, command: Command) -> bool:

@@ -218,12 +218,18 @@ def is_so(page: Page, what: Any) -> None:
     pytest.fail("it does not come")
 
 
-def test_a_late_answer_never_replaces_that_to_a_newer_drawing(page: Page) -> None:
+def reading_two(page: Page) -> Reader:
+    """A reader that has been asked for two drawings and has answered none."""
     reader = Reader(page)
     page.evaluate(PAD)
     for number in range(2):
         stroke(page, 40 * number)
         is_so(page, lambda number=number: len(reader.held) == number + 1)
+    return reader
+
+
+def test_a_late_answer_never_replaces_that_to_a_newer_drawing(page: Page) -> None:
+    reader = reading_two(page)
     reader.answer(1)
     expect(page.locator("#digit")).to_have_text("1")
     reader.answer(0)
@@ -232,11 +238,7 @@ def test_a_late_answer_never_replaces_that_to_a_newer_drawing(page: Page) -> Non
 
 
 def test_two_drawings_are_read_at_a_time_and_then_the_newest(page: Page) -> None:
-    reader = Reader(page)
-    page.evaluate(PAD)
-    for number in range(2):
-        stroke(page, 40 * number)
-        is_so(page, lambda number=number: len(reader.held) == number + 1)
+    reader = reading_two(page)
     for number in (2, 3):
         stroke(page, 40 * number)
         page.evaluate("new Promise((done) => setTimeout(done, 30))")  # SETTLE is 5 ms

@@ -14,6 +14,7 @@ import redis
 from shared.connections.connection import connect
 from shared.keys import Priority
 from shared.store import Store
+from tests.waits import until
 from tests.working import serving
 from worker.queue.wakeup import Wakeup
 
@@ -22,7 +23,7 @@ def test_an_idle_worker_starts_at_once_when_a_picture_comes(store: Store, settin
     with serving(store) as worker:
         thread = threading.Thread(target=worker.wakeup.wait, args=[10])
         thread.start()
-        time.sleep(0.3)
+        until(lambda: store.client.info("clients")["blocked_clients"])
         start = time.monotonic()
         store.submit(b"7", priority=Priority.LOW)
         thread.join(5)

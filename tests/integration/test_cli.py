@@ -26,6 +26,7 @@ from shared.settings import Settings
 from shared.store import Store, connect
 from tests.invoked import invoked
 from tests.pictures import seven
+from tests.waits import until
 from tests.web import Web, sevens, web
 from worker.queue.heartbeat import Heartbeat
 
@@ -182,8 +183,7 @@ def test_healthcheck_follows_a_worker_and_not_its_redis(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     thread = Heartbeat(Store(connect("redis://127.0.0.1:1"), Settings(lease_seconds=1)), "one", "", lambda: None)
     thread.start()
-    while not any(tmp_path.iterdir()):
-        time.sleep(0.05)
+    until(lambda: any(tmp_path.iterdir()))
     thread.stop()
     assert digitq("healthcheck", "worker", env=env).returncode == 0
     [sign] = tmp_path.iterdir()

@@ -25,13 +25,14 @@ from typing import Any
 import pytest
 import redis
 
-from producer.cli.output import COLUMNS, confusion
+from producer.cli.output import COLUMNS
 from shared import ROOT, keys
 from shared.store import Store
 from tests.invoked import invoked
 from tests.pictures import idx, png, seven
 from tests.proxy import proxy
 from tests.stack import Stack
+from tests.waits import until
 from tests.web import Web, sevens, web
 
 DIGITQ = [sys.executable, "-m", "digitq"]
@@ -270,12 +271,6 @@ def test_a_rejected_picture_is_no_answer(stack: Stack, tmp_path: Path) -> None:
     assert invoked("submit", batch, "--strict", "--url", stack.url).returncode == 2
 
 
-def test_the_confusion_matrix_counts_what_has_no_digit_apart() -> None:
-    rows = [line.split() for line in confusion([1, 1, 7, None], bytes([1, 1, 1, 7])).splitlines()]
-    assert rows[2] == ["1", ".", "2", ".", ".", ".", ".", ".", "1", ".", ".", "."]
-    assert rows[8][-1] == "1"
-
-
 def test_a_bar_is_shown_on_a_terminal_only(site: Web, worker: None, scans: Path) -> None:
     words = [*DIGITQ, "submit", str(scans), "--wait", "--json", "--url", site.url]
     assert subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stderr == ""
@@ -308,8 +303,7 @@ def test_status_and_cancel_take_batches_too(site: Web, tmp_path: Path) -> None:
 def test_ctrl_c_ends_it_at_once(site: Web, scans: Path) -> None:
     process = subprocess.Popen([*DIGITQ, "submit", str(scans), "--wait", "--url", site.url], cwd=ROOT,
                                stderr=subprocess.PIPE, text=True)  # fmt: skip
-    while sum(call.startswith("GET") for call in site.calls) < 3:
-        time.sleep(0.05)
+    until(lambda: sum(call.startswith("GET") for call in site.calls) >= 3)
     process.send_signal(signal.SIGINT)
     assert "interrupted" in process.communicate(timeout=5)[1]
     assert process.returncode == 130

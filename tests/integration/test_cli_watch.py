@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import select
 import signal
 import socket
 import struct
@@ -14,25 +15,17 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
 from producer import Client
-from producer.cli.screen import screen, status_line
-from producer.cli.watch import Event, parse_events
 from shared import ROOT
-from shared.prediction import Prediction, State
 from shared.store import Store
 from tests.pictures import seven
 from tests.proxy import proxy
 from tests.waits import until
 from tests.web import Web, sevens, web
-
-STATUS = {
-    "redis": True, "queued": 12, "running": 3, "oldest_ms": 90, "workers": {"alive": 2, "busy": 1, "needed": 4},
-    "latency_goal_ms": 1000, "arrivals_per_second": 90.2, "per_second": 80.5, "capacity_per_second": 100.0,
-    "eta_ms": 150, "p50_ms": 5.0, "p95_ms": None,
-}  # fmt: skip
 
 
 def start(*words: str, **options: int) -> subprocess.Popen[str]:
@@ -114,14 +107,18 @@ def test_on_a_terminal_it_is_a_screen(site: Web, store: Store) -> None:
         os.close(theirs)
         until(lambda: "GET /v1/events" in site.calls, 30)
         client.submit(seven(), "im7.png").wait(5)
-    time.sleep(3)
+    shown = bytearray()
+
+    def is_shown() -> bool:
+        while select.select([ours], [], [], 0)[0]:
+            shown.extend(os.read(ours, 65536))
+        return b"0 waiting" in shown and b"im7.png" in shown.rpartition(b"\x1b[H")[2]
+
+    until(is_shown, 30)
     process.send_signal(signal.SIGINT)
-    shown = b""
-    try:
+    with suppress(OSError):  # the other end is closed
         while piece := os.read(ours, 65536):
             shown += piece
-    except OSError:
-        pass  # the other end is closed
     os.close(ours)
     process.communicate(timeout=10)
     last = shown.decode().split("\x1b[H")[-1]
@@ -132,25 +129,3 @@ def test_on_a_terminal_it_is_a_screen(site: Web, store: Store) -> None:
     assert all(
         len(line.replace("\x1b[K", "").replace("\x1b[J", "")) <= 70 for line in last.split("\x1b[?25h")[0].split("\r\n")
     )
-
-
-def test_the_stream_is_read_as_the_standard_says() -> None:
-    text = (
-        ": hello\nretry: 2000\n\nid: 1\nevent: status\ndata: {\ndata: }\n\nevent: reset\ndata:{}\n\nevent: cut\ndata: {"
-    )
-    assert list(parse_events(text.split("\n"))) == [Event("status", {}, "1"), Event("reset", {})]
-
-
-def test_lines_and_screens() -> None:
-    assert status_line(STATUS, 0).endswith(
-        "queued=12 running=3 alive=2 busy=1 needed=4 arrivals=90.2 per_second=80.5 eta_ms=150 p50_ms=5.0 p95_ms=-"
-    )
-    older = {name: value for name, value in STATUS.items() if name not in ("arrivals_per_second", "eta_ms")}
-    assert "arrivals=- per_second=80.5 eta_ms=- " in status_line(older, 0)
-    assert status_line({"redis": False}, 0).endswith("redis=down")
-    last = [Prediction(str(n), State.SUCCEEDED, f"{n}.png", n, 0.9, decision="accept") for n in range(3)]
-    found = screen("http://x", STATUS, last, 0, "connecting again")
-    assert "connecting again" in found[0] and "12 waiting" in found[2] and "slowest 5 % -" in found[5]
-    assert "4 needed for the goal of 1.0 s" in found[3]
-    assert [text.split()[1] for text in found[7:]] == ["2.png:", "1.png:", "0.png:"]
-    assert screen("http://x", {"redis": False}, [], 0)[2] == "Redis does not answer"

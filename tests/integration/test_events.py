@@ -81,7 +81,7 @@ app = application()
 signal.signal(signal.SIGINT, lambda *_: None)
 for _ in range(2):
     os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(0.5)
+    time.sleep(0.5)  # what a stop begins has no end to wait for
 os._exit(0)
 """
     nowhere = {**os.environ, "REDIS_URL": "redis://127.0.0.1:1"}

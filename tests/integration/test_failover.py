@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +25,7 @@ from shared.store import Store
 from tests.compose.engine import PATIENT, Load
 from tests.pictures import seven
 from tests.stack import LEAN, up
+from tests.waits import until
 from verify.sentinels import Sentinels, Server, followed, free_ports, sentinels, wait_until
 
 
@@ -206,7 +206,7 @@ def test_no_call_reads_the_answer_to_one_that_took_too_long(
         client.set("key", "value")
         with pytest.raises(redis.exceptions.TimeoutError):
             client.execute_command("BLPOP", "nothing", 1)  # answers after a second, with nothing
-        time.sleep(1.2)
+        until(lambda: not pair[0].client.info("clients")["blocked_clients"])
         assert client.get("key") == b"value"
         assert client.ping() is True
 

@@ -21,6 +21,7 @@ from shared.errors import RedisUnavailable
 from shared.ids import new_id
 from shared.store import Store
 from shared.submission import Submission
+from tests.waits import until
 from tests.web import sevens
 from verify.proxy import Proxy
 
@@ -66,10 +67,7 @@ def submit(waiting: BlockingWaiting, image: bytes = b"1") -> str:
 
 
 def connected(waiting: BlockingWaiting) -> None:
-    end = time.monotonic() + 10
-    while waiting._waiting.uploads._calls._line is None:  # type: ignore[union-attr]
-        assert time.monotonic() < end
-        time.sleep(0.001)
+    until(lambda: waiting._waiting.uploads._calls._line is not None, 10)  # type: ignore[union-attr]
 
 
 def test_once_connected_the_loop_submits_without_a_thread(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from shared import ROOT
 from shared.prediction import Prediction, State
 from shared.store import Store
 from tests.planted import HARM
+from tests.waits import until
 from verify.children import Child, Children
 
 MAX_ATTEMPTS = 2
@@ -26,10 +26,7 @@ def test_what_kills_its_workers_is_poison_and_its_neighbours_succeed(store: Stor
     with planted(cli_env, DIGITQ_BATCH_MAX_SIZE="3", DIGITQ_MAX_ATTEMPTS=str(MAX_ATTEMPTS)) as workers:
         found = {which: ended(hasty, id) for which, id in ids.items()}
         status_of_each = Counter([status for _, status in HARM.values()] * MAX_ATTEMPTS)
-        end = time.monotonic() + 60
-        while not status_of_each <= (deaths := Counter(code for one in workers for code in one.deaths)):
-            assert time.monotonic() < end, deaths
-            time.sleep(0.05)
+        until(lambda: status_of_each <= Counter(code for one in workers for code in one.deaths), 60)
         afterwards = ended(hasty, hasty.submit(b"7").id)
     for (harm, image), one in found.items():
         if image == harm:
@@ -62,8 +59,5 @@ def planted(cli_env: dict[str, str], **env: str) -> Iterator[list[Child]]:
 
 def ended(store: Store, id: str) -> Prediction:
     """The prediction as soon as it has ended."""
-    end = time.monotonic() + 60
-    while not (one := store.fetch(id)).state.terminal:
-        assert time.monotonic() < end, one
-        time.sleep(0.05)
-    return one
+    until(lambda: store.fetch(id).state.terminal, 60)
+    return store.fetch(id)

@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from shared.connections import connection
 from shared.connections.connection import connect
 from shared.errors import RedisUnavailable
-from shared.runtime.repeats import Repeats
 from shared.settings import Settings
 from shared.store import Store
 from tests.conftest import start_server
+from tests.logged import lines_about_redis
 
 
 @pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Return the logged lines."""
-    told: list[str] = []
-
-    class Listening(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            told.append(record.getMessage())
-
-    one, handler = Repeats(), Listening()
-    monkeypatch.setattr(connection, "repeats", one)
-    handler.addFilter(one)
-    logger = logging.getLogger("digitq.redis")
-    logger.addHandler(handler)
-    yield told
-    logger.removeHandler(handler)
+def lines() -> Iterator[list[str]]:
+    with lines_about_redis() as told:
+        yield told
 
 
 def test_a_server_that_is_started_late_is_told_of_in_two_lines(lines: list[str]) -> None:

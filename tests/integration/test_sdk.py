@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import doctest
-import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -16,24 +15,17 @@ import redis
 
 import producer
 from producer import NEVER, AsyncClient, AsyncQueue, Client, Prediction, Queue, Retry, State
-from producer.client import async_clients, bulk, retry, sync_clients
+from producer.client import async_clients, retry, sync_clients
 from producer.serving.line import LoopCalls
 from shared import keys
 from shared.batch import BatchState
 from shared.errors import (
-    BodyTooSlow,
-    DigitqError,
     IdempotencyMismatch,
     MalformedBatch,
-    NotFound,
     PredictionFailed,
     QueueFull,
-    RateLimited,
     RedisUnavailable,
     ServerUnavailable,
-    SettingsError,
-    TooLarge,
-    UnexpectedAnswer,
 )
 from shared.settings import Settings
 from shared.store import Answer, Record, Store
@@ -41,6 +33,7 @@ from shared.submission import Submission
 from tests.pictures import seven
 from tests.proxy import proxy
 from tests.stack import Stack
+from tests.waits import until
 from tests.web import Web, sevens, web
 
 #: Patient, and quick: for connections that break again and again.
@@ -225,182 +218,6 @@ def test_queues_that_have_waited_close_at_once(redis_url: str) -> None:
     assert asyncio.run(wait_and_close()) < 0.5
 
 
-# ---------------------------------------------------------------------- retries
-
-
-def answers(*responses: httpx2.Response) -> tuple[Client, list[httpx2.Request]]:
-    """A client whose server gives these answers, one after another, the last one for ever."""
-    asked: list[httpx2.Request] = []
-
-    def handle(request: httpx2.Request) -> httpx2.Response:
-        asked.append(request)
-        return responses[min(len(asked), len(responses)) - 1]
-
-    sdk = Client("http://nowhere")
-    sdk.close()
-    sdk._operations._http = httpx2.Client(base_url="http://nowhere", transport=httpx2.MockTransport(handle))
-    return sdk, asked
-
-
-def problem(status: int, code: str, after: str = "", **more: Any) -> httpx2.Response:
-    headers = {"Content-Type": "application/problem+json"} | ({"Retry-After": after} if after else {})
-    return httpx2.Response(status, headers=headers, json={"code": code, "title": "T", "detail": "D", **more})
-
-
-ACCEPTED = httpx2.Response(202, json={"id": "x", "state": "queued"})
-
-
-@pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Record the pauses of this thread instead of sleeping; other threads sleep as usual."""
-    slept: list[float] = []
-    sleep, me = time.sleep, threading.get_ident()
-    monkeypatch.setattr(time, "sleep", lambda s: slept.append(s) if threading.get_ident() == me else sleep(s))
-    return slept
-
-
-def test_the_servers_retry_after_is_honoured_and_the_key_stays_the_same(pauses: list[float]) -> None:
-    sdk, asked = answers(problem(503, "queue_full", "3"), problem(429, "rate_limited", "2"), ACCEPTED)
-    assert sdk.submit(seven()).id == "x"
-    assert 3 <= pauses[0] <= 3.1 and 2 <= pauses[1] <= 2.2
-    given = {request.headers["Idempotency-Key"] for request in asked}
-    assert len(asked) == 3 and len(given) == 1 and len(given.pop()) == 38
-    sdk.submit(seven())
-    assert asked[-1].headers["Idempotency-Key"] != asked[0].headers["Idempotency-Key"]
-    sdk.submit(seven(), idempotency_key="mine")
-    assert asked[-1].headers["Idempotency-Key"] == '"mine"'
-
-
-@pytest.mark.parametrize(("status", "tries"), [(503, 5), (429, 5), (500, 1), (502, 1), (422, 1), (404, 1)])
-def test_only_temporary_errors_are_retried(status: int, tries: int, pauses: list[float]) -> None:
-    sdk, asked = answers(problem(status, "something"))
-    with pytest.raises(DigitqError):
-        sdk.submit(seven())
-    assert (len(asked), len(pauses)) == (tries, tries - 1)
-
-
-@pytest.mark.parametrize("trouble", [httpx2.ConnectError("Connection refused"), httpx2.ReadError("reset"), None])
-def test_a_server_that_restarts_is_given_time_to(trouble: httpx2.RequestError | None, pauses: list[float]) -> None:
-    asked: list[httpx2.Request] = []
-
-    def handle(request: httpx2.Request) -> httpx2.Response:
-        asked.append(request)
-        if len(asked) == 5:
-            return ACCEPTED
-        if trouble is None:
-            return foreign(502)
-        trouble.request = request
-        raise trouble
-
-    sdk, _ = answers(ACCEPTED)
-    sdk._operations._http = httpx2.Client(base_url="http://nowhere", transport=httpx2.MockTransport(handle))
-    with sdk:
-        assert sdk.submit(seven()).id == "x"
-    assert len(pauses) == 4 and all(0.5 <= pause <= 1.3 for pause in pauses)
-
-
-def test_pauses_grow_with_full_jitter_and_have_bounds() -> None:
-    random.seed(1)
-    policy = Retry(attempts=9, first=0.1, longest=1)
-    trouble = RedisUnavailable()
-    many_times = [[policy.pause(tried, trouble, 0) or 0 for _ in range(300)] for tried in range(1, 9)]
-    for tried, found in enumerate(many_times, 1):
-        bound = min(1, 0.1 * 2 ** (tried - 1))
-        assert max(found) <= bound and max(found) > 0.9 * bound and min(found) < 0.1 * bound
-    assert policy.pause(9, trouble, 0) is None
-    assert Retry(seconds=4).pause(1, RedisUnavailable(retry_after_seconds=5), 0) is None
-
-
-def test_known_codes_are_our_exceptions_and_unknown_ones_carry_their_code() -> None:
-    sdk, _ = answers(problem(404, "not_found"), problem(418, "teapot", hint="h"), httpx2.Response(500, text="<html>"))
-    with pytest.raises(NotFound, match="D"):
-        sdk.get("x")
-    with pytest.raises(DigitqError) as teapot:
-        sdk.get("x")
-    assert (teapot.value.code, teapot.value.status, teapot.value.title) == ("teapot", 418, "T")
-    assert teapot.value.extensions["hint"] == "h"
-    with pytest.raises(DigitqError) as page:
-        sdk.get("x")
-    assert (page.value.code, DigitqError.code) == ("http_500", "internal_error")
-
-
-def foreign(status: int, body: str = "<html>", type: str = "text/html", **headers: str) -> httpx2.Response:
-    return httpx2.Response(status, text=body, headers={"Content-Type": type, **headers})
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [foreign(200), foreign(201, "{", "application/json"), foreign(200, "[]", "application/json"),
-     foreign(200, '{"id": "x"}', "application/json"), foreign(200, "", "text/plain")],
-)  # fmt: skip
-def test_an_answer_of_another_server_is_reported_as_such(answer: httpx2.Response) -> None:
-    sdk, _ = answers(answer)
-    asked: list[Callable[[], Any]] = [
-        lambda: sdk.submit(seven()), lambda: sdk.submit_batch([seven()]), lambda: sdk.get("x"),
-        lambda: sdk.get_batch("x"), lambda: sdk.cancel("x"), sdk.status,
-    ]  # fmt: skip
-    for one in asked:
-        with pytest.raises(UnexpectedAnswer, match=r"at http://nowhere.*URL of digitq"):
-            one()
-
-
-def test_no_error_tells_the_password_in_a_url() -> None:
-    def page(_: httpx2.Request) -> httpx2.Response:
-        return foreign(200)
-
-    sdk = Client("http://me:secret@nowhere")
-    sdk.close()
-    sdk._operations._http = httpx2.Client(base_url="http://me:secret@nowhere", transport=httpx2.MockTransport(page))
-    with pytest.raises(UnexpectedAnswer, match=r"at http://nowhere/v1/status\.") as caught:
-        sdk.status()
-    assert "secret" not in str(caught.value)
-    with pytest.raises(SettingsError, match="me") as wrong:
-        Client("htp://me:secret@nowhere")
-    assert "secret" not in str(wrong.value)
-
-
-def test_results_that_are_a_page_are_not_read_as_results() -> None:
-    sdk, _ = answers(foreign(200, "<html>\n</html>"), httpx2.Response(200, text='{"index": 0}\n'))
-    with pytest.raises(UnexpectedAnswer):
-        sdk.results("x")
-    assert list(sdk.results("x")) == [{"index": 0}]
-
-
-@pytest.mark.parametrize(
-    ("answer", "kind", "said", "tries"),
-    [
-        (foreign(413), TooLarge, "proxy .* no body of this size", 1),
-        (foreign(413, '{"message": "Request Too Long", "self": 1}', "application/json"), TooLarge, "HTTP 413", 1),
-        (foreign(408, ""), BodyTooSlow, "proxy", 1),
-        (foreign(400), DigitqError, "HTTP 400 Bad Request: a proxy", 1),
-        (foreign(414), DigitqError, "proxy .* address too long", 1),
-        (foreign(431), DigitqError, "proxy .* headers too large", 1),
-        (foreign(429, "", **{"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"}), RateLimited, "proxy", 5),
-        (foreign(502), ServerUnavailable, "HTTP 502 Bad Gateway", 5),
-        (foreign(504), ServerUnavailable, "proxy timed out waiting", 5),
-        (foreign(302, Location="https://login.example/"), DigitqError, "to https://login.example/. .*URL", 1),
-        (foreign(404, '{"code": 404, "message": "x"}', "application/json"), DigitqError, "URL of digitq", 1),
-        (foreign(400, '{"code": {"a": 1}}', "application/problem+json"), DigitqError, "HTTP 400", 1),
-        (foreign(500, "{", "application/problem+json"), DigitqError, "HTTP 500", 1),
-        (
-            foreign(503, '{"code": "queue_full", "retry_after_seconds": "soon"}', "application/json"),
-            QueueFull,
-            "HTTP 503",
-            5,
-        ),
-    ],
-)
-def test_errors_of_proxies_are_explained(
-    answer: httpx2.Response, kind: type[DigitqError], said: str, tries: int, pauses: list[float]
-) -> None:
-    sdk, asked = answers(answer)
-    with pytest.raises(kind, match=said) as caught:
-        sdk.submit(seven())
-    assert type(caught.value) is kind and len(asked) == tries
-    if kind is DigitqError:
-        assert caught.value.code == f"http_{answer.status_code}"
-
-
 def test_errors_of_the_server_reach_both_clients_alike(site: Web, redis_url: str) -> None:
     async def of(call: Awaitable[Any], close: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -489,7 +306,7 @@ def test_an_async_queue_is_told_at_once_and_without_a_thread_for_each(
         async with AsyncQueue(redis_url) as queue:
             found = await queue.submit_many(pictures(40))
             waits = [asyncio.create_task(queue.get(one.id, wait=30)) for one in found]
-            await asyncio.sleep(0.5)
+            await asyncio.to_thread(until, lambda: queue._waiting and len(queue._waiting[1]._waiters) == 40)
             threads = threading.active_count()
             with sevens(store):
                 began = time.monotonic()
@@ -511,30 +328,3 @@ def test_batches_from_asyncio(stack: Stack) -> None:
 
     assert asyncio.run(main(AsyncClient(stack.url))) == [7, None]
     assert asyncio.run(main(AsyncQueue(stack.redis_url))) == [7, None]
-
-
-def test_many_are_read_only_as_far_as_they_are_sent() -> None:
-    read: list[int] = []
-
-    def items() -> Iterator[int]:
-        for n in range(1000):
-            read.append(n)
-            yield n
-
-    results = bulk.map_in_order(lambda n: n, items(), parallel=2)
-    assert [next(results) for _ in range(3)] == [0, 1, 2]
-    assert len(read) <= 3 + bulk.AHEAD * 2
-    results.close()  # type: ignore[attr-defined]
-
-
-def test_a_request_that_cannot_be_sent_is_not_retried(pauses: list[float]) -> None:
-    def refuse(request: httpx2.Request) -> httpx2.Response:
-        raise httpx2.LocalProtocolError("Illegal header value", request=request)
-
-    sdk, _ = answers(problem(500, "x"))
-    sdk._operations._http = httpx2.Client(base_url="http://nowhere", transport=httpx2.MockTransport(refuse))
-    with sdk, pytest.raises(DigitqError, match="Illegal header"):
-        sdk.get("x")
-    assert pauses == []
-    with pytest.raises(SettingsError, match="expected http://HOST:PORT"):
-        Client("nowhere:80")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from io import BytesIO, StringIO
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -19,8 +19,6 @@ from shared.store import Store
 from tests.pictures import seven
 from tests.stack import Stack
 from tests.web import Web, web
-
-GREY = np.arange(12, dtype=np.uint8).reshape(3, 4)
 
 
 @pytest.fixture
@@ -46,10 +44,6 @@ def submit(request: pytest.FixtureRequest, site: Web, redis_url: str) -> Any:
     return (lambda *a, **o: asyncio.run(on_a_loop(*a, **o))) if client.__name__.startswith("Async") else here
 
 
-def pixels(store: Store, id: str) -> Any:
-    return np.asarray(PIL.Image.open(BytesIO(store.image(id) or b"")))
-
-
 def test_bytes_paths_and_files_arrive_as_they_are(submit: Any, store: Store, tmp_path: Path) -> None:
     path = tmp_path / "seven.png"
     path.write_bytes(seven())
@@ -60,68 +54,6 @@ def test_bytes_paths_and_files_arrive_as_they_are(submit: Any, store: Store, tmp
             prediction = submit(image)
             assert (prediction.filename, store.image(prediction.id)) == (filename, seven())
     assert submit(path, filename="other.png").filename == "other.png"
-
-
-@pytest.mark.parametrize(
-    ("image", "arrives"),
-    [
-        (GREY, GREY),
-        (GREY[..., None], GREY),
-        (GREY / 255, GREY),
-        ((GREY / 255).astype(np.float32), GREY),
-        (GREY > 5, (GREY > 5) * np.uint8(255)),
-        (GREY.astype(np.int64), GREY),
-        (np.dstack([GREY] * 3), np.dstack([GREY] * 3)),
-        (np.dstack([GREY] * 4), np.dstack([GREY] * 4)),
-        (PIL.Image.fromarray(GREY), GREY),
-        (PIL.Image.fromarray(np.dstack([GREY] * 3)), np.dstack([GREY] * 3)),
-        (PIL.Image.fromarray((GREY > 5) * np.uint8(255)).convert("1"), GREY > 5),
-    ],
-    ids=lambda value: f"{type(value).__name__} {getattr(value, 'dtype', '')}",
-)
-def test_arrays_and_pillow_images_arrive_with_the_same_pixels(image: Any, arrives: Any, store: Store) -> None:
-    with Queue(settings=store.settings) as queue:
-        assert np.array_equal(pixels(store, queue.submit(image).id), arrives)
-
-
-@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV", "LAB", "F", "P", "LA", "I;16", "RGBX"])
-def test_every_mode_of_pillow_can_be_submitted(mode: str, store: Store) -> None:
-    with Queue(settings=store.settings) as queue:
-        assert pixels(store, queue.submit(PIL.Image.new(mode, (4, 3))).id).shape[:2] == (3, 4)
-
-
-def test_a_photo_opened_with_pillow_arrives_upright(store: Store, tmp_path: Path) -> None:
-    exif = PIL.Image.Exif()
-    exif[0x0112] = 6  # turn it clockwise
-    PIL.Image.new("L", (4, 3)).save(tmp_path / "photo.jpg", exif=exif)
-    with Queue(settings=store.settings) as queue, PIL.Image.open(tmp_path / "photo.jpg") as photo:
-        assert pixels(store, queue.submit(photo).id).shape == (4, 3)
-
-
-@pytest.mark.parametrize(
-    ("image", "error", "message"),
-    [
-        (7, TypeError, "expected bytes, a path, a file opened with 'rb', a NumPy array or a Pillow image, not int"),
-        (None, TypeError, "not NoneType"),
-        ([[0, 255]], TypeError, "not list"),
-        (StringIO("text"), TypeError, "opened with 'rb'"),
-        (np.zeros(784), ValueError, r"expected an array of height × width, .* not \(784,\)"),
-        (np.zeros((2, 28, 28)), ValueError, r"not \(2, 28, 28\)"),
-        (np.zeros((0, 28)), ValueError, r"not \(0, 28\)"),
-        (np.full((2, 2), 255.0), ValueError, "from 0 to 1"),
-        (np.full((2, 2), np.nan), ValueError, "from 0 to 1"),
-        (np.full((2, 2), 256), ValueError, "from 0 to 255"),
-        (np.full((2, 2), "x"), TypeError, "numbers"),
-        ("missing.png", FileNotFoundError, "missing.png"),
-    ],
-)
-def test_what_is_no_picture_is_an_error_that_says_what_is_expected(
-    image: Any, error: type[Exception], message: str, store: Store
-) -> None:
-    with Queue(settings=store.settings) as queue, pytest.raises(error, match=message):
-        queue.submit(image)
-    with Client("http://127.0.0.1:1") as client, pytest.raises(error, match=message):
-        client.submit(image)
 
 
 def test_many_and_batches_take_the_same(stack: Stack, tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ def test_polls_that_come_together_are_one_round_trip(store: Store, monkeypatch: 
 def test_a_waiting_request_gets_the_end_of_its_prediction(web: WebClient, store: Store) -> None:
     id = store.submit(seven()).id
     asked = web.here.begin("GET", f"{PATH}/{id}", query="wait=20")
-    time.sleep(0.2)
+    until(lambda: web.services.waiting._waiters)
     answer_one(store)
     answer = asked.result(30)
     assert (answer.status, json.loads(answer.body())["digit"]) == (200, 7)
@@ -252,7 +252,7 @@ def test_a_repeated_upload_waits_for_the_first_one_under_its_key(web: WebClient,
 
 def test_a_waiting_request_is_answered_when_the_process_stops(web: WebClient) -> None:
     asked = web.here.begin("POST", PATH, seven(), WAITS)
-    time.sleep(0.3)
+    until(lambda: web.services.waiting._waiters)
     web.call(web.services.waiting.stop)
     assert asked.result(10).status == 202
 
@@ -261,7 +261,7 @@ def test_a_redis_that_goes_away_is_a_503_whether_it_is_noticed_before_or_after(
     web: WebClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = web.here.begin("POST", PATH, seven(), WAITS)
-    time.sleep(0.3)
+    until(lambda: web.services.waiting._waiters)
 
     def away(*_: Any) -> Any:
         raise RedisUnavailable(retry_after_seconds=1)

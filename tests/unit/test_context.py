@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from worker.page.context import FEATURES, confidences, features
+from worker.page import context, surroundings
+from worker.page.context import FEATURES, LOOKS, Mark, confidences, features
 from worker.page.context_weights import WEIGHTS
 from worker.page.layout import Layout, lay_out
-from worker.page.surroundings import Seen
+from worker.page.surroundings import Seen, Surroundings
 
 
 def page(*places: int) -> Layout:
@@ -79,3 +84,114 @@ def test_a_page_without_digits_has_nothing_to_measure() -> None:
     layout = page(100)
     assert features(layout, [[]]).shape == (0, len(FEATURES))
     assert confidences(layout, [[]]) == [[]]
+
+
+# ---------------------------------------------------------------------- what a mark looks like
+
+
+def look(*, digit: int = 3, digitness: float = 0.999, clutter: float = 0.0, broken: float = 0.0, cut: bool = False,
+         plain: bool = False, height: int = 60) -> Mark:  # fmt: skip
+    candidate: Any = SimpleNamespace(box=(0, 0, 40, height), cut_off=cut)
+    row: Any = SimpleNamespace(height=60)
+    one = Seen(candidate, digit, digitness, 0.99, plain)
+    return context._digit(0, row, one, Surroundings(clutter, broken, False))
+
+
+@pytest.mark.parametrize(
+    ("about", "looks"),
+    [
+        ({}, "sure"), ({"digitness": 0.9971}, "sure"), ({"digitness": 0.9969}, "clear"),
+        ({"digitness": 0.951}, "clear"), ({"digitness": 0.949}, "weak"), ({"digitness": 0.501}, "weak"),
+        ({"digitness": 0.499}, "other"), ({"digit": 0}, "round"), ({"digit": 1}, "round"), ({"digit": 2}, "sure"),
+        ({"plain": True, "digit": 1}, "plain"), ({"cut": True, "plain": True}, "cut"),
+        ({"cut": True, "broken": 0.1}, "cut"), ({"cut": True, "broken": 0.11}, "weak"),
+        ({"clutter": 5.0}, "weak"), ({"clutter": 8.0}, "other"),
+    ],
+)  # fmt: skip
+def test_a_mark_looks_as_its_digitness_and_its_surroundings_have_it(about: dict[str, Any], looks: str) -> None:
+    assert LOOKS[look(**about).look] == looks
+
+
+def test_a_low_mark_that_is_no_digit_does_not_count() -> None:
+    assert look(digitness=0.01, height=33).counts and not look(digitness=0.01, height=32).counts
+    assert look(height=32).counts
+    assert look(digitness=0.01, height=60).logit == pytest.approx(-4.0)
+    assert (look(height=1).off, look().off) == (1.0, 0.0)
+
+
+def test_log_odds_are_limited() -> None:
+    assert context._logit(0.5) == 0 and context._logit(0.0) == -8.0 and context._logit(1.0) == 9.0
+    assert context._logit(0.9) == pytest.approx(np.log(9))
+
+
+def test_words_end_at_gaps_and_rows() -> None:
+    def mark(left: int, width: int, row: int = 0) -> Mark:
+        return Mark((left, 0, width, 60), row, 0, 0.0, 0.0, True)
+
+    marks = [mark(76, 10, 1), mark(0, 40), mark(76, 10), mark(10, 5), mark(123, 9), mark(87, 1)]
+    assert context._words(marks, [36.0, 36.0]).tolist() == [1, 0, 0, 0, 0, 0]
+    assert context._words([mark(0, 40), mark(10, 5), mark(77, 10)], [36.0]).tolist() == [0, 0, 1]
+
+
+def test_what_is_no_part_of_a_digit_is_a_neighbour_if_it_is_as_high_as_a_letter() -> None:
+    def part(mark: int, height: int) -> Any:
+        return SimpleNamespace(mark=mark, box=(0, 0, 9, height))
+
+    row: Any = SimpleNamespace(height=60, parts=[part(1, 60), part(1, 60), part(2, 33), part(3, 32)])
+    one: Any = SimpleNamespace(candidate=SimpleNamespace(start=0, stop=1))
+    assert [mark.box[3] for mark in context._others(0, row, [one])] == [33]
+    assert [mark.box[3] for mark in context._others(0, row, [])] == [60, 60, 33]
+
+
+def test_of_a_mark_that_was_cut_the_rest_is_what_no_digit_has() -> None:
+    row: Any = SimpleNamespace(
+        parts=[SimpleNamespace(mark=mark, area=area) for mark, area in ((1, 30), (1, 10), (2, 5))]
+    )
+    assert surroundings._broken(row, {0}) == {1: 0.25, 2: 1.0}
+    assert surroundings._broken(row, {2}) == {1: 1.0, 2: 0.0}
+    assert surroundings._broken(row, {0, 1, 2}) == {1: 0.0, 2: 0.0}
+
+
+def test_clean_paper_costs_nothing_and_other_ink_and_faint_ink_do() -> None:
+    layout = page(400)
+    [row], [[one]] = layout.rows, seen(layout, 0.999)
+    [clean] = surroundings.surroundings(layout, row, [one])
+    assert clean == (0.0, 0.0, False)
+    left, top, width, height = one.candidate.box
+    dirty = layout.marks.labels.copy()
+    for start in (left - 15, left + width + 2):
+        dirty[top : top + height, start : start + 13] = 99
+    beside = replace(layout, marks=layout.marks._replace(labels=dirty))
+    [cluttered] = surroundings.surroundings(beside, row, [one])
+    assert cluttered.clutter > 1
+    share, _ = surroundings.clutter_around(beside, row, one.candidate)
+    assert cluttered.clutter == pytest.approx(35 * (share - 0.14))
+    faint = replace(layout, level=(layout.level * (30 / layout.level.max())).astype(np.uint8))
+    assert surroundings.surroundings(faint, row, [one])[0].clutter == pytest.approx(0.2 * 10, abs=0.5)
+
+
+@pytest.mark.parametrize(("box", "edge"), [((2, 2, 96, 46), False), ((1, 2, 50, 40), True), ((2, 1, 50, 40), True),
+                                           ((49, 2, 50, 40), True), ((2, 9, 50, 40), True)])  # fmt: skip
+def test_a_digit_at_the_border_may_be_cut_off(box: Any, edge: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surroundings, "clutter_around", lambda *_: (0.0, 255.0))
+    layout: Any = SimpleNamespace(level=np.zeros((50, 100)))
+    row: Any = SimpleNamespace(parts=[SimpleNamespace(mark=1, area=5)])
+    candidate: Any = SimpleNamespace(start=0, stop=1, cut_off=True, box=box)
+    [sure, unsure] = [
+        surroundings.surroundings(layout, row, [Seen(candidate, 3, chance, 0.9)])[0] for chance in (0.6, 0.59)
+    ]
+    assert (sure, unsure) == ((0.0, 0.0, edge), (0.0, 1.0, edge))
+
+
+def test_a_whole_digit_is_not_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surroundings, "clutter_around", lambda *_: (0.0, 255.0))
+    layout: Any = SimpleNamespace(level=np.zeros((50, 100)))
+    row: Any = SimpleNamespace(parts=[SimpleNamespace(mark=1, area=5)])
+    candidate: Any = SimpleNamespace(start=0, stop=1, cut_off=False, box=(9, 9, 9, 9))
+    assert surroundings.surroundings(layout, row, [Seen(candidate, 3, 0.1, 0.9)]) == [(0.0, 0.0, False)]
+
+
+def test_a_digit_alone_on_its_page_is_weighed_too() -> None:
+    layout = page(100)
+    [[alone]] = confidences(layout, seen(layout, 0.999))
+    assert alone != pytest.approx(0.999 * 0.9999)

@@ -28,6 +28,13 @@ def lose_leases(store: Store) -> None:
         store.client.zadd(key, dict.fromkeys(store.client.zrange(key, 0, -1), store.time() - 1))
 
 
+def recover(store: Store) -> None:
+    """Let another worker take over what has lost its lease."""
+    lose_leases(store)
+    with serving(store) as worker:
+        worker.recovery.recover_leases()
+
+
 def standing_still(patch: pytest.MonkeyPatch, owner: Any, step: str, meanwhile: Callable[[], None]) -> None:
     """Let something happen once before a step of RQ; then it goes on as if nothing was."""
     real = getattr(owner, step)
@@ -134,9 +141,7 @@ def test_a_job_of_anybodys_does_not_start_late(
     job = queue(client).enqueue("tests.jobs.double", 21, retry=Retry(max=1))
 
     def another_worker_ends_it() -> None:
-        lose_leases(store)
-        with serving(store) as worker:
-            worker.recovery.recover_leases()
+        recover(store)
         burst(store)
         monkeypatch.setattr(Job, "perform", lambda job: pytest.fail("ran again"))
 
@@ -157,10 +162,8 @@ def test_a_job_that_asks_to_be_run_again_is_not_put_back_late(
     job = queue(client).enqueue("tests.jobs.double", 21, retry=Retry(max=1))
 
     def another_worker_ends_it() -> None:
-        lose_leases(store)
-        with serving(store) as worker:
-            worker.recovery.recover_leases()
-            burst(store)
+        recover(store)
+        burst(store)
 
     standing_still(monkeypatch, Job, "_handle_retry_result", another_worker_ends_it)
     with serving(store) as worker:

@@ -27,7 +27,7 @@ from shared.settings import Settings
 from shared.store import Store
 from tests.api import is_problem
 from tests.formats import heif, ispe
-from tests.pictures import seven
+from tests.pictures import seven, zip_of
 from tests.served import WebClient, site
 
 JSON = {"content_type": "application/json"}
@@ -48,14 +48,6 @@ def multipart(*parts: tuple[str, str | None, bytes]) -> dict[str, Any]:
         file = "" if filename is None else f'; filename="{filename}"'
         body += f'--x\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'.encode() + content + b"\r\n"
     return {"data": body + b"--x--\r\n", "content_type": "multipart/form-data; boundary=x"}
-
-
-def zipped(*files: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", method) as one:
-        for name, data in files:
-            one.writestr(name, data)
-    return out.getvalue()
 
 
 def rows(web: WebClient, id: str) -> list[dict[str, Any]]:
@@ -271,7 +263,7 @@ def test_json_of_many_parts_is_refused_before_it_takes_memory(web: WebClient, pu
 def test_what_is_plainly_no_picture_in_a_zip_is_skipped_and_counted(web: WebClient) -> None:
     junk = ["Thumbs.db", "a/desktop.ini", "__MACOSX/._3.png", ".DS_Store", "a/.DS_Store", "@eaDir/3.png", "Icon\r"]
     beside = ["readme.txt", "labels.csv", "a/meta.JSON", "README", "a/index.html", "notes.md"]
-    data = zipped(
+    data = zip_of(
         *((name, b"x" * 40) for name in junk), *((name, b"labels are in the folders") for name in beside),
         ("a/3.png", seven()), ("c/3.png", seven(56)), ("c/scan.txt", seven()), ("icon/4", seven()),
         ("broken.png", b"no picture"), ("page.pdf", b"%PDF-1.7\n"), ("empty", b""),
@@ -286,7 +278,7 @@ def test_what_is_plainly_no_picture_in_a_zip_is_skipped_and_counted(web: WebClie
 
 
 def test_a_folder_is_no_file_whichever_slash_ends_it(web: WebClient) -> None:
-    data = zipped(("a/", b""), ("b\\", b""), ("b\\3.png", seven()))
+    data = zip_of(("a/", b""), ("b\\", b""), ("b\\3.png", seven()))
     body = web.post("/v1/batches", data=data).get_json()
     assert (body["total"], body["skipped"]) == (1, 0)
     assert rows(web, body["id"])[0]["filename"] == "b/3.png"
@@ -300,46 +292,46 @@ def test_other_batches_skip_nothing(web: WebClient) -> None:
 
 def test_a_zip_without_a_picture_is_empty_and_leaves_nothing_behind(web: WebClient, client: redis.Redis) -> None:
     for inside in ([("a.txt", b"hello")], [("a", b"hello")], [(".DS_Store", b"x")], [("d/", b"")]):
-        is_problem(web.post("/v1/batches", data=zipped(*inside)), 400, "empty_batch")
+        is_problem(web.post("/v1/batches", data=zip_of(*inside)), 400, "empty_batch")
     assert client.keys("*") == []
 
 
 def test_what_is_skipped_does_not_count_toward_the_number_of_pictures(store: Store, client: redis.Redis) -> None:
     with site(store, batch_max_images=2) as web:
-        data = zipped(("a.png", seven()), ("b.png", seven()), ("labels.csv", b"a,7\n"))
+        data = zip_of(("a.png", seven()), ("b.png", seven()), ("labels.csv", b"a,7\n"))
         assert web.post("/v1/batches", data=data).get_json()["total"] == 2
         client.flushall()
-        data = zipped(("a.png", seven()), ("b.png", seven()), ("c.txt", seven()))
+        data = zip_of(("a.png", seven()), ("b.png", seven()), ("c.txt", seven()))
         is_problem(web.post("/v1/batches", data=data), 413, "too_many_images")
         assert client.keys("*") == []
 
 
 def test_a_zip_that_is_sent_as_one_picture_is_told_where_to_go(web: WebClient) -> None:
-    for sent in ({"data": zipped(("a.png", seven()))}, multipart(("file", "a.zip", zipped(("a.png", seven()))))):
+    for sent in ({"data": zip_of(("a.png", seven()))}, multipart(("file", "a.zip", zip_of(("a.png", seven()))))):
         answer = web.post("/v1/predictions", **sent)
         assert "send it to /v1/batches" in is_problem(answer, 415, "unsupported_type")["detail"]
 
 
 def test_damaged_files_of_a_zip_count_toward_what_may_be_unpacked() -> None:
     settings = replace(Settings(), max_upload_bytes=1_000_000, batch_max_bytes=3_000_000)
-    good = zipped(*((f"{n}.png", bytes(900_000)) for n in range(5)))
+    good = zip_of(*((f"{n}.png", bytes(900_000)) for n in range(5)))
     data = good.replace(struct.pack("<I", crc32(bytes(900_000))), b"abcd")
     for suffix in (b".png", b".txt"):
-        signed = zipped(*((f"{n}.txt", seven() + bytes(900_000)) for n in range(5))) if suffix == b".txt" else data
+        signed = zip_of(*((f"{n}.txt", seven() + bytes(900_000)) for n in range(5))) if suffix == b".txt" else data
         with pytest.raises(TooLarge):
             list(opened(io.BytesIO(signed), settings).chunks)
 
 
 def test_a_zip_whose_files_overlap_or_lie_about_their_size_is_no_way_around_the_limit() -> None:
     settings = replace(Settings(), max_upload_bytes=1_000_000, batch_max_bytes=3_000_000)
-    one = zipped(("a.png", bytes(range(256)) * 3_000), method=zipfile.ZIP_STORED)
+    one = zip_of(("a.png", bytes(range(256)) * 3_000), method=zipfile.ZIP_STORED)
     place = one.index(b"PK\1\2")
     entry, end = one[place : one.index(b"PK\5\6")], one[one.index(b"PK\5\6") :]
     many = one[:place] + entry * 100 + end[:8] + struct.pack("<HHII", 100, 100, 100 * len(entry), place) + b"\0\0"
     with pytest.raises(MalformedBatch, match="overlap"):
         opened(io.BytesIO(many), settings)
     size = struct.pack("<I", 20_000_000)
-    lying = zipped(("a.png", bytes(20_000_000))).replace(size, struct.pack("<I", 10))  # 20 kB that unpack to 20 MB
+    lying = zip_of(("a.png", bytes(20_000_000))).replace(size, struct.pack("<I", 10))  # 20 kB that unpack to 20 MB
     tracemalloc.start()
     list(opened(io.BytesIO(lying), settings).chunks)
     peak = tracemalloc.get_traced_memory()[1]
@@ -372,7 +364,7 @@ def test_an_extra_field_that_is_slow_to_read_is_refused() -> None:
 def test_a_name_is_decoded_as_the_system_that_wrote_it_meant(web: WebClient, name: str, encoding: str) -> None:
     raw = name.encode(encoding)
     assert decoded(raw) == name
-    data = zipped(("x" * len(raw), seven())).replace(b"x" * len(raw), raw)
+    data = zip_of(("x" * len(raw), seven())).replace(b"x" * len(raw), raw)
     assert rows(web, web.post("/v1/batches", data=data).get_json()["id"])[0]["filename"] == name
 
 
@@ -388,7 +380,7 @@ def test_the_extra_field_for_unicode_names_comes_first(web: WebClient) -> None:
 
 
 def test_a_zip_of_too_many_entries_is_never_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = zipped(*((f"{n}.png", b"x") for n in range(5)))
+    data = zip_of(*((f"{n}.png", b"x") for n in range(5)))
     monkeypatch.setattr(archive, "ZipFile", lambda _: pytest.fail("it was opened"))
     with pytest.raises(TooManyImages, match="5 entries"):
         Archive(io.BytesIO(data), Settings(batch_max_images=2))
@@ -400,7 +392,7 @@ def test_an_entry_across_two_blocks_is_counted() -> None:
 
 
 def test_an_encrypted_file_of_a_zip_is_named_as_such() -> None:
-    data = bytearray(zipped(("7.png", seven()), method=zipfile.ZIP_STORED))
+    data = bytearray(zip_of(("7.png", seven()), method=zipfile.ZIP_STORED))
     data[data.index(b"PK\x01\x02") + 8] |= 1
     zip = Archive(io.BytesIO(bytes(data)), Settings())
     with pytest.raises(UndecodableImage, match="encrypted"):
@@ -443,7 +435,7 @@ def test_a_form_of_as_many_files_as_a_batch_may_have_is_taken_and_more_are_not_r
 
 
 def test_a_body_as_large_as_a_batch_may_be_is_taken_and_one_byte_more_is_not(store: Store) -> None:
-    data = zipped(("a.png", seven()))
+    data = zip_of(("a.png", seven()))
     for limit, status in ((len(data), 202), (len(data) - 1, 413)):
         with site(store, batch_max_bytes=limit) as web:
             assert web.post("/v1/batches", data=data).status_code == status

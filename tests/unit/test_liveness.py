@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import redis
 
 from shared.connections import liveness
 from shared.connections.liveness import ANSWER_SECONDS, PING_SECONDS, Liveness
-
-
-class Clock(SimpleNamespace):
-    now: float
-
-    def monotonic(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock(now=1000.0)
+    clock = Clock()
     monkeypatch.setattr(liveness, "time", clock)
     return clock
 

@@ -121,6 +121,13 @@ def test_as_text_the_fields_stand_behind_the_message(written: io.StringIO) -> No
     assert second.endswith("failed prediction_id=y") and trace[-1] == "ValueError: v"
 
 
+@pytest.mark.parametrize("written", ["json"], indirect=True)
+def test_a_field_of_any_type_is_written(written: io.StringIO) -> None:
+    logging.getLogger("digitq.worker").warning("x", extra={"code": {7}})
+    [line] = lines(written)
+    assert line["code"] == "{7}"
+
+
 # ---------------------------------------------------------------------- what others write
 
 

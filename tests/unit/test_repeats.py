@@ -9,11 +9,10 @@ from types import SimpleNamespace
 import pytest
 import redis
 
-from shared.connections import connection
 from shared.connections.connection import redis_errors
 from shared.errors import RedisUnavailable
 from shared.runtime import repeats
-from shared.runtime.repeats import Repeats
+from tests.logged import lines_about_redis
 
 
 @pytest.fixture
@@ -25,21 +24,9 @@ def now(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 @pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Return the logged lines."""
-    told: list[str] = []
-
-    class Listening(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            told.append(record.getMessage())
-
-    one, handler = Repeats(), Listening()
-    monkeypatch.setattr(connection, "repeats", one)
-    handler.addFilter(one)
-    logger = logging.getLogger("digitq.redis")
-    logger.addHandler(handler)
-    yield told
-    logger.removeHandler(handler)
+def lines() -> Iterator[list[str]]:
+    with lines_about_redis() as told:
+        yield told
 
 
 def fail(error: Exception = redis.ConnectionError("refused"), times: int = 1) -> None:  # noqa: B008  # never changed

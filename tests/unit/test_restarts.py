@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import signal
-from types import SimpleNamespace
 
 import pytest
 
 from shared.standalone import process
 from shared.standalone.process import Process
-
-
-class Clock(SimpleNamespace):
-    now: float
-
-    def monotonic(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock(now=1000.0)
+    clock = Clock()
     monkeypatch.setattr(process, "time", clock)
     return clock
 

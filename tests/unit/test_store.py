@@ -12,6 +12,8 @@ from rq import Queue as RQQueue
 from rq.job import Job
 
 from shared import keys
+from shared.batches import Batches
+from shared.chunks import Chunk
 from shared.claims import Finish, Ran
 from shared.errors import Expired, IdempotencyMismatch, Lost, NotFound, QueueFull, StillRunning
 from shared.ids import issued_at, new_id
@@ -189,7 +191,13 @@ def test_every_key_of_ours_has_a_time_to_live(store: Store, client: redis.Redis)
     for image in (b"1", b"2", b"3"):
         store.submit(image, idempotency_key=image.decode())
     finish(store)
-    store.submit(b"4")
+    store.cancel(store.submit(b"4").id)
+    store.cancel(store.recent(1)[0][0].id)  # for good
+    batches = Batches(store)
+    for number in range(2):
+        batch = batches.submit([Chunk(2, b"{}")] * 3, idempotency_key=f"batch-{number}")
+    batches.cancel(batch.id)
+    store.submit(b"5")
     store.renew("w", [], '{"version": "m"}')
     store.workers()
     store.recovery_turn("w")

@@ -13,6 +13,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
+from producer.middleware.tracing import traceparent
+from shared.batches import Batches
 from shared.runtime import tracing
 from shared.store import Store
 from tests.api import PICTURE, TRACE
@@ -131,3 +133,49 @@ def test_the_chunks_of_a_batch_are_in_the_trace_of_its_request(store: Store, spa
         "POST /v1/batches": ["create digitq-low"],
         "create digitq-low": ["queue", "process digitq-low"],
     }
+
+
+# ---------------------------------------------------------------------- the header
+
+FIRST, PARENT = "ab" * 16, "cd" * 8
+
+
+@pytest.mark.parametrize(
+    "given",
+    [f"00-{FIRST}-{PARENT}-01", f"00-{FIRST}-{PARENT}-00", f"cc-{FIRST}-{PARENT}-01", f"cc-{FIRST}-{PARENT}-01-x!"],
+)  # fmt: skip
+def test_a_header_that_is_valid_is_passed_on_as_it_came(given: str) -> None:
+    assert traceparent(given) == given
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "", "x", f"ff-{FIRST}-{PARENT}-01", f"00-{'0' * 32}-{PARENT}-01", f"00-{FIRST}-{'0' * 16}-01",
+        f"00-{FIRST}-{PARENT}-01-x", f"00-{FIRST.upper()}-{PARENT}-01", f"00-{FIRST}-{PARENT}",
+        f"cc-{FIRST}-{PARENT}-01-ä",
+        f"cc-{FIRST}-{PARENT}-01-{'x' * 73}", f"00-{FIRST}-{PARENT}-01\n",
+    ],
+)  # fmt: skip
+def test_a_header_that_is_not_begins_another_trace_that_is_not_sampled(given: str) -> None:
+    fresh = traceparent(given)
+    assert fresh != given and fresh.endswith("-00") and traceparent(fresh) == fresh
+    assert traceparent(given) != fresh
+
+
+def test_a_header_may_be_this_long() -> None:
+    longest = f"cc-{FIRST}-{PARENT}-01-{'x' * 72}"
+    assert len(longest) == 128 and traceparent(longest) == longest
+
+
+def test_a_failure_of_the_server_is_an_error_of_its_span_and_one_of_the_client_is_not(
+    store: Store, spans: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with site(store) as web:
+        web.post("/v1/predictions", data=b"no picture", **PICTURE)
+        monkeypatch.setattr(Batches, "submit", lambda *_, **__: 1 / 0)
+        web.post("/v1/batches", data={"file": (BytesIO(seven()), "a.png")})
+        web.post("/nowhere")
+    refused, failed = (one for one in spans.get_finished_spans() if one.name.startswith("POST"))
+    assert [(one.attributes or {})["http.response.status_code"] for one in (refused, failed)] == [415, 500]
+    assert [one.status.status_code.name for one in (refused, failed)] == ["UNSET", "ERROR"]
