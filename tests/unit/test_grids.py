@@ -106,6 +106,15 @@ def test_tables_of_other_shapes(shape):
     assert_at(find_crossings(page), places)
 
 
+def test_two_lines_may_be_near_to_each_other():
+    page, places = table(["..", ".."], wide=200, high=90)
+    x, first, last = places[[0, 0, -1], [1, 1, 1], [0, 1, 1]].astype(int)
+    page[first : last + 1, x + 7] = 60
+    grid = find_grid(page)
+    assert grid is not None
+    assert [len(row) for row in grid.cells] == [3, 3]
+
+
 def test_missing_pieces_of_lines_are_bridged():
     page, places = table(PUZZLE)
     for column, row in ((2, 3), (6, 1), (4, 7)):
@@ -183,13 +192,13 @@ def test_a_blank_page_has_no_table():
 
 
 def digit_of(mark: Page) -> Digit | None:
-    """The digit in the middle of nine cells to which this ink was added."""
-    page, places = table(["...", "...", "..."])
-    x, y = places[1, 1].astype(int)
+    """The digit in the middle cell of an empty sudoku to which this ink was added."""
+    page, places = table(["." * 9] * 9)
+    x, y = places[4, 4].astype(int)
     page[y : y + CELL, x : x + CELL] = np.minimum(page[y : y + CELL, x : x + CELL], paper(mark))
     grid = find_grid(page)
     assert grid is not None
-    return grid.cells[1][1].digit
+    return grid.cells[4][4].digit
 
 
 def dot() -> Page:
