@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -104,6 +106,30 @@ def test_tables_of_other_shapes(shape):
     rows, columns = shape
     page, places = table(["." * columns] * rows, wide=90, high=50)
     assert_at(find_crossings(page), places)
+
+
+def test_a_table_may_be_brighter_than_its_paper():
+    page, places = table(["57.", "81.", "4.7", ".75"])
+    grid = find_grid(255 - page)
+    assert grid is not None
+    assert_at(grid.crossings, places)
+
+
+def test_lines_may_have_gaps():
+    page, places = table(["5.", ".8", "1.", "7.", ".4", ".."], wide=110)
+    for left, right in itertools.pairwise(places[0, :, 0].astype(int)):
+        page[:, left + 30 : left + 50] = 235
+        page[:: 2 * CELL, right - 30 : right - 20] = 235
+    for y in places[:-1, 0, 1].astype(int):
+        page[y + 20 : y + 35, :60] = page[y + 20 : y + 35, -60:] = 235
+    assert_at(find_crossings(page), places)
+
+
+def test_a_pale_table_may_be_a_part_of_the_page():
+    page, places = table(["57.", "81.", "4.7", ".75"], pale=0.1)
+    beside = np.full((page.shape[0] + 60, page.shape[1] + 40), 235, np.uint8)
+    beside[20 : 20 + page.shape[0], 30 : 30 + page.shape[1]] = page
+    assert_at(find_crossings(beside), places + np.array([30, 20]))
 
 
 def test_two_lines_may_be_near_to_each_other():

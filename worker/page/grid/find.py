@@ -13,6 +13,7 @@ from worker.page.grid.frames import SEARCHED, darkness, outlines, straightened
 from worker.page.grid.lattice import lattice_of
 from worker.page.grid.sudoku import LINES, evened
 from worker.page.grid.table import straighten
+from worker.page.ink import ink_is_dark
 from worker.page.opencv import opencv
 
 #: An outline is corrected if a corner is further than this from the table's, as a share of its longer side.
@@ -34,10 +35,14 @@ class Grid(NamedTuple):
 
 
 def find_grid(grey: Grey) -> Grid | None:
-    """Return the ruled table with its cells in a page uint8 [H, W], lines darker than paper; None if there is none.
+    """Return the ruled table with its cells in a page uint8 [H, W]; None if there is none.
+
+    Lines are darker than the paper, or brighter where the ink is, too.
 
     The digits are taken out of the cells of a sudoku only: others may be of any size and hold any number of digits.
     """
+    if not ink_is_dark(grey):
+        grey = 255 - grey
     crossings = find_crossings(grey)
     if crossings is None:
         return None
