@@ -163,7 +163,7 @@ def seen(sheet: Sheet, kind: Kind, hand: Hand, rng: np.random.Generator) -> Grey
 
 
 class Score(NamedTuple):
-    """Whether the table was found, and how many of its cells are right and how many there are."""
+    """The score of one page: if the table was found, how many of its cells are right, and how many there are."""
 
     found: bool
     right: int
@@ -172,7 +172,7 @@ class Score(NamedTuple):
 
 
 def scored(cells: list[list[str | None]], read: PageReading, quarters: int = 0) -> Score:
-    """Compare what was read with the text of the cells."""
+    """Compare the reading of a page with the text of its cells."""
     truth = [cell for row in cells for cell in row]
     turned = read.rotated == 90 * (-quarters % 4)
     if not read.grid or (len(read.grid.cells), len(read.grid.cells[0])) != (len(cells), len(cells[0])):
