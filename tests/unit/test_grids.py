@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -106,6 +108,39 @@ def test_tables_of_other_shapes(shape):
     assert_at(find_crossings(page), places)
 
 
+def test_a_table_may_be_brighter_than_its_paper():
+    page, places = table(["57.", "81.", "4.7", ".75"])
+    grid = find_grid(255 - page)
+    assert grid is not None
+    assert_at(grid.crossings, places)
+
+
+def test_lines_may_have_gaps():
+    page, places = table(["5.", ".8", "1.", "7.", ".4", ".."], wide=110)
+    for left, right in itertools.pairwise(places[0, :, 0].astype(int)):
+        page[:, left + 30 : left + 50] = 235
+        page[:: 2 * CELL, right - 30 : right - 20] = 235
+    for y in places[:-1, 0, 1].astype(int):
+        page[y + 20 : y + 35, :60] = page[y + 20 : y + 35, -60:] = 235
+    assert_at(find_crossings(page), places)
+
+
+def test_a_pale_table_may_be_a_part_of_the_page():
+    page, places = table(["57.", "81.", "4.7", ".75"], pale=0.1)
+    beside = np.full((page.shape[0] + 60, page.shape[1] + 40), 235, np.uint8)
+    beside[20 : 20 + page.shape[0], 30 : 30 + page.shape[1]] = page
+    assert_at(find_crossings(beside), places + np.array([30, 20]))
+
+
+def test_two_lines_may_be_near_to_each_other():
+    page, places = table(["..", ".."], wide=200, high=90)
+    x, first, last = places[[0, 0, -1], [1, 1, 1], [0, 1, 1]].astype(int)
+    page[first : last + 1, x + 7] = 60
+    grid = find_grid(page)
+    assert grid is not None
+    assert [len(row) for row in grid.cells] == [3, 3]
+
+
 def test_missing_pieces_of_lines_are_bridged():
     page, places = table(PUZZLE)
     for column, row in ((2, 3), (6, 1), (4, 7)):
@@ -183,13 +218,13 @@ def test_a_blank_page_has_no_table():
 
 
 def digit_of(mark: Page) -> Digit | None:
-    """The digit in the middle of nine cells to which this ink was added."""
-    page, places = table(["...", "...", "..."])
-    x, y = places[1, 1].astype(int)
+    """The digit in the middle cell of an empty sudoku to which this ink was added."""
+    page, places = table(["." * 9] * 9)
+    x, y = places[4, 4].astype(int)
     page[y : y + CELL, x : x + CELL] = np.minimum(page[y : y + CELL, x : x + CELL], paper(mark))
     grid = find_grid(page)
     assert grid is not None
-    return grid.cells[1][1].digit
+    return grid.cells[4][4].digit
 
 
 def dot() -> Page:

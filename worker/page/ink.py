@@ -64,7 +64,7 @@ def ink_is_dark(grey: Grey) -> bool:
     ground = cv.resize(coarse, small.shape[::-1], interpolation=cv.INTER_LINEAR)
     difference = small.astype(np.float32) - ground
     difference -= np.median(difference)
-    return bool((difference**3).sum() <= 0)
+    return bool((difference * difference * difference).sum() <= 0)  # NumPy's power takes ten times as long
 
 
 def reduced(grey: Grey, side: int) -> Grey:
@@ -132,8 +132,8 @@ def _edge_level(level: Grey) -> float:
     some = np.ascontiguousarray(level[::step, ::step])
     down, across = cv.absdiff(some[1:, 1:], some[:-1, 1:]), cv.absdiff(some[1:, 1:], some[1:, :-1])
     edges = cv.max(down, across)
-    counts = np.bincount(edges.ravel(), minlength=256)
+    counts = cv.calcHist([edges], [0], None, [256], [0, 256]).ravel()
     above = counts[::-1].cumsum()[::-1]
     strongest = int(np.flatnonzero(above >= max(20, edges.size // 500))[-1]) if edges.size >= 20 else 255
-    weights = np.where(edges > CLEAR_EDGE * strongest, edges, 0).astype(np.float32)
-    return float((weights * some[1:, 1:]).sum() / max(float(weights.sum()), 1e-6))
+    clear = edges > CLEAR_EDGE * strongest
+    return float(np.average(some[1:, 1:][clear], weights=edges[clear])) if clear.any() else 0.0

@@ -50,18 +50,18 @@ class Cell(NamedTuple):
 
     #: In pixels of the page.
     box: Box
-    #: The digit in it; None if it is empty.
+    #: The digit in a cell of a sudoku; None if it is empty, and in other tables.
     digit: Digit | None
 
 
-def cell_of(table: Table, row: int, column: int) -> Cell:
-    """Return the cell in that row and column, counted from 0."""
+def digit_of(table: Table, row: int, column: int) -> Digit | None:
+    """Return the digit in the cell in that row and column, counted from 0; None if it is empty."""
     top, bottom = table.rows[row : row + 2].tolist()
     left, right = table.columns[column : column + 2].tolist()
     inside = slice(top, bottom), slice(left, right)
     seen = _parts(table.soft[inside])
     if seen is None or float(np.median(table.soft[inside][seen])) < LEAST_STROKE:
-        return Cell(table.box(top, bottom, left, right), None)
+        return None
     sharp = table.sharp[inside]
     mask = _parts(sharp)
     mask = seen if mask is None else mask
@@ -69,8 +69,7 @@ def cell_of(table: Table, row: int, column: int) -> Cell:
     full = used[int(FULL * len(used))]
     ink = np.where(grown(mask), sharp / full, np.float32(0)).clip(0, 1)
     (first, last), (begin, end) = spans(mask)
-    box = table.box(top + first, top + last, left + begin, left + end)
-    return Cell(table.box(top, bottom, left, right), Digit(ink, mask, box))
+    return Digit(ink, mask, table.box(top + first, top + last, left + begin, left + end))
 
 
 def _parts(ink: Floats32) -> Mask | None:

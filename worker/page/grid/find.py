@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from shared.numbers import Box
 from worker.image.arrays import Floats32, Grey
-from worker.page.grid.cells import Cell, cell_of
+from worker.page.grid.cells import Cell, digit_of
 from worker.page.grid.frames import SEARCHED, darkness, outlines, straightened
 from worker.page.grid.lattice import lattice_of
 from worker.page.grid.sudoku import LINES, evened
 from worker.page.grid.table import straighten
+from worker.page.ink import ink_is_dark
 from worker.page.opencv import opencv
 
 #: An outline is corrected if a corner is further than this from the table's, as a share of its longer side.
@@ -33,13 +35,31 @@ class Grid(NamedTuple):
 
 
 def find_grid(grey: Grey) -> Grid | None:
-    """Return the ruled table with its cells in a page uint8 [H, W], lines darker than paper; None if there is none."""
+    """Return the ruled table with its cells in a page uint8 [H, W]; None if there is none.
+
+    Lines are darker than the paper, or brighter where the ink is, too.
+
+    The digits are taken out of the cells of a sudoku only: others may be of any size and hold any number of digits.
+    """
+    if not ink_is_dark(grey):
+        grey = 255 - grey
     crossings = find_crossings(grey)
     if crossings is None:
         return None
-    table = straighten(grey, crossings)
-    rows, columns = crossings.shape[0] - 1, crossings.shape[1] - 1
-    return Grid(crossings, [[cell_of(table, row, column) for column in range(columns)] for row in range(rows)])
+    rows, columns = range(len(crossings) - 1), range(crossings.shape[1] - 1)
+    table = straighten(grey, crossings) if crossings.shape[:2] == (LINES, LINES) else None
+    return Grid(
+        crossings,
+        [
+            [
+                Cell(
+                    _box(crossings[row : row + 2, column : column + 2]), digit_of(table, row, column) if table else None
+                )
+                for column in columns
+            ]
+            for row in rows
+        ],
+    )
 
 
 def find_crossings(grey: Grey) -> Floats32 | None:
@@ -84,3 +104,9 @@ def _within(dark: Grey, corners: Floats32) -> Floats32 | None:
 def _outer(crossings: Floats32) -> Floats32:
     """Return the corners of a table [4, 2], clockwise from the upper left one."""
     return crossings[[0, 0, -1, -1], [0, -1, -1, 0]]
+
+
+def _box(corners: Floats32) -> Box:
+    """Return the box in pixels of the page around a cell, by its corners [2, 2, 2]."""
+    (left, top), (right, bottom) = np.floor(corners.min(axis=(0, 1))).clip(0), np.ceil(corners.max(axis=(0, 1)))
+    return int(left), int(top), int(right - left), int(bottom - top)

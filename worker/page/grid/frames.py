@@ -13,6 +13,8 @@ SEARCHED = 1000
 LEAST_AREA = 0.08
 #: ... and at most this many are looked at.
 MOST_OUTLINES = 3
+#: Pieces of lines are at least this long, as a share of the picture's longer side.
+LEAST_PIECE = 0.04
 #: The side of a straightened square table in pixels; another has the same area and is at most LONGEST pixels long.
 #: Around it is a margin, as a share of its longer side.
 STRAIGHT, LONGEST, MARGIN = 640, 1100, 0.05
@@ -32,17 +34,21 @@ def darkness(grey: Grey) -> Grey:
 
 
 def outlines(dark: Grey) -> list[Floats32]:
-    """Return the quadrilaterals [4, 2] around large pieces of connected ink, the largest first; last the whole picture.
+    """Return the quadrilaterals [4, 2] around large pieces of connected ink, the largest first; last that around all.
 
     Corners run clockwise from the upper left one, x before y. Faint lines need a low level of ink, which in other
-    pictures joins everything: several are tried.
+    pictures joins everything: several are tried. The lines of a table may be broken into many pieces.
     """
     cv = opencv()
     found: list[tuple[float, Floats32]] = []
-    least = LEAST_AREA * dark.size
+    least, around = LEAST_AREA * dark.size, None
     for level in _levels(dark):
         mask = cv.morphologyEx((dark > level).astype(np.uint8), cv.MORPH_CLOSE, np.ones((3, 3), np.uint8))
         _, labels, stats, _ = cv.connectedComponentsWithStats(mask, connectivity=8)
+        if around is None:
+            long = np.maximum(stats[:, 2], stats[:, 3]) >= LEAST_PIECE * max(dark.shape)
+            long[0] = False
+            around = long[labels].view(np.uint8)
         for part in np.argsort(-stats[1:, 2] * stats[1:, 3])[:MOST_OUTLINES] + 1:
             if stats[part, 2] * stats[part, 3] < least:
                 break
@@ -50,9 +56,13 @@ def outlines(dark: Grey) -> list[Floats32]:
             area = float(cv.contourArea(corners))
             if least <= area <= dark.size and not any(_alike(corners, other) for _, other in found):
                 found.append((area, corners))
+    chosen = [corners for _, corners in sorted(found, key=lambda one: -one[0])[:MOST_OUTLINES]]
     height, width = dark.shape
     whole = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
-    return [corners for _, corners in sorted(found, key=lambda one: -one[0])[:MOST_OUTLINES]] + [whole]
+    for last in [*([_quadrilateral(around)] if around is not None and around.any() else []), whole]:
+        if not any(_alike(last, other) for other in chosen):
+            chosen.append(last)
+    return chosen
 
 
 def _levels(dark: Grey) -> list[float]:

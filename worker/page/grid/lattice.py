@@ -7,18 +7,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from worker.image.arrays import Floats32, Grey
-from worker.page.grid.ruled_lines import STEP, THICK, bridged, evidence, follow_lines, unbroken
+from worker.image.arrays import Floats32, Grey, Ints, Mask
+from worker.page.grid.ruled_lines import NEAR, STEP, THICK, bridged, evidence, follow_lines, inked, unbroken
 from worker.page.grid.sudoku import ten_lines
 from worker.page.opencv import opencv
 
-#: A line shows in unbroken stretches along this share of its way; a sudoku's are told by their places too.
-WHOLE = 0.75
+#: A line is inked along this share of its way: digits below each other are not, they keep off the lines between them.
+INKED = 0.65
+#: It is at least as long as this share of the view.
+LEAST_LENGTH = 0.4
+#: It shows in unbroken stretches along this share of the view.
+LEAST_SHOWN = 0.3
+#: Lines are not near to each other along more than this share of the view.
+TOGETHER = 0.15
 #: A table has at least two rows and two columns.
 LEAST_LINES = 3
-#: A piece of a line shows if its mean evidence is this.
-SHOWN = 0.7
-#: This share of a line's pieces between crossings shows, merged cells lack some; and as many lines reach an outer one.
+#: This share of an outer line shows, and of the ends of the others there.
 CLOSED = 0.7
 #: A sudoku lacks more of single lines, but of an outer one this share shows, and as many of the others reach it.
 REACHED = 0.5
@@ -31,27 +35,26 @@ LEAST_ACROSS, CROSSED = 12.0, 0.07
 
 
 class Side(NamedTuple):
-    """The lines in one direction."""
+    """The lines in one direction: their rows float32 [lines, n], and where there is ink on them, bool [lines, W]."""
 
-    #: Evidence float32 [H, n], see `evidence`; lines float32 [lines, n], in rows of it.
-    shown: Floats32
     lines: Floats32
+    on: Mask
+
+    def chosen(self, which: Mask | Ints) -> Side:
+        """Return some of the lines."""
+        return Side(self.lines[which], self.on[which])
 
     def pieces(self, crossed: Floats32) -> tuple[Floats32, float]:
-        """Return whether the pieces between crossings show, and how far lines go on beyond the outer ones, in cells.
+        """Return how much of the pieces between crossings is inked, and how far lines go on beyond the outer ones.
 
-        `crossed` [lines, others] has the coordinates of the crossings along the lines; the pieces are 0 or 1,
-        float32 [lines, others - 1].
+        `crossed` [lines, others] has the coordinates of the crossings along the lines; the pieces are from 0 to 1,
+        float32 [lines, others - 1]. What is beyond is in cells.
         """
-        columns = np.arange(self.shown.shape[1])
-        on = self.shown[np.rint(self.lines).astype(np.intp), columns].clip(0, 1)
-        ends = ((crossed - STEP // 2) / STEP).clip(0, len(columns) - 1).astype(np.intp)
-        pieces = [
-            [line[a : max(a, b) + 1].mean() >= SHOWN for a, b in itertools.pairwise(row)]
-            for line, row in zip(on, ends, strict=True)
-        ]
-        before = np.median([line[: max(0, row[0] - 1)].sum() for line, row in zip(on, ends, strict=True)])
-        after = np.median([line[row[-1] + 2 :].sum() for line, row in zip(on, ends, strict=True)])
+        ends = np.rint(crossed).clip(0, self.on.shape[1] - 1).astype(np.intp)
+        lines = list(zip(self.on, ends.tolist(), strict=True))
+        pieces = [[line[a : max(a, b) + 1].mean() for a, b in itertools.pairwise(row)] for line, row in lines]
+        before = np.median([line[: max(0, row[0] - STEP)].sum() for line, row in lines])
+        after = np.median([line[row[-1] + STEP :].sum() for line, row in lines])
         cell = (ends[:, -1] - ends[:, 0]).mean() / (ends.shape[1] - 1)
         return np.array(pieces, np.float32), float(max(before, after) / max(cell, 1.0))
 
@@ -79,18 +82,41 @@ def lattice_of(flat: Grey, margin: int) -> Floats32 | None:
 
 def _chosen(flat: Grey, margin: int) -> Floats32 | None:
     """Return the crossings of what may be a table, or squared paper."""
-    shown = [evidence(flat), evidence(flat.T)]
-    paths = [follow_lines(one) for one in shown]
-    runs = [unbroken(*pair) for pair in zip(shown, paths, strict=True)]
-    paths = [bridged(*pair) for pair in zip(paths, runs, strict=True)]
+    views, shown, paths, runs = (flat, np.ascontiguousarray(flat.T)), [], [], []
+    for view in views:
+        shown.append(evidence(view))
+        lines = follow_lines(shown[-1])
+        runs.append(unbroken(shown[-1], lines))
+        paths.append(bridged(lines, runs[-1]))
+        if np.count_nonzero(runs[-1].mean(axis=1) >= LEAST_SHOWN) < LEAST_LINES:
+            return None
     inside = slice(margin // STEP, -(margin // STEP) or None)
     whole = [run[:, inside].mean(axis=1, dtype=np.float32) for run in runs]
     nine = [ten_lines(path, share, len(one)) for path, share, one in zip(paths, whole, shown, strict=True)]
     if nine[0] is not None and nine[1] is not None:
-        found = _sudoku(Side(shown[0], nine[0]), Side(shown[1], nine[1]))
+        found = _sudoku(Side(nine[0], inked(views[0], nine[0])), Side(nine[1], inked(views[1], nine[1])))
         if found is not None:
             return found
-    return _table(*(Side(one, path[share >= WHOLE]) for one, path, share in zip(shown, paths, whole, strict=True)))
+    return _table(*(_long_lines(*one) for one in zip(views, paths, runs, strict=True)))
+
+
+def _long_lines(view: Grey, paths: Floats32, runs: Mask) -> Side:
+    """Return the paths that are inked from where they first show to where they last show, and long enough.
+
+    Of paths that run together for a while, the one that is inked most is the line; the others leave it for digits.
+    """
+    on = inked(view, paths)
+    columns = STEP * np.arange(runs.shape[1])
+    first = np.where(runs, columns, view.shape[1]).min(axis=1, initial=view.shape[1])
+    last = np.where(runs, columns + STEP, 0).max(axis=1, initial=0)
+    shares = np.array([line[a:b].mean() if a < b else 0.0 for line, a, b in zip(on, first, last, strict=True)])
+    shares *= (last - first >= LEAST_LENGTH * view.shape[1]) & (shares >= INKED)
+    kept: list[int] = []
+    for line in np.argsort(-shares).tolist():
+        near = [(np.abs(paths[line] - paths[other]) < NEAR / 2).mean() for other in kept]
+        if shares[line] and max(near, default=0.0) <= TOGETHER:
+            kept.append(line)
+    return Side(paths, on).chosen(np.sort(np.array(kept, np.intp)))
 
 
 def _sudoku(across: Side, down: Side) -> Floats32 | None:
@@ -111,13 +137,15 @@ def _table(across: Side, down: Side) -> Floats32 | None:
     while min(len(across.lines), len(down.lines)) >= LEAST_LINES:
         found = crossings(across.lines, down.lines)
         (one, beyond), (other, below) = across.pieces(found[..., 0]), down.pieces(found[..., 1].T)
-        closed = _closed(one, other), _closed(other, one)
+        closed = one.mean(axis=1), other.mean(axis=1)
+        if min(map(np.min, closed)) >= INKED:
+            closed = _closed(one, other), _closed(other, one)
         if min(map(np.min, closed)) >= CLOSED:
             return found if max(beyond, below) <= BEYOND and _is_smooth(across, down, found) else None
         if closed[0].min() <= closed[1].min():
-            across = across._replace(lines=np.delete(across.lines, closed[0].argmin(), axis=0))
+            across = across.chosen(np.arange(len(across.lines)) != closed[0].argmin())
         else:
-            down = down._replace(lines=np.delete(down.lines, closed[1].argmin(), axis=0))
+            down = down.chosen(np.arange(len(down.lines)) != closed[1].argmin())
     return None
 
 

@@ -15,6 +15,8 @@ BEND = 0.05
 THICK, LONG = 11, 11
 #: A line is this many times darker than the noise of the paper, and at least this dark (255ths of the paper's level).
 CLEAR, LEAST_DARK = 2.5, 5.0
+#: The ink of a line is between half and this many times as dark as its median.
+ALIKE = 1.6
 #: A path may be a line if it shows along this share of its way.
 SHOWN = 0.5
 #: Shorter stretches, in steps, are no line: a row of digits has them.
@@ -76,6 +78,21 @@ def bridged(lines: Floats32, runs: Mask) -> Floats32:
     ]
     between = np.maximum.accumulate(runs, axis=1) & np.maximum.accumulate(runs[:, ::-1], axis=1)[:, ::-1]
     return np.where(between, np.array(straight).reshape(lines.shape), lines).astype(np.float32)
+
+
+def inked(flat: Grey, lines: Floats32) -> Mask:
+    """Return where there is ink on lines [lines, n] across a view [H, W]: bool [lines, W].
+
+    It has about the line's own darkness, within two pixels of it: paths through digits are dark and pale by turns.
+    """
+    cv = opencv()
+    dark = cv.dilate(cv.blur(flat, (3, 3)), np.ones((3, 1), np.uint8))
+    columns = np.arange(flat.shape[1])
+    middles = STEP // 2 + STEP * np.arange(lines.shape[1])
+    rows = np.array([np.interp(columns, middles, line) for line in lines]).reshape(len(lines), len(columns))
+    levels = dark[np.rint(rows).astype(np.intp).clip(0, len(flat) - 1), columns]
+    usual = np.maximum(np.median(levels, axis=1, keepdims=True), 2 * LEAST_DARK)
+    return np.asarray((levels >= usual / 2) & (levels <= ALIKE * usual), np.bool_)
 
 
 def _best_paths(shown: Floats32) -> tuple[Floats32, Ints]:
