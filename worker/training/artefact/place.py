@@ -53,7 +53,7 @@ def put(part: Path, out: Path, keep: bool = False) -> Path:
 
 
 def _replace(part: Path, out: Path) -> None:
-    """Move `part` to `out`; what was there is at `part`."""
+    """Move `part` to `out`, and the model that was there to `part`."""
     if out.exists():
         exchange(part, out)
     else:

@@ -29,7 +29,7 @@ CHANCE = 0.05
 MORE_ERRORS = 0.0003
 #: The same for drawn pictures of digits that are refused: two of 200.
 MORE_REFUSED = 0.01
-#: The same for drawn non-digits that pass, six of 2,400, and so many only if chance explains it as well.
+#: The same for drawn non-digits that pass: six of 2,400, and only if chance explains the loss too.
 MORE_PASSED = 0.0025
 #: Largest expected calibration error, unless the model in service has a larger one.
 ECE = 0.005

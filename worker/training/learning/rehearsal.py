@@ -1,4 +1,4 @@
-"""What a model rehearses while it learns: the training digits that it is least sure of.
+"""Rehearsal: a model that learns corrections is also shown the training digits that it is least sure of.
 
 A small change of the weights changes the answers to those first, and a bank's digits are distorted: seldom like them.
 With them, a model that has learnt 20 corrections reads as many held-out digits wrongly as before; without, up to six of

@@ -27,7 +27,8 @@ IMPOSSIBLE = 0.01
 #: The share of such labels among those of honest people. Of 40 corrections of sudokus, half of them mistakes, 5 % are
 #: suspicious, and with a fifth of the labels replaced 15 %.
 HONEST = 0.05
-#: Nothing is learnt if there are at least so many, and more than honest people have but for this probability.
+#: Nothing is learnt with this number of suspicious labels or more, if honest people have as many with at
+#: most this probability.
 FEWEST, CHANCE = 3, 0.1
 #: From this digitness on a model sees a digit.
 EVEN = 0.5
@@ -50,7 +51,7 @@ def probabilities(reading: Reading, labels: Labels) -> NDArray[np.float64]:
 
 
 def too_many(suspicious: int, of: int) -> bool:
-    """Tell whether so many of the labels are suspicious that honest people hardly gave them: an exact binomial test."""
+    """Tell whether honest people hardly give this number of suspicious labels: an exact binomial test."""
     ways = (math.lgamma(of + 1) - math.lgamma(k + 1) - math.lgamma(of - k + 1) for k in range(suspicious))
     odds = (k * math.log(HONEST) + (of - k) * math.log(1 - HONEST) for k in range(suspicious))
     return suspicious >= FEWEST and 1 - sum(map(math.exp, map(sum, zip(ways, odds, strict=True)))) <= CHANCE
