@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shared.errors import DigitqError, ModelError
+from shared.prediction import Outcome
 from worker.inference import golden
 from worker.inference.classify import Classifier
 from worker.training.data.idx import Images, Labels
@@ -95,6 +96,18 @@ def of_digits(old: Examination, new: Examination, name: str, share: float) -> Ro
     return Row(name, old.report.images, errors, found, f"at most {most}", found <= most)
 
 
+def of_golden(old: Examination, new: Examination) -> Row:
+    """Compare the recorded digits: those that the old model shows have to be shown by the new one, and read alike."""
+    pairs = [(_shown(one), _shown(other)) for one, other in zip(old.results, new.results, strict=True)]
+    shown = [pair for pair in pairs if pair[0] is not None]
+    changed = sum(one != other for one, other in shown)
+    return Row("golden digits, read otherwise", len(shown), 0, changed, "at most 0", not changed)
+
+
+def _shown(result: Outcome | Exception) -> int | None:
+    return result.digit if isinstance(result, Outcome) and result.decision != "reject" else None
+
+
 def of_calibration(old: Examination, new: Examination) -> Row:
     """Compare the expected calibration errors on the same digits."""
     before, after = (calibration_error(reliability(*one.calibration)) for one in (old, new))
@@ -131,7 +144,7 @@ def side_effects(old: Classifier, new: Classifier, place: Path, images: Images, 
     known = [examine(name, recorded, one) for name, one in (("old", old), ("new", new))]
     return [
         of_digits(before, after, "held-out digits, wrong", MORE_ERRORS),
-        of_digits(known[0], known[1], "golden digits, read otherwise", 0),
+        of_golden(*known),
         *of_refusals(refusals({"old": old, "new": new}, images, DRAWN), "old", "new"),
         of_calibration(before, after),
     ]
