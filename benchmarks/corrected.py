@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,6 +77,28 @@ def pages(folder: Path, classifier: NumbersClassifier) -> dict[str, list[Judged]
             for digit, label in judge(outcome.page, row["lines"])
         ]
     return dict(found)
+
+
+def export(judged: Sequence[Judged], folder: Path) -> Path:
+    """Write a folder as the page exports one."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "pictures").mkdir(parents=True)
+    names = {
+        path: f"pictures/{at}{path.suffix}" for at, path in enumerate(dict.fromkeys(one.picture for one in judged))
+    }
+    for path, name in names.items():
+        shutil.copyfile(path, folder / name)
+    tables = {
+        "index.csv": [one for one in judged if one.box is None and one.label != NONE],
+        "not_digits.csv": [one for one in judged if one.box is None and one.label == NONE],
+        "digits.csv": [one for one in judged if one.box is not None],
+    }
+    for table, rows in tables.items():
+        with (folder / table).open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["path", "label", "left", "top", "width", "height"])
+            writer.writerows([names[one.picture], one.label, *(one.box or ())] for one in rows)
+    return folder
 
 
 def _single(path: Path, label: str, classifier: Classifier) -> Judged:

@@ -2,6 +2,8 @@
 
     python -m benchmarks.learning --photos DIR --numbers DIR --data var/mnist [--model DIR] [--only TEXT] [--out DIR]
 
+`--made` draws two sources more (`benchmarks.made`).
+
 A user (`benchmarks.corrected`) reads a source with the model in service, corrects half of its mistakes and confirms as
 many right digits. The model learns from those by `digitq learn`; then it reads the other half of the mistakes, and
 right digits of the other half's pictures. No picture is in both halves. Sources with fewer than FEWEST mistakes are
@@ -11,24 +13,28 @@ Poisoned: the same corrections with a fifth of the labels, at least one, replace
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 
-from benchmarks.corrected import NONE, Judged, cells, pages, photos
+from benchmarks.corrected import Judged, cells, export, pages, photos
+from benchmarks.made import make
 from shared.errors import DigitqError
 from shared.settings import Settings
 from worker.inference.classify import Classifier
 from worker.inference.mlp import Mlp, use_onednn
 from worker.inference.numbers_classifier import NumbersClassifier
+
+if TYPE_CHECKING:
+    from worker.training.artefact.heldout import HeldOut
+    from worker.training.data.idx import Mnist
 
 #: Sources with fewer mistakes show nothing.
 FEWEST = 4
@@ -45,8 +51,9 @@ class Found:
     source: str
     #: Corrections learnt from: mistakes, and as many right digits.
     learnt: int
-    #: Mistakes of the other half, and how many are left.
+    #: Mistakes of the other half, how many of them serving rejects before any model sees them, and how many are left.
     mistakes: int
+    unseen: int
     left: int
     #: Right digits of the other half, and how many are wrong now.
     right: int
@@ -70,7 +77,8 @@ def divided(judged: Sequence[Judged]) -> tuple[list[Judged], list[Judged], list[
     np.random.default_rng(0).shuffle(right)  # type: ignore[arg-type]
     halves = [[one for one in right if side.get(one.picture, int(one.order, 16) % 2) == half] for half in (0, 1)]
     mistakes = [[one for one in wrong if side[one.picture] == half] for half in (0, 1)]
-    return mistakes[0] + halves[0][: len(mistakes[0])], mistakes[1], halves[1][:RIGHT]
+    again = sorted(halves[1][:RIGHT], key=lambda one: one.order)  # a page is read once for all its digits
+    return mistakes[0] + halves[0][: len(mistakes[0])], mistakes[1], again
 
 
 def poisoned(judged: Sequence[Judged], rng: np.random.Generator) -> list[Judged]:
@@ -80,48 +88,26 @@ def poisoned(judged: Sequence[Judged], rng: np.random.Generator) -> list[Judged]
     return [one._replace(label=others[at]) if at in chosen else one for at, one in enumerate(judged)]
 
 
-def export(judged: Sequence[Judged], folder: Path) -> Path:
-    """Write a folder as the page exports one."""
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "pictures").mkdir(parents=True)
-    names = {
-        path: f"pictures/{at}{path.suffix}" for at, path in enumerate(dict.fromkeys(one.picture for one in judged))
-    }
-    for path, name in names.items():
-        shutil.copyfile(path, folder / name)
-    tables = {
-        "index.csv": [one for one in judged if one.box is None and one.label != NONE],
-        "not_digits.csv": [one for one in judged if one.box is None and one.label == NONE],
-        "digits.csv": [one for one in judged if one.box is not None],
-    }
-    for table, rows in tables.items():
-        with (folder / table).open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["path", "label", "left", "top", "width", "height"])
-            writer.writerows([names[one.picture], one.label, *(one.box or ())] for one in rows)
-    return folder
-
-
-def wrong(judged: Sequence[Judged], folder: Path, settings: Settings, model: Path) -> int:
-    """Count what the model reads wrongly, as an upload."""
+def wrong(judged: Sequence[Judged], folder: Path, settings: Settings, model: Path) -> tuple[int, int]:
+    """Count what the model reads wrongly, as an upload, and what of all serving rejects before a model sees it."""
     from worker.training.learning.corrections import Corrections
-    from worker.training.learning.inputs import read
+    from worker.training.learning.inputs import see
 
     if not judged:
-        return 0
+        return 0, 0
     corrections = Corrections(settings.max_upload_bytes)
     corrections.add(export(judged, folder))
-    found = read(corrections, Classifier(Mlp.load(model), settings.max_pixels), lambda _: None)
-    return sum(digit != row.label for digit, row in zip(found, corrections.rows, strict=True))
+    found = see(corrections, Classifier(Mlp.load(model), settings.max_pixels), lambda _: None)
+    return sum(one.read != one.correction.label for one in found), sum(one.pixels is None for one in found)
 
 
-def shown(source: str, judged: Sequence[Judged], data: Path, out: Path, settings: Settings) -> Found:
+def shown(
+    source: str, judged: Sequence[Judged], mnist: Mnist, held_out: HeldOut, out: Path, settings: Settings
+) -> Found:  # fmt: skip
     """Learn from half of a source, and read the other half."""
-    from worker.training.data.idx import load_mnist
     from worker.training.learning.corrections import Corrections
     from worker.training.learning.learn import learn
 
-    mnist = load_mnist(data)
     name = "".join(char if char.isalnum() else "-" for char in source)
     verdicts, spent = [], 0.0
     corrected, mistakes, right = divided(judged)
@@ -130,7 +116,7 @@ def shown(source: str, judged: Sequence[Judged], data: Path, out: Path, settings
         corrections.add(export(labels, out / f"{name}{kind}.export"))
         start = time.process_time()
         try:
-            learn(corrections, mnist, settings, lambda text: click.echo(text, err=True), run, promote=False)
+            learn(corrections, mnist, settings, lambda text: click.echo(text, err=True), run, False, held_out)
             verdicts.append("promoted")
         except DigitqError as error:
             click.echo(f"{error.code}: {error}", err=True)
@@ -138,22 +124,26 @@ def shown(source: str, judged: Sequence[Judged], data: Path, out: Path, settings
         spent = spent or time.process_time() - start
     model, again = out / name / "all" / "model", out / f"{name}.other"
     model = model if model.exists() else settings.model_path  # the labels of the source seem wrong themselves
-    left, broken = wrong(mistakes, again, settings, model), wrong(right, again, settings, model)
-    return Found(source, len(corrected), len(mistakes), left, len(right), broken, *verdicts, spent)
+    (left, unseen), (broken, _) = wrong(mistakes, again, settings, model), wrong(right, again, settings, model)
+    return Found(source, len(corrected), len(mistakes), unseen, left, len(right), broken, *verdicts, spent)
 
 
 def text(found: Sequence[Found]) -> str:
     """Return the table."""
-    head = f"{'source':52}{'learnt':>7}{'mistakes':>9}{'left':>5}{'right':>6}{'broken':>7}  gate, poisoned; CPU s"
+    columns = f"{'learnt':>7}{'mistakes':>9}{'unseen':>7}{'left':>5}{'right':>6}{'broken':>7}"
+    head = f"{'source':52}{columns}  gate, poisoned; CPU s"
     rows = [
-        f"{one.source[:51]:52}{one.learnt:7}{one.mistakes:9}{one.left:5}{one.right:6}{one.broken:7}"
+        f"{one.source[:51]:52}{one.learnt:7}{one.mistakes:9}{one.unseen:7}{one.left:5}{one.right:6}{one.broken:7}"
         f"  {one.gate}, {one.poisoned}; {one.cpu:.0f}"
         for one in found
     ]
-    shares = [1 - one.left / one.mistakes for one in found if one.mistakes]
-    mean = f"mistakes of the other half that are gone, mean over {len(shares)} sources: {np.mean(shares or [0]):.0%}"
+    means = [
+        f"mistakes of the other half that are gone, mean over {len(shares)} {kind}: {np.mean(shares):.0%}"
+        for kind, made in (("sources", False), ("made sources", True))
+        if (shares := [1 - one.left / one.mistakes for one in found if one.source.startswith("made, ") == made])
+    ]
     poison = f"poisoned corrections promoted: {sum(one.poisoned == 'promoted' for one in found)} of {len(found)}"
-    return "\n".join([head, *rows, mean, poison])
+    return "\n".join([head, *rows, *means, poison])
 
 
 @click.command()
@@ -161,27 +151,35 @@ def text(found: Sequence[Found]) -> str:
 @click.option("--numbers", type=click.Path(path_type=Path, exists=True), help="Folder with a manifest.jsonl.")
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Directory of the four MNIST files.")
 @click.option("--model", type=click.Path(path_type=Path, exists=True), help="[default: the one in service]")
+@click.option("--made", is_flag=True, help="Draw sources too.")
 @click.option("--only", default="", help="Only sources with one of these words, separated by commas.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("var/train/learning"), show_default=True)
 def main(
-    album: Path | None, numbers: Path | None, data: Path, model: Path | None, only: str, out: Path
+    album: Path | None, numbers: Path | None, data: Path, model: Path | None, made: bool, only: str, out: Path
 ) -> None:  # fmt: skip
     """Print the table."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     use_onednn()
+    from worker.training.artefact.heldout import HeldOut
+    from worker.training.data.idx import load_mnist
+    from worker.training.recipes import LEARN
+    from worker.training.train import Split
+
     settings = Settings.from_env()
     settings = replace(settings, model_path=model or settings.model_path)
-    digits = Classifier(Mlp.load(settings.model_path), settings.max_pixels)
+    digits, mnist = Classifier(Mlp.load(settings.model_path), settings.max_pixels), load_mnist(data)
     found = photos(album, digits) if album else {}
+    if made:
+        found |= photos(make(out / "made", mnist), digits)
     if numbers:
         found |= cells(numbers, digits) | pages(numbers, NumbersClassifier(digits))
     out.mkdir(parents=True, exist_ok=True)
-    table = []
+    held_out, table = HeldOut.of(Split.of(mnist, LEARN), LEARN), []
     for source, judged in found.items():
         count = sum(one.wrong for one in judged)
         click.echo(f"{source}: {count} of {len(judged)} wrong", err=True)
         if count >= FEWEST and any(word in source for word in only.split(",")):
-            table.append(shown(source, judged, data, out, settings))
+            table.append(shown(source, judged, mnist, held_out, out, settings))
             click.echo(text(table), err=True)
     click.echo(text(table))
     (out / "learning.json").write_text(json.dumps([asdict(one) for one in table], indent=1) + "\n")

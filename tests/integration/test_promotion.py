@@ -1,4 +1,5 @@
-"""Models that are promoted while pictures stream: workers take them as they run, and every answer is of one model."""
+"""Models that change while pictures stream: workers take a promoted one as they run, or start with it while others
+stop; and every answer is of one model."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -70,14 +72,26 @@ def promoted(store: Store, env: dict[str, str], load: Load, model: str, *words: 
     return Step(model, at, settled)
 
 
-def test_promotions_under_load_drop_mix_and_repeat_nothing(
+def replaced(store: Store, env: dict[str, str], load: Load, old: Sequence[subprocess.Popen[bytes]]) -> Step:
+    """Stop the old workers beside new ones, wait until those alone serve, and let them read a while."""
+    at = store.time()
+    wait_for_workers(store, 4)
+    for one in old:
+        one.terminate()
+        assert one.wait(30) == 0
+    settled, before = until_all_serve(store, "seed-1"), len(load.ids)
+    until(lambda: len(load.ids) > before + 60, 60)
+    return Step("seed-1", at, settled)
+
+
+def test_promotions_and_new_workers_under_load_drop_mix_and_repeat_nothing(
     second: Path, store: Store, cli_env: dict[str, str], tmp_path: Path
 ) -> None:
     answers, place = answers_of(SEED, second), copied(SEED, tmp_path / "served")
     env = {**cli_env, "DIGITQ_MODEL_PATH": str(place)}
     queue = Queue(env["REDIS_URL"])
     load = Load(queue)
-    with workers(place, env):
+    with workers(place, env) as old:
         wait_for_workers(store, 2)
         start = Step("seed-1", store.time(), until_all_serve(store, "seed-1"))
         load.start()
@@ -88,9 +102,11 @@ def test_promotions_under_load_drop_mix_and_repeat_nothing(
             promoted(store, env, load, "seed-1", str(SEED)),
             promoted(store, env, load, VERSION, "--previous"),
         ]
-        load.stop()
-        done = [queue.get(id, wait=60) for id in load.ids]
-        rows = [batch.wait(120).results() for batch in batches]
+        with workers(SEED, env):
+            steps.append(replaced(store, env, load, old))
+            load.stop()
+            done = [queue.get(id, wait=60) for id in load.ids]
+            rows = [batch.wait(120).results() for batch in batches]
     queue.close()
 
     assert {(one.state, one.attempt) for one in done} == {(State.SUCCEEDED, 1)}

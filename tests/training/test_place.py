@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from shared.settings import SHIPPED_MODEL, Settings
 from tests.models import SEED, copied
 from worker.inference.mlp import CARD, checked_card
 from worker.training.artefact import place
-from worker.training.artefact.place import card_in, install, previous, put, restore
+from worker.training.artefact.place import EXCHANGE, card_in, exchange, install, previous, put, restore
 
 
 @pytest.fixture
@@ -59,13 +60,45 @@ def test_the_previous_model_comes_back_and_goes_again(
     assert versions(served) == ["two", "one"]
 
 
-def test_after_a_crash_between_the_two_moves_the_previous_model_can_be_put_back(
-    models: dict[str, Path], served: Path, settings: Settings
+@pytest.fixture
+def left_by_a_kill(served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Copies of the folder of models as each change on the disk finds it: what a kill there leaves."""
+    found: list[Path] = []
+
+    def watched(change: Callable[..., Any]) -> Callable[..., Any]:
+        def first(*words: Any, **options: Any) -> Any:
+            found.append(Path(copytree(served.parent, tmp_path / f"left-{len(found)}")))
+            return change(*words, **options)
+
+        return first
+
+    copytree = shutil.copytree
+    for owner, name in ((place, "exchange"), (Path, "rename"), (shutil, "rmtree")):
+        monkeypatch.setattr(owner, name, watched(getattr(owner, name)))
+    return found
+
+
+def test_a_promotion_that_is_killed_anywhere_leaves_a_whole_model_in_place(
+    models: dict[str, Path], served: Path, left_by_a_kill: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install(models["one"], served, settings)
-    served.rename(previous(served))
-    restore(served, settings)
-    assert versions(served) == ["one", "one"]
+    shutil.copytree(models["one"], served)
+    for name in ("two", "three"):
+        put(models[name], served, keep=True)
+    monkeypatch.undo()
+    left = [versions(folder / served.name) for folder in left_by_a_kill]
+    assert [one[0] for one in left] == ["one", "two", "two", "two", "three", "three"]
+    for folder in left_by_a_kill:
+        put(copied(SEED, folder / "again", version="again"), folder / served.name, keep=True)
+        assert versions(folder / served.name)[0] == "again"
+
+
+def test_where_two_models_cannot_change_places_at_once_they_do_in_moves(
+    models: dict[str, Path], served: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, "EXCHANGE", 1 << 20)  # the kernel knows no such flag
+    test_each_promotion_keeps_the_model_before_it(models, served, settings)
+    put(models["one"], served)
+    assert versions(served) == ["one", "two"]
 
 
 def test_without_a_previous_model_nothing_can_be_put_back(
@@ -161,7 +194,7 @@ def test_an_empty_folder_is_free_and_no_previous_model(
     assert versions(served) == ["one"]
 
 
-@pytest.mark.parametrize("step", ["mkdir", "copytree", "rename"])
+@pytest.mark.parametrize("step", ["mkdir", "copytree", "exchange"])
 def test_a_place_that_cannot_be_written_is_named_with_what_to_do(
     step: str, models: dict[str, Path], served: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,17 +204,24 @@ def test_a_place_that_cannot_be_written_is_named_with_what_to_do(
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     with monkeypatch.context() as patch:
-        patch.setattr(shutil if step == "copytree" else Path, step, refuse)
+        patch.setattr({"mkdir": Path, "copytree": shutil, "exchange": place}[step], step, refuse)
         with pytest.raises(ModelError, match=r"cannot be replaced \(Read-only file system\).*volume.*deploy/README"):
             install(models["two"], served, settings)
-    assert checked_card(served)["version"] == "one"
+    assert versions(served) == ["one"]
 
 
-def test_a_move_that_fails_leaves_both_models_where_they_were(
-    models: dict[str, Path], served: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+def test_an_exchange_with_what_is_not_there_is_an_error(models: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"one.*none"):
+        exchange(models["one"], tmp_path / "none")
+
+
+@pytest.mark.parametrize("flag", [EXCHANGE, 1 << 20], ids=["at once", "in moves"])
+def test_a_move_that_fails_leaves_all_models_where_they_were(
+    flag: int, models: dict[str, Path], served: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(models["one"], served, settings)
     install(models["two"], served, settings)
+    monkeypatch.setattr(place, "EXCHANGE", flag)
     rename = Path.rename
 
     def failing(self: Path, target: Path) -> Path:
@@ -189,10 +229,19 @@ def test_a_move_that_fails_leaves_both_models_where_they_were(
             raise OSError("no")
         return rename(self, target)
 
-    monkeypatch.setattr(Path, "rename", failing)
+    def refused(one: Path, other: Path) -> None:
+        if other == previous(served):
+            raise OSError("no")
+        exchange(one, other)
+
+    if flag == EXCHANGE:
+        monkeypatch.setattr(place, "exchange", refused)
+    else:
+        monkeypatch.setattr(Path, "rename", failing)
     with pytest.raises(OSError, match="no"):
         put(models["three"], served, keep=True)
     assert versions(served) == ["two", "one"]
+    assert versions(models["three"])[0] == "three"
 
 
 def test_a_model_of_a_training_run_replaces_the_one_before_without_keeping_it(

@@ -108,9 +108,9 @@ class Bank:
                 done()
 
     def batch(self, recipe: Recipe, seed: int, step: int) -> Batch:
-        """Return the batch of step 0, 1, 2, … without corrections: digits, and as many others as it says."""
+        """Return the batch of step 0, 1, 2, … without corrections and what is rehearsed: digits, and others."""
         rng = np.random.default_rng([seed, step])
-        plain = recipe.batch - recipe.pictures - recipe.crops - recipe.corrections
+        plain = recipe.batch - recipe.pictures - recipe.crops - recipe.corrections - recipe.rehearsed
         counts = {"digits": plain, "pictures": recipe.pictures, "crops": recipe.crops}
         parts = [self._chosen(kind, count, recipe, rng) for kind, count in counts.items() if count]
         images, targets = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -157,7 +157,7 @@ def _trust(kind: str, rows: Rows, recipe: Recipe) -> NDArray[np.float32]:
     return np.asarray(trust * np.where(none, recipe.nondigits, recipe.labels), np.float32)
 
 
-def softened(logits: NDArray[np.float16], temperature: float) -> NDArray[np.float32]:
+def softened(logits: NDArray[np.floating], temperature: float) -> NDArray[np.float32]:
     """Return the softmax of logits [n, classes] divided by the temperature."""
     scores = logits.astype(np.float32) / np.float32(temperature)
     odds = np.exp(scores - scores.max(axis=1, keepdims=True))

@@ -35,10 +35,11 @@ class Recipe:
     #: The numbers of distorted digits, of pictures and of crops of pages made in advance, see `worker.training.bank`;
     #: None to train on MNIST's unchanged images.
     bank: tuple[int, ...] | None = None
-    #: The numbers of pictures, of crops of pages and of users' corrections in a batch.
+    #: The numbers of pictures, of crops of pages, of users' corrections and of rehearsed digits in a batch.
     pictures: int = 0
     crops: int = 0
     corrections: int = 0
+    rehearsed: int = 0
     #: Weight decay of AdamW, relative to the learning rate; None for plain gradient descent.
     #: Source: I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", 2019.
     adamw: float | None = None
@@ -179,23 +180,25 @@ PAGES = replace(
 )
 
 #: The model in service, trained a little further with users' corrections: see `worker.training.learning`. Name, layers
-#: and `start` are those of that model. Its own answers to a small bank keep what it knows, as in PAGES.
+#: and `start` are those of that model. Its own answers to a small bank, half of them corrected by the labels, and the
+#: digits that it is least sure of keep what it knows.
 LEARN = replace(
     PAGES,
     name="learn",
-    batch=512,
+    batch=752,
     steps=120,
-    learning_rate=3e-4,
+    learning_rate=4e-4,
     warm_up=10,
     ema=0.98,
     bank=(32_768, 4_096, 3_072),
-    pictures=160,
-    crops=128,
-    corrections=48,
-    labels=0.0,
-    nondigits=0.0,
+    pictures=224,
+    crops=176,
+    corrections=64,
+    rehearsed=128,
+    labels=0.5,
+    nondigits=0.7,
     share=1.0,  # `learning.learn` chooses one
-    checkpoint_every=25,
+    checkpoint_every=40,
 )
 
 RECIPES = {recipe.name: recipe for recipe in (SEED, TEACHER, BEST, PAGES)}

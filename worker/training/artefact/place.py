@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
 import os
 import shutil
@@ -14,6 +16,9 @@ from shared.errors import ModelError
 from shared.settings import Settings
 from worker.inference.mlp import CARD, checked_card
 from worker.inference.served_model import load
+
+#: Of `linux/fcntl.h` and `linux/fs.h`: paths are relative to the present directory; both are to change places.
+CWD, EXCHANGE = -100, 2
 
 
 def check_place(out: Path) -> None:
@@ -30,26 +35,63 @@ def previous(place: Path) -> Path:
 def put(part: Path, out: Path, keep: bool = False) -> Path:
     """Move the model in `part` to `out`, on the same disk, replacing an earlier one. Returns `out`.
 
-    The earlier one is moved aside first, and deleted last; with `keep` it becomes the previous one. Between the two
-    moves there is none for some microseconds, which `worker.inference.served_model.load` waits for.
+    The two change places at once: whoever is killed on the way leaves a whole model at `out`, and what it leaves beside
+    it is in nobody's way. Then the earlier one is deleted; with `keep` it becomes the previous one.
     """
     os.utime(part / CARD)  # also one that comes back is seen as another, whenever a worker looks
-    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    earlier = previous(out) if keep and (out / CARD).exists() else aside / "old"
-    moves = [(earlier, aside / "older"), (out, earlier), (part, out)]
+    if not out.exists():
+        return part.rename(out)
+    exchange(part, out)
+    if keep and (part / CARD).exists():
+        try:
+            _replace(part, previous(out))
+        except OSError:
+            exchange(part, out)
+            raise
+    shutil.rmtree(part, ignore_errors=True)
+    return out
+
+
+def _replace(part: Path, out: Path) -> None:
+    """Move `part` to `out`, and the model that was there to `part`."""
+    if out.exists():
+        exchange(part, out)
+    else:
+        part.rename(out)
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Have two paths change places, at once where Linux and the file system can (`renameat2`), else in three moves.
+
+    Between the moves there is nothing at `other` for some microseconds, which `worker.inference.served_model.load`
+    waits for. Raises `OSError`; then both are where they were.
+    """
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:  # no Linux, or an old C library
+        code = errno.ENOSYS
+    else:
+        code = ctypes.get_errno() if renameat2(CWD, bytes(one), CWD, bytes(other), EXCHANGE) else 0
+    if code in (errno.ENOSYS, errno.EINVAL):
+        _exchange_in_moves(one, other)
+    elif code:
+        raise OSError(code, os.strerror(code), str(one), None, str(other))
+
+
+def _exchange_in_moves(one: Path, other: Path) -> None:
+    aside = Path(tempfile.mkdtemp(prefix=f".{other.name}-", dir=other.parent))
+    moves = [(other, aside / "other"), (one, other), (aside / "other", one)]
     done: list[tuple[Path, Path]] = []
     try:
-        for source, target in moves if out.exists() else moves[2:]:
-            if source.exists():
-                source.rename(target)
-                done.append((source, target))
+        for source, target in moves:
+            source.rename(target)
+            done.append((source, target))
     except OSError:
         for source, target in reversed(done):
             target.rename(source)
         raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return out
 
 
 def install(model: Path, place: Path, settings: Settings, force: bool = False) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +14,23 @@ from numpy.typing import NDArray
 from shared.errors import DigitqError, SettingsError
 from worker.image.preprocess import PREPROCESSING_VERSION
 from worker.inference.mlp import Mlp
+from worker.training.artefact.decision import REFUSED_PICTURES, digit_from
 from worker.training.artefact.export import export
 from worker.training.artefact.heldout import HeldOut
+from worker.training.bank import softened
 from worker.training.checkpoint import Checkpoint
-from worker.training.data.idx import Mnist
+from worker.training.data.idx import Images, Mnist
 from worker.training.learning import gate
 from worker.training.learning.examples import Examples
 from worker.training.learning.inputs import Seen
+from worker.training.learning.rehearsal import Rehearsal, hardest
 from worker.training.network import Parameters
 from worker.training.pages.crop_truth import NONDIGIT
 from worker.training.recipes import LEARN, Recipe
-from worker.training.train import logits, mixed, model_weights, train
+from worker.training.train import Split, logits, mixed, model_weights, train
 
 #: Shares of the trained weights to choose from; the rest are those of the model in service.
-SHARES = (0.9, 0.7, 0.5, 0.35, 0.2)
+SHARES = (1.0, 0.85, 0.7, 0.5, 0.35, 0.2)
 #: Within the version of a model, between that of the first model and what tells the corrections.
 LEARNT = "-learn"
 Say = Callable[[str], None]
@@ -73,7 +77,7 @@ class Fitting:
         if not usable:
             raise TooFewCorrections("serving rejects all pictures of a half before a model sees them")
         images, labels = zip(*usable, strict=True)
-        examples = Examples(np.stack(images), np.array(labels, np.uint8))
+        examples = Examples(np.stack(images), np.array(labels, np.uint8), self._rehearsal)
         self.say(f"learning from {len(usable)} corrections ({name})")
         folder = self.run / name
         path = train(
@@ -87,22 +91,28 @@ class Fitting:
             remark=f"It learnt from {len(usable)} corrections of users.",
         )  # fmt: skip
 
+    @cached_property
+    def _rehearsal(self) -> Rehearsal:
+        split, (first, _) = Split.of(self.mnist, self.recipe), model_weights(self.start, self.recipe.start or "")
+        return hardest(logits(first, split.images), split.images, split.labels, self.recipe.temperature)
+
 
 def share_of(first: Parameters, trained: Parameters, held_out: HeldOut) -> float:
     """Return the largest share of the trained weights with which held-out digits and non-digits are read as before.
 
-    The smallest one if there is none: then the gate says what is worse.
+    Of the non-digits those count that pass where as many digits are refused as ever: the thresholds of the result will
+    be chosen so. The smallest share if there is none: then the gate says what is worse.
     """
+
+    def digitness(parameters: Parameters, images: Images) -> NDArray[np.float32]:
+        return 1 - softened(logits(parameters, images), 1)[:, NONDIGIT]
 
     def wrong(parameters: Parameters) -> NDArray[np.intp]:
         digits = logits(parameters, held_out.digits)[:, :NONDIGIT].argmax(axis=1) != held_out.labels
-        refused = logits(parameters, held_out.pictures).argmax(axis=1) == NONDIGIT
-        passed = logits(parameters, held_out.nondigits).argmax(axis=1) != NONDIGIT
-        return np.array([digits.sum(), refused.sum(), passed.sum()])
+        pictures, nondigits = (digitness(parameters, one) for one in (held_out.pictures, held_out.nondigits))
+        passed = nondigits >= digit_from(pictures, nondigits, REFUSED_PICTURES)
+        return np.array([digits.sum(), passed.sum()])
 
-    errors, refused = (
-        gate.more(gate.MORE_ERRORS, len(held_out.digits)),
-        gate.more(gate.MORE_REFUSED, len(held_out.pictures)),
-    )
-    most = wrong(first) + np.array([errors, refused, 0])
+    bounds = (gate.MORE_ERRORS, len(held_out.digits)), (gate.MORE_PASSED, len(held_out.nondigits))
+    most = wrong(first) + np.array([gate.more(*bound) for bound in bounds])
     return next((share for share in SHARES if (wrong(mixed(first, trained, share)) <= most).all()), SHARES[-1])

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shared.errors import DigitqError, ModelError
+from shared.prediction import Outcome
 from worker.inference import golden
 from worker.inference.classify import Classifier
 from worker.training.data.idx import Images, Labels
@@ -29,6 +30,8 @@ CHANCE = 0.05
 MORE_ERRORS = 0.0003
 #: The same for drawn pictures of digits that are refused: two of 200.
 MORE_REFUSED = 0.01
+#: The same for drawn non-digits that pass: six of 2,400, and only if chance explains the loss too.
+MORE_PASSED = 0.0025
 #: Largest expected calibration error, unless the model in service has a larger one.
 ECE = 0.005
 #: Pictures drawn of each kind of non-digits, and of digits.
@@ -93,6 +96,18 @@ def of_digits(old: Examination, new: Examination, name: str, share: float) -> Ro
     return Row(name, old.report.images, errors, found, f"at most {most}", found <= most)
 
 
+def of_golden(old: Examination, new: Examination) -> Row:
+    """Compare the recorded digits: those that the old model shows have to be shown by the new one, and read alike."""
+    pairs = [(_shown(one), _shown(other)) for one, other in zip(old.results, new.results, strict=True)]
+    shown = [pair for pair in pairs if pair[0] is not None]
+    changed = sum(one != other for one, other in shown)
+    return Row("golden digits, read otherwise", len(shown), 0, changed, "at most 0", not changed)
+
+
+def _shown(result: Outcome | Exception) -> int | None:
+    return result.digit if isinstance(result, Outcome) and result.decision != "reject" else None
+
+
 def of_calibration(old: Examination, new: Examination) -> Row:
     """Compare the expected calibration errors on the same digits."""
     before, after = (calibration_error(reliability(*one.calibration)) for one in (old, new))
@@ -103,15 +118,18 @@ def of_calibration(old: Examination, new: Examination) -> Row:
 def of_refusals(found: Iterable[Refusals], old: str, new: str) -> list[Row]:
     """Compare how many drawn non-digits and digits are refused by the models of these names."""
     rows = list(found)
-    none, digits = ([one for one in rows if one.digits == kind] for kind in (False, True))
-    (count, before, after), (drawn, refused, again) = (
-        (sum(one.images for one in part), *(sum(one.refused[model] for one in part) for model in (old, new)))
-        for part in (none, digits)
+    (before, after), (refused, again) = (
+        [np.concatenate([one.which[model] for one in rows if one.digits == kind]) for model in (old, new)]
+        for kind in (False, True)
     )
-    most = refused + more(MORE_REFUSED, drawn)
+    gone, come = int((before & ~after).sum()), int((~before & after).sum())
+    p, fewest = mcnemar(gone, come), int(before.sum()) - more(MORE_PASSED, len(before))
+    most = int(refused.sum()) + more(MORE_REFUSED, len(refused))
+    rule = f"at least {fewest}; {gone} fewer, {come} more: p = {p:.2g}, more than {CHANCE}"
+    passed = after.sum() >= fewest and (gone <= come or p > CHANCE)
     return [
-        Row("drawn non-digits, refused", count, before, after, f"at least {before}", after >= before),
-        Row("drawn digits, refused", drawn, refused, again, f"at most {most}", again <= most),
+        Row("drawn non-digits, refused", len(before), before.sum(), after.sum(), rule, bool(passed)),
+        Row("drawn digits, refused", len(again), refused.sum(), again.sum(), f"at most {most}", again.sum() <= most),
     ]
 
 
@@ -126,7 +144,7 @@ def side_effects(old: Classifier, new: Classifier, place: Path, images: Images, 
     known = [examine(name, recorded, one) for name, one in (("old", old), ("new", new))]
     return [
         of_digits(before, after, "held-out digits, wrong", MORE_ERRORS),
-        of_digits(known[0], known[1], "golden digits, read otherwise", 0),
+        of_golden(*known),
         *of_refusals(refusals({"old": old, "new": new}, images, DRAWN), "old", "new"),
         of_calibration(before, after),
     ]

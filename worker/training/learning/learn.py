@@ -44,12 +44,14 @@ class Learnt(NamedTuple):
 
 
 def learn(
-    corrections: Corrections, mnist: Mnist, settings: Settings, say: Say, run: Path | None = None, promote: bool = True
-) -> Learnt:
+    corrections: Corrections, mnist: Mnist, settings: Settings, say: Say, run: Path | None = None,
+    promote: bool = True, held_out: HeldOut | None = None,
+) -> Learnt:  # fmt: skip
     """Learn from corrections, report the table of the gate, and put the model in service if that allows it.
 
     `run` is the directory for checkpoints and models, by default one of the state directory that is named after the
-    corrections and the model in service: the same command goes on where it was interrupted. Raises `BadCorrections`,
+    corrections and the model in service: the same command goes on where it was interrupted. `held_out` are pictures to
+    choose thresholds by, `HeldOut.of` if None, which takes half a minute. Raises `BadCorrections`,
     `TooFewCorrections`, `SuspiciousCorrections` and `NotProven`, and what `train` and `export` do.
     """
     if settings.preprocessing != "mnist":
@@ -62,9 +64,11 @@ def learn(
     say(f"{len(rows)} corrections; the run is in {run}")
     with _bar(len(rows), f"reading with {model.version}") as done:
         seen = see(corrections, old, done)
-    say("drawing held-out pictures")
     split = Split.of(mnist, recipe)
-    fitting = Fitting(mnist, run, place, recipe, HeldOut.of(split, recipe), say)
+    if held_out is None:
+        say("drawing held-out pictures")
+        held_out = HeldOut.of(split, recipe)
+    fitting = Fitting(mnist, run, place, recipe, held_out, say)
 
     reads, new = np.full(len(rows), NONDIGIT), _undecided(len(rows))
     for name, judged in (("half-1", second), ("half-2", ~second)):

@@ -9,6 +9,7 @@ cross-validation, C. Northcutt, L. Jiang, I. Chuang, J. Artif. Intell. Res. 70 (
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,11 +22,14 @@ from worker.training.data.idx import Labels
 from worker.training.learning.corrections import Correction
 from worker.training.pages.crop_truth import NONDIGIT
 
-#: A label is suspicious if both models give it a smaller probability, and read one and the same digit, ...
+#: A label is suspicious if both models give it a smaller probability, and read one and the same digit.
 IMPOSSIBLE = 0.01
-#: ... and with more than this share of such labels nothing is learnt from any. Of 40 corrections of sudokus, half of
-#: them mistakes, 5 % are suspicious, and with a fifth of the labels replaced 15 %; of 25 of printed digits 8 %.
-MOST = 0.1
+#: The share of such labels among those of honest people. Of 40 corrections of sudokus, half of them mistakes, 5 % are
+#: suspicious, and with a fifth of the labels replaced 15 %.
+HONEST = 0.05
+#: Nothing is learnt with this number of suspicious labels or more, if honest people have as many with at
+#: most this probability.
+FEWEST, CHANCE = 3, 0.1
 #: From this digitness on a model sees a digit.
 EVEN = 0.5
 FILE = "suspicious.csv"
@@ -46,13 +50,18 @@ def probabilities(reading: Reading, labels: Labels) -> NDArray[np.float64]:
     return np.asarray(found, np.float64)
 
 
-def check(
-    corrections: Sequence[Correction], old: Reading, new: Reading, folder: Path, most: float = MOST
-) -> NDArray[np.bool_]:
+def too_many(suspicious: int, of: int) -> bool:
+    """Tell whether honest people hardly give this number of suspicious labels: an exact binomial test."""
+    ways = (math.lgamma(of + 1) - math.lgamma(k + 1) - math.lgamma(of - k + 1) for k in range(suspicious))
+    odds = (k * math.log(HONEST) + (of - k) * math.log(1 - HONEST) for k in range(suspicious))
+    return suspicious >= FEWEST and 1 - sum(map(math.exp, map(sum, zip(ways, odds, strict=True)))) <= CHANCE
+
+
+def check(corrections: Sequence[Correction], old: Reading, new: Reading, folder: Path) -> NDArray[np.bool_]:
     """Return which corrections are suspicious, and list those in a file of the folder.
 
     `new` are the readings of models that did not learn from the correction in question. Raises `SuspiciousCorrections`
-    if they are more than the share `most`.
+    if they are `too_many`.
     """
     labels = np.array([one.label for one in corrections], np.uint8)
     allowed = [probabilities(reading, labels) for reading in (old, new)]
@@ -69,9 +78,10 @@ def check(
             writer.writerow(
                 [one.picture, *(one.box or [""] * 4), _text(one.label), digits[0], values[0], digits[1], values[1]]
             )
-    if found.sum() > most * len(found):
+    if too_many(int(found.sum()), len(found)):
         raise SuspiciousCorrections(
-            f"{found.sum()} of {len(found)} labels seem wrong, more than {most:.0%}: look at {path}, and correct them"
+            f"{found.sum()} of {len(found)} labels seem wrong, of honest ones {HONEST:.0%} do: look at {path}, and "
+            "correct them"
         )
     return found
 
