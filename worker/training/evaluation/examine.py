@@ -15,7 +15,7 @@ from worker.inference.classify import Classifier
 from worker.inference.mlp import CLASSES
 from worker.training.data.pictures import Picture
 from worker.training.evaluation.evaluate import CHUNK, Report
-from worker.training.evaluation.measures import Bools, area, calibration_error, reliability, risk_coverage
+from worker.training.evaluation.measures import area, calibration_error, reliability, risk_coverage
 from worker.training.evaluation.ways import Condition
 
 DECISIONS = ("accept", "review", "reject")
@@ -105,12 +105,10 @@ class Refusals(NamedTuple):
     digits: bool
     #: The number of rejected pictures by model.
     refused: dict[str, int]
-    #: Which pictures, [images], by model; empty if it does not matter.
-    which: dict[str, Bools] = {}  # noqa: RUF012  # it is never changed
 
     def to_json(self) -> dict[str, Any]:
-        """Return the numbers, without the sample and the single pictures, as a JSON object."""
-        return {name: value for name, value in self._asdict().items() if name not in ("sample", "which")}
+        """Return everything but the sample as a JSON object."""
+        return {name: value for name, value in self._asdict().items() if name != "sample"}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from worker.training.drawing.camera import Picture, penned, photographed
 from worker.training.drawing.nondigits import UNSEEN, Kind
 from worker.training.evaluation.evaluate import CHUNK
 from worker.training.evaluation.examine import Examination, Refusals
-from worker.training.evaluation.measures import Bools
 
 #: Pictures of each kind.
 PICTURES = 200
@@ -40,9 +39,8 @@ def refusals(models: Mapping[str, Classifier], images: Images, n: int = PICTURES
         rng = np.random.default_rng(list(row.name.encode()))
         pictures = [row.draw(images, rng) for _ in range(n)]
         uploads = [png(picture) for picture in pictures]
-        which = {name: _refused(uploads, classifier) for name, classifier in models.items()}
-        refused = {name: int(found.sum()) for name, found in which.items()}
-        yield Refusals(row.name, pictures[0], n, row.digits, refused, which)
+        refused = {name: _refused(uploads, classifier) for name, classifier in models.items()}
+        yield Refusals(row.name, pictures[0], n, row.digits, refused)
 
 
 def of_digits(name: str, examinations: Sequence[Examination]) -> Refusals:
@@ -59,8 +57,8 @@ def _photographed(images: Images, rng: np.random.Generator) -> Picture:
     return photographed(penned(images[rng.integers(len(images))], rng), rng)
 
 
-def _refused(uploads: Sequence[bytes], classifier: Classifier) -> Bools:
+def _refused(uploads: Sequence[bytes], classifier: Classifier) -> int:
     results: list[Outcome | Exception] = []
     while len(results) < len(uploads):  # a batch that takes long is closed early
         results += classifier(uploads[len(results) : len(results) + CHUNK]).results
-    return np.array([isinstance(result, Outcome) and result.decision == "reject" for result in results])
+    return sum(isinstance(result, Outcome) and result.decision == "reject" for result in results)

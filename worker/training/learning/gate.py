@@ -30,8 +30,6 @@ CHANCE = 0.05
 MORE_ERRORS = 0.0003
 #: The same for drawn pictures of digits that are refused: two of 200.
 MORE_REFUSED = 0.01
-#: The same for drawn non-digits that pass: six of 2,400, and only if chance explains the loss too.
-MORE_PASSED = 0.0025
 #: Largest expected calibration error, unless the model in service has a larger one.
 ECE = 0.005
 #: Pictures drawn of each kind of non-digits, and of digits.
@@ -118,18 +116,15 @@ def of_calibration(old: Examination, new: Examination) -> Row:
 def of_refusals(found: Iterable[Refusals], old: str, new: str) -> list[Row]:
     """Compare how many drawn non-digits and digits are refused by the models of these names."""
     rows = list(found)
-    (before, after), (refused, again) = (
-        [np.concatenate([one.which[model] for one in rows if one.digits == kind]) for model in (old, new)]
-        for kind in (False, True)
+    none, digits = ([one for one in rows if one.digits == kind] for kind in (False, True))
+    (count, before, after), (drawn, refused, again) = (
+        (sum(one.images for one in part), *(sum(one.refused[model] for one in part) for model in (old, new)))
+        for part in (none, digits)
     )
-    gone, come = int((before & ~after).sum()), int((~before & after).sum())
-    p, fewest = mcnemar(gone, come), int(before.sum()) - more(MORE_PASSED, len(before))
-    most = int(refused.sum()) + more(MORE_REFUSED, len(refused))
-    rule = f"at least {fewest}; {gone} fewer, {come} more: p = {p:.2g}, more than {CHANCE}"
-    passed = after.sum() >= fewest and (gone <= come or p > CHANCE)
+    most = refused + more(MORE_REFUSED, drawn)
     return [
-        Row("drawn non-digits, refused", len(before), before.sum(), after.sum(), rule, bool(passed)),
-        Row("drawn digits, refused", len(again), refused.sum(), again.sum(), f"at most {most}", again.sum() <= most),
+        Row("drawn non-digits, refused", count, before, after, f"at least {before}", after >= before),
+        Row("drawn digits, refused", drawn, refused, again, f"at most {most}", again <= most),
     ]
 
 
