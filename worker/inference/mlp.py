@@ -40,7 +40,8 @@ class Reading(NamedTuple):
     @property
     def chances(self) -> NDArray[np.float64]:
         """The probability [n] that each picture shows the likeliest digit."""
-        return (self.probabilities.max(axis=1) * self.digitness).astype(np.float64)
+        found: NDArray[np.float64] = (self.probabilities.max(axis=1) * self.digitness).astype(np.float64)
+        return found
 
 
 def _quiet() -> None:
