@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from tests.drawings import drawn
-from worker.page.candidates import Candidate, Row, find_candidates, mask_of
+from worker.page.candidates import SIGN_COST, Candidate, Row, find_candidates, mask_of
 from worker.page.lines import Line
 from worker.page.marks import find_marks
 
@@ -59,3 +59,11 @@ def joined(small: tuple[float, float]) -> float:
 
 def test_a_comma_is_hardly_a_part_of_the_digit_before_it() -> None:
     assert joined((88, 90)) > 2.5 > joined((88, 40))
+
+
+@pytest.mark.parametrize(("top", "is_sign"), [(48, True), (21, False)], ids=["a dash", "the bar of a 5"])
+def test_a_dash_beside_a_digit_is_hardly_a_part_of_it(top: int, is_sign: bool) -> None:
+    ink = rings((40, 40))
+    ink[top : top + 7, 84:100] = True
+    [both] = [one for one in candidates(ink).candidates if one.box[2] > 50]
+    assert (both.cost >= SIGN_COST) == is_sign

@@ -37,6 +37,12 @@ class Reading(NamedTuple):
     #: float32 [n]: the probability that the picture shows a digit at all; 1 from a model without it.
     digitness: NDArray[np.float32]
 
+    @property
+    def chances(self) -> NDArray[np.float64]:
+        """The probability [n] that each picture shows the likeliest digit."""
+        found: NDArray[np.float64] = (self.probabilities.max(axis=1) * self.digitness).astype(np.float64)
+        return found
+
 
 def _quiet() -> None:
     """Have TensorFlow load without its messages; set either variable to see them."""

@@ -15,7 +15,7 @@ from worker.inference.straight_strokes import are_straight_strokes
 from worker.page.candidates import Candidate, Row
 from worker.page.context import confidences
 from worker.page.layout import Layout
-from worker.page.path import best_path
+from worker.page.path import best_paths
 from worker.page.surroundings import Seen
 
 #: `page_accept` and `page_review`: least confidence of an accepted digit, and of one that counts at all. `page_show`:
@@ -66,12 +66,7 @@ def page_digits(layout: Layout, reading: Reading, shape: tuple[int, ...], limits
 def chosen(layout: Layout, reading: Reading) -> list[list[Seen]]:
     """Return the digits of the best path through each row."""
     digits, probability = reading.probabilities.argmax(axis=1), reading.probabilities.max(axis=1)
-    chances = (probability * reading.digitness).astype(np.float64)
-    paths, start = [], 0
-    for row in layout.rows:
-        stop = start + len(row.candidates)
-        paths.append([start + at for at in best_path(row, chances[start:stop])])
-        start = stop
+    paths = best_paths(layout.rows, reading.chances)
     every = [at for path in paths for at in path]
     bars: Mask = are_straight_strokes(layout.pixels[every], np.ones(len(every), np.bool_))
     straight = dict(zip(every, bars.tolist(), strict=True))

@@ -14,6 +14,7 @@ from worker.inference.mlp import SIDE, Reading
 from worker.inference.page_digits import DEFAULT_THRESHOLDS as PAGE_THRESHOLDS
 from worker.inference.page_digits import PageDigits, page_digits
 from worker.inference.read_sudoku import read_sudoku
+from worker.inference.second_look import looked_again
 from worker.inference.table_texts import in_cells
 from worker.page.grid.find import find_grid
 from worker.page.layout import Layout, lay_out
@@ -76,16 +77,21 @@ def _read_page(page: Grey, limits: Mapping[str, float]) -> PageReader:
     if grid and grid.is_sudoku:
         return (yield from read_sudoku(grid, limits))
     layout = lay_out(page)
-    found = page_digits(layout, (yield layout.pixels), page.shape, limits)
+    found = page_digits(layout, (yield from _read(layout)), page.shape, limits)
     if found.share < POOR and (quarters := (yield from _quarters(layout))):
         turned = lay_out(page, quarters)
-        again = page_digits(turned, (yield turned.pixels), page.shape, limits)
+        again = page_digits(turned, (yield from _read(turned)), page.shape, limits)
         if again.share > found.share:
             layout, found = turned, again
     if (count := _count(found)) > MOST_DIGITS:
         return TooManyDigits(f"The page has {count} digits or more; at most {MOST_DIGITS} are read", limit=MOST_DIGITS)
     reading = PageReading(found.numbers, rotated=90 * layout.quarters)
     return in_cells(reading, grid) if grid else reading
+
+
+def _read(layout: Layout) -> Generator[Floats32, Reading, Reading]:
+    """Read the candidates of a page, and again what is doubtful."""
+    return (yield from looked_again(layout, (yield layout.pixels)))
 
 
 def _count(found: PageDigits) -> int:
@@ -101,7 +107,7 @@ def _quarters(layout: Layout) -> Generator[Floats32, Reading, int]:
     for quarters in (1, 2, 3):  # about the middle of pixel 14, where the centre of mass is
         ways[quarters, :, 1:, 1:] = np.rot90(sample[:, 1:, 1:], -quarters, (1, 2))
     reading = yield ways.reshape(-1, SIDE, SIDE)
-    chances = (reading.probabilities.max(axis=1) * reading.digitness).reshape(4, -1)
+    chances = reading.chances.reshape(4, -1)
     sums = np.log(np.maximum(chances, LEAST)).sum(axis=1)
     best = int(sums.argmax())
     return best if sums[best] >= sums[0] + LIKELIER and chances[best].mean() >= WELL else 0

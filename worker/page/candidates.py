@@ -30,8 +30,9 @@ CUT_COST = 0.4
 SHARED_COST = 1.0
 #: ... of a gap between its parts, for each digit height, ...
 GAP_COST = 4.0
-#: ... of a comma: a small mark at the foot of the others that ends FOOT digit heights below them, ...
-COMMA_COST, FOOT = 3.0, 0.05
+#: ... of a comma: a small mark at the foot of the others that ends FOOT digit heights below them, or of a dash or dot:
+#: a mark of at most FLAT digit heights, beside the others and below the upper TOP of them, ...
+SIGN_COST, FOOT, FLAT, TOP = 3.0, 0.05, 0.35, 0.3
 #: ... and of a height that differs by this factor, as a logarithm, from the line's; half of that of its square.
 HEIGHT_SPREAD = 0.4
 
@@ -124,19 +125,23 @@ def _candidate(parts: list[Part], start: int, stop: int, box: Box, height: float
     gaps = sum(max(0, _gap(parts, start, end)) for end in range(start + 2, stop + 1))
     off = math.log(box[3] / height) / HEIGHT_SPREAD
     cost = CUT_COST * (before + after) + GAP_COST * gaps / height + off * off / 2
-    if stop - start > 1 and _has_comma(parts[start:stop], height):
-        cost += COMMA_COST
+    if stop - start > 1 and _has_sign(parts[start:stop], height):
+        cost += SIGN_COST
     return Candidate(start, stop, box, cost, before or after)
 
 
-def _has_comma(parts: list[Part], height: float) -> bool:
-    """Tell whether one of these parts is a comma, or a dot, after the others."""
-    lowest = max(parts, key=lambda part: part.box[1] + part.box[3])
-    rest = [part.box for part in parts if part.mark != lowest.mark]
-    if not rest or lowest.box[3] >= WHOLE * height:
-        return False
-    _, top, _, high = around(rest)
-    return lowest.box[1] > top + high / 2 and lowest.box[1] + lowest.box[3] > top + high + FOOT * height
+def _has_sign(parts: list[Part], height: float) -> bool:
+    """Tell whether one of these parts is a comma or a dot at the foot of the others, or a dash or a dot beside them."""
+    for one in parts:
+        rest = [part.box for part in parts if part.mark != one.mark]
+        if not rest or one.box[3] >= WHOLE * height:
+            continue
+        (left, top, width, high), (x, y, wide, low) = around(rest), one.box
+        middle, beside = (y + low / 2 - top) / high, max(left - x - wide, x - left - width)
+        comma = y > top + high / 2 and y + low > top + high + FOOT * height
+        if comma or (low <= FLAT * height and beside > -0.1 * wide and middle > TOP):
+            return True
+    return False
 
 
 def mask_of(row: Row, one: Candidate) -> Mask:

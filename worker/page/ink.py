@@ -18,6 +18,8 @@ WINDOW, WIDER = 1 / 14, 4
 LEAST_WINDOW = 28
 #: Ink is darker than its background by at least this many 255ths of the light, and by NOISE times the grain.
 LEAST_LEVEL, NOISE = 12, 5.0
+#: The grain is measured at these distances in pixels: enlarged or compressed, it is coarse.
+GRAIN = (1, 4)
 #: A pixel is ink from this share of the strongest ink around it, and from FAINT of the typical ink of the page.
 SHARE, FAINT = 0.4, 0.4
 #: Only edges above this share of the strongest ones show how dark ink is.
@@ -116,9 +118,11 @@ def _threshold(level: Grey) -> tuple[Mask, Mask, float]:
 
 def _grain(level: Grey) -> float:
     """Return the standard deviation of the paper's grain: by the median of second differences along some rows."""
-    rows = level[:: max(1, level.shape[0] // 100)].astype(np.int16)
-    second = np.abs(2 * rows[:, 1:-1] - rows[:, :-2] - rows[:, 2:])
-    return float(np.median(second)) / 0.6745 / 6**0.5 if second.size else 0.0
+    rows, most = level[:: max(1, level.shape[0] // 100)].astype(np.int16), 0.0
+    for step in GRAIN:
+        second = np.abs(2 * rows[:, step:-step] - rows[:, : -2 * step] - rows[:, 2 * step :])
+        most = max(most, float(np.median(second)) if second.size else 0.0)
+    return most / 0.6745 / 6**0.5
 
 
 def _edge_level(level: Grey) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from worker.image.arrays import Floats64
@@ -11,6 +13,16 @@ from worker.page.candidates import Row
 LEFT_OUT = 3.0
 #: Parts lower than this, in digit heights, are left out for less.
 SMALL = 0.5
+
+
+def best_paths(rows: Sequence[Row], chances: Floats64) -> list[list[int]]:
+    """Return the best path of each row, as positions among the candidates of all; `chances` [n] are of all, too."""
+    paths, start = [], 0
+    for row in rows:
+        stop = start + len(row.candidates)
+        paths.append([start + at for at in best_path(row, chances[start:stop])])
+        start = stop
+    return paths
 
 
 def best_path(row: Row, chances: Floats64) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from worker.image.arrays import Grey, Mask
+from worker.image.arrays import Mask
 from worker.page.ink import Ink, stroke_width
 from worker.page.opencv import opencv
 from worker.page.rules import find_rules
@@ -12,37 +12,41 @@ from worker.page.rules import find_rules
 #: The pen is at least this many times as dark as pale ruling; what lies on that is pen from this share of the way from
 #: the one level to the other.
 PALE, DARK = 1.4, 0.6
+#: Beside ruling of which the pen is this many times as dark, ink is the pen's from that share of the way.
+PALER, PENS = 2.0, 0.4
 
 
 def unruled(ink: Ink) -> tuple[Mask, Mask]:
-    """Return the ink without ruling, frames and long underlines, and these: both bool [H, W]."""
-    rules = _without_strokes(find_rules(ink.faint, ink.stroke), ink.mask, ink.level)
-    return _bridged(ink.mask & ~rules, rules), rules
+    """Return the ink without ruling, frames and long underlines, and these: both bool [H, W].
 
-
-def _without_strokes(rules: Mask, mask: Mask, level: Grey) -> Mask:
-    """Return the ruling, bool [H, W], without strokes along it, which have the level of the other ink in `mask`.
-
-    Print is often paler than the pen: the foot of a 2 may lie on a line. Lines as dark as the ink stay as they are.
+    Print is often paler than the pen: the foot of a 2 may lie on a line, and what is as pale as the lines that were
+    found is another. Lines as dark as the ink stay as they are.
     """
-    ink = mask & ~rules
-    if not rules.any() or not ink.any():
-        return rules
-    line, pen = float(np.median(level[rules])), float(np.median(level[ink]))
-    if pen < PALE * line:
-        return rules
+    rules = find_rules(ink.faint, ink.stroke)
+    mask = ink.mask & ~rules
+    if not rules.any() or not mask.any():
+        return mask, rules
+    line, pen = float(np.median(ink.level[rules])), float(np.median(ink.level[mask]))
+    if pen >= PALE * line:
+        rules = _without_strokes(rules, stroke_width(mask), ink.level >= DARK * pen + (1 - DARK) * line)
+        mask = ink.mask & ~rules
+    if pen >= PALER * line:
+        dark = mask & (ink.level >= PENS * pen + (1 - PENS) * line)
+        mask &= opencv().dilate(dark.view(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    return _bridged(mask, rules), rules
+
+
+def _without_strokes(rules: Mask, width: float, dark: Mask) -> Mask:
+    """Return the ruling, bool [H, W], without strokes of this width along it, which are `dark`."""
     cv = opencv()
-    dark = (rules & (level >= DARK * pen + (1 - DARK) * line)).view(np.uint8)
-    length = 2 * round(stroke_width(ink)) + 1
-    along = (cv.morphologyEx(dark, cv.MORPH_OPEN, np.ones(shape, np.uint8)) for shape in ((1, length), (length, 1)))
+    there, length = (rules & dark).view(np.uint8), 2 * round(width) + 1
+    along = (cv.morphologyEx(there, cv.MORPH_OPEN, np.ones(shape, np.uint8)) for shape in ((1, length), (length, 1)))
     kept: Mask = rules & (cv.max(*along) == 0)
     return kept
 
 
 def _bridged(mask: Mask, rules: Mask) -> Mask:
     """Return the mask, bool [H, W] without ruling, with the ruling between two ends of strokes on both sides of it."""
-    if not rules.any():
-        return mask
     cv = opencv()
     reach = round(1.5 * stroke_width(rules)) + 3
     whole = mask.copy()
