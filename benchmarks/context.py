@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks.rows import MOST_ROWS
 from benchmarks.rows import composed as handwritten
 from shared.settings import SHIPPED_MODEL, Settings
 from worker.decoding.decode import decode_page
@@ -38,6 +37,7 @@ from worker.training.drawing.camera import photographed
 from worker.training.drawing.letters import font_files
 from worker.training.evaluation.page_scores import NEGATIVE, matches
 from worker.training.pages.compose import Page, compose
+from worker.training.pages.writing import MOST_ROWS
 
 #: Kinds of composed pages; sudokus are read cell by cell.
 KINDS = ("row", "rows", "equations", "mixed", "letters", "form", "table")

@@ -60,6 +60,12 @@ def test_nothing_is_rejected_where_even_the_least_sure_answers_are_right():
     assert reject_below(*answers()) == 0
 
 
+def test_no_answer_that_is_more_likely_right_than_wrong_is_rejected():
+    confidences, right = answers((0.4, False), (0.7, False), (0.8, True), (0.9, True))
+    assert reject_below(confidences, right) > 0.8
+    assert thresholds(confidences, right, np.ones(4))["reject"] == 0.5
+
+
 @pytest.mark.parametrize("n", [40, 79, 1000])
 def test_one_picture_of_a_digit_in_forty_may_be_refused_and_no_more(n):
     digitness = np.random.default_rng(n).random(n) / 2  # all below a half, so that the quantile decides

@@ -35,7 +35,8 @@ def thresholds(
     From `confidences` [n] and whether the answers were `right` [n]; from the `digitness` [m] of pictures of digits and
     that of non-digits, `nondigits` [k], if there are any.
     """
-    reject = reject_below(confidences, right)
+    # Few held-out answers are wrong, so that a handful of them might reject calibrated answers that are likely right.
+    reject = min(reject_below(confidences, right), WRONG)
     accept = max(accept_from(confidences, right), reject)
     return {
         "accept": accept,
