@@ -104,7 +104,7 @@ def _resolved(host: str, port: int, end: float) -> list[str]:
     threading.Thread(target=resolve, name="resolve", daemon=True).start()
     try:
         answer = found.get(timeout=_left(end))
-    except Empty:
+    except (Empty, TimeoutError):
         raise TimeoutError("The name was not resolved in time") from None
     if isinstance(answer, Exception):
         raise answer
