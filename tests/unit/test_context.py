@@ -44,7 +44,7 @@ def test_a_digit_is_likelier_among_digits_than_among_letters() -> None:
     layout = page(100, 160, 220, 280)
     [among_digits] = confidences(layout, seen(layout, 0.999, 0.999, 0.999, 0.999))
     [among_letters] = confidences(layout, seen(layout, 0.999, 0.01, 0.01, 0.01))
-    assert among_letters[0] < 0.6 < 0.95 < among_digits[0]
+    assert among_letters[0] < 0.65 < 0.95 < among_digits[0]
 
 
 def test_two_sure_digits_with_nothing_else_on_the_page_are_as_likely_as_the_model_says() -> None:
