@@ -1,9 +1,9 @@
 """The weights of `worker.page.context`: the means of two fits of `benchmarks/context.py`.
 
-For both, thirty to forty pages of each kind were composed, in 30 families of fonts. The first had, besides the kinds of
-the benchmark, rows of touching digits, forms with numbers beside words, and rows of bubbles; it keeps few digits on a
-page of few. The second read digits as they are served, the doubtful ones again, and trusts rings and bars beside
-letters too far. Their mean keeps as many digits as the second, and of letters and bubbles as few as the first.
+For both, thirty to forty pages of each kind were composed, in 30 families of fonts or more. The first had, besides the
+kinds of the benchmark, rows of touching digits, forms with numbers beside words, and rows of bubbles; it keeps few
+digits on a page of few. The second read digits as they are served, the doubtful ones again, and trusts rings and bars
+beside letters too far. Their mean keeps as many digits as the second, and of letters and bubbles as few as the first.
 """
 
 from __future__ import annotations
