@@ -71,12 +71,14 @@ class Supervisor:
             self.stopping = True
         self._watch()
 
-    def stop(self, processes: Sequence[Process], seconds: float) -> bool:
-        """Send SIGTERM, and SIGKILL to those that still run after `seconds`, or after another Ctrl-C.
+    def stop(self, processes: Sequence[Process], seconds: float, told: str = "") -> bool:
+        """Log what is told, send SIGTERM, and SIGKILL to those that still run after `seconds`, or after another Ctrl-C.
 
         Returns True if none had to be killed.
         """
-        self.hurried = False
+        self.hurried = False  # a Ctrl-C counts from the moment on in which people can read that it does
+        if told:
+            self.say(told)
         for process in processes:
             process.wanted = False
             if process.child:

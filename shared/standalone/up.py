@@ -61,9 +61,8 @@ def run(settings: Settings, host: str | None, port: int | None, workers: int, pa
                 supervisor.start(process)
             code = _serve(supervisor, server, web, fleet, f"http://{host}:{port}{settings.root_path}", url)
         finally:
-            if supervisor.stopping:
-                supervisor.say("stopping; Ctrl-C once more kills what has not stopped")
-            supervisor.stop([web, *fleet], STOP_SECONDS)
+            told = "stopping; Ctrl-C once more kills what has not stopped" if supervisor.stopping else ""
+            supervisor.stop([web, *fleet], STOP_SECONDS, told)
     return code
 
 

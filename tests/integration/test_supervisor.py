@@ -157,6 +157,25 @@ def test_what_does_not_stop_in_time_is_killed_with_all_that_it_has_started(ours:
     assert "deaf has not stopped within 0 s, it is killed" in heard[1]()
 
 
+def test_a_ctrl_c_at_the_very_moment_of_the_message_kills_at_once(
+    ours: Supervisor, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaf = Process("deaf", ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 600; done"])
+    ours.start(deaf)
+    until(lambda: "ready" in heard[1](), ours)
+    ours.stopping = True
+    say = ours.console.say
+
+    def said(text: str) -> None:
+        say(text)
+        if text == "stopping":
+            ours._on_signal(signal.SIGINT, None)
+
+    monkeypatch.setattr(ours.console, "say", said)
+    assert not ours.stop([deaf], 60, "stopping")
+    assert "deaf has not stopped yet, it is killed" in heard[1]()
+
+
 def test_every_line_has_the_name_of_its_process_the_last_one_too(ours: Supervisor, heard: Heard) -> None:
     for name, command in (("one", "echo first; printf unfinished"), ("another", "echo second >&2")):
         ours.start(Process(name, ["sh", "-c", command]))
