@@ -13,7 +13,7 @@ from shared.record import State as State
 from shared.record import rfc3339, said, seconds_of, state_of, timings_of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """The result of a worker for one picture. A page without exactly one digit has None for the first three fields."""
 
