@@ -27,7 +27,7 @@ async function take(files) {
   if (many.length && !pictures.length) reveal(at("batches"));
 }
 
-/** Scrolls to what was added, unless its beginning is in sight: on a phone it is far below. */
+/** Scrolls to a new card or batch unless its beginning is in sight: on a phone it is far below. */
 function reveal(element) {
   const { top } = element.getBoundingClientRect(), still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   if (top < 0 || top > innerHeight / 2) element.scrollIntoView({ behavior: still ? "auto" : "smooth" });
