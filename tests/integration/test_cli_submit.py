@@ -296,7 +296,7 @@ def test_status_and_cancel_take_batches_too(site: Web, tmp_path: Path) -> None:
     assert (done.returncode, json.loads(done.stdout)["state"]) == (1, "cancelled")
     assert digitq("cancel", id, "--url", site.url).returncode == 0
     gone = digitq("status", id, "--url", site.url)
-    assert (gone.returncode, "There is no such batch" in gone.stderr) == (1, True)
+    assert (gone.returncode, "no such prediction or batch" in gone.stderr) == (1, True)
     assert digitq("status", "nobody", "--url", site.url).returncode == 1
 
 

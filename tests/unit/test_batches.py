@@ -794,7 +794,7 @@ def test_a_data_url_and_a_zip_among_the_files_of_a_form_are_files_of_their_own(h
     assert found[1][1] == "internal_error"  # it is read, and the stand-in for the model can read no picture
 
 
-@pytest.mark.parametrize("begins", ["=", "+", "-", "@", "\t", "\r"])
+@pytest.mark.parametrize("begins", ["=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
 def test_a_cell_that_looks_like_a_formula_is_text(begins: str) -> None:
     assert csv_rows.csv_line([f"{begins}1", "a=1", -1]).replace('"', "") == f"'{begins}1,a=1,-1\r\n"
 

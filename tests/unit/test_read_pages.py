@@ -198,6 +198,11 @@ def test_texture_and_empty_paper_give_nothing() -> None:
     assert reading(np.full((HEIGHT, WIDTH), PAPER, np.uint8)).numbers == ()
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2400), (2400, 2)])
+def test_a_picture_lower_or_narrower_than_any_digit_has_none(shape: tuple[int, int]) -> None:
+    assert reading(np.zeros(shape, np.uint8)) == PageReading(())
+
+
 def test_all_pages_are_read_in_one_call() -> None:
     calls = []
 

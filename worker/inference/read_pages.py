@@ -19,6 +19,8 @@ from worker.inference.table_texts import in_cells
 from worker.page.grid.find import find_grid
 from worker.page.layout import Layout, lay_out
 
+#: A page with fewer pixels along a side has no digit.
+LEAST_SIDE = 8
 #: At most this many digits are read from a page.
 MOST_DIGITS = 1000
 #: On a page of which less than this share of the ink was read, SAMPLE marks are tried turned by quarters.
@@ -73,6 +75,8 @@ def in_step(readers: Sequence[PageReader], read: Read) -> list[Result]:
 
 def _read_page(page: Grey, limits: Mapping[str, float]) -> PageReader:
     """Read a page by lines, or cell by cell if it is a sudoku. Try it turned if little of it can be read."""
+    if min(page.shape) < LEAST_SIDE:
+        return PageReading(())
     grid = find_grid(page)
     if grid and grid.is_sudoku:
         return (yield from read_sudoku(grid, limits))
