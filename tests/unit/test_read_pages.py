@@ -190,6 +190,14 @@ def test_boxes_and_lines_of_a_form_are_refused() -> None:
     assert texts(on_paper(ink)) == ["4578"]
 
 
+def test_a_1_alone_on_its_row_is_read_among_more_rows_of_other_numbers() -> None:
+    assert texts(on_paper(written("45", "7", "1", "8"))) == ["45", "7", "1", "8"]
+
+
+def test_as_many_bars_alone_on_their_rows_as_numbers_are_lines() -> None:
+    assert texts(on_paper(written("45", "1", "7", "1"))) == ["45", "7"]
+
+
 def test_texture_and_empty_paper_give_nothing() -> None:
     rng = np.random.default_rng(3)
     grain = np.asarray(Image.fromarray(rng.integers(0, 256, (75, 112), np.uint8)).resize((WIDTH, HEIGHT)))
