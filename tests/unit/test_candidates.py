@@ -96,7 +96,7 @@ def test_another_height_costs_half_of_its_squared_logarithm() -> None:
         ((33, 12, 8, 21), True), ((33, 12, 8, 22), False),  # and is low
         ((20, 41, 8, 22), False), ((20, 42, 8, 22), True),  # a higher comma
         ((29, 12, 8, 20), False), ((30, 12, 8, 20), True),  # beside it
-        ((33, 30, 8, 35), False), ((33, 31, 8, 35), True), ((33, 31, 8, 36), False),  # no comma is whole, or starts high
+        ((33, 30, 8, 35), False), ((33, 31, 8, 35), True), ((33, 31, 8, 36), False),  # no comma is whole
     ],
 )  # fmt: skip
 def test_a_comma_or_a_dash_is_hardly_a_part_of_a_digit(mark: Box, sign: bool) -> None:

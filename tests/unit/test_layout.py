@@ -39,9 +39,12 @@ def test_boxes_of_a_turned_page_lead_back(quarters: int) -> None:
     grey = page()
     found = lay_out(np.ascontiguousarray(np.rot90(grey, quarters)), quarters)
     shape = np.rot90(grey, quarters).shape
-    back = {0: lambda x, y, w, h: (x, y, w, h), 1: lambda x, y, w, h: (y, 400 - x - w, h, w),
-            2: lambda x, y, w, h: (400 - x - w, 300 - y - h, w, h), 3: lambda x, y, w, h: (300 - y - h, x, h, w)}  # fmt: skip
-    expected = sorted((back[quarters](*box) for box in (SEVEN, FOUR)), key=lambda box: box[1])
+    boxes = [
+        (x, y, w, h, 400 - x - w, 300 - y - h) for x, y, w, h in (SEVEN, FOUR)
+    ]  # and what is right of and below it
+    turned = [[(x, y, w, h), (y, right, h, w), (right, below, w, h), (below, x, h, w)][quarters]
+              for x, y, w, h, right, below in boxes]  # fmt: skip
+    expected = sorted(turned, key=lambda box: box[1])
     assert near(places(found, shape), expected, 4) and found.quarters == quarters
 
 
