@@ -136,7 +136,8 @@ def test_an_interrupted_command_ends_at_once_with_the_code_of_a_shell(
 def test_batches_are_asked_for_page_by_page_up_to_the_limit(client: Client) -> None:
     client.pages = [([BATCH] * 100, "c"), ([BATCH] * 50, "d")]
     done = invoked("batches", "--limit", "150")
-    assert client.asked == [("list", 100, None), ("list", 50, "c")] and done.stdout.count("\n") == 150
+    assert (done.returncode, done.stdout.count("\n")) == (0, 150)
+    assert client.asked == [("list", 100, None), ("list", 50, "c")]
     assert done.stdout.splitlines()[0].endswith("  scans.zip") and done.stdout.startswith("2026-0")
     client.pages, client.asked = [([BATCH], None)], []
     done = invoked("batches", "--json")
