@@ -1,4 +1,4 @@
-"""What may be one digit on a line: how wide, high and far apart its parts may be, and what it costs."""
+"""The candidates for one digit on a line: how wide, high and far apart its parts may be, and what it costs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def boxes(*marks: Box) -> list[Box]:
 
 
 def cost(*marks: Box) -> float:
-    """What it costs to take all as one digit, beside its height."""
+    """Return the cost of all as one digit, beside its height."""
     [one] = [one for one in row(*marks).candidates if one.stop - one.start == len(marks)]
     return one.cost - (log(one.box[3] / HEIGHT) / HEIGHT_SPREAD) ** 2 / 2
 

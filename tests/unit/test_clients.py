@@ -1,4 +1,4 @@
-"""What the blocking and the asyncio clients have of their own: whom they ask, in which order, and for how long."""
+"""The blocking and the asyncio clients: whom they ask, in which order, and for how long."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def sdk(server: Server) -> Iterator[Client]:
 
 
 def on_a_loop(server: Server, ask: Callable[[AsyncClient], Any]) -> Any:
-    """What an asyncio client of this server answers."""
+    """Return the answer of an asyncio client of this server."""
 
     async def main() -> Any:
         async with AsyncClient("http://nowhere", "key", timeout=3) as one:
@@ -90,7 +90,7 @@ def test_a_picture_without_a_name_may_be_one_of_many(sdk: Client, server: Server
     assert [one.id for one in on_a_loop(server, lambda one: one.submit_many([seven(), ("a", seven())]))] == ["x", "a"]
 
 
-def test_what_has_ended_is_not_asked_for_again(sdk: Client, server: Server) -> None:
+def test_an_ended_prediction_is_not_asked_for_again(sdk: Client, server: Server) -> None:
     ended, runs = Prediction("e", State.FAILED), Prediction("r", State.RUNNING)
     assert sdk.wait([ended, runs])[0] is ended
     assert [request.url.path for request in server.asked] == ["/v1/predictions/r"]

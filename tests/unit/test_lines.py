@@ -18,7 +18,7 @@ def lines(*boxes: Box, flat: tuple[Box, ...] = (), leaning: float = 0.0) -> list
 
 
 def together(*boxes: Box, flat: tuple[Box, ...] = ()) -> bool:
-    """Whether all are on one line."""
+    """Tell whether all are on one line."""
     return [len(line) for line in lines(*boxes, flat=flat)] == [len(boxes) + len(flat)]
 
 
