@@ -92,6 +92,7 @@ def test_a_box_on_the_page_is_within_it_and_never_empty() -> None:
     assert found.on_page((-9, -9, 20, 20), (300, 400)) == (0, 0, 11, 11)
     assert found.on_page((390, 290, 50, 50), (300, 400)) == (390, 290, 10, 10)
     assert found.on_page((900, 900, 5, 5), (300, 400)) == (399, 299, 1, 1)
+    assert found.on_page((-9, -9, 5, 5), (300, 400)) == (0, 0, 1, 1)
 
 
 def test_marks_beyond_a_limit_are_left_out_and_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
