@@ -18,7 +18,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import chdir, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,8 @@ DIGITQ = [sys.executable, "-m", "digitq"]
 
 
 def digitq(*words: str, stdin: bytes = b"", cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*DIGITQ, *words], cwd=cwd, env=env, capture_output=True, input=stdin, timeout=90, check=False
-    )
-    return subprocess.CompletedProcess(words, done.returncode, done.stdout.decode(), done.stderr.decode())
+    with chdir(cwd):
+        return invoked(*words, stdin=stdin)
 
 
 @pytest.fixture
