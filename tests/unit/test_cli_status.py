@@ -92,10 +92,13 @@ def test_a_batch_is_asked_for_where_there_is_no_such_picture(client: Client) -> 
     assert json.loads(invoked("status", "b", "--json").stdout)["total"] == 2
 
 
+NEITHER = "There is no such prediction or batch"
+
+
 @pytest.mark.parametrize(
     ("picture", "batch", "told"),
     [
-        (NotFound("no p"), NotFound("no b"), "no p"), (Lost("lost p"), NotFound("no b"), "no b"),
+        (NotFound("no p"), NotFound("no b"), NEITHER), (Lost("lost p"), NotFound("no b"), NEITHER),
         (Lost("lost p"), Expired("old b"), "lost p"), (NotFound("no p"), Lost("lost b"), "no p"),
     ],
 )  # fmt: skip
