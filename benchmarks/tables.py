@@ -18,20 +18,20 @@ import click
 import cv2
 import numpy as np
 
-from benchmarks.rows import PEN, SAME_PEN, reading
+from benchmarks.rows import reading
 from shared.numbers import PageReading
 from shared.settings import SHIPPED_MODEL
 from worker.image.arrays import Grey
 from worker.inference.classify import Classifier
 from worker.inference.mlp import Mlp
 from worker.inference.numbers_classifier import NumbersClassifier
-from worker.page.ink import stroke_width
 from worker.training.data.idx import Mnist, load_mnist
 from worker.training.drawing.camera import photographed
 from worker.training.drawing.scenes import smooth
 from worker.training.pages.compose import families
-from worker.training.pages.marks import SOFT, Hand, Ink
+from worker.training.pages.marks import Hand, Ink
 from worker.training.pages.sheets import Sheet
+from worker.training.pages.writing import PEN, SAME_PEN, Digits
 
 #: Heights of digits in pixels.
 HEIGHTS = (18, 60)
@@ -76,15 +76,15 @@ class Page(NamedTuple):
 
 def composed(mnist: Mnist, kind: Kind, count: int, rng: np.random.Generator) -> Iterator[Page]:
     """Yield that many pages."""
-    widths = np.array([stroke_width(image > SOFT) for image in mnist.test_images])
+    digits = Digits.of(mnist.test_images, mnist.test_labels)
     fonts = families(True)
     for _ in range(count):
         height = int(np.exp(rng.uniform(*np.log(HEIGHTS))))
-        pen = float(np.quantile(widths, rng.uniform(0.1, 0.8)))
-        own = np.flatnonzero(np.abs(np.log(widths / pen)) < SAME_PEN)
+        pen = float(np.quantile(digits.strokes, rng.uniform(0.1, 0.8)))
+        own = np.flatnonzero(np.abs(np.log(digits.strokes / pen)) < SAME_PEN)
         face = fonts[int(rng.integers(len(fonts)))] if fonts and rng.random() < 0.4 else None
         font = face[int(rng.integers(len(face)))] if face else None
-        hand = Hand(height, font, PEN, rng.uniform(0.7, 1.0), mnist.test_images[own], mnist.test_labels[own], 0.0)
+        hand = Hand(height, font, PEN, rng.uniform(0.7, 1.0), digits.images[own], digits.labels[own], 0.0)
         sheet, cells = written(kind, hand, rng)
         yield Page(seen(sheet, kind, hand, rng), cells)
 
