@@ -64,6 +64,8 @@ KINDS = {
     "pale lines": Kind(level=(30, 70)),
     "broken lines": Kind(broken=0.4),
     "at a slant": Kind(tilt=0.1, turn=12.0),
+    "one column": Kind(rows=(3, 10), columns=(1, 1)),
+    "a row of boxes": Kind(rows=(1, 1), columns=(4, 10), digits=(1, 1), empty=0.0),
 }
 
 
@@ -163,7 +165,10 @@ def seen(sheet: Sheet, kind: Kind, hand: Hand, rng: np.random.Generator) -> Grey
 
 
 class Score(NamedTuple):
-    """The score of one page: if the table was found, how many of its cells are right, and how many there are."""
+    """The score of one page: if the table was found, how many of its cells are right, and how many there are.
+
+    One column or one row of cells makes no table: it is found if its digits are all read, in order, and no more.
+    """
 
     found: bool
     right: int
@@ -175,6 +180,10 @@ def scored(cells: list[list[str | None]], read: PageReading, quarters: int = 0) 
     """Compare the reading of a page with the text of its cells."""
     truth = [cell for row in cells for cell in row]
     turned = read.rotated == 90 * (-quarters % 4)
+    if 1 in (len(cells), len(cells[0])):
+        texts = "".join(cell or "" for cell in truth)
+        whole = not read.grid and "".join(number.text for number in read.numbers) == texts
+        return Score(whole, len(truth) * whole, len(truth), turned)
     if not read.grid or (len(read.grid.cells), len(read.grid.cells[0])) != (len(cells), len(cells[0])):
         return Score(False, 0, len(truth), turned)
     found = [cell for row in read.grid.cells for cell in row]
