@@ -44,7 +44,7 @@ def evidence(flat: Grey) -> Floats32:
 
 
 def _above(along: Floats32, off: int) -> Floats32:
-    """Return by how much each pixel of [H, n] is darker than the darker of those so many rows above and below it."""
+    """Return by how much each pixel of [H, n] is darker than the darker of those `off` rows above and below."""
     padded = np.pad(along, ((off, off), (0, 0)), "edge")
     return np.asarray(along - np.maximum(padded[: -2 * off], padded[2 * off :]), np.float32)
 
