@@ -27,7 +27,7 @@ SURE, CLEAR, ROUND, CUT, PLAIN, WEAK, OTHER = range(len(LOOKS))
 SURELY, CLEARLY, HARDLY = 0.997, 0.95, 0.5
 #: Other marks on a page are not needed to tell what is a digit if this share of its digits is sure or clear, and none
 #: weak, or of many less than this share. If it takes round ones for the first, they may be letters: then no digit is
-#: surer by itself than MAYBE, which is left to review.
+#: surer than MAYBE without its neighbours, which is left to review.
 CLEARLY_DIGITS, POOR, MAYBE = 0.5, 0.02, 0.9
 #: With more than this share of its mark left a digit that was cut off is weak.
 BROKEN = 0.1
@@ -72,7 +72,7 @@ def confidences(layout: Layout, rows: Sequence[Sequence[Seen]]) -> list[list[flo
 
 
 def _most(measured: Floats64) -> float:
-    """Return how sure the model may be by itself of a digit: not at all unless all marks on the page are clear digits.
+    """Return how sure the model alone may be of a digit: not at all unless all marks on the page are clear digits.
 
     There must be at least two of them.
     """
