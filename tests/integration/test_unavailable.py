@@ -21,8 +21,9 @@ from shared.connections import sentinel
 from shared.connections.connection import connect
 from shared.errors import RedisUnavailable
 from shared.ids import new_id
+from shared.operations.webhooks import DueWebhook
 from shared.settings import Settings
-from shared.store import DueWebhook, Store
+from shared.store import Store
 from shared.submission import Submission
 from tests.pictures import seven
 from tests.served import site

@@ -25,7 +25,8 @@ from shared.chunk_runs import ChunkRuns
 from shared.claims import Claim, Finish, Ran
 from shared.errors import RedisUnavailable
 from shared.numbers import READS, Read
-from shared.store import Ended, Store
+from shared.operations.leases import Ended
+from shared.store import Store
 from worker.inference.classify import Classified, Pictures
 from worker.queue.chunk_runner import ChunkRunner
 from worker.queue.claimer import Claimer
