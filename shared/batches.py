@@ -5,7 +5,6 @@ Chunk n of batch `id` is `{id}-{n}`, so no list of them is needed. `chunk_runs` 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -29,11 +28,10 @@ from shared.ids import new_id
 from shared.keys import Priority
 from shared.numbers import Read
 from shared.record import theirs
+from shared.staging import drop, stage
 from shared.store import Store
 from shared.submission import ANYBODY, Caller, admission, fingerprint_of
 
-#: TTL of a staged chunk, in seconds: its producer may die before it has staged the last one.
-STAGED_SECONDS = 120
 #: Chunks cancelled or deleted in one call, so that a large batch does not block Redis.
 CANCELLED_AT_ONCE = 16
 #: Seconds between two polls of a waiting call: at least, and at most; polls that also repair are rarer. In between they
@@ -79,14 +77,14 @@ class Batches:
                 return self.fetch(first, caller.owner)
         try:
             for chunk in chunks:
-                self._stage(f"{id}-{count}", id, total, chunk, notes or {})
+                stage(self._store, f"{id}-{count}", id, total, chunk, notes or {})
                 total, count = total + chunk.count, count + 1
             answer, first = self._commit(id, total, count, *key, skipped())
         except BaseException:
-            self._drop(id, count + 1)
+            drop(self._store, id, count + 1)
             raise
         if answer == "repeated" and first != id:
-            self._drop(id, count)
+            drop(self._store, id, count)
         return self.fetch(first, caller.owner)
 
     def _commit(
@@ -111,27 +109,6 @@ class Batches:
         if answer == b"lost":
             raise RedisUnavailable("The batch took too long to hand over", retry_after_seconds=1)
         return answer.decode(), first[0].decode()
-
-    def _stage(self, id: str, batch: str, first: int, chunk: Chunk, notes: Mapping[str, str]) -> None:
-        record = {"state": "queued", "batch": batch, "first": first, "count": chunk.count, "done": 0,
-                  "names": json.dumps(chunk.names) if chunk.names else "",
-                  "about": json.dumps(dict(notes))}  # fmt: skip
-
-        def write() -> None:
-            with redis_errors(), self._client.pipeline() as pipeline:
-                pipeline.set(keys.chunk(id), chunk.data, ex=STAGED_SECONDS)
-                pipeline.hset(keys.results(id), mapping=record)  # type: ignore[arg-type]
-                pipeline.expire(keys.results(id), STAGED_SECONDS)
-                pipeline.execute()
-
-        self._store.reserve(len(chunk.data))
-        self._store.with_room(write, len(chunk.data))
-
-    def _drop(self, id: str, count: int) -> None:
-        """Delete staged chunks, unless they have become a batch: a response may have been lost."""
-        with redis_errors():
-            if not self._client.exists(keys.batch(id)):
-                self._client.delete(*(key(f"{id}-{n}") for n in range(count) for key in (keys.chunk, keys.results)))
 
     def fetch(self, id: str, owner: str | None = None) -> Batch:
         """Return the batch, repaired; with an owner only if it is theirs.
