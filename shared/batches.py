@@ -1,6 +1,6 @@
-"""What producers do with batches, as with pictures by `Store`. A batch is cut into chunks, and a chunk is one RQ job.
+"""Operations of producers on batches, as `Store`'s on pictures. A batch is cut into chunks; a chunk is one RQ job.
 
-Chunk n of batch `id` is `{id}-{n}`, so no list of them is needed. `chunk_runs` has what workers do with them.
+Chunk n of batch `id` is `{id}-{n}`, so no list of them is needed. `chunk_runs` has the operations of workers on them.
 """
 
 from __future__ import annotations

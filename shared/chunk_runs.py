@@ -1,4 +1,4 @@
-"""What a worker does with a chunk of a batch: starts it, notes its results as they come, and finishes it."""
+"""Operations of workers on the chunks of a batch: start one, note its results as they come, finish it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Progress:
 
 
 class ChunkRuns:
-    """The operations. `attempt` fences each of them: only the last run of a chunk can write. Thread-safe."""
+    """The operations. `attempt` fences what they write: only the last run of a chunk can. Thread-safe."""
 
     def __init__(self, store: Store) -> None:
         self._store, self._settings = store, store.settings

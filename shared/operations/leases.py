@@ -1,4 +1,4 @@
-"""What workers do with pictures: claim them under a lease, renew it, end them or give them back."""
+"""Operations of workers on pictures: claim them under a lease, renew it, end them or give them back."""
 
 from __future__ import annotations
 

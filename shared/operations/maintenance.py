@@ -1,4 +1,4 @@
-"""What one worker at a time does for all: recovers, announces what RQ has ended, trims RQ's registries."""
+"""Maintenance by one worker at a time: recovers jobs, announces ends that RQ alone has written, trims registries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads predictions, their pictures and an owner's history; cancels and deletes them."""
+"""Reads predictions, their pictures and an owner's history; cancels and deletes predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls the scripts on one connection: makes room in a full memory, and waits for replicas where it is to."""
+"""Calls the scripts on one connection: makes room in a full memory, and waits for replicas if the settings say so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of the workers: who lives, how busy they are, and the model that they serve."""
+"""The workers, as others see them: their names, how busy they are, and the model that they serve."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.operations.script_runner import ScriptRunner
 
 
 class Workers(ScriptRunner):
-    """The workers as the web process and `digitq status` see them."""
+    """Operations on what is known of the workers."""
 
     def workers(self) -> list[str]:
         """Return the names of live workers. Raises RedisUnavailable also if Redis does not accept writes."""
