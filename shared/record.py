@@ -49,6 +49,13 @@ _POISON = ("poison", "Every worker that took this picture died or lost it.")
 _NO_ANSWER = ("lost", "The job ended without an answer.")
 
 
+def as_record(values: Sequence[bytes | None]) -> dict[str, str]:
+    """Return the existing fields of RECORD as text."""
+    return {
+        name: text.decode("utf-8", "replace") for name, text in zip(RECORD, values, strict=True) if text is not None
+    }
+
+
 def state_of(record: Mapping[str, str]) -> tuple[State, dict[str, Any]]:
     """Derive the state that clients see from RQ's status, and return the outcome with it, or its `error`.
 

@@ -13,7 +13,8 @@ from typing import Any
 from rq import get_current_job
 from rq.job import Job
 
-from shared.batches import Batches, summary
+from shared.chunk_record import summary
+from shared.chunk_runs import ChunkRuns
 from shared.claims import Ran, note_of
 from shared.errors import DigitqError, Expired, UnknownRead
 from shared.prediction import Outcome
@@ -64,20 +65,20 @@ def _reader(serving: Classifier, read: str) -> Callable[[Pictures], Classified]:
 
 
 def classify_chunk(id: str, read: str = "digit") -> dict[str, str]:
-    """Classifies a chunk of a batch, and stores its results under `digitq:results:{id}`. Returns `batches.summary`.
+    """Classifies a chunk of a batch, and stores its results under `digitq:results:{id}`. Returns its `summary`.
 
     `read` is as in `classify`.
     """
     _, store = _current_job()
-    batches = Batches(store)
-    attempt, serving = batches.start(id), classifier()
+    runs = ChunkRuns(store)
+    attempt, serving = runs.start(id), classifier()
     model = serving.model.version
     rows = chunk_runner.classify_chunk(
-        batches, id, attempt, batches.pack(id), _reader(serving, read), max_attempts=store.settings.max_attempts,
+        runs, id, attempt, runs.pack(id), _reader(serving, read), max_attempts=store.settings.max_attempts,
         model=model,
     )  # fmt: skip
     if rows is not None:
-        batches.finish(id, attempt, rows, model=model)
+        runs.finish(id, attempt, rows, model=model)
     return summary(id)
 
 

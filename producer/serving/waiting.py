@@ -13,8 +13,10 @@ from producer.serving.coalescing import RequestCoalescer
 from producer.serving.connection import Connection
 from producer.serving.subscription import Subscription
 from producer.serving.timeouts import Timeouts, Wait, end
+from shared.operations.predictions import Record
+from shared.operations.submissions import Answer
 from shared.prediction import Prediction
-from shared.store import Answer, Record, Store
+from shared.store import Store
 from shared.submission import Submission
 
 #: A waiting request reads its prediction again this often, in case a message was lost with a connection.

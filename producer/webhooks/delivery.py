@@ -22,10 +22,11 @@ from contextlib import contextmanager
 from producer.webhooks.safe_http import Unreachable, post
 from shared import VERSION
 from shared.errors import DigitqError
+from shared.operations.webhooks import DueWebhook
 from shared.prediction import Prediction
 from shared.record import rfc3339, said
 from shared.settings import Settings
-from shared.store import DueWebhook, Store
+from shared.store import Store
 
 log = logging.getLogger("digitq.webhooks")
 

@@ -156,8 +156,8 @@ def test_a_worker_that_rq_has_forgotten_is_not_remembered_for_ever(client: redis
 def test_a_long_registry_is_trimmed_in_steps(
     client: redis.Redis, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.store.TRIMMED_AT_ONCE", 10)
-    monkeypatch.setattr("shared.store.TRIM_SECONDS", 60)
+    monkeypatch.setattr("shared.operations.maintenance.TRIMMED_AT_ONCE", 10)
+    monkeypatch.setattr("shared.operations.maintenance.TRIM_SECONDS", 60)
     client.zadd("rq:canceled:digitq", {f"old-{n}": 1 for n in range(95)})
     assert store.trim_registries(keys.QUEUES) == 95
     assert not client.exists("rq:canceled:digitq")

@@ -27,8 +27,10 @@ from shared.errors import (
     RedisUnavailable,
     ServerUnavailable,
 )
+from shared.operations.predictions import Record
+from shared.operations.submissions import Answer
 from shared.settings import Settings
-from shared.store import Answer, Record, Store
+from shared.store import Store
 from shared.submission import Submission
 from tests.pictures import seven
 from tests.proxy import proxy

@@ -14,14 +14,16 @@ from redis._parsers import BaseParser
 from producer import NEVER, AsyncQueue, Queue
 from shared import keys, redis_scripts
 from shared.batches import Batches
+from shared.chunk_runs import ChunkRuns
 from shared.chunks import Chunk
 from shared.claims import Claim, Finish, Ran
 from shared.connections import sentinel
 from shared.connections.connection import connect
 from shared.errors import RedisUnavailable
 from shared.ids import new_id
+from shared.operations.webhooks import DueWebhook
 from shared.settings import Settings
-from shared.store import DueWebhook, Store
+from shared.store import Store
 from shared.submission import Submission
 from tests.pictures import seven
 from tests.served import site
@@ -91,11 +93,13 @@ BATCHES: dict[str, Callable[[Batches], Any]] = {
     "looks": lambda batches: next(batches.looks(ID)),
     "results": lambda batches: list(batches.results(ID)),
     "cancel": lambda batches: batches.cancel(ID),
-    "start": lambda batches: batches.start(f"{ID}-0"),
-    "pack": lambda batches: batches.pack(f"{ID}-0"),
-    "progress": lambda batches: batches.progress(f"{ID}-0", "1"),
-    "note": lambda batches: batches.note(f"{ID}-0", "1", {}),
-    "finish": lambda batches: batches.finish(f"{ID}-0", "1", {}),
+}
+RUNS: dict[str, Callable[[ChunkRuns], Any]] = {
+    "start": lambda runs: runs.start(f"{ID}-0"),
+    "pack": lambda runs: runs.pack(f"{ID}-0"),
+    "progress": lambda runs: runs.progress(f"{ID}-0", "1"),
+    "note": lambda runs: runs.note(f"{ID}-0", "1", {}),
+    "finish": lambda runs: runs.finish(f"{ID}-0", "1", {}),
 }
 QUEUE: dict[str, Callable[[Any], Any]] = {
     "submit": lambda queue: queue.submit(seven()),
@@ -118,6 +122,7 @@ def verbs(kind: type) -> set[str]:
 def test_the_tables_are_complete() -> None:
     assert verbs(Store) == {*STORE}
     assert verbs(Batches) == {*BATCHES}
+    assert verbs(ChunkRuns) == {*RUNS}
 
 
 @pytest.fixture(params=ERRORS, ids=lambda text: text.split()[0])
@@ -164,6 +169,7 @@ def test_every_verb_says_that_redis_is_unavailable(redis_url: str, acks: int) ->
         store = Store(client, Settings(replicas_ack=acks))
         said = {f"store.{name}": said_of(lambda: verb(store)) for name, verb in STORE.items()}  # noqa: B023
         said |= {f"batches.{name}": said_of(lambda: call(Batches(store))) for name, call in BATCHES.items()}  # noqa: B023
+        said |= {f"runs.{name}": said_of(lambda: run(ChunkRuns(store))) for name, run in RUNS.items()}  # noqa: B023
         assert {name: word for name, word in said.items() if word != "RedisUnavailable"} == {}
 
 

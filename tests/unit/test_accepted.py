@@ -16,6 +16,7 @@ from shared.chunks import Chunk
 from shared.errors import IdempotencyMismatch, RedisUnavailable
 from shared.ids import new_id
 from shared.prediction import State
+from shared.staging import stage
 from shared.store import Store
 from shared.submission import Caller, Submission
 from tests.unit.test_admission import BYTES, TTL, answers, changed, pictures
@@ -55,7 +56,7 @@ def test_a_batch_that_is_handed_over_twice_is_accepted_once(store: Store, client
     batches, door = Batches(store), {"key": "", "fingerprint": "", "owner": "", "client": "", "read": "digit",
                                      "filename": ""}  # fmt: skip
     [chunk], id = pictures(b"1", b"2"), new_id()
-    batches._stage(f"{id}-0", id, 0, chunk, {})
+    stage(store, f"{id}-0", id, 0, chunk, {})
     taken = [batches._commit(id, 2, 1, keys.Priority.LOW, door) for _ in range(2)]
     assert taken == [("accepted", id), ("repeated", id)]
     assert (client.llen("rq:queue:digitq-low"), client.get(keys.BULK)) == (1, b"1")
@@ -108,16 +109,13 @@ def test_what_is_staged_expires_with_its_producer(store: Store, client: redis.Re
 def test_a_chunk_whose_answer_is_lost_is_deleted(
     store: Store, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batches = Batches(store)
-    stage = batches._stage
-
     def answer_is_lost(*args: Any) -> None:
         stage(*args)
         raise RedisUnavailable()
 
-    monkeypatch.setattr(batches, "_stage", answer_is_lost)
+    monkeypatch.setattr("shared.batches.stage", answer_is_lost)
     with pytest.raises(RedisUnavailable):
-        batches.submit(pictures(b"1"))
+        Batches(store).submit(pictures(b"1"))
     assert client.keys() == []
 
 

@@ -32,6 +32,7 @@ from shared import batches as shared_batches
 from shared import chunks, keys
 from shared.batch import BatchState
 from shared.batches import Batches
+from shared.chunk_runs import ChunkRuns
 from shared.chunks import Chunk, Item, packed, raw
 from shared.claims import Claim
 from shared.errors import (
@@ -215,7 +216,7 @@ def test_a_chunk_whose_worker_died_is_run_again_and_nothing_is_counted_twice(
 ) -> None:
     batch = batches.submit(digits(100))
     claim = take(store)
-    assert batches.note(claim.id, "1", {0: (7, 0.9, "accept", None, [])})
+    assert ChunkRuns(store).note(claim.id, "1", {0: (7, 0.9, "accept", None, [])})
     die(store, client, claim)
     assert [row["state"] for row in batches.results(batch.id)][:2] == ["succeeded", "queued"]
     burst(store)
@@ -360,7 +361,7 @@ def test_a_worker_that_is_told_to_stop_gives_its_chunk_back_with_what_it_has(sto
     assert batches.fetch(batch.id).succeeded == 128
     [claim] = store.claim("next", keys.QUEUES, 64, "n")
     assert claim.attempt == 1  # it is not suspected of anything
-    assert len(batches.progress(claim.id, "1").done) == 128
+    assert len(ChunkRuns(store).progress(claim.id, "1").done) == 128
 
 
 # ---------------------------------------------------------------------- all or nothing

@@ -7,9 +7,10 @@ import redis
 from rq.job import Job
 
 from shared import keys
+from shared.operations.webhooks import DueWebhook
 from shared.prediction import State
 from shared.record import state_of
-from shared.store import DueWebhook, Store
+from shared.store import Store
 from shared.submission import Caller
 from tests.answering import finish
 from tests.receiver import fate

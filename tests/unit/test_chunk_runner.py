@@ -9,7 +9,8 @@ from unittest.mock import Mock, create_autospec
 
 import pytest
 
-from shared.batches import DEPENDENTS, Batches, Progress, Rows
+from shared.chunk_record import Rows
+from shared.chunk_runs import DEPENDENTS, ChunkRuns, Progress
 from shared.chunks import Item, packed
 from shared.claims import Claim
 from shared.errors import UndecodableImage
@@ -35,13 +36,13 @@ class Chunk:
 
     def __init__(self, *images: bytes, attempt: str = "2", **progress: Any) -> None:
         self.attempt, self.images = attempt, images
-        self.batches: Mock = create_autospec(Batches, instance=True)
+        self.runs: Mock = create_autospec(ChunkRuns, instance=True)
         fields = {"done": set(), "deaths": {}, "stalls": 0} | progress
-        self.batches.progress.return_value = Progress(attempt, len(images), **fields)
+        self.runs.progress.return_value = Progress(attempt, len(images), **fields)
         #: Rows and suspect of each save, in order.
         self.saved: list[tuple[list[int], str]] = []
         self.noted: Rows = {}
-        self.batches.note.side_effect = self._note
+        self.runs.note.side_effect = self._note
         self.tried: list[Sequence[Any]] = []
 
     def _note(self, id: str, attempt: str, rows: Rows, suspect: str, held: object, model: str) -> bool:
@@ -55,7 +56,7 @@ class Chunk:
 
     def run(self, max_attempts: int = 3, **options: Any) -> Any:
         options = {"classify": self.classify, "max_attempts": max_attempts} | options
-        return classify_chunk(self.batches, "b-0", self.attempt, pack(*self.images), **options)
+        return classify_chunk(self.runs, "b-0", self.attempt, pack(*self.images), **options)
 
 
 def test_a_chunk_that_has_ended_is_not_run() -> None:
@@ -81,7 +82,7 @@ def test_results_are_saved_each_second_and_once(monkeypatch: pytest.MonkeyPatch)
 
 def test_who_lost_the_lease_goes_no_further() -> None:
     chunk = Chunk(b"1", b"2")
-    chunk.batches.note.side_effect = [True, False]
+    chunk.runs.note.side_effect = [True, False]
     with pytest.raises(LeaseLost):
         chunk.run()
     assert chunk.tried == [[b"1"]]
@@ -120,7 +121,7 @@ def test_what_has_a_result_is_neither_run_again_nor_replaced() -> None:
 
 def test_a_chunk_whose_bytes_are_gone_has_expired() -> None:
     chunk = Chunk(b"1", b"2", done={0})
-    rows = classify_chunk(chunk.batches, "b-0", "2", b"", chunk.classify, max_attempts=3)
+    rows = classify_chunk(chunk.runs, "b-0", "2", b"", chunk.classify, max_attempts=3)
     assert rows == {1: ("expired", "The picture has expired")} and chunk.tried == []
 
 
@@ -133,10 +134,10 @@ def test_a_model_that_answers_nothing_is_an_error_and_no_endless_loop() -> None:
 def test_the_end_of_a_chunk_is_followed_up(answer: int, fenced: list[str], dependents: list[str]) -> None:
     chunk, foreign_jobs, store = Chunk(b"1", attempt="1"), create_autospec(ForeignJobs, instance=True), Mock(spec=Store)
     store.settings = Settings()
-    chunk.batches.finish.return_value = answer
+    chunk.runs.finish.return_value = answer
     classifier = BatchClassifier(chunk.classify, Mock(), lambda: False)
     runner = ChunkRunner(
-        store, chunk.batches, "w", {"digit": classifier, "numbers": classifier}, foreign_jobs, Speed(), lambda _: True
+        store, chunk.runs, "w", {"digit": classifier, "numbers": classifier}, foreign_jobs, Speed(), lambda _: True
     )
     call = b'["digitq.tasks.classify_chunk",null,["b-0"],{}]'
     claim = Claim("b-0", "e", "digitq-low", False, call, pack(b"1"), 1, "120", "", "", chunk=True)

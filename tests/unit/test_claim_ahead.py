@@ -12,9 +12,10 @@ import redis
 
 from shared.claims import Claim, Finish, Ran
 from shared.errors import RedisUnavailable
+from shared.operations.leases import Ended
 from shared.prediction import State
 from shared.settings import Settings
-from shared.store import Ended, Store
+from shared.store import Store
 from tests import fakes
 from tests.working import burst, serving
 from worker.queue.batch_worker import BatchWorker

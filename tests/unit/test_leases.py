@@ -8,7 +8,8 @@ import pytest
 import redis
 
 from shared import keys
-from shared.batches import Batches, Held
+from shared.batches import Batches
+from shared.chunk_runs import ChunkRuns, Held
 from shared.chunks import Item, packed
 from shared.claims import Claim, Finish
 from shared.prediction import State
@@ -47,7 +48,7 @@ def test_an_end_keeps_a_second_or_a_fifth_of_its_lease_as_margin(
         leave(client, one, held, left)
     assert one.finish("w", [Finish(picture, "e30=", "", outcome(7))])[0] == ([] if accepted else [id])
     rows = {0: (7, 0.9, "accept", None, [])}
-    assert Batches(one).note(f"{chunk}-0", "1", rows, held=Held("w", part)) is accepted
+    assert ChunkRuns(one).note(f"{chunk}-0", "1", rows, held=Held("w", part)) is accepted
 
 
 def test_of_a_batch_each_end_has_a_fence_of_its_own(store: Store, client: redis.Redis) -> None:
@@ -96,14 +97,14 @@ def test_what_is_held_no_longer_is_not_released(store: Store, client: redis.Redi
 
 
 def test_a_chunk_that_is_released_is_nobodys_suspect(store: Store, client: redis.Redis) -> None:
-    batches = Batches(store)
-    id = f"{batches.submit(packed([Item('a.png', b'7')] * 3)).id}-0"
+    runs = ChunkRuns(store)
+    id = f"{Batches(store).submit(packed([Item('a.png', b'7')] * 3)).id}-0"
     claims = claim(store)
-    assert batches.note(id, "1", {}, suspect="2")
+    assert runs.note(id, "1", {}, suspect="2")
     store.release("w", claims)
     assert client.hmget(keys.results(id), "state", "attempt", "suspect") == [b"queued", b"0", None]
     [again] = claim(store)
-    progress = batches.progress(id, "1")
+    progress = runs.progress(id, "1")
     assert (again.attempt, progress.deaths, progress.stalls) == (1, {}, 0)
 
 

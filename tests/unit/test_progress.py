@@ -11,7 +11,9 @@ from rq.job import Job
 
 from shared import keys
 from shared.batch import BatchState
-from shared.batches import DEPENDENTS, Batches, Held, Row
+from shared.batches import Batches
+from shared.chunk_record import Row
+from shared.chunk_runs import DEPENDENTS, ChunkRuns, Held
 from shared.chunks import Item, packed
 from shared.claims import Claim
 from shared.errors import Expired
@@ -31,6 +33,11 @@ def short(store: Store) -> Store:
 @pytest.fixture
 def batches(short: Store) -> Batches:
     return Batches(short)
+
+
+@pytest.fixture
+def runs(short: Store) -> ChunkRuns:
+    return ChunkRuns(short)
 
 
 def submit(batches: Batches, chunks: int = 1, each: int = 3, **options: Any) -> str:
@@ -74,81 +81,87 @@ def test_the_first_start_of_a_chunk_starts_its_batch_and_the_others_do_not(
 
 
 def test_of_a_chunk_that_has_ended_or_whose_batch_is_gone_there_is_nothing_to_run(
-    batches: Batches, client: redis.Redis
+    batches: Batches, runs: ChunkRuns, client: redis.Redis
 ) -> None:
     ended, orphan = submit(batches), submit(batches)
-    batches.finish(f"{ended}-0", batches.start(f"{ended}-0"), rows(0, 1, 2))
+    runs.finish(f"{ended}-0", runs.start(f"{ended}-0"), rows(0, 1, 2))
     client.delete(keys.batch(orphan))
-    assert [batches.start(f"{id}-0") for id in (ended, orphan, "nobody")] == ["0", "0", "0"]
+    assert [runs.start(f"{id}-0") for id in (ended, orphan, "nobody")] == ["0", "0", "0"]
     assert client.hget(keys.results(f"{orphan}-0"), "attempt") is None
 
 
-def test_a_start_blames_the_picture_that_ran_alone_or_else_the_chunk(batches: Batches) -> None:
+def test_a_start_blames_the_picture_that_ran_alone_or_else_the_chunk(batches: Batches, runs: ChunkRuns) -> None:
     chunk = f"{submit(batches)}-0"
-    assert batches.start(chunk) == "1"
-    assert batches.progress(chunk, "1").stalls == 0
-    assert batches.start(chunk) == "2"  # whoever started it first has died somewhere in it
-    assert batches.progress(chunk, "2").stalls == 1
+    assert runs.start(chunk) == "1"
+    assert runs.progress(chunk, "1").stalls == 0
+    assert runs.start(chunk) == "2"  # whoever started it first has died somewhere in it
+    assert runs.progress(chunk, "2").stalls == 1
     for attempt, deaths in (("3", 1), ("4", 2)):
-        batches.note(chunk, str(int(attempt) - 1), {}, suspect="2")
-        assert batches.start(chunk) == attempt
-        progress = batches.progress(chunk, attempt)
+        runs.note(chunk, str(int(attempt) - 1), {}, suspect="2")
+        assert runs.start(chunk) == attempt
+        progress = runs.progress(chunk, attempt)
         assert (progress.deaths, progress.stalls) == ({2: deaths}, 1)
-    assert batches.start(chunk) == "5"  # nobody is suspected any more
-    assert (batches.progress(chunk, "5").deaths, batches.progress(chunk, "5").stalls) == ({2: 2}, 2)
+    assert runs.start(chunk) == "5"  # nobody is suspected any more
+    assert (runs.progress(chunk, "5").deaths, runs.progress(chunk, "5").stalls) == ({2: 2}, 2)
 
 
 # ---------------------------------------------------------------------- results
 
 
-def test_results_are_counted_once_although_they_are_noted_twice(batches: Batches, client: redis.Redis) -> None:
+def test_results_are_counted_once_although_they_are_noted_twice(
+    batches: Batches, runs: ChunkRuns, client: redis.Redis
+) -> None:
     id = submit(batches)
-    attempt = batches.start(f"{id}-0")
-    batches.start(f"{id}-0")
+    attempt = runs.start(f"{id}-0")
+    runs.start(f"{id}-0")
     attempt = "2"
     for _ in range(2):  # the answer to the first was lost
-        assert batches.note(f"{id}-0", attempt, {0: SEVEN, 1: WRONG})
+        assert runs.note(f"{id}-0", attempt, {0: SEVEN, 1: WRONG})
     found = batches.fetch(id)
     assert (found.succeeded, found.failed) == (1, 1)
-    progress = batches.progress(f"{id}-0", attempt)
+    progress = runs.progress(f"{id}-0", attempt)
     assert (progress.count, progress.done, progress.stalls) == (3, {0, 1}, 0)
     [flow] = client.keys("digitq:flow:*")
     assert client.hget(flow, "ended") == b"2"
 
 
-def test_who_started_a_chunk_before_another_writes_nothing_even_without_a_lease(batches: Batches) -> None:
+def test_who_started_a_chunk_before_another_writes_nothing_even_without_a_lease(
+    batches: Batches, runs: ChunkRuns
+) -> None:
     id = submit(batches)
-    late, now = batches.start(f"{id}-0"), batches.start(f"{id}-0")
-    assert not batches.note(f"{id}-0", late, rows(0))
-    assert batches.finish(f"{id}-0", late, rows(0, 1, 2)) == 0
-    assert (batches.fetch(id).succeeded, batches.progress(f"{id}-0", now).done) == (0, set())
-    assert batches.note(f"{id}-0", now, rows(0))
+    late, now = runs.start(f"{id}-0"), runs.start(f"{id}-0")
+    assert not runs.note(f"{id}-0", late, rows(0))
+    assert runs.finish(f"{id}-0", late, rows(0, 1, 2)) == 0
+    assert (batches.fetch(id).succeeded, runs.progress(f"{id}-0", now).done) == (0, set())
+    assert runs.note(f"{id}-0", now, rows(0))
 
 
-def test_an_ended_chunk_takes_no_further_results(batches: Batches) -> None:
+def test_an_ended_chunk_takes_no_further_results(batches: Batches, runs: ChunkRuns) -> None:
     id = submit(batches)
-    attempt = batches.start(f"{id}-0")
-    assert batches.finish(f"{id}-0", attempt, rows(0, 1, 2)) == 1
-    assert batches.finish(f"{id}-0", attempt, rows(0, 1, 2, row=WRONG)) == 0
-    assert not batches.note(f"{id}-0", attempt, rows(0, row=WRONG))
+    attempt = runs.start(f"{id}-0")
+    assert runs.finish(f"{id}-0", attempt, rows(0, 1, 2)) == 1
+    assert runs.finish(f"{id}-0", attempt, rows(0, 1, 2, row=WRONG)) == 0
+    assert not runs.note(f"{id}-0", attempt, rows(0, row=WRONG))
     assert [row["digit"] for row in batches.results(id)] == [7, 7, 7]
 
 
-def test_a_suspect_is_named_until_the_next_result(batches: Batches, client: redis.Redis) -> None:
+def test_a_suspect_is_named_until_the_next_result(batches: Batches, runs: ChunkRuns, client: redis.Redis) -> None:
     chunk = f"{submit(batches)}-0"
-    attempt = batches.start(chunk)
-    batches.note(chunk, attempt, {}, suspect="1")
+    attempt = runs.start(chunk)
+    runs.note(chunk, attempt, {}, suspect="1")
     assert client.hget(keys.results(chunk), "suspect") == b"1"
-    batches.note(chunk, attempt, rows(1))
+    runs.note(chunk, attempt, rows(1))
     assert client.hget(keys.results(chunk), "suspect") is None
 
 
-def test_results_of_a_batch_whose_record_is_gone_harm_nobody(batches: Batches, client: redis.Redis) -> None:
+def test_results_of_a_batch_whose_record_is_gone_harm_nobody(
+    batches: Batches, runs: ChunkRuns, client: redis.Redis
+) -> None:
     id = submit(batches)
-    attempt = batches.start(f"{id}-0")
+    attempt = runs.start(f"{id}-0")
     client.delete(keys.batch(id))
-    assert batches.note(f"{id}-0", attempt, rows(0))
-    assert batches.finish(f"{id}-0", attempt, rows(1, 2)) == 1
+    assert runs.note(f"{id}-0", attempt, rows(0))
+    assert runs.finish(f"{id}-0", attempt, rows(1, 2)) == 1
     assert not client.exists(keys.batch(id))
 
 
@@ -156,11 +169,11 @@ def test_results_of_a_batch_whose_record_is_gone_harm_nobody(batches: Batches, c
 
 
 def test_a_batch_that_has_ended_lives_for_its_time_and_is_listed_among_the_ends(
-    short: Store, batches: Batches, client: redis.Redis
+    short: Store, batches: Batches, runs: ChunkRuns, client: redis.Redis
 ) -> None:
     id = submit(batches, chunks=2, idempotency_key="k")
     for n in range(2):
-        batches.finish(f"{id}-{n}", batches.start(f"{id}-{n}"), rows(0, 1))
+        runs.finish(f"{id}-{n}", runs.start(f"{id}-{n}"), rows(0, 1))
     found = batches.fetch(id)
     assert (found.state, found.succeeded, found.failed) == (BatchState.FINISHED, 4, 2)
     assert found.finished_at == near(short.time())
@@ -171,41 +184,43 @@ def test_a_batch_that_has_ended_lives_for_its_time_and_is_listed_among_the_ends(
     assert [row["error"] and row["error"]["code"] for row in batches.results(id)][:3] == [None, None, "lost"]
 
 
-def test_a_chunk_frees_its_bytes_and_its_places_with_its_end(batches: Batches, client: redis.Redis) -> None:
+def test_a_chunk_frees_its_bytes_and_its_places_with_its_end(
+    batches: Batches, runs: ChunkRuns, client: redis.Redis
+) -> None:
     id = submit(batches, chunks=2)
     size = client.strlen(keys.chunk(f"{id}-0"))
     assert (client.get(keys.BULK), client.hvals("digitq:bytes")) == (b"4", [str(2 * size).encode()])
-    batches.finish(f"{id}-0", batches.start(f"{id}-0"), rows(0, 1, 2))
+    runs.finish(f"{id}-0", runs.start(f"{id}-0"), rows(0, 1, 2))
     assert (client.get(keys.BULK), client.hvals("digitq:bytes")) == (b"2", [str(size).encode()])
     assert not client.exists(keys.chunk(f"{id}-0")) and client.exists(keys.chunk(f"{id}-1"))
     assert (batches.fetch(id).state, batches.fetch(id).succeeded) == (BatchState.RUNNING, 3)
 
 
 def test_a_chunk_that_failed_keeps_its_pictures_for_an_operator_who_puts_it_back(
-    batches: Batches, client: redis.Redis
+    batches: Batches, runs: ChunkRuns, client: redis.Redis
 ) -> None:
     id = submit(batches)
-    batches.finish(f"{id}-0", batches.start(f"{id}-0"), rows(0))
+    runs.finish(f"{id}-0", runs.start(f"{id}-0"), rows(0))
     assert client.ttl(keys.chunk(f"{id}-0")) == near(TTL)
 
 
 def test_who_ends_a_chunk_under_a_lease_ends_its_job_although_the_chunk_had_ended(
-    short: Store, batches: Batches, client: redis.Redis
+    short: Store, batches: Batches, runs: ChunkRuns, client: redis.Redis
 ) -> None:
     id = submit(batches)
     claim = take(short)
-    assert batches.finish(f"{id}-0", "1", rows(0, 1, 2)) == 1
+    assert runs.finish(f"{id}-0", "1", rows(0, 1, 2)) == 1
     client.sadd(f"rq:job:{id}-0:dependents", "d")
-    assert batches.finish(f"{id}-0", "1", {}, Held("w", claim), 0.5) == DEPENDENTS
+    assert runs.finish(f"{id}-0", "1", {}, Held("w", claim), 0.5) == DEPENDENTS
     job = Job.fetch(f"{id}-0", connection=client, serializer="json")
     assert (job.get_status().value, job.return_value()) == ("finished", {"batch": id, "chunk": f"{id}-0"})
     assert (batches.fetch(id).succeeded, client.exists("rq:wip:digitq-low")) == (3, 0)
     assert client.hmget("rq:worker:w", "successful_job_count", "total_working_time") == [b"1", b"0.5"]
 
 
-def test_a_chunk_without_dependents_ends_with_its_job(short: Store, batches: Batches) -> None:
+def test_a_chunk_without_dependents_ends_with_its_job(short: Store, batches: Batches, runs: ChunkRuns) -> None:
     id = submit(batches)
-    assert batches.finish(f"{id}-0", "1", rows(0, 1, 2), Held("w", take(short))) == 1
+    assert runs.finish(f"{id}-0", "1", rows(0, 1, 2), Held("w", take(short))) == 1
 
 
 @pytest.mark.parametrize(
@@ -214,10 +229,10 @@ def test_a_chunk_without_dependents_ends_with_its_job(short: Store, batches: Bat
      ("canceled", "cancelled", None)],
 )  # fmt: skip
 def test_a_chunk_ends_as_rq_has_ended_its_job(
-    status: str, state: str, code: str | None, batches: Batches, client: redis.Redis
+    status: str, state: str, code: str | None, batches: Batches, runs: ChunkRuns, client: redis.Redis
 ) -> None:
     id = submit(batches, chunks=2)
-    batches.note(f"{id}-0", batches.start(f"{id}-0"), rows(0))
+    runs.note(f"{id}-0", runs.start(f"{id}-0"), rows(0))
     client.persist(f"rq:job:{id}-0")
     client.hset(f"rq:job:{id}-0", "status", status)
     found = batches.fetch(id)
@@ -246,13 +261,13 @@ def test_a_chunk_that_a_recovery_has_put_back_is_queued_for_every_reader(
 
 
 def test_a_batch_of_which_some_is_cancelled_is_cancelled_once_the_rest_has_ended(
-    short: Store, batches: Batches
+    short: Store, batches: Batches, runs: ChunkRuns
 ) -> None:
     id = submit(batches, chunks=3)
     claim = take(short)
     batches.cancel(id)
     assert (batches.fetch(id).state, batches.fetch(id).cancelled) == (BatchState.RUNNING, 6)
-    batches.finish(claim.id, "1", rows(0, 1), Held("w", claim))
+    runs.finish(claim.id, "1", rows(0, 1), Held("w", claim))
     found = batches.fetch(id)
     assert (found.state, found.succeeded, found.failed, found.cancelled) == (BatchState.CANCELLED, 2, 1, 6)
 

@@ -10,13 +10,13 @@ import redis
 from rq.job import Job
 
 from shared import keys
-from shared import store as operations
 from shared.batches import Batches
 from shared.chunks import Item, packed
 from shared.connections import script_calls
 from shared.connections.redis_failures import answered
 from shared.errors import Expired, Lost, MemoryFull, NotFound
 from shared.ids import new_id
+from shared.operations import maintenance, predictions
 from shared.store import Store
 from shared.submission import Caller
 from tests.answering import finish
@@ -126,7 +126,7 @@ def test_entries_of_one_time_are_paged_without_a_gap_or_a_repetition(store: Stor
 def test_a_picture_is_read_in_pieces_until_it_is_gone(
     store: Store, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operations, "PIECE_BYTES", 4)
+    monkeypatch.setattr(predictions, "PIECE_BYTES", 4)
     id = store.submit(b"0123456789").id
     size, pieces = store.image_pieces(id)
     assert (size, list(pieces)) == (10, [b"0123", b"4567", b"89"])
@@ -178,11 +178,11 @@ def test_what_workers_say_of_their_model_expires(store: Store, client: redis.Red
 def test_a_long_registry_is_trimmed_in_steps_for_a_second_at_most(
     store: Store, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operations, "TRIMMED_AT_ONCE", 10)
+    monkeypatch.setattr(maintenance, "TRIMMED_AT_ONCE", 10)
     client.zadd("rq:canceled:digitq", {f"old-{n}": 1 for n in range(45)})
-    monkeypatch.setattr(operations, "TRIM_SECONDS", -1.0)
+    monkeypatch.setattr(maintenance, "TRIM_SECONDS", -1.0)
     assert store.trim_registries(keys.QUEUES) == 10
-    monkeypatch.setattr(operations, "TRIM_SECONDS", 60.0)
+    monkeypatch.setattr(maintenance, "TRIM_SECONDS", 60.0)
     assert store.trim_registries(keys.QUEUES) == 35
 
 

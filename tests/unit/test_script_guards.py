@@ -14,7 +14,8 @@ from shared.batches import Batches
 from shared.chunks import Chunk
 from shared.errors import Lost
 from shared.ids import new_id
-from shared.store import Store, _held
+from shared.operations.leases import _held
+from shared.store import Store
 from tests.answering import finish
 
 

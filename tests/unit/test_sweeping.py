@@ -10,9 +10,9 @@ import redis
 from rq.job import Job
 
 from shared import keys
-from shared import store as operations
 from shared.batches import Batches
 from shared.chunks import Item, packed, raw
+from shared.operations import maintenance
 from shared.prediction import Prediction, State
 from shared.store import Store
 from shared.submission import Caller
@@ -44,7 +44,7 @@ def waits(client: redis.Redis, id: str) -> bool:
 def test_the_longest_unseen_are_looked_at_first_and_a_bounded_number(
     store: Store, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operations, "LOOKED_AT_ONCE", 2)
+    monkeypatch.setattr(maintenance, "LOOKED_AT_ONCE", 2)
     ids = [store.submit(b"7").id for _ in range(4)]
     client.zadd(keys.OPEN, {id: at for at, id in enumerate(reversed(ids))})
     assert store.sweep(0) == (2, 0)

@@ -17,8 +17,9 @@ from producer.webhooks.delivery import Deliverer
 from producer.webhooks.safe_http import Unreachable, check_callback, post
 from shared import keys
 from shared.errors import CallbackRefused, SettingsError, WebhooksDisabled
+from shared.operations.webhooks import DueWebhook
 from shared.settings import Settings
-from shared.store import DueWebhook, Store
+from shared.store import Store
 from shared.submission import Caller
 from tests.api import answer_all, is_problem
 from tests.pictures import seven

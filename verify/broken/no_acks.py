@@ -10,8 +10,8 @@ from typing import Any
 
 import redis
 
-from shared import store
 from shared.connections.sentinel import Follower
+from shared.operations import script_runner
 from shared.settings import Settings
 
 
@@ -23,7 +23,7 @@ def forgetful(client: redis.Redis, write: Callable[[Any], Any], wanted: int) -> 
 
 
 # Not in `main`: the server's child processes import this module without running it.
-vars(store)["acknowledged"] = forgetful
+vars(script_runner)["acknowledged"] = forgetful
 Follower.drop = lambda self: None  # type: ignore[method-assign]
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from shared.connections.connection import redis_errors
+from shared.operations.maintenance import Maintenance
 from shared.settings import Settings
-from shared.store import Store
 
 
-def plain_turn(self: Store, worker: str) -> bool:
+def plain_turn(self: Maintenance, worker: str) -> bool:
     """Return True for one worker at a time, for three seconds."""
     with redis_errors():
         return bool(self.client.set("digitq:recovery", worker, nx=True, ex=3))
@@ -17,7 +17,7 @@ def main() -> None:
     """Run `digitq worker`."""
     from worker.service import serve
 
-    Store.recovery_turn = plain_turn  # type: ignore[method-assign]
+    Maintenance.recovery_turn = plain_turn  # type: ignore[method-assign]
     serve(Settings.from_env())
 
 

@@ -21,10 +21,12 @@ from redis import RedisError
 
 from shared import keys
 from shared.batches import Batches
+from shared.chunk_runs import ChunkRuns
 from shared.claims import Claim, Finish, Ran
 from shared.errors import RedisUnavailable
 from shared.numbers import READS, Read
-from shared.store import Ended, Store
+from shared.operations.leases import Ended
+from shared.store import Store
 from worker.inference.classify import Classified, Pictures
 from worker.queue.chunk_runner import ChunkRunner
 from worker.queue.claimer import Claimer
@@ -71,11 +73,11 @@ class BatchWorker(RqWorker):
         allowed = {*keys.OTHER_NAMES, *keys.OTHER_NAMES.values(), *allowed}
         super().__init__(OomRetryRedis(store.client), queues, name, allowed, store.settings)
         self.store, self.device, self.speed = store, device, Speed()
-        self.batches, self._queues, self._renewed = Batches(store), list(queues), renewed
+        self._queues, self._renewed = list(queues), renewed
         self.wakeup = Wakeup(store.client, queues)
         self.claimer = Claimer(store, name, queues)
         self.heartbeat_thread = Heartbeat(store, name, "", self._report)
-        self.recovery = Recovery(self, store, self.batches, queues)
+        self.recovery = Recovery(self, store, Batches(store), queues)
         self.foreign_jobs = ForeignJobs(self, store, self.heartbeat_thread, allowed)
         self.serve(Serving(classify, read_numbers, card or {}))
 
@@ -94,7 +96,7 @@ class BatchWorker(RqWorker):
         )
         self.chunks = ChunkRunner(
             store,
-            self.batches,
+            ChunkRuns(store),
             name,
             classifiers,
             self.foreign_jobs,

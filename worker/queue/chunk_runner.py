@@ -15,7 +15,8 @@ from functools import partial
 import numpy as np
 
 from shared import keys
-from shared.batches import DEPENDENTS, Batches, Held, Progress, Row, Rows
+from shared.chunk_record import Row, Rows
+from shared.chunk_runs import DEPENDENTS, ChunkRuns, Held, Progress
 from shared.chunks import Pack, unpacked
 from shared.claims import Claim
 from shared.errors import DigitqError, Expired
@@ -53,7 +54,7 @@ class ChunkRunner:
     """
 
     store: Store
-    batches: Batches
+    runs: ChunkRuns
     worker: str
     classifiers: Mapping[Read, BatchClassifier]
     foreign_jobs: ForeignJobs
@@ -68,7 +69,7 @@ class ChunkRunner:
         classify = partial(self._classify, self.classifiers[call.read if call else "digit"])
         try:
             rows = classify_chunk(
-                self.batches, claim.id, attempt, claim.image, classify,
+                self.runs, claim.id, attempt, claim.image, classify,
                 max_attempts=self.store.settings.max_attempts, held=held, go_on=lambda: self.between_slices(claim),
                 model=self.model,
             )  # fmt: skip
@@ -79,7 +80,7 @@ class ChunkRunner:
             self.store.release(self.worker, [claim])
             return
         seconds = round(time.perf_counter() - start, 6)
-        ended = self.batches.finish(claim.id, attempt, rows, held, seconds, self.model)
+        ended = self.runs.finish(claim.id, attempt, rows, held, seconds, self.model)
         self.foreign_jobs.follow_up([claim], [claim.id][ended:], [claim.id] if ended == DEPENDENTS else [])
         end = time.perf_counter()
         metrics.chunk_stored(claim, claimed_at, end)
@@ -98,7 +99,7 @@ class ChunkRunner:
 
 
 def classify_chunk(
-    batches: Batches,
+    runs: ChunkRuns,
     id: str,
     attempt: str,
     data: bytes,
@@ -116,14 +117,14 @@ def classify_chunk(
     """
     if attempt == "0":
         return {}
-    progress = batches.progress(id, attempt)
+    progress = runs.progress(id, attempt)
     pack, rows = _unpack(data, progress, max_attempts)
     todo = [at for at in range(progress.count) if at not in progress.done and at not in rows]
     todo.sort(key=lambda at: progress.deaths.get(at, 0))  # suspects last
     careful, saved = attempt != "1", time.monotonic()
 
     def save(suspect: str = "") -> None:
-        if not batches.note(id, attempt, rows, suspect, held, model):
+        if not runs.note(id, attempt, rows, suspect, held, model):
             raise LeaseLost
         rows.clear()
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from secrets import token_hex
 
 from shared.claims import Claim, Finish, Ran
-from shared.store import Ended, Store
+from shared.operations.leases import Ended
+from shared.store import Store
 from worker.telemetry import metrics
 
 #: Claims per cycle; one of them starts with the middle queue and one with the last, so that neither starves.

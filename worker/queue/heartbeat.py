@@ -12,8 +12,9 @@ from contextlib import contextmanager
 
 from shared.claims import Claim
 from shared.connections.connection import is_unanswered
+from shared.operations.leases import WORKER_TTL_SECONDS
 from shared.runtime.health import alive
-from shared.store import WORKER_TTL_SECONDS, Store
+from shared.store import Store
 
 log = logging.getLogger("digitq.worker")
 

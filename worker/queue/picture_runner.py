@@ -11,9 +11,10 @@ from rq.timeouts import JobTimeoutException
 
 from shared.claims import Claim, Finish, Ran
 from shared.errors import DigitqError, Expired
+from shared.operations.leases import Ended
 from shared.prediction import Outcome
 from shared.runtime import tracing
-from shared.store import Ended, Store
+from shared.store import Store
 from worker.inference.classify import Classified, Pictures
 from worker.queue.foreign_jobs import ForeignJobs
 from worker.queue.heartbeat import Heartbeat

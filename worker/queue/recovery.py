@@ -7,7 +7,8 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from shared.batches import Batches, batch_of
+from shared.batches import Batches
+from shared.chunk_record import batch_of
 from shared.errors import Expired, Lost, NotFound, RedisUnavailable
 from shared.store import Store
 from worker.queue.rq_compat import RqWorker

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from shared.batches import batch_of
+from shared.chunk_record import batch_of
 from shared.claims import Claim
 from shared.prediction import Outcome
 

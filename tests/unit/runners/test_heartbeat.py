@@ -8,7 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from shared.store import WORKER_TTL_SECONDS
+from shared.operations.leases import WORKER_TTL_SECONDS
 from tests.unit.runners.claims import claim
 from worker.queue import heartbeat as heartbeat_module
 from worker.queue.heartbeat import GRACE_SECONDS, Heartbeat
