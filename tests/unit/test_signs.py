@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from shared.numbers import Box
-from tests.unit.test_read_pages import on_paper, reading, written
+from tests.drawings import drawn
+from tests.unit.test_read_pages import HEIGHT, WIDTH, on_paper, reading, written
+from worker.inference import page_digits
 from worker.page.candidates import Candidate, Part, Row
 from worker.page.signs import has_sign, taken_marks
 
@@ -31,6 +33,20 @@ def test_a_sign_beside_digits_is_told_of() -> None:
     assert signed("45", MINUS) == [("45", True)]
 
 
+def decisions(ink: np.ndarray) -> list[str]:
+    return [digit.decision for digit in reading(on_paper(ink)).digits]
+
+
+def test_1s_that_stand_around_lower_digits_may_be_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_digits, "_is_plain", lambda *_: False)  # these are as straight as print
+    before, after = (drawn(1, WIDTH, HEIGHT, 80, (left, 40)) for left in (60, 235))
+    inner = written(" 48")
+    assert decisions(np.maximum(np.maximum(before, after), inner)) == ["review", "accept", "accept", "review"]
+    assert decisions(np.maximum(before, written(" 481"))) == ["accept"] * 4
+    assert decisions(np.maximum(after, written("148"))) == ["accept"] * 4
+    assert decisions(written("1481")) == ["accept"] * 4
+
+
 def test_digits_alone_have_no_sign() -> None:
     assert signed("45") == [("45", False)]
 
@@ -43,16 +59,15 @@ def test_only_the_number_with_a_sign_has_it() -> None:
 DIGITS: list[Box] = [(60, 60, 20, 40), (120, 60, 20, 40)]
 
 
-def beside(*ink: Rectangle, digits: list[Box] = DIGITS) -> bool:
-    """Whether there is a sign among these pieces of ink, as rows and columns, around two digits."""
+def beside(ink: Rectangle, digits: list[Box] = DIGITS, shape: np.ndarray | bool = True) -> bool:
+    """Whether a piece of ink in these rows and columns, full or of a shape, is a sign of the two digits."""
     labels = np.zeros((170, 220), np.int32)
     for number, (left, top, width, height) in enumerate(DIGITS, 1):
         labels[top : top + height, left : left + 4] = number
         labels[top : top + 4, left : left + width] = number
-    for number, (first, last, start, stop) in enumerate(ink, 3):
-        labels[first:last, start:stop] = number
-    taken = np.zeros(9, np.bool_)
-    taken[:3] = True
+    first, last, start, stop = ink
+    labels[first:last, start:stop] = np.where(shape, 3, 0)
+    taken = np.array([True, True, True, False])
     return has_sign(labels, taken, digits)
 
 
@@ -88,6 +103,15 @@ def test_ink_at_the_place_of_a_sign_is_one(sign: str, ink: Rectangle) -> None:
 )
 def test_other_ink_is_no_sign(other: str, ink: Rectangle) -> None:
     assert not beside(ink), other
+
+
+def test_a_plus_beside_digits_is_a_sign_and_a_letter_as_high_is_not() -> None:
+    cross, corner = np.zeros((26, 26), np.bool_), np.zeros((26, 26), np.bool_)
+    cross[11:15], cross[:, 11:15] = True, True
+    corner[-4:], corner[:, :4] = True, True
+    place = (67, 93, 145, 171)
+    assert beside(place, shape=cross)
+    assert not any(beside(place, shape=np.rot90(corner, turns)) for turns in range(4))
 
 
 def test_no_digits_have_no_sign() -> None:

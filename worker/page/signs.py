@@ -19,9 +19,9 @@ BESIDE, OVER, UNDER = 0.7, 0.1, 0.3
 MARGIN = 1.6
 #: It has at least the area of this many squares as wide as a stroke, is on average at least THIN strokes thick, ...
 LEAST, THIN = 0.5, 0.5
-#: ... and at most WIDEST digit heights wide. Beside the digits it is at most LOW high (letters are higher), or as a
-#: bracket at least HIGH high and a few times as high as wide.
-WIDEST, LOW, HIGH, NARROW = 1.1, 0.55, 1.0, 0.45
+#: ... and at most WIDEST digit heights wide. Beside the digits it is at most LOW high (letters are higher), or a plus
+#: whose corners, this share of its width and height, are empty, or as a bracket at least HIGH high and NARROW.
+WIDEST, LOW, HIGH, NARROW, CORNER = 1.1, 0.55, 1.0, 0.45, 0.2
 #: What shares more than this part of its columns with a digit belongs to it or crosses it out, unless it is a comma:
 #: it begins in the lower half and ends below the digit.
 SHARED = 0.5
@@ -51,19 +51,26 @@ def has_sign(labels: NDArray[np.int32], taken: Mask, digits: Sequence[Box]) -> b
     if not other.any():
         return False
     stroke = stroke_width((view > 0) & ~other)
-    _, _, stats, _ = opencv().connectedComponentsWithStats(other.view(np.uint8), connectivity=8)
+    _, pieces, stats, _ = opencv().connectedComponentsWithStats(other.view(np.uint8), connectivity=8)
     down, across = view.shape
-    for x, y, width, high, area in stats[1:].tolist():
+    for piece, (x, y, width, high, area) in enumerate(stats[1:].tolist(), 1):
         clipped = x == 0 or y == 0 or x + width == across or y + high == down
         if clipped or area < LEAST * stroke**2 or area < THIN * stroke * max(width, high):
             continue
-        if _is_sign((x + left, y + top, width, high), digits, height):
+        plus = _is_plus(pieces[y : y + high, x : x + width] == piece)
+        if _is_sign((x + left, y + top, width, high), plus, digits, height):
             return True
     return False
 
 
-def _is_sign(one: Box, digits: Sequence[Box], height: float) -> bool:
-    """Tell whether a piece of ink has the place and the size of a sign."""
+def _is_plus(own: Mask) -> bool:
+    """Tell whether the corners of the box are free of ink, as in a plus and no letter but a t."""
+    down, across = (max(1, round(CORNER * side)) for side in own.shape)
+    return not own[np.r_[:down, -down:0]][:, np.r_[:across, -across:0]].any()
+
+
+def _is_sign(one: Box, plus: bool, digits: Sequence[Box], height: float) -> bool:
+    """Tell whether a piece of ink, perhaps a plus, has the place and the size of a sign."""
     x, y, width, high = one
     middle = x + width / 2
     before = [box for box in digits if box[0] + box[2] / 2 <= middle]
@@ -82,4 +89,4 @@ def _is_sign(one: Box, digits: Sequence[Box], height: float) -> bool:
     edge, _, wide, _ = near[0]
     gap = x - edge - wide if before else edge - x - width
     bracket = high >= HIGH * height and width <= NARROW * high
-    return gap <= BESIDE * height and (high <= LOW * height or bracket)
+    return gap <= BESIDE * height and (high <= LOW * height or plus or bracket)
