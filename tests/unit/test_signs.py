@@ -51,6 +51,11 @@ def test_digits_alone_have_no_sign() -> None:
     assert signed("45") == [("45", False)]
 
 
+def test_a_number_with_a_rejected_digit_is_rejected_and_says_nothing_of_signs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_digits, "_decision", lambda one, *_: "reject" if one.digit == 5 else "accept")
+    assert signed("4 5", DASH) == [("4", False)]
+
+
 def test_only_the_number_with_a_sign_has_it() -> None:
     assert signed("4 5    78", DASH) == [("45", True), ("78", False)]
 
@@ -90,9 +95,10 @@ def test_ink_at_the_place_of_a_sign_is_one(sign: str, ink: Rectangle) -> None:
 @pytest.mark.parametrize(
     ("other", "ink"),
     [
-        ("a speck", (98, 100, 98, 100)),
+        ("a speck", (98, 101, 98, 101)),
         ("a hairline", (80, 81, 85, 115)),
-        ("a line that goes on", (80, 84, 0, 220)),
+        ("a line across", (80, 84, 0, 220)),
+        ("a line that goes on downwards", (90, 170, 98, 103)),
         ("an underline", (104, 108, 75, 125)),
         ("what crosses a digit out", (80, 84, 66, 78)),
         ("a dash far beside", (78, 82, 10, 25)),

@@ -66,8 +66,8 @@ def page_digits(layout: Layout, reading: Reading, shape: tuple[int, ...], limits
         read += sum(one.confidence * _ink(row, one.seen) for one in _counted(group))
         shown = [one for one in group if one.decision != "reject" or one.confidence >= limits["page_show"]]
         if shown:
-            boxes = [one.seen.candidate.box for one in _counted(group)]
-            signs = has_sign(labels, taken, boxes)
+            boxes = [one.seen.candidate.box for one in shown]
+            signs = _counted(shown) == shown and has_sign(labels, taken, boxes)
             numbers.append(FoundNumber(tuple(_found(layout, one, shape) for one in shown), signs))
     ink = sum(part.area for row in layout.rows for part in row.parts)
     return PageDigits(tuple(numbers), read / ink if ink else 1.0)

@@ -15,13 +15,14 @@ from worker.page.opencv import opencv
 
 #: A sign is at most this many digit heights beside the outer digits of its number, and that far above or below them.
 BESIDE, OVER, UNDER = 0.7, 0.1, 0.3
-#: The ink is looked at up to MARGIN digit heights around them; what goes on further is a line or stands on another one.
-MARGIN = 1.6
+#: Ink that goes on further than this beside them, or above and below, is a line, or stands on another one.
+MARGINS = 1.6, 0.6
 #: It has at least the area of this many squares as wide as a stroke, is on average at least THIN strokes thick, ...
 LEAST, THIN = 0.5, 0.5
 #: ... and at most WIDEST digit heights wide. Beside the digits it is at most LOW high (letters are higher), or a plus
-#: whose corners, this share of its width and height, are empty, or as a bracket at least HIGH high and NARROW.
-WIDEST, LOW, HIGH, NARROW, CORNER = 1.1, 0.55, 1.0, 0.45, 0.2
+#: whose corners, CORNER of its width and height, are inked up to EMPTY, or as a bracket at least HIGH high and NARROW.
+WIDEST, LOW, HIGH, NARROW, CORNER = 1.1, 0.55, 1.0, 0.45, 0.25
+EMPTY = 0.25
 #: What shares more than this part of its columns with a digit belongs to it or crosses it out, unless it is a comma:
 #: it begins in the lower half and ends below the digit.
 SHARED = 0.5
@@ -43,9 +44,9 @@ def has_sign(labels: NDArray[np.int32], taken: Mask, digits: Sequence[Box]) -> b
     if not digits:
         return False
     height = float(np.median([box[3] for box in digits]))
-    margin = round(MARGIN * height) + 2
-    left, top = (max(0, min(box[axis] for box in digits) - margin) for axis in (0, 1))
-    right, bottom = (max(box[axis] + box[axis + 2] for box in digits) + margin for axis in (0, 1))
+    margins = [round(margin * height) + 2 for margin in MARGINS]
+    left, top = (max(0, min(box[axis] for box in digits) - margins[axis]) for axis in (0, 1))
+    right, bottom = (max(box[axis] + box[axis + 2] for box in digits) + margins[axis] for axis in (0, 1))
     view = labels[top:bottom, left:right]
     other: Mask = ~taken[view]
     if not other.any():
@@ -64,9 +65,10 @@ def has_sign(labels: NDArray[np.int32], taken: Mask, digits: Sequence[Box]) -> b
 
 
 def _is_plus(own: Mask) -> bool:
-    """Tell whether the corners of the box are free of ink, as in a plus and no letter but a t."""
+    """Tell whether the corners of the box are almost free of ink, as in a plus and no letter but a t."""
     down, across = (max(1, round(CORNER * side)) for side in own.shape)
-    return not own[np.r_[:down, -down:0]][:, np.r_[:across, -across:0]].any()
+    corners = own[np.r_[:down, -down:0]][:, np.r_[:across, -across:0]]
+    return bool(corners.reshape(2, down, 2, across).mean(axis=(1, 3)).max() <= EMPTY)
 
 
 def _is_sign(one: Box, plus: bool, digits: Sequence[Box], height: float) -> bool:
