@@ -55,6 +55,8 @@ class FoundNumber:
     """Digits side by side, from left to right; at least one."""
 
     digits: tuple[FoundDigit, ...]
+    #: Whether there is a sign between or beside them, which is no part of the text.
+    signs: bool = False
 
     @property
     def text(self) -> str:
@@ -86,12 +88,13 @@ class FoundNumber:
             "decision": self.decision,
             "box": list(self.box),
             "digits": [one.to_json() for one in self.digits],
+            **({"signs": True} if self.signs else {}),
         }
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> FoundNumber:
         """Parse the JSON of the API."""
-        return cls(tuple(map(FoundDigit.from_json, body["digits"])))
+        return cls(tuple(map(FoundDigit.from_json, body["digits"])), bool(body.get("signs")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +183,8 @@ class PageReading:
     def noted(self) -> dict[str, Any]:
         """Return the fields to store, compact: a digit takes about thirty bytes. The warnings are stored elsewhere."""
         noted: dict[str, Any] = {"numbers": [[digit.noted() for digit in one.digits] for one in self.numbers]}
+        if signs := [at for at, one in enumerate(self.numbers) if one.signs]:
+            noted["signs"] = signs
         if self.grid:
             noted["grid"] = {"cells": self.grid.cells, "boxes": self.grid.to_json()["boxes"]}
         if self.rotated:
@@ -191,7 +196,11 @@ class PageReading:
         """Parse what `noted` returns; None if the picture was not read as numbers."""
         if "numbers" not in found:
             return None
-        numbers = tuple(FoundNumber(tuple(map(FoundDigit.from_noted, digits))) for digits in found["numbers"])
+        signs = set(found.get("signs", ()))
+        numbers = tuple(
+            FoundNumber(tuple(map(FoundDigit.from_noted, digits)), at in signs)
+            for at, digits in enumerate(found["numbers"])
+        )
         return cls(numbers, FoundGrid.from_json(found["grid"]) if "grid" in found else None, found.get("rotated", 0))
 
 

@@ -70,6 +70,8 @@ def print_result(label: str, result: Result, format: Format, read: Read, alone: 
         click.echo("\n".join(text if alone else f"{label}: {text}" for text in result.lines))
     elif isinstance(result, Prediction):
         click.echo(text_line(body, label))
+    if format == "text" and isinstance(result, Prediction) and "signs_left_out" in result.warnings:
+        click.echo(f"{label}: signs, such as points or dashes, were left out", err=True)
     if not isinstance(result, Prediction):
         click.echo(f"{label}: {body['error']['code']}: {result}", err=True)
 

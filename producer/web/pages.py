@@ -36,6 +36,7 @@ NOTED = {
     "too_thin": "very thin strokes", "lines_removed": "ruled lines were removed", "noisy": "speckles were removed",
     "too_small": "a very small digit", "uneven_light": "shadows were evened out",
     "several_frames": "only one frame or page of this file was read",
+    "signs_left_out": "signs, such as points or dashes, were left out",
 }  # fmt: skip
 #: The page's modules, named to the browser before it finds the imports.
 MODULES = tuple(sorted(path.stem for path in (Path(__file__).parent / "static").glob("*.js") if path.stem != "app"))

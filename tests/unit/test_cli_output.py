@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -134,6 +135,12 @@ def test_rows_of_numbers_have_the_label_unless_the_picture_is_alone(capsys: pyte
     assert printed(capsys, page, alone=True)[0] == "12\n7\n"
     assert text_line(page.to_json(), "a.png") == "a.png: 12 / 7"
     assert text_line(numbers().to_json(), "a.png") == "a.png: -  (reject)"
+
+
+def test_signs_that_are_left_out_are_told_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    page = replace(numbers("12"), warnings=["signs_left_out"])
+    assert printed(capsys, page) == ("a.png: 12\n", "a.png: signs, such as points or dashes, were left out\n")
+    assert printed(capsys, page, "json")[1] == printed(capsys, numbers("12"))[1] == ""
 
 
 def test_the_head_of_csv_says_how_pictures_were_read(capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,11 +55,18 @@ def test_the_text_of_a_table_is_a_line_for_each_row() -> None:
     assert replace(SUDOKU, grid=wide).lines == ["10 .", "7 8"]
 
 
-@pytest.mark.parametrize("page", [PAGE, SUDOKU, PageReading(), replace(PAGE, rotated=90)])
+SIGNED = replace(PAGE, numbers=(PAGE.numbers[0], replace(PAGE.numbers[1], signs=True), PAGE.numbers[2]))
+
+
+@pytest.mark.parametrize("page", [PAGE, SUDOKU, PageReading(), replace(PAGE, rotated=90), SIGNED])
 def test_a_reading_survives_storage_and_json(page: PageReading) -> None:
     stored = PageReading.from_noted(json.loads(json.dumps(page.noted())))
     shown = PageReading.from_json(json.loads(json.dumps(page.to_json())))
     assert (stored, shown) == (page, page)
+
+
+def test_only_numbers_with_signs_say_so() -> None:
+    assert [one.get("signs") for one in SIGNED.to_json()["numbers"]] == [None, True, None]
 
 
 def test_a_picture_read_as_a_digit_has_no_reading() -> None:

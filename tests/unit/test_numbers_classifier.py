@@ -90,6 +90,20 @@ def test_a_page_with_one_digit_has_it_as_its_digit(reads: Callable[[Reader], Rea
     assert (found.probabilities, found.input, found.warnings) == (None, b"", ("inverted",))
 
 
+def test_signs_that_are_left_out_are_a_warning(reads: Callable[[Reader], Reads]) -> None:
+    signed = replace(number("44", 5, 6), signs=True)
+    reads(lambda page: PageReading((number("7", 90, 6), signed), warnings=("inverted",)))
+    assert one(encoded(two_digits()), Sure()).warnings == ("inverted", "signs_left_out")
+    reads(lambda page: PageReading((number("7", 90, 6), number("44", 5, 6))))
+    assert one(encoded(two_digits()), Sure()).warnings == ()
+
+
+def test_a_sign_beside_a_digit_that_is_unsure_is_a_warning(reads: Callable[[Reader], Reads]) -> None:
+    reads(lambda page: PageReading((replace(number("4", 5, 6), signs=True),)))
+    found = one(seven(56), Sure(0.7))
+    assert found.warnings[-1] == "signs_left_out" and found.page and found.page.numbers[0].signs
+
+
 def test_nothing_found_is_rejected_with_a_reason(reads: Callable[[Reader], Reads]) -> None:
     reads(lambda page: PageReading())
     blank, scene = one(png(), Sure()), one(encoded(two_digits()), Sure())

@@ -22,6 +22,7 @@ WARNINGS = (
     "too_small",  # fewer pixels than the model's box has, or a small part of a large picture that shows more than that
     "uneven_light",  # shadows: paper and ink were told apart from place to place
     "several_frames",  # an animation, or a file of several pages: one of them was read
+    "signs_left_out",  # on a page: a point, dash or other sign between or beside digits, which is no part of the text
 )
 
 

@@ -148,7 +148,8 @@ def upright(found: PageReading, page: Page) -> PageReading:
         return left, top, right - left, bottom - top
 
     numbers = tuple(
-        FoundNumber(tuple(replace(digit, box=scaled(digit.box)) for digit in number.digits)) for number in found.numbers
+        replace(number, digits=tuple(replace(digit, box=scaled(digit.box)) for digit in number.digits))
+        for number in found.numbers
     )
     boxes = tuple(tuple(map(scaled, row)) for row in found.grid.boxes) if found.grid else ()
     return replace(found, numbers=numbers, grid=FoundGrid(found.grid.cells, boxes) if found.grid else None)
@@ -157,8 +158,10 @@ def upright(found: PageReading, page: Page) -> PageReading:
 def _combined(single: Outcome, page: PageReading, size: tuple[int, int]) -> Outcome:
     """Return the outcome for a picture that is not certainly one digit."""
     read = [digit for digit in page.digits if digit.decision != "reject"]
+    signs = ("signs_left_out",) * any(number.signs for number in page.numbers)
     if single.decision != "reject" and len(read) <= 1:
-        return _as_number(single, read[0].box if read else (0, 0, *size))
+        found = _as_number(single, read[0].box if read else (0, 0, *size), bool(signs))
+        return replace(found, warnings=(*found.warnings, *signs))
     if not read:
         reason = "no_ink" if single.reason == "no_ink" else "not_a_digit"
         noticed = [name for name in single.warnings if name != "several_digits"]
@@ -166,12 +169,12 @@ def _combined(single: Outcome, page: PageReading, size: tuple[int, int]) -> Outc
         return Outcome(None, None, None, "reject", warnings, b"", reason, single.digitness, page)
     unsure = None if page.decision == "accept" else "low_confidence"
     digit, confidence = (int(read[0].digit), float(read[0].confidence)) if len(read) == 1 else (None, None)
-    warnings = (*page.warnings, *(name for name in single.warnings if name == "several_frames"))
+    warnings = (*page.warnings, *signs, *(name for name in single.warnings if name == "several_frames"))
     return Outcome(digit, confidence, None, page.decision, warnings, b"", unsure, page=page)
 
 
-def _as_number(single: Outcome, box: Box) -> Outcome:
+def _as_number(single: Outcome, box: Box, signs: bool = False) -> Outcome:
     """Return the outcome for a single digit, as the only one of one number."""
     assert single.digit is not None and single.confidence is not None
     digit = FoundDigit(single.digit, rounded(single.confidence) or 0.0, single.decision, box)
-    return replace(single, page=PageReading((FoundNumber((digit,)),)))
+    return replace(single, page=PageReading((FoundNumber((digit,), signs),)))

@@ -16,6 +16,7 @@ from worker.page.candidates import Candidate, Row
 from worker.page.context import confidences
 from worker.page.layout import Layout
 from worker.page.path import best_paths
+from worker.page.signs import has_sign, taken_marks
 from worker.page.surroundings import Seen
 
 #: `page_accept` and `page_review`: least confidence of an accepted digit, and of one that counts at all. `page_show`:
@@ -26,6 +27,8 @@ DEFAULT_THRESHOLDS = {"page_accept": 0.95, "page_review": 0.5, "page_show": 0.1}
 GAP, DASH = 1.5, 0.8
 #: A 1 lower than this many digit heights may be a comma.
 COMMA = 0.6
+#: Two 1s around the other digits of a number may be brackets if both are this many times as high.
+BRACKET = 1.15
 #: A 0 is round if it is at least this many times as wide as high, and the reverse.
 ROUND = 0.75
 
@@ -52,18 +55,45 @@ def page_digits(layout: Layout, reading: Reading, shape: tuple[int, ...], limits
     groups: list[tuple[Row, list[_Judged]]] = []
     for row, seen, sure in zip(layout.rows, rows, confidences(layout, rows), strict=True):
         judged = [_Judged(one, chance, _decision(one, chance, limits)) for one, chance in zip(seen, sure, strict=True)]
-        groups += [(row, group) for group in _numbers(row, judged)]
+        groups += [(row, _bracketed(group)) for group in _numbers(row, judged)]
     drop = _are_lines_or_bubbles(len(layout.rows), [group for _, group in groups])
+    if drop:
+        groups = [(row, _dropped(group) if _all_plain(group) else group) for row, group in groups]
+    labels = layout.marks.labels
+    taken = taken_marks(labels, [(row, one.seen.candidate) for row, group in groups for one in _counted(group)])
     numbers, read = [], 0.0
     for row, group in groups:
-        if drop and _all_plain(group):
-            group = [one._replace(decision="reject") for one in group]
-        read += sum(one.confidence * _ink(row, one.seen) for one in group if one.decision != "reject")
+        read += sum(one.confidence * _ink(row, one.seen) for one in _counted(group))
         shown = [one for one in group if one.decision != "reject" or one.confidence >= limits["page_show"]]
         if shown:
-            numbers.append(FoundNumber(tuple(_found(layout, one, shape) for one in shown)))
+            boxes = [one.seen.candidate.box for one in shown]
+            signs = _counted(shown) == shown and has_sign(labels, taken, boxes)
+            numbers.append(FoundNumber(tuple(_found(layout, one, shape) for one in shown), signs))
     ink = sum(part.area for row in layout.rows for part in row.parts)
     return PageDigits(tuple(numbers), read / ink if ink else 1.0)
+
+
+def _bracketed(group: list[_Judged]) -> list[_Judged]:
+    """Return the digits of a number; of two 1s around lower digits, perhaps brackets, neither is accepted."""
+    if len(group) < 3 or not group[0].seen.digit == group[-1].seen.digit == 1:
+        return group
+    first, *inner, last = group
+    high = BRACKET * float(np.median([one.seen.candidate.box[3] for one in inner]))
+    if min(one.seen.candidate.box[3] for one in (first, last)) < high:
+        return group
+    return [_doubted(first), *inner, _doubted(last)]
+
+
+def _doubted(one: _Judged) -> _Judged:
+    return one._replace(decision="review") if one.decision == "accept" else one
+
+
+def _counted(group: Sequence[_Judged]) -> list[_Judged]:
+    return [one for one in group if one.decision != "reject"]
+
+
+def _dropped(group: Sequence[_Judged]) -> list[_Judged]:
+    return [one._replace(decision="reject") for one in group]
 
 
 def _all_plain(group: Sequence[_Judged]) -> bool:

@@ -23,7 +23,7 @@ def in_cells(reading: PageReading, grid: Grid) -> PageReading:
     texts: dict[Place, list[str]] = {}
     for number in reading.numbers:
         for place, digits in groupby(number.digits, lambda digit: _place(digit, grid)):
-            part = FoundNumber(tuple(digits))
+            part = FoundNumber(tuple(digits), number.signs)
             numbers.append(part)
             if place and part.text:
                 texts.setdefault(place, []).append(part.text)

@@ -26,6 +26,7 @@ const WARNINGS = {
   too_small: "a very small digit: crop it, move closer, or scan at a higher resolution",
   uneven_light: "shadows were evened out",
   several_frames: "only one frame or page of this file was read",
+  signs_left_out: "signs, such as points or dashes, were left out",
 };
 
 export const warningWords = (name) => WARNINGS[name] ?? name.replaceAll("_", " ");
