@@ -30,16 +30,16 @@ from worker.training.recipes import LEARN, Recipe
 from worker.training.train import Split, logits, mixed, model_weights, train
 
 #: Shares of the trained weights to choose from; the rest are those of the model in service.
-SHARES = (1.0, 0.85, 0.7, 0.5, 0.35, 0.2)
-#: By how much, as a share, the held-out non-digits that pass may rise while a share is chosen: six of 2,400, by chance.
-MORE_PASSED = 0.0025
+SHARES = (1.0, 0.85, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+#: By how much, as a share, the held-out non-digits that pass may rise while a share is chosen: three of 3,000, by chance.
+MORE_PASSED = 0.001
 #: Within the version of a model, between that of the first model and what tells the corrections.
 LEARNT = "-learn"
 Say = Callable[[str], None]
 
 
 class TooFewCorrections(DigitqError):
-    """There are not enough corrections to learn from one half and judge by the other."""
+    """There are not enough corrections to learn from some and judge by the others."""
 
     code, title = "too_few_corrections", "There are too few corrections"
 
@@ -77,7 +77,7 @@ class Fitting:
         """
         usable = [(one.pixels, one.correction.label) for one in seen if one.pixels is not None]
         if not usable:
-            raise TooFewCorrections("serving rejects all pictures of a half before a model sees them")
+            raise TooFewCorrections("serving rejects all pictures to learn from before a model sees them")
         images, labels = zip(*usable, strict=True)
         examples = Examples(np.stack(images), np.array(labels, np.uint8), self._rehearsal)
         self.say(f"learning from {len(usable)} corrections ({name})")
