@@ -1,6 +1,7 @@
 """Shows that a model learns from its users: the mistakes of a source before and after, and that poison is refused.
 
-    python -m benchmarks.learning --photos DIR --numbers DIR --data var/mnist [--model DIR] [--only TEXT] [--poison TEXT] [--out DIR]
+    python -m benchmarks.learning --photos DIR --numbers DIR --data var/mnist [--model DIR] [--only TEXT]
+        [--poison TEXT] [--out DIR]
 
 `--made` draws two sources more (`benchmarks.made`).
 
@@ -168,7 +169,8 @@ def text(found: Sequence[Found]) -> str:
 @click.option("--poison", default="", help="Only sources with one of these words are poisoned too.  [default: all]")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("var/train/learning"), show_default=True)
 def main(
-    album: Path | None, numbers: Path | None, data: Path, model: Path | None, made: bool, only: str, poison: str, out: Path
+    album: Path | None, numbers: Path | None, data: Path, model: Path | None, made: bool, only: str, poison: str,
+    out: Path,
 ) -> None:  # fmt: skip
     """Print the table."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,10 +25,12 @@ from worker.training.artefact.export import export
 from worker.training.checkpoint import Checkpoint
 from worker.training.data.idx import FILES, Mnist, encode
 from worker.training.learning import fit, gate, rehearsal, suspicion
-from worker.training.learning.corrections import Correction
+from worker.training.learning import learn as learn_module
+from worker.training.learning.corrections import Correction, Corrections
 from worker.training.learning.examples import Examples
 from worker.training.learning.fit import TooFewCorrections, recipe_of, share_of
 from worker.training.learning.gate import Row
+from worker.training.learning.inputs import Seen
 from worker.training.learning.learn import folds
 from worker.training.learning.rehearsal import Rehearsal
 from worker.training.pages.crop_truth import NONDIGIT
@@ -141,6 +143,30 @@ def test_a_model_that_reads_the_corrections_better_is_promoted(learning, zipped)
     assert card["version"].startswith("first-2-learn-")
     assert "learnt from 16 corrections" in card["test_set"]
     assert card["recipe"]["start"] == "first-2"
+
+
+def test_each_correction_is_judged_by_a_model_that_learnt_from_all_others(learning, zipped, monkeypatch):
+    learnt, judged = [], []
+
+    def fitted(self: fit.Fitting, name: str, seen: Sequence[Seen]) -> Path:
+        learnt.append({one.correction for one in seen})
+        return self.start
+
+    def judge(corrections: Corrections, *_: object) -> list[int]:
+        judged.append(set(corrections.rows))
+        return [one.label for one in corrections.rows]
+
+    monkeypatch.setattr(fit.Fitting, "fit", fitted)
+    monkeypatch.setattr(learn_module, "read", judge)
+    monkeypatch.setattr(suspicion, "check", lambda rows, *_: np.zeros(len(rows), bool))
+    learning.run.mkdir()
+    done = learning(zipped(), "--no-promote")
+    assert done.exit_code == 0, done.stderr
+    *parts, every = learnt
+    assert [one | other for one, other in zip(parts, judged, strict=True)] == [every] * 4
+    assert [len(one & other) for one, other in zip(parts, judged, strict=True)] == [0] * 4
+    assert set.union(*judged) == every
+    assert len(every) == sum(map(len, judged)) == 16
 
 
 def test_the_candidate_stays_in_the_run_if_it_is_not_to_be_promoted(learning, zipped):
@@ -267,6 +293,13 @@ def test_parts_do_not_depend_on_order_or_names():
     assert folds(order, content.__getitem__).tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
 
 
+def test_a_picture_with_many_corrections_is_a_part_alone():
+    content = contents("abcdefgh")
+    large, *others = sorted(content, key=lambda name: hashlib.sha256(content[name]).digest())
+    rows = [Correction(large, 1, (at, 0, 5, 5)) for at in range(4)] + [Correction(name, 1) for name in others]
+    assert folds(rows, content.__getitem__).tolist() == [0, 0, 0, 0, 1, 2, 3, 1, 2, 3, 1]
+
+
 def test_of_few_pictures_each_is_a_part_and_one_cannot_be_divided():
     rows = [Correction(name, 1, (at, 0, 5, 5)) for name in "ab" for at in range(4)]
     assert sorted(np.bincount(folds(rows, contents("ab").__getitem__))) == [4, 4]
@@ -326,11 +359,29 @@ def test_the_digits_that_a_model_is_least_sure_of_are_rehearsed_with_labels_wher
 def test_the_share_of_the_trained_weights_is_as_large_as_the_held_out_pictures_allow(mnist):
     held_out = heldout.HeldOut(mnist.train_images, mnist.train_labels, mnist.train_images[:2], mnist.train_images[:2])
     first = [(np.zeros((784, 11), np.float32), np.eye(11, dtype=np.float32)[1])]  # reads 1 everywhere
-    for needed, share in ((0.95, 0.85), (0.65, 0.6), (0.05, 0.1)):
+    for needed, share in ((1.6, 1.5), (0.95, 0.85), (0.65, 0.6), (0.05, 0.1)):
         # Reads 2 from this share on, and there are fewer of those.
         trained = [(first[0][0], first[0][1] + np.eye(11, dtype=np.float32)[2] / np.float32(needed))]
         assert share_of(first, trained, held_out) == share
     assert share_of(first, first, held_out) == fit.SHARES[0]
+
+
+def test_held_out_pictures_are_drawn_once_and_again_if_their_file_is_damaged(mnist, tmp_path, monkeypatch):
+    drawn, path = [], tmp_path / "bank" / "held-out.npz"
+    images, labels = mnist.train_images[:3], mnist.train_labels[:3]
+
+    def draw(*_: object) -> heldout.HeldOut:
+        drawn.append(1)
+        return heldout.HeldOut(images, labels, images[:2], images[:0])
+
+    monkeypatch.setattr(heldout.HeldOut, "of", draw)
+    for content, times in ((None, 1), (None, 1), (b"", 2), (b"?", 3), (None, 3)):
+        if content is not None:
+            path.write_bytes(content)
+        found = heldout.HeldOut.kept(path, None, TINY)  # type: ignore[arg-type]
+        assert [len(drawn), len(found.pictures), found.nondigits.shape] == [times, 2, (0, 28, 28)]
+        assert np.array_equal(found.digits, images)
+        assert np.array_equal(found.labels, labels)
 
 
 def test_help_says_what_happens():

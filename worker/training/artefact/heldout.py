@@ -54,7 +54,7 @@ class HeldOut:
         try:
             with np.load(path) as kept:
                 return cls(*(kept[name] for name in names))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
             found, part = cls.of(split, recipe), path.with_name(f"{path.name}.part")
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
