@@ -29,8 +29,8 @@ from worker.training.pages.crop_truth import NONDIGIT
 from worker.training.recipes import LEARN, Recipe
 from worker.training.train import Split, logits, mixed, model_weights, train
 
-#: Shares of the trained weights to choose from; the rest are those of the model in service. Above 1 the change goes on in
-#: its direction: G. Ilharco et al., "Editing models with task arithmetic", 2023.
+#: Shares of the trained weights to choose from; the rest are those of the model in service. Above 1 the change goes on
+#: in its direction: G. Ilharco et al., "Editing models with task arithmetic", 2023.
 SHARES = (2.0, 1.5, 1.0, 0.85, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 #: By how much, as a share, the held-out non-digits that pass may rise while a share is chosen: three of 3,000.
 MORE_PASSED = 0.001
