@@ -18,20 +18,20 @@ import click
 import cv2
 import numpy as np
 
-from benchmarks.rows import PEN, SAME_PEN, reading
+from benchmarks.rows import reading
 from shared.numbers import PageReading
 from shared.settings import SHIPPED_MODEL
 from worker.image.arrays import Grey
 from worker.inference.classify import Classifier
 from worker.inference.mlp import Mlp
 from worker.inference.numbers_classifier import NumbersClassifier
-from worker.page.ink import stroke_width
 from worker.training.data.idx import Mnist, load_mnist
 from worker.training.drawing.camera import photographed
 from worker.training.drawing.scenes import smooth
 from worker.training.pages.compose import families
-from worker.training.pages.marks import SOFT, Hand, Ink
+from worker.training.pages.marks import Hand, Ink
 from worker.training.pages.sheets import Sheet
+from worker.training.pages.writing import PEN, SAME_PEN, Digits
 
 #: Heights of digits in pixels.
 HEIGHTS = (18, 60)
@@ -64,6 +64,8 @@ KINDS = {
     "pale lines": Kind(level=(30, 70)),
     "broken lines": Kind(broken=0.4),
     "at a slant": Kind(tilt=0.1, turn=12.0),
+    "one column": Kind(rows=(3, 10), columns=(1, 1)),
+    "a row of boxes": Kind(rows=(1, 1), columns=(4, 10), digits=(1, 1), empty=0.0),
 }
 
 
@@ -76,15 +78,15 @@ class Page(NamedTuple):
 
 def composed(mnist: Mnist, kind: Kind, count: int, rng: np.random.Generator) -> Iterator[Page]:
     """Yield that many pages."""
-    widths = np.array([stroke_width(image > SOFT) for image in mnist.test_images])
+    digits = Digits.of(mnist.test_images, mnist.test_labels)
     fonts = families(True)
     for _ in range(count):
         height = int(np.exp(rng.uniform(*np.log(HEIGHTS))))
-        pen = float(np.quantile(widths, rng.uniform(0.1, 0.8)))
-        own = np.flatnonzero(np.abs(np.log(widths / pen)) < SAME_PEN)
+        pen = float(np.quantile(digits.strokes, rng.uniform(0.1, 0.8)))
+        own = np.flatnonzero(np.abs(np.log(digits.strokes / pen)) < SAME_PEN)
         face = fonts[int(rng.integers(len(fonts)))] if fonts and rng.random() < 0.4 else None
         font = face[int(rng.integers(len(face)))] if face else None
-        hand = Hand(height, font, PEN, rng.uniform(0.7, 1.0), mnist.test_images[own], mnist.test_labels[own], 0.0)
+        hand = Hand(height, font, PEN, rng.uniform(0.7, 1.0), digits.images[own], digits.labels[own], 0.0)
         sheet, cells = written(kind, hand, rng)
         yield Page(seen(sheet, kind, hand, rng), cells)
 
@@ -163,7 +165,10 @@ def seen(sheet: Sheet, kind: Kind, hand: Hand, rng: np.random.Generator) -> Grey
 
 
 class Score(NamedTuple):
-    """The score of one page: if the table was found, how many of its cells are right, and how many there are."""
+    """The score of one page: if the table was found, how many of its cells are right, and how many there are.
+
+    One column or one row of cells makes no table: it is found if its digits are all read, in order, and no more.
+    """
 
     found: bool
     right: int
@@ -175,6 +180,10 @@ def scored(cells: list[list[str | None]], read: PageReading, quarters: int = 0) 
     """Compare the reading of a page with the text of its cells."""
     truth = [cell for row in cells for cell in row]
     turned = read.rotated == 90 * (-quarters % 4)
+    if 1 in (len(cells), len(cells[0])):
+        texts = "".join(cell or "" for cell in truth)
+        whole = not read.grid and "".join(number.text for number in read.numbers) == texts
+        return Score(whole, len(truth) * whole, len(truth), turned)
     if not read.grid or (len(read.grid.cells), len(read.grid.cells[0])) != (len(cells), len(cells[0])):
         return Score(False, 0, len(truth), turned)
     found = [cell for row in read.grid.cells for cell in row]

@@ -12,8 +12,8 @@ from typing import Any, TextIO
 from shared.batch import COLUMNS
 from shared.numbers import PageReading
 
-#: A spreadsheet takes a cell that starts like this for a formula.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+#: A spreadsheet takes a cell that starts like this for a formula, some also if the sign is as wide as a Chinese one.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 #: Byte order mark, by which spreadsheets recognise UTF-8.
 BOM = "\ufeff"
 #: The columns of a batch that is read as numbers; `text` has all of them.

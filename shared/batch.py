@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, NotRequired, Protocol, TypedDict
 
 from shared.numbers import PageReading, Read
-from shared.record import rfc3339, seconds_of
+from shared.record import asked, rfc3339, seconds_of
 
 #: The fields of a result, in this order, and the CSV's columns. `state` is a prediction's; `error` has a code and a
 #: message.
@@ -96,7 +96,7 @@ class Batch:
 
     def wait(self, timeout: float = 60) -> Batch:
         """Wait until all pictures have ended; return the batch. Raises TimeoutError after `timeout` seconds."""
-        return (self if self.state.terminal else self._source().get_batch(self.id, wait=timeout)).ended(timeout)
+        return (self if self.state.terminal else asked(self.source).get_batch(self.id, wait=timeout)).ended(timeout)
 
     def ended(self, timeout: float) -> Batch:
         """Return this batch if all its pictures have ended. Raises TimeoutError, after `timeout` seconds, if not."""
@@ -106,19 +106,15 @@ class Batch:
 
     def refresh(self) -> Batch:
         """Read the batch again."""
-        return self._source().get_batch(self.id)
+        return asked(self.source).get_batch(self.id)
 
     def results(self) -> list[BatchResult]:
         """Return a result for each picture, in order; pictures may still be `queued` or `running`."""
-        return self._source().results(self.id)
+        return asked(self.source).results(self.id)
 
     def cancel(self) -> None:
         """Cancel the queued pictures, or delete an ended batch. Raises StillRunning."""
-        self._source().cancel_batch(self.id)
-
-    def _source(self) -> BatchSource:
-        assert self.source is not None, "this batch does not come from a Client or a Queue"
-        return self.source
+        asked(self.source).cancel_batch(self.id)
 
     @classmethod
     def from_fields(cls, id: str, fields: Mapping[str, Any], source: BatchSource | None = None) -> Batch:

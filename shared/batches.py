@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import orjson
 import redis
 
 from shared import keys, redis_scripts
@@ -41,8 +42,9 @@ from shared.submission import ANYBODY, Caller, admission, fingerprint_of
 STAGED_SECONDS = 120
 #: Chunks cancelled or deleted in one call, so that a large batch does not block Redis.
 CANCELLED_AT_ONCE = 16
-#: Seconds between two polls of a waiting call: at first, and at most; polls that also repair are rarer.
-POLL_SECONDS, LONGEST_POLL_SECONDS, REPAIR_SECONDS = 0.02, 0.1, 2.0
+#: Seconds between two polls of a waiting call: at least, and at most; polls that also repair are rarer. In between they
+#: are a share of the time waited so far.
+POLL_SECONDS, LONGEST_POLL_SECONDS, REPAIR_SECONDS, POLL_SHARE = 0.02, 0.1, 2.0, 0.05
 
 
 #: Answer of `finish`: RQ has dependents to enqueue.
@@ -221,14 +223,14 @@ class Batches:
 
         Its counts may be REPAIR_SECONDS old until it has ended. Raises what fetch raises.
         """
-        pause, looked = POLL_SECONDS, float("-inf")
+        began, looked = time.monotonic(), float("-inf")
         while True:
             if time.monotonic() - looked >= REPAIR_SECONDS:
                 looked, batch = time.monotonic(), self.fetch(id, owner)
             elif self._state(id) not in (b"queued", b"running"):
                 batch = self.fetch(id, owner)
-            yield batch, pause
-            pause = min(pause * 1.2, LONGEST_POLL_SECONDS)
+            waited = time.monotonic() - began
+            yield batch, min(max(POLL_SECONDS, POLL_SHARE * waited), LONGEST_POLL_SECONDS)
 
     def _state(self, id: str) -> bytes | None:
         with redis_errors():
@@ -330,7 +332,7 @@ class Batches:
 
     def _write(self, step: str, id: str, attempt: str, rows: Rows, held: Held | None, **more: Any) -> int:
         found = sum(state_of(row) == "succeeded" for row in rows.values())
-        text = json.dumps(rows, separators=(",", ":")) if rows else ""
+        text = orjson.dumps(rows, option=orjson.OPT_NON_STR_KEYS) if rows else b""
         if held is not None:
             more |= {"worker": held.worker, "execution": held.claim.execution, "queue": held.claim.queue}
         args = redis_scripts.arguments(

@@ -13,9 +13,12 @@ from shared.prediction import Outcome
 from shared.record import said
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Claim:
-    """A claimed job. `execution` is the fencing token: only its holder may finish the job."""
+    """A claimed job. `execution` is the fencing token: only its holder may finish the job.
+
+    Not frozen, as `Finish` and `Outcome`, of which each picture takes one: that would make them take twice as long.
+    """
 
     id: str
     execution: str
@@ -88,7 +91,7 @@ class Ran:
         return {"model": self.model, "preprocessing": self.preprocessing, "batch": [self.size, position], "ms": ms}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Finish:
     """The end of a claim: an outcome, or an error's code and message."""
 

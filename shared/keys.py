@@ -84,6 +84,7 @@ QUEUES = tuple(p.queue for p in (Priority.HIGH, Priority.NORMAL, Priority.LOW))
 #: Keys of one prediction, batch, chunk, queue, client, slot of five seconds or worker: functions of its id or name.
 image = "digitq:image:{}".format
 callback = "digitq:callback:{}".format
+gone = "digitq:gone:{}".format
 skipped = "digitq:skipped:{}".format
 rate = "digitq:rate:{}".format
 model_input = "digitq:input:{}".format

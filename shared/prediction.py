@@ -10,10 +10,10 @@ from shared.errors import PredictionFailed
 from shared.ids import issued_at
 from shared.numbers import FoundGrid, FoundNumber, PageReading
 from shared.record import State as State
-from shared.record import rfc3339, said, seconds_of, state_of, timings_of
+from shared.record import asked, rfc3339, said, seconds_of, state_of, timings_of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """The result of a worker for one picture. A page without exactly one digit has None for the first three fields."""
 
@@ -113,22 +113,24 @@ class Prediction:
 
     def wait(self, timeout: float = 30) -> Prediction:
         """Return the prediction once it has succeeded. Raises PredictionFailed; TimeoutError after `timeout` s."""
-        ended = self if self.state.terminal or self.source is None else self.source.get(self.id, wait=timeout)
-        if not ended.state.terminal:
-            raise TimeoutError(f"prediction {self.id} is still {ended.state.value} after {timeout:g} s")
-        if ended.state is not State.SUCCEEDED:
-            error = ended.error or {"code": ended.state.value, "message": f"The prediction was {ended.state.value}."}
-            raise PredictionFailed(f"{error['code']}: {error['message']}", prediction=ended)
-        return ended
+        return (self if self.state.terminal else asked(self.source).get(self.id, wait=timeout)).succeeded(timeout)
+
+    def succeeded(self, timeout: float) -> Prediction:
+        """Return this prediction if it has succeeded. Raises PredictionFailed; TimeoutError if it has not ended."""
+        if not self.state.terminal:
+            raise TimeoutError(f"prediction {self.id} is still {self.state.value} after {timeout:g} s")
+        if self.state is not State.SUCCEEDED:
+            error = self.error or {"code": self.state.value, "message": f"The prediction was {self.state.value}."}
+            raise PredictionFailed(f"{error['code']}: {error['message']}", prediction=self)
+        return self
 
     def refresh(self) -> Prediction:
         """Read the prediction again."""
-        return self if self.source is None else self.source.get(self.id)
+        return asked(self.source).get(self.id)
 
     def cancel(self) -> None:
         """Cancel a waiting prediction, or delete an ended one. Raises StillRunning."""
-        if self.source is not None:
-            self.source.cancel(self.id)
+        asked(self.source).cancel(self.id)
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any], source: Source | None = None) -> Prediction:

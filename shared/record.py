@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
+
+T = TypeVar("T")
 
 
 class State(StrEnum):
@@ -124,3 +126,12 @@ def timings_of(
         "store": round(total - queue - preprocess - inference, 3),
         "total": round(total, 3),
     }
+
+
+def asked(source: T | None) -> T:
+    """Return the client that a prediction or batch comes from. Raises RuntimeError if it is one for asyncio."""
+    if source is None:
+        raise RuntimeError(
+            "With asyncio the client is asked: `await client.result(prediction)`, `client.cancel(id)`, …"
+        )
+    return source

@@ -279,15 +279,21 @@ class Store:
         return Prediction.from_record(id, record, int(position) if position else None)
 
     def missing(self, id: str, what: str = "prediction") -> Exception:
-        """Return the error for an id without a record: never issued, expired, evicted or lost."""
+        """Return the error for an id without a record: never issued, of another kind, expired, evicted or lost."""
         issued = issued_at(id)
-        if issued is None:
+        if issued is None or self._is_other(id, what):
             return NotFound(f"There is no such {what}")
         if self.time() - issued > self.settings.result_ttl_seconds:
             return Expired(f"The {what} has expired")
         if issued <= float(self.get(keys.EVICTED) or 0):
             return Expired(f"The {what} was deleted to make room for new ones")
         return Lost(f"The {what} was lost with the server's data")
+
+    def _is_other(self, id: str, what: str) -> bool:
+        """Tell whether the id of a missing prediction is that of a batch, or the reverse, also of a deleted one."""
+        others = (keys.job(id), keys.gone(id)) if what == "batch" else (keys.batch(id),)
+        with redis_errors():
+            return bool(self.client.exists(*others))
 
     def cancel(self, id: str, owner: str | None = None) -> None:
         """Cancel a queued prediction or delete a finished one. Raises StillRunning, and as `fetch`."""

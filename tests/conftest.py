@@ -33,8 +33,8 @@ logging.getLogger("digitq").addHandler(logging.NullHandler())
 LONG = (
     "test_verify", "test_verify_broken", "test_end_to_end", "test_up", "test_bench", "test_cli_submit",
     "test_verify_clients", "test_list", "test_page", "test_failover", "test_promotion", "test_deaf", "test_hostile",
-    "test_training", "test_webhooks", "test_supervisor", "test_modules", "test_nginx", "test_cli",
-    "test_bulk_end_to_end",
+    "test_training", "test_learn", "test_package", "test_script_errors", "test_webhooks", "test_supervisor",
+    "test_modules", "test_nginx", "test_cli", "test_bulk_end_to_end",
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from digitq.cli import main
 
 
-def invoked(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+def invoked(*words: str, stdin: bytes = b"", **env: str) -> subprocess.CompletedProcess[str]:
     """Run a command; return exit code, stdout and stderr."""
-    done = CliRunner().invoke(main, words, env=env)
+    done = CliRunner().invoke(main, words, input=stdin, env=env)
     return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)

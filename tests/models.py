@@ -19,12 +19,12 @@ def turned(folder: Path) -> Path:
     from worker.inference import golden
     from worker.inference.classify import Classifier
     from worker.inference.mlp import CARD, Mlp, configure_threads, digest, tensorflow
-    from worker.training.artefact.export import Perceptron
+    from worker.training.artefact.export import perceptron
 
     configure_threads()
     layers = [tuple(one.numpy() for one in pair) for pair in tensorflow().saved_model.load(str(SEED)).parameters]
     layers[-1] = tuple(np.roll(one, 1, axis=-1) for one in layers[-1])
-    module = Perceptron(layers, 1.0)
+    module = perceptron(layers, 1.0)
     tensorflow().saved_model.save(module, str(folder), signatures=module.probabilities)
     card = json.loads((SEED / CARD).read_text()) | {"version": VERSION}
     with np.load(SEED / golden.FILE) as recorded:

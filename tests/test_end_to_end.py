@@ -123,7 +123,7 @@ def test_killed_workers_lose_nothing_and_double_nothing(stack: Stack) -> None:
     stop, kills = threading.Event(), []
 
     def killer() -> None:
-        while not stop.wait(2):
+        while not stop.wait(1.5):
             with suppress(IndexError):
                 kills.append(stack.kill("digitq worker"))
 
@@ -135,7 +135,7 @@ def test_killed_workers_lose_nothing_and_double_nothing(stack: Stack) -> None:
             time.sleep(0.08)
             return client.submit(seven()).id
 
-        ids = list(pool.map(post, range(2000)))
+        ids = list(pool.map(post, range(1300)))
         stop.set()
         thread.join()
         # Hardly any of the killed had loaded TensorFlow; on a busy machine the last takes a minute for that.
@@ -143,7 +143,7 @@ def test_killed_workers_lose_nothing_and_double_nothing(stack: Stack) -> None:
     assert len(kills) >= 3
     assert {one.state for one in done} == {State.SUCCEEDED}
     finished = connect(stack.redis_url, timeout=5).zcard("rq:finished:digitq")
-    assert finished >= 2000
+    assert finished >= 1300
 
 
 def test_a_batch_whose_worker_is_killed_in_the_middle_is_taken_over(stack: Stack) -> None:

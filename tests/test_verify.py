@@ -35,9 +35,9 @@ def verify(tmp_path: Path, env: dict[str, str], *words: str) -> tuple[int, dict[
     return done.returncode, json.loads(out.read_text())
 
 
-def test_the_real_worker_keeps_every_promise(tmp_path: Path, cli_env: dict[str, str]) -> None:
+def test_the_real_worker_keeps_every_promise(tmp_path: Path, lean_env: dict[str, str]) -> None:
     faults = "kill+redis-full,full,pause,redis-kill,pause+cut,kill+slow-clients"
-    code, report = verify(tmp_path, cli_env, "--faults", faults, *PATIENT)
+    code, report = verify(tmp_path, lean_env, "--faults", faults, *PATIENT)
     assert (code, report["findings"]) == (0, [])
     ends = [report[end] for end in ("succeeded", "failed", "cancelled", "expired", "evicted", "lost_declared")]
     assert report["accepted"] == sum(ends) > 50
@@ -73,9 +73,9 @@ def test_a_running_deployment_is_checked_and_not_broken(stack: Stack, tmp_path: 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_is_cut_short_leaves_nothing_behind(
-    number: signal.Signals, tmp_path: Path, cli_env: dict[str, str]
+    number: signal.Signals, tmp_path: Path, lean_env: dict[str, str]
 ) -> None:
-    env = {name: value for name, value in cli_env.items() if name != "REDIS_URL"} | {"TMPDIR": str(tmp_path)}
+    env = {name: value for name, value in lean_env.items() if name != "REDIS_URL"} | {"TMPDIR": str(tmp_path)}
     command = [sys.executable, "-m", "digitq", "verify", "--faults", "none"]
     process = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.DEVNULL)
     until(lambda: any(tmp_path.glob("dqv-*/worker-2.log")), 30)

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.timeout(600)
 
 
 def test_a_worker_without_a_lease_is_caught(tmp_path: Path, lean_env: dict[str, str]) -> None:
-    words = "--worker verify.broken.no_lease --faults kill --patience 12 --workers 1 --rate 40"
+    words = "--worker verify.broken.no_lease --faults kill --patience 6 --workers 1 --rate 40"
     code, report = verify(tmp_path, lean_env, *words.split())
     assert code == 1
     assert report["lost"] > 0

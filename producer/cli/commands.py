@@ -28,7 +28,7 @@ from shared.settings import Settings
 
 #: The exit code by which a shell reports Ctrl-C.
 INTERRUPTED = 130
-
+SECONDS = click.FloatRange(min=0)
 url_option = click.option("--url", help="URL of the server  [default: DIGITQ_URL, or http://127.0.0.1:8000]")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line")
 csv_option = click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a header row; a file begins with a BOM")
@@ -48,7 +48,13 @@ def _format(as_json: bool, as_csv: bool) -> Format:
 @click.command()
 @click.argument("files", nargs=-1, required=True)
 @click.option("--wait", is_flag=True, help="Wait for the digits")
-@click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait for each picture, or for the batch")
+@click.option(
+    "--timeout",
+    type=SECONDS,
+    default=60.0,
+    show_default=True,
+    help="Seconds to wait for each picture, or for the batch",
+)
 @click.option("--priority", type=click.Choice(["high", "normal", "low"]), help="[default: normal; low for a batch]")
 @click.option("--read", type=click.Choice(READS), default="digit", show_default=True, help="One digit, or all numbers")
 @click.option("--labels", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="IDX file of labels")
@@ -83,7 +89,7 @@ def submit(
 
     \b
     digitq submit photo.jpg --wait
-    digitq submit meter.jpg --wait --read numbers
+    digitq submit form.jpg --wait --read numbers
     digitq submit scans/ 'more/**/*.png' --wait --json | jq 'select(.decision == "accept").digit'
     digitq submit scans.zip --wait --strict
     curl -s https://example.org/4.png | digitq submit - --wait
@@ -121,14 +127,15 @@ def _prediction_or_batch(id: str, prediction: Callable[[str], Any], batch: Calla
     except (NotFound, Lost, Expired) as error:
         try:
             return batch(id)
-        except (NotFound, Lost, Expired) as other:
-            # After a deletion only the side that the id belonged to answers NotFound.
-            raise (other if isinstance(other, NotFound) and not isinstance(error, NotFound) else error) from None
+        except NotFound:
+            raise NotFound("There is no such prediction or batch") from None
+        except (Lost, Expired):
+            raise error from None
 
 
 @click.command()
 @click.argument("id", required=False)
-@click.option("--wait", default=0.0, help="Seconds to wait for the end")
+@click.option("--wait", type=SECONDS, default=0.0, help="Seconds to wait for the end")
 @click.option("--results", is_flag=True, help="Of a batch: print each picture too")
 @url_option
 @json_option

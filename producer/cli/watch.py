@@ -8,6 +8,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,11 +121,10 @@ class Watch:
     def _load_history(self) -> None:
         """Load the predictions that ended before this connection, for the screen."""
         if self._screen:
-            answer = httpx2.get(
-                f"{self._url}/v1/predictions", params={"limit": LAST}, headers=self._headers, timeout=10
-            )
+            params = {"limit": LAST}
+            answer = httpx2.get(f"{self._url}/v1/predictions", params=params, headers=self._headers, timeout=10)
             page = answer.json().get("predictions", []) if answer.is_success else []
-            ended = [one for one in map(Prediction.from_json, page) if one.finished_at]
+            ended = [one for body in page for one in _known(body) if one.finished_at]
             self._last.clear()
             self._last.extend(sorted(ended, key=lambda one: one.finished_at or 0))
 
@@ -133,9 +133,8 @@ class Watch:
         if event.kind == "reset":
             self._load_history()
         elif event.kind == "prediction":
-            ended = Prediction.from_json(event.data)
-            if all(ended.id != one.id for one in self._last):  # the history that a `reset` loads may have it already
-                self._last.append(ended)
+            # The history that a `reset` loads may have it already.
+            self._last.extend(new for new in _known(event.data) if all(new.id != one.id for one in self._last))
         elif event.kind == "status":
             self._status = event.data
         if self._json:
@@ -147,3 +146,10 @@ class Watch:
         width, height = shutil.get_terminal_size()
         lines = screen(self._url, self._status, self._last, time.time(), trouble)[: height - 1]
         click.echo(HOME + "".join(f"{text[: width - 1]}{CLEAR_LINE}\n" for text in lines) + CLEAR_REST, nl=False)
+
+
+def _known(body: dict[str, Any]) -> list[Prediction]:
+    """Return the prediction; none if it has a state that only a newer digitq knows."""
+    with suppress(ValueError):
+        return [Prediction.from_json(body)]
+    return []

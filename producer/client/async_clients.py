@@ -51,7 +51,7 @@ class _AsyncBulk(ABC):
 
     async def result(self, prediction: Prediction, timeout: float = 30) -> Prediction:
         """Return the prediction once it has succeeded. Raises TimeoutError after `timeout` s, PredictionFailed."""
-        return (await self._ended(prediction, timeout)).wait(timeout)
+        return (await self._ended(prediction, timeout)).succeeded(timeout)
 
     async def batch_result(self, batch: Batch, timeout: float = 60) -> Batch:
         """Return the batch once all its pictures have ended, in any state. Raises TimeoutError after `timeout` s."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx2
 
-from shared import errors
+from shared import VERSION, errors
 from shared.errors import BodyTooSlow, DigitqError, RateLimited, ServerUnavailable, TooLarge, UnexpectedAnswer
 
 Json = dict[str, Any]
@@ -83,6 +85,16 @@ def unexpected(response: httpx2.Response) -> UnexpectedAnswer:
     """Return the error for a successful answer that digitq cannot have written."""
     url = response.request.url
     return UnexpectedAnswer(f"digitq does not answer at {_origin(url)}{url.path}. {CHECK}")
+
+
+@contextmanager
+def expect_known_states() -> Iterator[None]:
+    """Raise UnexpectedAnswer for a state that only a newer digitq knows: whether to wait for it cannot be known."""
+    try:
+        yield
+    except ValueError as error:
+        what = f"{error}: the server is newer than this client, {VERSION}. Update the client."
+        raise UnexpectedAnswer(what) from error
 
 
 def _origin(url: httpx2.URL) -> str:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import httpx2
 
-from producer.client.http_errors import Json, error_of, expect_object, unexpected, unreachable
+from producer.client.http_errors import Json, error_of, expect_known_states, expect_object, unexpected, unreachable
 from producer.client.http_requests import BATCH_SECONDS, Request, batch_request, picture_request
 from producer.client.images import Image, PictureBatch, batch_file, name_and_data
 from producer.client.retry import Retry, new_key, poll
@@ -51,13 +51,13 @@ class HttpOperations(ABC):
         """
         name, data = (filename, image) if isinstance(image, bytes) else await self._call(name_and_data, image, filename)
         request = picture_request(data, name, Priority(priority), idempotency_key or new_key(), read)
-        return Prediction.from_json(await self._object(request, "id", "state"))
+        return _prediction(await self._object(request, "id", "state"))
 
     async def get(self, id: str, wait: float = 0) -> Prediction:
         """Return a prediction, once it has ended or `wait` seconds are over. Raises NotFound, Expired, Lost."""
 
         async def look(seconds: float) -> Prediction:
-            return Prediction.from_json(await self._long_poll(f"/v1/predictions/{id}", seconds))
+            return _prediction(await self._long_poll(f"/v1/predictions/{id}", seconds))
 
         return await poll(look, wait, self._sleep)
 
@@ -141,5 +141,11 @@ class HttpOperations(ABC):
         return await self._retry.run(attempt, self._sleep, request.may_repeat)
 
 
+def _prediction(body: Json) -> Prediction:
+    with expect_known_states():
+        return Prediction.from_json(body)
+
+
 def _batch(fields: Json) -> Batch:
-    return Batch.from_fields(fields["id"], fields)
+    with expect_known_states():
+        return Batch.from_fields(fields["id"], fields)

@@ -89,6 +89,13 @@ class Request(flask.Request):
         """True if the query has a parameter. Most uploads have no query, and are not parsed for it."""
         return bool(self.query_string) and name in self.args
 
+    def takes(self, *names: str) -> None:
+        """Refuse query parameters of other names: their sender expects something else. Raises BadRequest."""
+        for name in self.args if self.query_string else ():
+            if name not in names:
+                remedy = "send the header `Prefer: wait=5`" if name == "wait" else f"there are {', '.join(names)}"
+                raise BadRequest(f"There is no query parameter `{name[:50]}` here: {remedy}")
+
     def idempotency_key(self) -> str:
         """The Idempotency-Key, with or without its quotes; empty if there is none. Raises BadRequest."""
         given = self.environ.get("HTTP_IDEMPOTENCY_KEY", "").strip()

@@ -53,6 +53,7 @@ def submit(request: Request) -> Batch:
         raise BadRequest(f"priority is one of {', '.join(Priority)}")
     if "callback_url" in request.args:
         raise BadRequest("callback_url is for single pictures: poll a batch, or wait for it")
+    request.takes("filename", "priority", "read")
     read, name = read_parameter(request), clean_filename(request.args.get("filename", ""))
     key, trace = request.idempotency_key(), trace_of(request, "", Priority(priority).queue)
     with received(request, services.settings) as body:

@@ -64,6 +64,7 @@ def submission(request: Request) -> Submission:
     RequestEntityTooLarge.
     """
     settings = request.services.settings
+    request.takes("filename", "priority", "read", "callback_url")
     name = clean_filename(request.parameter("filename"))
     form = form_of(request) if request.is_form else Form(request.body(), name)
     priority = request.parameter("priority", "normal")

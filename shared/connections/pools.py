@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 from weakref import finalize
 
@@ -10,13 +12,46 @@ import redis
 from shared.connections.redis_failures import FailoverUnderWay
 from shared.connections.sentinel import Follower
 
+#: Bytes sent at once, each time with the timeout of the connection.
+PIECE_BYTES = 64 * 1024
+
+
+def pieces(command: Iterable[bytes]) -> Iterator[bytes | memoryview]:
+    """Yield the parts of a packed command, long ones cut."""
+    for part in command:
+        if len(part) <= PIECE_BYTES:
+            yield part
+        else:
+            view = memoryview(part)
+            yield from (view[at : at + PIECE_BYTES] for at in range(0, len(view), PIECE_BYTES))
+
+
+class _Patient:
+    """Makes a connection time out when it could send nothing for that long.
+
+    redis-py's timeout is for all bytes of an argument: a large picture over a slow link would never arrive.
+    """
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """As in redis-py."""
+        super().send_packed_command(pieces(command), check_health)  # type: ignore[misc]
+
+
+@cache
+def patient(kind: type) -> type:
+    """Return a patient connection of that kind: TCP, TLS or a Unix socket."""
+    return type(kind.__name__, (_Patient, kind), {})
+
 
 class Pool(redis.ConnectionPool):
-    """Drops all idle connections when one is released closed.
+    """Makes patient connections, and drops all idle ones when one is released closed.
 
     A silent failure of one connection, such as a proxy that has lost its other end, affects its neighbours too. Without
     this, a call would wait for the timeout on each of them.
     """
+
+    def __init__(self, connection_class: type = redis.Connection, **options: Any) -> None:
+        super().__init__(connection_class=patient(connection_class), **options)
 
     #: How often the idle connections were closed: one that was made before, and is in use for long, may be as useless.
     closings = 0

@@ -142,6 +142,7 @@ def test_keys_of_uploads_are_long_and_differ(page: Page) -> None:
     ("value", "cell"),
     [
         ("=1+1", "'=1+1"), ("+1", "'+1"), ("-1", "'-1"), ("@a", "'@a"), ("\t1", "'\t1"), ("a=1", "a=1"),
+        ("\uff1d1", "'\uff1d1"),
         ('say "7"', '"say ""7"""'), ("a,b", '"a,b"'), ("a\nb", '"a\nb"'), ("a\rb", '"a\rb"'), (None, ""), (0, "0"),
     ],
 )  # fmt: skip

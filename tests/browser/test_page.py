@@ -481,7 +481,9 @@ def test_pictures_of_other_clients_are_offered(page: Page, served: Stack) -> Non
     expect(page.locator("#list-newer")).to_be_hidden()
 
 
-def test_a_small_phone_never_scrolls_sideways(chrome: Browser, page: Page) -> None:
+def test_a_small_phone_never_scrolls_sideways_and_shows_the_picture_that_was_chosen(
+    chrome: Browser, page: Page
+) -> None:
     upload_pictures(page, *PICTURES, {"name": "w" * 80 + ".png", "mimeType": "image/png", "buffer": b"no"})
     has_answers(page, 3)
     phone = chrome.new_page(viewport={"width": 320, "height": 640}, has_touch=True, is_mobile=True)
@@ -493,7 +495,12 @@ def test_a_small_phone_never_scrolls_sideways(chrome: Browser, page: Page) -> No
     assert all(on_one_line(foot.locator("summary"), foot.locator("[data-part=remove]")) for foot in feet)
     phone.locator("summary").first.click()
     assert phone.evaluate("document.documentElement.scrollWidth") == 320
-    expect(phone.locator("label[for=camera]")).to_be_visible()
+    phone.evaluate("scrollTo(0, 0)")
+    expect(phone.locator("label[for=camera]")).to_be_in_viewport()
+    expect(phone.locator(".card").first).not_to_be_in_viewport()
+    upload_pictures(phone, PICTURES[0])
+    has_answers(phone, 4)
+    expect(phone.locator(".card").first).to_be_in_viewport()
     phone.close()
 
 

@@ -18,6 +18,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -56,6 +57,7 @@ def uploads(dice: random.Random) -> Iterator[Upload]:
             yield Upload("/v1/batches", "application/octet-stream", mutated(dice.choice(known), dice, known))
 
 
+@cache
 def batches() -> list[bytes]:
     """Whole ones."""
     return [archive(list(seeds().values())[:9]), archive([seven()] * 3), idx(), gzip.compress(idx())]

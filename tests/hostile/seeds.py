@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from io import BytesIO
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.pictures import png_chunk, seven
 SIZE = 40
 
 
+@cache
 def seeds() -> dict[str, bytes]:
     """Name -> file, each read by a worker without complaint; a few kilobytes at most."""
     return dict([*_png(), *_jpeg(), *_gif(), *_webp(), *_bmp(), *_tiff(), *_avif(), *_heif()])

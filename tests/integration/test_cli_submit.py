@@ -18,7 +18,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import chdir, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,8 @@ DIGITQ = [sys.executable, "-m", "digitq"]
 
 
 def digitq(*words: str, stdin: bytes = b"", cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*DIGITQ, *words], cwd=cwd, env=env, capture_output=True, input=stdin, timeout=90, check=False
-    )
-    return subprocess.CompletedProcess(words, done.returncode, done.stdout.decode(), done.stderr.decode())
+    with chdir(cwd):
+        return invoked(*words, stdin=stdin)
 
 
 @pytest.fixture
@@ -296,7 +293,7 @@ def test_status_and_cancel_take_batches_too(site: Web, tmp_path: Path) -> None:
     assert (done.returncode, json.loads(done.stdout)["state"]) == (1, "cancelled")
     assert digitq("cancel", id, "--url", site.url).returncode == 0
     gone = digitq("status", id, "--url", site.url)
-    assert (gone.returncode, "There is no such batch" in gone.stderr) == (1, True)
+    assert (gone.returncode, "no such prediction or batch" in gone.stderr) == (1, True)
     assert digitq("status", "nobody", "--url", site.url).returncode == 1
 
 

@@ -27,24 +27,26 @@ from tests.served import WebClient, site
 from worker.decoding.decode import decode
 from worker.decoding.fast_png import decode_plain_pngs
 
-SEEDS, BATCHES = list(seeds().values()), batches()
 SETTINGS = Settings(max_pixels=1_000_000, max_upload_bytes=100_000, batch_max_images=1000, batch_max_bytes=1_000_000)
 
 dice = st.integers(0, 2**32).map(random.Random)
+# Made when they are first drawn: every test process collects this file.
+pictures_of_all_kinds = st.deferred(lambda: st.sampled_from(list(seeds().values())))
+whole_batches = st.deferred(lambda: st.sampled_from(batches()))
 
 
 @settings(deadline=None, max_examples=300)
-@given(st.sampled_from(BATCHES), dice)
+@given(whole_batches, dice)
 def test_a_damaged_batch_is_read_to_its_end_or_refused_by_name(batch: bytes, dice: random.Random) -> None:
     with suppress(DigitqError):
-        upload = opened(BytesIO(mutated(batch, dice, BATCHES)), SETTINGS)
+        upload = opened(BytesIO(mutated(batch, dice, batches())), SETTINGS)
         assert sum(chunk.count for chunk in upload.chunks) == upload.total
 
 
-@pytest.mark.parametrize("batch", BATCHES)
-def test_an_undamaged_batch_is_read_to_its_end(batch: bytes) -> None:
-    upload = opened(BytesIO(batch), SETTINGS)
-    assert sum(chunk.count for chunk in upload.chunks) == upload.total > 0
+def test_an_undamaged_batch_is_read_to_its_end() -> None:
+    for batch in batches():
+        upload = opened(BytesIO(batch), SETTINGS)
+        assert sum(chunk.count for chunk in upload.chunks) == upload.total > 0
 
 
 def test_a_file_without_a_name_in_a_zip_fails_no_upload() -> None:
@@ -64,9 +66,9 @@ def test_a_zip_that_asks_for_a_newer_reader_is_refused_by_name() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.text(max_size=300), st.sampled_from(SEEDS), dice), max_size=5))
+@given(st.lists(st.tuples(st.text(max_size=300), pictures_of_all_kinds, dice), max_size=5))
 def test_files_with_any_names_and_any_damage_are_a_batch(files: list[tuple[str, bytes, random.Random]]) -> None:
-    damaged = [(name, mutated(data, dice, SEEDS)) for name, data, dice in files]
+    damaged = [(name, mutated(data, dice, list(seeds().values()))) for name, data, dice in files]
     with suppress(DigitqError):
         upload = pictures(damaged, len(damaged), SETTINGS)
         assert sum(chunk.count for chunk in upload.chunks) == len(files)
@@ -86,7 +88,7 @@ def web(redis_url: str) -> Iterator[WebClient]:
 @settings(deadline=None)
 @given(dice=dice, path=st.sampled_from(["/v1/predictions", "/v1/batches", "/"]))
 def test_a_damaged_form_is_no_error_of_ours(web: WebClient, dice: random.Random, path: str) -> None:
-    body = mutated(form(dice.choice(SEEDS)), dice, BATCHES)
+    body = mutated(form(dice.choice(list(seeds().values()))), dice, batches())
     answer = web.post(path, data=body, content_type=f"multipart/form-data; boundary={BOUNDARY}")
     assert answer.status_code < 500, answer.text
 
@@ -105,7 +107,7 @@ def test_the_short_way_reads_a_png_as_the_long_way_does(filters: list[int], pixe
 @settings(deadline=None, max_examples=300)
 @given(dice)
 def test_the_short_way_takes_nothing_damaged_for_whole(dice: random.Random) -> None:
-    assert_same(mutated(encoded(drawn("L", (28, 28)), "PNG"), dice, SEEDS))
+    assert_same(mutated(encoded(drawn("L", (28, 28)), "PNG"), dice, list(seeds().values())))
 
 
 def assert_same(data: bytes) -> None:

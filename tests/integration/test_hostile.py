@@ -42,7 +42,7 @@ def mutated() -> Iterator[bytes]:
     """Every format with some bytes changed, the same ones in every run."""
     dice = random.Random(7)
     for format in FORMATS:
-        for _ in range(60):
+        for _ in range(40):
             data = bytearray(seven(56, format, "RGB"))
             for _ in range(dice.randint(1, 12)):
                 data[dice.randrange(len(data))] = dice.randrange(256)

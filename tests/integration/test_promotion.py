@@ -88,7 +88,8 @@ def test_promotions_and_new_workers_under_load_drop_mix_and_repeat_nothing(
     second: Path, store: Store, cli_env: dict[str, str], tmp_path: Path
 ) -> None:
     answers, place = answers_of(SEED, second), copied(SEED, tmp_path / "served")
-    env = {**cli_env, "DIGITQ_MODEL_PATH": str(place)}
+    # A lease longer than any stall of a busy machine: only the changes of model may repeat a batch.
+    env = {**cli_env, "DIGITQ_MODEL_PATH": str(place), "DIGITQ_LEASE_SECONDS": "30"}
     queue = Queue(env["REDIS_URL"])
     load = Load(queue)
     with workers(place, env) as old:

@@ -16,6 +16,7 @@ from shared import keys, redis_scripts
 from shared.batches import Batches
 from shared.chunks import Chunk
 from shared.claims import Claim, Finish, Ran
+from shared.connections import sentinel
 from shared.connections.connection import connect
 from shared.errors import RedisUnavailable
 from shared.ids import new_id
@@ -203,7 +204,9 @@ ABSENT = {
 
 
 @pytest.mark.parametrize("url", ABSENT)
-def test_both_queues_name_the_address_where_nobody_answers(url: str) -> None:
+def test_both_queues_name_the_address_where_nobody_answers(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sentinel, "FIRST_SECONDS", 0.02)
+
     async def ask() -> list[str]:
         async with AsyncQueue(url, retry=NEVER) as queue:
             return [await said_by(verb(queue)) for verb in QUEUE.values()]

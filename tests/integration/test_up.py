@@ -179,7 +179,7 @@ def test_a_worker_that_is_told_to_stop_stays_away_and_the_rest_serves_on(folder:
 
 
 def test_workers_that_are_stopped_in_a_batch_give_their_chunks_back_and_no_attempt_counts(folder: Path) -> None:
-    count = int(os.environ.get("SCALE_IN", "20000"))
+    count = int(os.environ.get("SCALE_IN", "10000"))
     pixels = np.asarray(Image.open(io.BytesIO(seven(28))).convert("L"))
     idx = struct.pack(">IIII", 2051, count, 28, 28) + pixels.tobytes() * count
     with up(folder, workers=4, **LEAN) as running, client_of(running.url) as client:
@@ -191,6 +191,7 @@ def test_workers_that_are_stopped_in_a_batch_give_their_chunks_back_and_no_attem
             os.kill(running.pids("digitq worker")[0], signal.SIGTERM)
             left -= 1
             until(lambda left=left: len(running.pids("digitq worker")) == left)
+        print(batch.refresh())
         assert not batch.refresh().state.terminal, "it has ended before the last worker was stopped"
         ended = batch.wait(LONG)
         assert (ended.succeeded, ended.failed) == (count, 0)

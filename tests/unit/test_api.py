@@ -169,6 +169,14 @@ def test_uploads_are_refused_for_what_they_are(store: Store) -> None:
         assert store.recent(10) == ([], None)
 
 
+@pytest.mark.parametrize(("query", "said"), [("reed=numbers", "priority, read"), ("wait=5", "`Prefer: wait=5`")])
+@pytest.mark.parametrize("path", ["/v1/predictions", "/v1/batches"])
+def test_an_unknown_query_parameter_is_refused(store: Store, path: str, query: str, said: str) -> None:
+    with site(store) as web:
+        found = is_problem(web.post(f"{path}?priority=low&{query}", data=seven(), **PICTURE), 400, "bad_request")
+    assert f"`{query.split('=')[0]}`" in found["detail"] and said in found["detail"]
+
+
 def test_a_full_queue_is_503_with_the_limit_and_when_to_come_back(store: Store) -> None:
     with site(store, queue_max_length=1) as web:
         web.post("/v1/predictions", data=seven(), **PICTURE)

@@ -28,6 +28,7 @@ from rq.job import Job
 from producer import csv_rows
 from producer.web import batches as web_batches
 from producer.web import services
+from shared import batches as shared_batches
 from shared import chunks, keys
 from shared.batch import BatchState
 from shared.batches import Batches
@@ -327,9 +328,9 @@ def test_a_single_picture_overtakes_a_batch_between_two_slices(store: Store, bat
 
     one.classifier.classify = watching
     one.run([claim])
-    assert order == [64, 1, 64, 64, 64]
+    assert order == [128, 1, 128]
     chunk = {f"{batch.id}-0"}
-    assert held == [chunk, {*chunk, "single"}, chunk, chunk, chunk]  # nobody's lease runs out meanwhile
+    assert held == [chunk, {*chunk, "single"}, chunk]  # nobody's lease runs out meanwhile
     assert store.fetch("single").digit == 9
     assert batches.fetch(batch.id).state is BatchState.FINISHED
 
@@ -356,10 +357,10 @@ def test_a_worker_that_is_told_to_stop_gives_its_chunk_back_with_what_it_has(sto
 
     one.classifier.classify = stop
     one.run(one.claimer.claim_batch())
-    assert batches.fetch(batch.id).succeeded == 64
+    assert batches.fetch(batch.id).succeeded == 128
     [claim] = store.claim("next", keys.QUEUES, 64, "n")
     assert claim.attempt == 1  # it is not suspected of anything
-    assert len(batches.progress(claim.id, "1").done) == 64
+    assert len(batches.progress(claim.id, "1").done) == 128
 
 
 # ---------------------------------------------------------------------- all or nothing
@@ -498,6 +499,17 @@ def test_a_waiting_client_is_notified_soon_after_the_end(
     thread.join()
     assert told[0][0] is BatchState.FINISHED
     assert told[0][1] - end < 0.3
+
+
+def test_a_waiting_client_asks_less_often_the_longer_it_has_waited(
+    batches: Batches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch, clock = batches.submit(digits(1)), SimpleNamespace(now=0.0)
+    monkeypatch.setattr(shared_batches, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    looks, pauses = batches.looks(batch.id), list[float]()
+    for clock.now in (0.0, 0.4, 1.0, 3.0):
+        pauses.append(next(looks)[1])
+    assert pauses == pytest.approx([0.02, 0.02, 0.05, 0.1])
 
 
 def test_a_queued_picture_costs_redis_little_beyond_its_bytes(batches: Batches, client: redis.Redis) -> None:
@@ -782,7 +794,7 @@ def test_a_data_url_and_a_zip_among_the_files_of_a_form_are_files_of_their_own(h
     assert found[1][1] == "internal_error"  # it is read, and the stand-in for the model can read no picture
 
 
-@pytest.mark.parametrize("begins", ["=", "+", "-", "@", "\t", "\r"])
+@pytest.mark.parametrize("begins", ["=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
 def test_a_cell_that_looks_like_a_formula_is_text(begins: str) -> None:
     assert csv_rows.csv_line([f"{begins}1", "a=1", -1]).replace('"', "") == f"'{begins}1,a=1,-1\r\n"
 

@@ -22,31 +22,30 @@ from tests.hostile.seeds import seeds
 from worker.decoding.decode import decode
 
 SETTINGS = Settings()
-SEEDS = seeds()
 
 
-@pytest.mark.parametrize("name", SEEDS)
-def test_the_size_in_the_head_is_what_pillow_finds(name: str) -> None:
-    assert decode(SEEDS[name], max_pixels=10**6).size
-    with Image.open(BytesIO(SEEDS[name])) as image:
-        format, media = image_format(SEEDS[name])
-        assert admit(SEEDS[name], SETTINGS) == media
-        announced = headers.size(SEEDS[name], format)
-        if format == "HEIC":  # as it is coded: whole blocks, not yet turned
-            assert max(announced) >= max(image.size) and min(announced) >= min(image.size)
-        else:
-            assert announced == image.size
+def test_the_size_in_the_head_is_what_pillow_finds() -> None:
+    for name, data in seeds().items():
+        assert decode(data, max_pixels=10**6).size, name
+        with Image.open(BytesIO(data)) as image:
+            format, media = image_format(data)
+            assert admit(data, SETTINGS) == media, name
+            announced = headers.size(data, format)
+            if format == "HEIC":  # as it is coded: whole blocks, not yet turned
+                assert max(announced) >= max(image.size) and min(announced) >= min(image.size), name
+            else:
+                assert announced == image.size, name
 
 
-@pytest.mark.parametrize("name", SEEDS)
-def test_a_head_that_is_cut_is_a_named_error(name: str) -> None:
-    whole = admit(SEEDS[name], SETTINGS)
-    for end in range(0, 64, 3):
-        try:
-            found = admit(SEEDS[name][:end], SETTINGS)
-        except DigitqError:
-            continue
-        assert end >= 10 and found == whole  # no head is shorter
+def test_a_head_that_is_cut_is_a_named_error() -> None:
+    for name, data in seeds().items():
+        whole = admit(data, SETTINGS)
+        for end in range(0, 64, 3):
+            try:
+                found = admit(data[:end], SETTINGS)
+            except DigitqError:
+                continue
+            assert end >= 10 and found == whole, name  # no head is shorter
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,9 @@ from types import SimpleNamespace
 
 import click
 import pytest
+from click.testing import CliRunner
 
+from producer.cli import commands
 from producer.cli.sources import STDIN, Source, expand
 from shared.errors import DataError
 
@@ -82,3 +84,9 @@ def test_a_file_is_known_by_its_place_and_a_batch_is_read_by_the_client(scans: P
 def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.png cannot be read: No such file"):
         Source("gone.png", tmp_path / "gone.png").read()
+
+
+@pytest.mark.parametrize(("command", "option"), [(commands.submit, "--timeout"), (commands.status, "--wait")])
+def test_nobody_waits_for_less_than_no_time(command: click.Command, option: str) -> None:
+    run = CliRunner().invoke(command, ["7.png", option, "-1"])
+    assert run.exit_code == 2 and "-1.0 is not in the range" in run.output

@@ -232,6 +232,14 @@ def test_a_reset_loads_the_history_again(server: Server, terminal: Watch) -> Non
     assert [one.id for one in terminal._last] == ["kept"]
 
 
+def test_what_only_a_newer_server_knows_is_left_out_and_the_rest_is_shown(server: Server, terminal: Watch) -> None:
+    newer = ended("newer") | {"state": "paused"}
+    server.history = [newer, ended("kept")]
+    server.answers = [event("prediction", newer) + event("later", {}) + event("prediction", ended("next"))]
+    server.watched(terminal)
+    assert [one.id for one in terminal._last] == ["kept", "next"]
+
+
 def test_a_screen_hides_the_cursor_and_shows_it_again_whatever_happens(
     server: Server, terminal: Watch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from producer.client import http_errors
 from producer.client.retry import NEVER
+from shared import VERSION
 from shared.errors import (
     BodyTooSlow,
     DigitqError,
@@ -52,6 +53,18 @@ def test_an_answer_of_another_server_is_reported_as_such(answer: httpx2.Response
     ]  # fmt: skip
     for one in asked:
         with pytest.raises(UnexpectedAnswer, match=r"at http://nowhere.*URL of digitq"):
+            one()
+
+
+def test_a_state_of_a_newer_server_is_named_with_what_to_do() -> None:
+    newer = {"id": "x", "state": "paused"}
+    sdk, _ = answers(httpx2.Response(200, json=newer | {"batches": [newer]}))
+    asked: list[Callable[[], Any]] = [
+        lambda: sdk.submit(seven()), lambda: sdk.get("x"), lambda: sdk.submit_batch([seven()]),
+        lambda: sdk.get_batch("x"), sdk.list_batches,
+    ]  # fmt: skip
+    for one in asked:
+        with pytest.raises(UnexpectedAnswer, match=f"'paused'.*newer than this client.*{VERSION}.*Update the client"):
             one()
 
 

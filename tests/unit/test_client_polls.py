@@ -13,6 +13,7 @@ import pytest
 from producer.client import blocking, bulk, retry
 from producer.client.bulk import AHEAD, LONG_SECONDS, SHORT_SECONDS, PollSchedule, map_in_order, map_in_order_async
 from producer.client.retry import PAUSE_SECONDS, POLL_SECONDS, poll
+from shared.batch import Batch, BatchState
 from shared.prediction import Prediction, State
 from tests.clock import Clock
 from tests.waits import until
@@ -184,3 +185,12 @@ def test_a_blocking_client_never_needs_an_event_loop() -> None:
         blocking.run(coroutine)
     with pytest.raises(RuntimeError, match="cannot reuse"):
         coroutine.send(None)  # it was closed
+
+
+@pytest.mark.parametrize("ask", ["wait", "refresh", "cancel"])
+@pytest.mark.parametrize("read", [prediction("one"), Batch("many", BatchState.RUNNING, 2)], ids=["prediction", "batch"])
+def test_what_an_asyncio_client_returned_says_that_the_client_is_to_be_asked(
+    read: Prediction | Batch, ask: str
+) -> None:
+    with pytest.raises(RuntimeError, match="await client"):
+        getattr(read, ask)()

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from worker.page import context, surroundings
-from worker.page.context import FEATURES, LOOKS, Mark, confidences, features
+from worker.page.context import FEATURES, LOOKS, MAYBE, SCOPES, Mark, confidences, features
 from worker.page.context_weights import WEIGHTS
 from worker.page.layout import Layout, lay_out
 from worker.page.surroundings import Seen, Surroundings
@@ -51,6 +51,22 @@ def test_two_sure_digits_with_nothing_else_on_the_page_are_as_likely_as_the_mode
     layout = page(100, 400)
     assert confidences(layout, seen(layout, 0.999, 0.999)) == [pytest.approx([0.999 * 0.9999] * 2)]
     assert max(confidences(layout, seen(layout, 0.999, 0.9))[0]) < 0.99
+
+
+def test_round_digits_with_nothing_else_on_the_page_are_kept_for_review() -> None:
+    layout = page(100, 400)
+    [row] = seen(layout, 0.999, 0.999)
+    assert confidences(layout, [[one._replace(digit=1) for one in row]]) == [[MAYBE, MAYBE]]
+    assert max(confidences(layout, [[one._replace(digit=1, plain=True) for one in row]])[0]) < 0.5
+
+
+@pytest.mark.parametrize(("weak", "most"), [(2, 1.0), (3, 0.0)])
+def test_one_weak_digit_in_fifty_leaves_a_page_clear(weak: int, most: float) -> None:
+    measured = np.zeros((102, len(FEATURES)))
+    measured[:, FEATURES.index("page count")] = np.log1p(101) / 3
+    measured[:, FEATURES.index("page weak")] = weak / (101 + SCOPES["page"])
+    measured[:, FEATURES.index("page sure")] = (101 - weak) / (101 + SCOPES["page"])
+    assert context._most(measured) == most
 
 
 def test_a_round_0_beside_clear_digits_alone_is_as_likely_as_the_model_says() -> None:

@@ -127,7 +127,7 @@ def test_a_chunk_is_finished_by_the_model_it_began_with_and_what_overtakes_it_to
             urgent.append(store.submit(b"7", priority=Priority.HIGH).id)
 
     during.append(promote_and_submit)
-    batch = Batches(store).submit(packed(Item("", b"7") for _ in range(100)))
+    batch = Batches(store).submit(packed(Item("", b"7") for _ in range(200)))
     worker.work(burst=True)
     assert {(row["digit"], row["model"]) for row in Batches(store).results(batch.id)} == {(7, "old")}
     assert read_by(store, urgent) == [OLD]
@@ -138,13 +138,13 @@ def test_a_chunk_is_finished_by_the_model_it_began_with_and_what_overtakes_it_to
 
 def test_each_result_of_a_chunk_that_two_models_read_names_its_own(store: Store, worker: BatchWorker) -> None:
     during.append(lambda: worker.request_stop(0, None))
-    batch = Batches(store).submit(packed(Item("", one) for one in [b"7"] * 69 + [b"undecodable"]))
+    batch = Batches(store).submit(packed(Item("", one) for one in [b"7"] * 133 + [b"undecodable"]))
     worker.work()
     during.clear()
     new = model("new")
     BatchWorker(store, new.classify, card=new.card).work(burst=True)
     read = [(row["state"], row["digit"], row["model"]) for row in Batches(store).results(batch.id)]
-    assert read == [("succeeded", 7, "old")] * 64 + [("succeeded", 8, "new")] * 5 + [("failed", None, None)]
+    assert read == [("succeeded", 7, "old")] * 128 + [("succeeded", 8, "new")] * 5 + [("failed", None, None)]
 
 
 def test_the_heartbeat_tells_the_new_card_and_the_worker_what_it_serves_and_refuses(
@@ -273,7 +273,7 @@ def test_a_job_that_rq_runs_asks_once_for_its_model(
         client.set(keys.image(id), seven(), ex=60)
         RQQueue("digitq", connection=client, serializer="json").enqueue(function, id, job_id=id)
     else:
-        Batches(store).submit(packed(Item("", b"7") for _ in range(100)))
+        Batches(store).submit(packed(Item("", b"7") for _ in range(200)))
     SimpleWorker(["digitq", "digitq-low"], connection=client, serializer="json").work(
         burst=True, logging_level="CRITICAL"
     )

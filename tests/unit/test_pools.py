@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +14,7 @@ import pytest
 import redis
 
 from shared.connections import pools
-from shared.connections.pools import FollowedConnection, FollowedPool, Pool
+from shared.connections.pools import PIECE_BYTES, FollowedConnection, FollowedPool, Pool
 from shared.connections.redis_failures import FailoverUnderWay
 
 
@@ -64,6 +67,33 @@ def test_a_connection_that_is_discarded_closes_no_other(three: tuple[Pool, list[
     pool.release(idle)
     pool.discard(useless)
     assert (idle.closed, useless.closed, busy.closed, pool.closings) == (0, 1, 0, 0)
+
+
+def test_a_long_command_arrives_over_a_link_that_takes_longer_than_the_timeout() -> None:
+    ours, theirs = socket.socketpair()
+    connection: Any = Pool().make_connection()
+    connection._sock, picture, seconds = ours, bytes(8_000_000), 0.05
+    ours.settimeout(seconds)
+    with ours, theirs, ThreadPoolExecutor(1) as pool:
+        begun = time.monotonic()
+        sending = pool.submit(connection.send_packed_command, [picture], check_health=False)
+        left = len(picture)
+        while left and (piece := theirs.recv(80_000)):
+            left -= len(piece)
+            time.sleep(0.002)
+        sending.result(10)
+        assert time.monotonic() - begun > 2 * seconds
+        connection._sock = None
+
+
+@pytest.mark.parametrize("url", ["redis://h", "rediss://h", "unix:///s"])
+def test_connections_of_every_kind_cut_long_commands(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[bytes] = []
+    connection: Any = Pool.from_url(url).make_connection()
+    connection._sock = SimpleNamespace(sendall=lambda part: sent.append(bytes(part)))
+    connection.send_packed_command([b"short", bytes(2 * PIECE_BYTES + 1)], check_health=False)
+    assert [len(part) for part in sent] == [5, PIECE_BYTES, PIECE_BYTES, 1]
+    connection._sock = None
 
 
 class Follower:

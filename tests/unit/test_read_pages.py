@@ -11,7 +11,7 @@ from shared.numbers import PageReading
 from tests.drawings import STROKES, Grey, drawn
 from worker.image.normalise import normalise
 from worker.inference.mlp import Reading
-from worker.inference.read_pages import MOST_DIGITS, read_pages
+from worker.inference.read_pages import MOST_DIGITS, _quarters, read_pages
 
 WIDTH, HEIGHT = 900, 600
 PAPER, INK = 230, 40
@@ -190,12 +190,25 @@ def test_boxes_and_lines_of_a_form_are_refused() -> None:
     assert texts(on_paper(ink)) == ["4578"]
 
 
+def test_a_1_alone_on_its_row_is_read_among_more_rows_of_other_numbers() -> None:
+    assert texts(on_paper(written("45", "7", "1", "8"))) == ["45", "7", "1", "8"]
+
+
+def test_as_many_bars_alone_on_their_rows_as_numbers_are_lines() -> None:
+    assert texts(on_paper(written("45", "1", "7", "1"))) == ["45", "7"]
+
+
 def test_texture_and_empty_paper_give_nothing() -> None:
     rng = np.random.default_rng(3)
     grain = np.asarray(Image.fromarray(rng.integers(0, 256, (75, 112), np.uint8)).resize((WIDTH, HEIGHT)))
     assert texts(grain) == []
     assert texts(on_paper(written(""))) == []
     assert reading(np.full((HEIGHT, WIDTH), PAPER, np.uint8)).numbers == ()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2400), (2400, 2)])
+def test_a_picture_lower_or_narrower_than_any_digit_has_none(shape: tuple[int, int]) -> None:
+    assert reading(np.zeros(shape, np.uint8)) == PageReading(())
 
 
 def test_all_pages_are_read_in_one_call() -> None:
@@ -229,3 +242,50 @@ def test_more_digits_than_are_read_are_an_error() -> None:
     assert isinstance(found, TooManyDigits)
     assert found.code == "too_many_digits"
     assert isinstance(other, PageReading)
+
+
+@pytest.mark.parametrize(
+    ("chances", "turn"),
+    [
+        ([[0.01, 0.2, 0.999, 0.01]] * 2, 2),
+        ([[0.99, 0.2, 0.999, 0.01]] * 2, 0),
+        ([[0.97, 0.2, 0.9999, 0.01]] * 3, 2),
+        ([[0.999, 0.2, 0.9999999, 0.01]] * 9, 0),
+        ([[0.999, 0.2, 0.999, 0.01]] * 9 + [[0.0000001, 0.2, 0.6, 0.01]], 0),
+        ([[0.01, 0.6, 0.01, 0.01]] * 9, 0),
+    ],
+    ids=["digits one way only", "balanced", "quite digits", "as good as each other", "one blot", "no digits anyhow"],
+)
+def test_a_page_is_turned_if_that_makes_digits_of_its_marks(chances: list[list[float]], turn: int) -> None:
+    class Marks:
+        @staticmethod
+        def sample(most: int) -> np.ndarray:
+            return np.zeros((len(chances), 28, 28), np.float32)
+
+    asking = _quarters(Marks)  # type: ignore[arg-type]
+    count = len(next(asking))
+    sure = np.array(chances, np.float32).T.ravel()
+    assert count == len(sure)
+    with pytest.raises(StopIteration) as end:
+        asking.send(Reading(np.full((count, 10), 1, np.float32), sure))
+    assert end.value.value == turn
+
+
+def test_digits_in_a_row_of_boxes_are_one_number() -> None:
+    ink = written("4578571", step=70, left=70, top=60)
+    ink[40:43, 60:551] = ink[130:133, 60:551] = 1
+    for left in range(60, 560, 70):
+        ink[40:133, left - 1 : left + 2] = 1
+    found = reading(on_paper(ink))
+    assert [number.text for number in found.numbers] == ["4578571"]
+    assert found.grid is None
+
+
+def test_digits_in_a_column_of_boxes_are_read_line_by_line() -> None:
+    ink = written("45", "78", "57", "84", left=80, top=60)
+    ink[40:501, 50:53] = ink[40:501, 250:253] = 1
+    for top in range(40, 500, 110):
+        ink[top : top + 3, 50:253] = 1
+    found = reading(on_paper(ink))
+    assert [number.text for number in found.numbers] == ["45", "78", "57", "84"]
+    assert found.grid is None

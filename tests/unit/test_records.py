@@ -40,7 +40,7 @@ def test_waiting_for_a_prediction_returns_it_or_says_why_not() -> None:
     assert Prediction("i", State.RUNNING, source=source).wait(5) is done and source.waits == [5]
     assert done.wait() is done
     with pytest.raises(TimeoutError, match="still queued after 3 s"):
-        Prediction("i", State.QUEUED).wait(3)
+        Prediction("i", State.RUNNING, source=Source(Prediction("i", State.QUEUED))).wait(3)  # type: ignore[arg-type]
     with pytest.raises(PredictionFailed, match="poison: it died"):
         Prediction("i", State.FAILED, error={"code": "poison", "message": "it died"}).wait()
     with pytest.raises(PredictionFailed, match="cancelled: The prediction was cancelled"):

@@ -13,7 +13,7 @@ from rq.job import Job
 
 from shared import keys
 from shared.batches import Batches
-from shared.chunks import Chunk
+from shared.chunks import Chunk, Item, packed
 from shared.claims import Finish, Ran
 from shared.errors import Expired, IdempotencyMismatch, Lost, NotFound, QueueFull, StillRunning
 from shared.ids import issued_at, new_id
@@ -272,6 +272,16 @@ def test_ids_that_are_gone_say_why(store: Store) -> None:
         store.fetch(new_id(now=store.time()))
     with pytest.raises(Expired):
         store.fetch(new_id(now=store.time() - store.settings.result_ttl_seconds - 1))
+
+
+def test_the_id_of_a_batch_is_no_lost_prediction_and_the_reverse(store: Store) -> None:
+    batches = Batches(store)
+    batch, one, forgotten = batches.submit(packed([Item("", b"7")])).id, store.submit(b"7").id, store.submit(b"8").id
+    store.cancel(forgotten)
+    store.cancel(forgotten)
+    for fetch, id in ((store.fetch, batch), (batches.fetch, one), (batches.fetch, forgotten)):
+        with pytest.raises(NotFound, match="no such"):
+            fetch(id)
 
 
 def test_an_id_contains_its_time_and_a_checksum() -> None:

@@ -26,6 +26,14 @@ def test_a_bit_of_a_pale_line_goes_with_the_lines_that_are_found_and_the_pen_sta
     assert rules.any() and mask[STROKE].all() and not mask[BIT].any()
 
 
+def test_the_pen_is_told_from_pale_lines_most_of_which_were_not_found() -> None:
+    grey = page(lines=True)
+    for left in range(100, 148, 8):
+        grey[90:130, left : left + 3] = LINE
+    mask, _ = unruled(find_ink(grey))
+    assert mask[STROKE].all() and not mask[90:130, 100:203].any()
+
+
 def test_a_pale_stroke_stays_on_blank_paper() -> None:
     mask, rules = unruled(find_ink(page(lines=False)))
     assert not rules.any() and mask[STROKE].all() and mask[BIT].all()

@@ -88,7 +88,7 @@ def test_pictures_of_the_same_queue_do_not_overtake_a_chunk(store: Store) -> Non
         assert claim.queue == Priority.LOW.queue
         worker.classifier.classify = classify
         worker.run([claim])
-    assert sizes == [64, 64, 2]
+    assert sizes == [128, 2]
     assert batches.fetch(batch.id).state is BatchState.FINISHED
 
 

@@ -39,7 +39,7 @@ def outcomes(
     in_picture, if_unclear = (
         {**limits, "digit": max(limits["digit"], limits[name])} for name in ("picture", "unclear")
     )
-    seen = np.rint(pixels * 255).astype(np.uint8)
+    seen, size = np.rint(pixels * 255).astype(np.uint8).tobytes(), pixels[0].size
     digits, digitness = reading.probabilities.argmax(axis=1).tolist(), reading.digitness.tolist()
     strokes = _possible_lines(inputs, pixels, digits)
     found = []
@@ -50,9 +50,8 @@ def outcomes(
         faint = is_digit < limits["unclear"] and FAINT.intersection(one.warnings)
         if decision == "accept" and (faint or at in strokes or not _is_complete(one.cut, confidence, limits)):
             decision, reason = "review", "low_confidence"
-        found.append(
-            Outcome(digit, confidence, tuple(row), decision, one.warnings, seen[at].tobytes(), reason, is_digit)
-        )
+        shown = seen[at * size : (at + 1) * size]
+        found.append(Outcome(digit, confidence, tuple(row), decision, one.warnings, shown, reason, is_digit))
     return found
 
 

@@ -191,7 +191,7 @@ class Mlp:
         if rows.shape not in ((shape, CLASSES), (shape, CLASSES + 1)):
             raise ModelError(f"the model answered {list(rows.shape)} to {shape} images; {_ADVICE}")
         if rows.shape[1] == CLASSES:  # a model without digitness takes everything for a digit
-            rows = np.pad(rows, ((0, 0), (0, 1)), constant_values=1)
+            rows = np.concatenate([rows, np.ones((shape, 1), np.float32)], axis=1)  # np.pad takes ten times as long
         return rows[:n]
 
 

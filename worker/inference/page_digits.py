@@ -49,18 +49,35 @@ class _Judged(NamedTuple):
 def page_digits(layout: Layout, reading: Reading, shape: tuple[int, ...], limits: Mapping[str, float]) -> PageDigits:
     """Choose, decide and group the digits of a page of this shape, given the reading of its candidates."""
     rows = chosen(layout, reading)
-    numbers, read = [], 0.0
+    groups: list[tuple[Row, list[_Judged]]] = []
     for row, seen, sure in zip(layout.rows, rows, confidences(layout, rows), strict=True):
         judged = [_Judged(one, chance, _decision(one, chance, limits)) for one, chance in zip(seen, sure, strict=True)]
-        for group in _numbers(row, judged):
-            if len(layout.rows) > 1 and all(one.seen.plain for one in group):  # lines or bubbles of a form, a margin
-                group = [one._replace(decision="reject") for one in group]
-            read += sum(one.confidence * _ink(row, one.seen) for one in group if one.decision != "reject")
-            shown = [one for one in group if one.decision != "reject" or one.confidence >= limits["page_show"]]
-            if shown:
-                numbers.append(FoundNumber(tuple(_found(layout, one, shape) for one in shown)))
+        groups += [(row, group) for group in _numbers(row, judged)]
+    drop = _are_lines_or_bubbles(len(layout.rows), [group for _, group in groups])
+    numbers, read = [], 0.0
+    for row, group in groups:
+        if drop and _all_plain(group):
+            group = [one._replace(decision="reject") for one in group]
+        read += sum(one.confidence * _ink(row, one.seen) for one in group if one.decision != "reject")
+        shown = [one for one in group if one.decision != "reject" or one.confidence >= limits["page_show"]]
+        if shown:
+            numbers.append(FoundNumber(tuple(_found(layout, one, shape) for one in shown)))
     ink = sum(part.area for row in layout.rows for part in row.parts)
     return PageDigits(tuple(numbers), read / ink if ink else 1.0)
+
+
+def _all_plain(group: Sequence[_Judged]) -> bool:
+    return all(one.seen.plain for one in group)
+
+
+def _are_lines_or_bubbles(rows: int, groups: Sequence[Sequence[_Judged]]) -> bool:
+    """Tell whether the bars and rings that stand alone are lines or bubbles of a form.
+
+    They are if there are several rows, and at least as many of them as of numbers.
+    """
+    plain = sum(map(_all_plain, groups))
+    numbers = sum(not _all_plain(group) and any(one.decision != "reject" for one in group) for group in groups)
+    return rows > 1 and plain >= numbers
 
 
 def chosen(layout: Layout, reading: Reading) -> list[list[Seen]]:

@@ -19,14 +19,19 @@ from worker.inference.table_texts import in_cells
 from worker.page.grid.find import find_grid
 from worker.page.layout import Layout, lay_out
 
+#: A page with fewer pixels along a side has no digit.
+LEAST_SIDE = 8
 #: At most this many digits are read from a page.
 MOST_DIGITS = 1000
 #: On a page of which less than this share of the ink was read, SAMPLE marks are tried turned by quarters.
 POOR, SAMPLE = 0.95, 32
-#: The page is turned if that makes all marks together LIKELIER to be digits, as a difference of logarithms: most people
-#: upload pages upright. A mark counts at least as the chance LEAST, so that one blot does not decide; the mean chance
-#: is at least WELL.
-LIKELIER, LEAST, WELL = 3.0, 0.03, 0.5
+#: The page is turned if that makes all marks together LIKELIER to be digits, as a sum of log-odds; when the evidence is
+#: balanced it stays as uploaded, as most are upright. Most digits upside down look like some digit, but few quite so: a
+#: chance of 0.999 tells more than one of 0.99. A mark counts as a chance from LEAST to MOST, so that one blot does not
+#: decide; the mean chance is at least WELL.
+LIKELIER, LEAST, MOST, WELL = 6.0, 0.03, 0.999, 0.7
+#: A turned page is read at most so much more poorly: as a share of its ink.
+POORER = 0.1
 
 Read = Callable[[Floats32], Reading]
 Result = PageReading | DigitqError
@@ -73,6 +78,8 @@ def in_step(readers: Sequence[PageReader], read: Read) -> list[Result]:
 
 def _read_page(page: Grey, limits: Mapping[str, float]) -> PageReader:
     """Read a page by lines, or cell by cell if it is a sudoku. Try it turned if little of it can be read."""
+    if min(page.shape) < LEAST_SIDE:
+        return PageReading(())
     grid = find_grid(page)
     if grid and grid.is_sudoku:
         return (yield from read_sudoku(grid, limits))
@@ -81,7 +88,7 @@ def _read_page(page: Grey, limits: Mapping[str, float]) -> PageReader:
     if found.share < POOR and (quarters := (yield from _quarters(layout))):
         turned = lay_out(page, quarters)
         again = page_digits(turned, (yield from _read(turned)), page.shape, limits)
-        if again.share > found.share:
+        if again.share > found.share - POORER:
             layout, found = turned, again
     if (count := _count(found)) > MOST_DIGITS:
         return TooManyDigits(f"The page has {count} digits or more; at most {MOST_DIGITS} are read", limit=MOST_DIGITS)
@@ -108,6 +115,7 @@ def _quarters(layout: Layout) -> Generator[Floats32, Reading, int]:
         ways[quarters, :, 1:, 1:] = np.rot90(sample[:, 1:, 1:], -quarters, (1, 2))
     reading = yield ways.reshape(-1, SIDE, SIDE)
     chances = reading.chances.reshape(4, -1)
-    sums = np.log(np.maximum(chances, LEAST)).sum(axis=1)
+    limited = chances.clip(LEAST, MOST)
+    sums = np.log(limited / (1 - limited)).sum(axis=1)
     best = int(sums.argmax())
     return best if sums[best] >= sums[0] + LIKELIER and chances[best].mean() >= WELL else 0

@@ -25,8 +25,10 @@ LOOKS = ("sure", "clear", "round", "cut", "plain", "weak", "other")
 SURE, CLEAR, ROUND, CUT, PLAIN, WEAK, OTHER = range(len(LOOKS))
 #: The digitness, after what clutter costs, from which a mark is sure, clear, and weak.
 SURELY, CLEARLY, HARDLY = 0.997, 0.95, 0.5
-#: Other marks on a page are not needed to tell what is a digit if this share of its digits is sure or clear, none weak.
-CLEARLY_DIGITS = 0.5
+#: Other marks on a page are not needed to tell what is a digit if this share of its digits is sure or clear, and none
+#: weak, or of many less than this share. If it takes round ones for the first, they may be letters: then no digit is
+#: surer than MAYBE without its neighbours, which is left to review.
+CLEARLY_DIGITS, POOR, MAYBE = 0.5, 0.02, 0.9
 #: With more than this share of its mark left a digit that was cut off is weak.
 BROKEN = 0.1
 #: What is no digit counts as a mark if it is at least this many digit heights high.
@@ -64,24 +66,29 @@ def confidences(layout: Layout, rows: Sequence[Sequence[Seen]]) -> list[list[flo
     """
     measured = features(layout, rows)
     chances = 1 / (1 + np.exp(-measured @ _WEIGHTS))
-    if _are_all_clear(measured):
-        chances = np.maximum(chances, [one.digitness * one.probability for row in rows for one in row])
-    found = iter(chances.tolist())
+    own = np.array([one.digitness * one.probability for row in rows for one in row])
+    found = iter(np.maximum(chances, np.minimum(own, _most(measured))).tolist())
     return [[next(found) for _ in row] for row in rows]
 
 
-def _are_all_clear(measured: Floats64) -> bool:
-    """Tell whether there are at least two marks on a page, all digits, none of them weak, and half clear ones."""
+def _most(measured: Floats64) -> float:
+    """Return how sure the model alone may be of a digit: not at all unless all marks on the page are clear digits.
+
+    There must be at least two of them.
+    """
     every = len(measured) - 1
     if every < 1:
-        return False
+        return 0.0
     others = np.expm1(3 * measured[:, FEATURES.index("page count")])
-    sure, clear, weak, other = (
+    sure, clear, round_, weak, other = (
         measured[:, FEATURES.index(f"page {name}")] * (others + SCOPES["page"])
-        for name in ("sure", "clear", "weak", "other")
+        for name in ("sure", "clear", "round", "weak", "other")
     )
-    alone = np.allclose(others, every) and (weak + other).max() < 0.5
-    return bool(alone and (sure + clear).max() >= CLEARLY_DIGITS * every)
+    if not np.allclose(others, every) or (weak + other).max() >= max(0.5, POOR * every):
+        return 0.0
+    if (sure + clear).max() >= CLEARLY_DIGITS * every:
+        return 1.0
+    return MAYBE if (sure + clear + round_).max() >= CLEARLY_DIGITS * every else 0.0
 
 
 def features(layout: Layout, rows: Sequence[Sequence[Seen]]) -> Floats64:

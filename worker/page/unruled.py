@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from worker.image.arrays import Mask
+from worker.image.arrays import Grey, Mask
 from worker.page.ink import Ink, stroke_width
 from worker.page.opencv import opencv
 from worker.page.rules import find_rules
@@ -12,6 +12,8 @@ from worker.page.rules import find_rules
 #: The pen is at least this many times as dark as pale ruling; what lies on that is pen from this share of the way from
 #: the one level to the other.
 PALE, DARK = 1.4, 0.6
+#: There is a pen that dark if this share of the ink is, beside the ruling that was found.
+PEN = 0.25
 #: Beside ruling of which the pen is this many times as dark, ink is the pen's from that share of the way.
 PALER, PENS = 2.0, 0.4
 
@@ -26,7 +28,8 @@ def unruled(ink: Ink) -> tuple[Mask, Mask]:
     mask = ink.mask & ~rules
     if not rules.any() or not mask.any():
         return mask, rules
-    line, pen = float(np.median(ink.level[rules])), float(np.median(ink.level[mask]))
+    line = float(np.median(ink.level[rules]))
+    pen = _pen(ink.level[mask], line)
     if pen >= PALE * line:
         rules = _without_strokes(rules, stroke_width(mask), ink.level >= DARK * pen + (1 - DARK) * line)
         mask = ink.mask & ~rules
@@ -34,6 +37,12 @@ def unruled(ink: Ink) -> tuple[Mask, Mask]:
         dark = mask & (ink.level >= PENS * pen + (1 - PENS) * line)
         mask &= opencv().dilate(dark.view(np.uint8), np.ones((3, 3), np.uint8)) > 0
     return _bridged(mask, rules), rules
+
+
+def _pen(levels: Grey, line: float) -> float:
+    """Return the level of the pen among those of ink, uint8 [n]: much of it may be ruling of level `line` still."""
+    dark = levels[levels >= PALE * line]
+    return float(np.median(dark if len(dark) >= PEN * len(levels) else levels))
 
 
 def _without_strokes(rules: Mask, width: float, dark: Mask) -> Mask:

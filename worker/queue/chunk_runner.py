@@ -34,7 +34,7 @@ from worker.telemetry.speed import Speed
 log = logging.getLogger("digitq.worker")
 
 #: Pictures of a slice: more urgent jobs run between two slices.
-SLICE = 64
+SLICE = 128
 #: Seconds of work after which results are saved, and which are repeated at most if the worker dies.
 SAVE_SECONDS = 1.0
 

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
 from worker.inference.mlp import tensorflow
 from worker.training.recipes import Recipe
 
-tf = tensorflow()
+
+class _TensorFlow:
+    """TensorFlow, imported when it is first used: it takes seconds."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(tensorflow(), name)
+
+
+tf: Any = _TensorFlow()
+
+
+@cache
+def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """Return the function of tensors as a graph, the same for each call, so that it is traced once."""
+    return tf.function(function, **options)  # type: ignore[no-any-return]
+
 
 #: One (weights [inputs, outputs], biases [outputs]) for each layer: float32 tensors, or NumPy arrays.
 Parameters = list[tuple[Any, Any]]
@@ -120,16 +136,17 @@ def backward_adamw(
         value = soft_loss(every, pixels, targets, recipe.temperature, kept)
     gradients = tape.gradient(value, parameters)
     columns = zip(*map(tf.nest.flatten, [*state, gradients]), strict=True)
-    updated = [_adamw(*column, *rates, recipe.adamw) for column in columns]
+# Compiled, it goes through memory once.
+    fused = compiled(_adamw, jit_compile=True)
+    updated = [fused(*column, *rates, recipe.adamw) for column in columns]
     moved = [tf.nest.pack_sequence_as(parameters, one) for one in map(list, zip(*updated, strict=True))]
     return [[*first, *one] for first, one in zip(frozen, moved, strict=True)], value
 
 
-@tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
 def _adamw(
     parameter: Any, average: Any, first: Any, second: Any, gradient: Any, rate: Any, ema: Any, step: Any, decay: float
 ) -> tuple[Any, Any, Any, Any]:
-    """Compiled, it goes through memory once; the constants are those of D. Kingma, J. Ba, "Adam", 2015."""
+    """Return the next state of a parameter; the constants are those of D. Kingma, J. Ba, "Adam", 2015."""
     first = 0.9 * first + 0.1 * gradient
     second = 0.999 * second + 0.001 * gradient * gradient
     direction = first / (1 - 0.9**step) / (tf.sqrt(second / (1 - 0.999**step)) + 1e-8)

@@ -29,9 +29,6 @@ CHECKPOINT = "checkpoint.npz"
 #: Threads within an operation of the large networks, whatever the machine has: the number decides the order of sums.
 THREADS = 2
 
-_backward = tf.function(network.backward)
-_backward_adamw = tf.function(network.backward_adamw)
-
 
 @dataclass(frozen=True)
 class Split:
@@ -96,13 +93,11 @@ def error_rate(parameters: Parameters, images: Images, labels: Labels) -> float:
     return float(np.mean(answers != labels))
 
 
-_forward = tf.function(network.forward)
-
-
 def logits(parameters: Parameters, images: Images) -> NDArray[np.float32]:
     """Images uint8 [n, 28, 28] -> what the last layer says, [n, classes]; in parts that memory holds."""
     parameters = tf.nest.map_structure(tf.convert_to_tensor, parameters)
-    parts = [_forward(parameters, pixels(images[start : start + 1024])) for start in range(0, len(images), 1024)]
+    forward = network.compiled(network.forward)
+    parts = [forward(parameters, pixels(images[start : start + 1024])) for start in range(0, len(images), 1024)]
     return np.concatenate(parts)
 
 
@@ -188,11 +183,12 @@ def _step(run: Checkpoint, batch: tuple[Any, ...]) -> tuple[Checkpoint, float]:
     # Rates as arrays: a Python number would be compiled into the function, and the function anew for each.
     rate, ema = np.float32(recipe.learning_rate_at(run.step)), np.float32(recipe.ema_decay_at(run.step))
     if recipe.adamw is None:
-        parameters, averages, loss = _backward(run.parameters, run.averages, *batch, rate, ema, recipe.l2)
+        backward = network.compiled(network.backward)
+        parameters, averages, loss = backward(run.parameters, run.averages, *batch, rate, ema, recipe.l2)
         return replace(run, step=run.step + 1, parameters=parameters, averages=averages), loss
     rates = rate, ema, np.float32(run.step + 1)
     state = [getattr(run, name) for name in STATE]
-    state, loss = _backward_adamw(state, batch, rates, recipe)
+    state, loss = network.compiled(network.backward_adamw)(state, batch, rates, recipe)
     return replace(run, step=run.step + 1, **dict(zip(STATE, state, strict=True))), loss
 
 

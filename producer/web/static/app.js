@@ -21,9 +21,16 @@ const MANY = /\.zip$|idx\d-ubyte(\.gz)?$/i;
 
 async function take(files) {
   const pictures = [...files].filter(({ name }) => !MANY.test(name)), many = [...files].filter(({ name }) => MANY.test(name));
-  if (pictures.length) list.add(pictures.map((file) => [file, file.name || "picture"]));
+  if (pictures.length) reveal(list.add(pictures.map((file) => [file, file.name || "picture"])));
   if (pictures.length > 1) say(`${plural(pictures.length, "picture")} taken.`);
   if (many.length) for (const file of many) (await batches()).upload(file);
+  if (many.length && !pictures.length) reveal(at("batches"));
+}
+
+/** Scrolls to a new card or batch unless its beginning is in sight: on a phone it is far below. */
+function reveal(element) {
+  const { top } = element.getBoundingClientRect(), still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  if (top < 0 || top > innerHeight / 2) element.scrollIntoView({ behavior: still ? "auto" : "smooth" });
 }
 
 /** Uploads dropped files, and reports which files of folders were skipped. */

@@ -54,7 +54,7 @@ export class List {
 
   // ---------------------------------------------------------------- own uploads
 
-  /** Uploads [blob, name] pairs; the first ends up on top. */
+  /** Uploads [blob, name] pairs; returns the card of the first, which ends up on top. */
   add(pictures) {
     if (this.#history.filtered) {
       this.#history.reset();
@@ -64,6 +64,7 @@ export class List {
     const cards = pictures.map(() => this.#make());
     this.#shown.onTop(cards);
     for (const [at, card] of [...cards.entries()].reverse()) this.#upload(card, ...pictures[at]);
+    return cards[0].element;
   }
 
   async #upload(card, blob, name) {

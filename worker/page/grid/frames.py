@@ -14,7 +14,10 @@ LEAST_AREA = 0.08
 #: ... and at most this many are looked at.
 MOST_OUTLINES = 3
 #: Pieces of lines are at least this long, as a share of the picture's longer side.
-LEAST_PIECE = 0.04
+LEAST_PIECE = 0.06
+#: Darkness is averaged over LONG pixels along them. They are darker than THICK pixels above and below: CLEAR times as
+#: much as half of the paper's pixels are, judged by one in SOME both ways, and by LEAST_DARK 255ths of its level.
+LONG, THICK, CLEAR, SOME, LEAST_DARK = 15, 6, 3, 5, 2.5
 #: The side of a straightened square table in pixels; another has the same area and is at most LONGEST pixels long.
 #: Around it is a margin, as a share of its longer side.
 STRAIGHT, LONGEST, MARGIN = 640, 1100, 0.05
@@ -34,21 +37,18 @@ def darkness(grey: Grey) -> Grey:
 
 
 def outlines(dark: Grey) -> list[Floats32]:
-    """Return the quadrilaterals [4, 2] around large pieces of connected ink, the largest first; last that around all.
+    """Return the quadrilaterals [4, 2] around large pieces of connected ink, the largest first.
 
     Corners run clockwise from the upper left one, x before y. Faint lines need a low level of ink, which in other
-    pictures joins everything: several are tried. The lines of a table may be broken into many pieces.
+    pictures joins everything: several are tried. The lines of a table may be broken into many pieces, or too pale to
+    be connected: last are the outline of all pieces of lines, and the whole picture.
     """
     cv = opencv()
     found: list[tuple[float, Floats32]] = []
-    least, around = LEAST_AREA * dark.size, None
+    least = LEAST_AREA * dark.size
     for level in _levels(dark):
         mask = cv.morphologyEx((dark > level).astype(np.uint8), cv.MORPH_CLOSE, np.ones((3, 3), np.uint8))
         _, labels, stats, _ = cv.connectedComponentsWithStats(mask, connectivity=8)
-        if around is None:
-            long = np.maximum(stats[:, 2], stats[:, 3]) >= LEAST_PIECE * max(dark.shape)
-            long[0] = False
-            around = long[labels].view(np.uint8)
         for part in np.argsort(-stats[1:, 2] * stats[1:, 3])[:MOST_OUTLINES] + 1:
             if stats[part, 2] * stats[part, 3] < least:
                 break
@@ -59,10 +59,31 @@ def outlines(dark: Grey) -> list[Floats32]:
     chosen = [corners for _, corners in sorted(found, key=lambda one: -one[0])[:MOST_OUTLINES]]
     height, width = dark.shape
     whole = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
-    for last in [*([_quadrilateral(around)] if around is not None and around.any() else []), whole]:
-        if not any(_alike(last, other) for other in chosen):
+    pieces = line_pieces(dark)
+    around = [_quadrilateral(pieces)] if pieces.any() else []
+    for last in [*around, whole]:
+        if cv.contourArea(last) >= least and not any(_alike(last, other) for other in chosen):
             chosen.append(last)
     return chosen
+
+
+def line_pieces(dark: Grey) -> Grey:
+    """Return where there are straight pieces of nearly level or upright lines: 1, elsewhere 0, both uint8 [H, W].
+
+    They may be paler than the grain of the paper: darkness is averaged along them.
+    """
+    cv = opencv()
+    found = np.zeros_like(dark)
+    least = np.ones((1, round(LEAST_PIECE * max(dark.shape))), np.uint8)
+    for view, pieces in ((dark, found), (dark.T, found.T)):
+        along = cv.blur(np.ascontiguousarray(view), (LONG, 3), borderType=cv.BORDER_REPLICATE).astype(np.int16)
+        beside = np.pad(along, ((THICK, THICK), (0, 0)), "edge")
+        ridge = along - np.maximum(beside[: -2 * THICK], beside[2 * THICK :])
+        noise = float(np.median(np.abs(ridge[::SOME, ::SOME])))
+        shown = (ridge > max(LEAST_DARK, CLEAR * noise)).astype(np.uint8)
+        wide = cv.dilate(shown, np.ones((3, 1), np.uint8))  # lines lean, and waver by a pixel
+        pieces |= cv.morphologyEx(wide, cv.MORPH_OPEN, least) & shown
+    return found
 
 
 def _levels(dark: Grey) -> list[float]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from worker.image.arrays import Floats32, Grey, Ints, Mask
-from worker.page.grid.ruled_lines import NEAR, STEP, THICK, bridged, evidence, follow_lines, inked, unbroken
+from worker.page.grid.ruled_lines import NEAR, STEP, THICK, THIN, bridged, evidence, follow_lines, inked, unbroken
 from worker.page.grid.sudoku import ten_lines
 from worker.page.opencv import opencv
 
@@ -105,7 +105,7 @@ def _long_lines(view: Grey, paths: Floats32, runs: Mask) -> Side:
 
     Of paths that run together for a while, the one that is inked most is the line; the others leave it for digits.
     """
-    on = inked(view, paths)
+    on = inked(view, paths, runs)
     columns = STEP * np.arange(runs.shape[1])
     first = np.where(runs, columns, view.shape[1]).min(axis=1, initial=view.shape[1])
     last = np.where(runs, columns + STEP, 0).max(axis=1, initial=0)
@@ -156,7 +156,8 @@ def _is_smooth(across: Side, down: Side, found: Floats32) -> bool:
 def _crossed(flat: Grey, found: Floats32) -> float:
     """Return the share of the way along the lines from left to right on which ink runs across them, off the crossings.
 
-    Ink runs across where it is half as dark as the line, or more, on both sides of it.
+    Ink runs across where it is half as dark as the line, or more, on both sides of it, near and further off: digits
+    close to a line leave paper beside it.
     """
     soft, across, total = opencv().blur(flat, (3, 3)).astype(np.float32), 0, 1
     for line in found:
@@ -164,7 +165,7 @@ def _crossed(flat: Grey, found: Floats32) -> float:
         x = x[np.abs(x[:, None] - line[:, 0]).min(axis=1, initial=np.inf) > THICK]
         y = np.rint(np.interp(x, line[:, 0], line[:, 1])).astype(np.intp)
         x, y = (one[(y >= THICK) & (y < len(soft) - THICK)] for one in (x, y))
-        beside = np.minimum(soft[y - THICK, x], soft[y + THICK, x])
+        beside = np.minimum.reduce([soft[y + by, x] for by in (-THICK, -THIN, THIN, THICK)])
         across += int(np.count_nonzero(beside > max(LEAST_ACROSS, np.median(soft[y, x]) / 2))) if len(x) else 0
         total += len(x)
     return across / total

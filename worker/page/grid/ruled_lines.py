@@ -11,8 +11,9 @@ from worker.page.opencv import opencv
 STEP, ASIDE = 8, 3
 #: A pixel aside costs this much of a step's evidence, two cost four times that: lines are nearly straight.
 BEND = 0.05
-#: Lines are thinner than this many pixels, and darkness is averaged over LONG pixels along them.
-THICK, LONG = 11, 11
+#: Lines are thinner than this many pixels, and darkness is averaged over LONG pixels along them. Digits may be as near
+#: to a line thinner than THIN pixels.
+THICK, THIN, LONG = 11, 5, 11
 #: A line is this many times darker than the noise of the paper, and at least this dark (255ths of the paper's level).
 CLEAR, LEAST_DARK = 2.5, 5.0
 #: The ink of a line is between half and this many times as dark as its median.
@@ -30,16 +31,22 @@ NEAR = 9
 def evidence(flat: Grey) -> Floats32:
     """Return the evidence for a line from left to right at each row of every STEP-th column: 0 none, 1 or more a line.
 
-    That is the darkness along a stretch of LONG pixels, less that on the darker side THICK pixels off. DARKER is for
-    the middle of a line, and for the frame of a table beside the fold or edge of the paper.
+    That is the darkness along a stretch of LONG pixels, less that on the darker side THICK or THIN pixels off: what
+    leaves more. DARKER is for the middle of a line, and for the frame of a table beside the fold or edge of the paper.
     """
     cv = opencv()
     along = cv.blur(flat.astype(np.float32), (LONG, 3), borderType=cv.BORDER_REPLICATE)[:, STEP // 2 :: STEP]
-    padded = np.pad(along, ((THICK, THICK), (0, 0)), "edge")
-    ridge = along - np.maximum(padded[: -2 * THICK], padded[2 * THICK :])
-    noise = float(np.quantile(np.abs(ridge), 0.25))
+    thick = _above(along, THICK)
+    ridge = np.maximum(thick, _above(along, THIN))
+    noise = float(np.quantile(np.abs(thick), 0.25))
     least = max(LEAST_DARK, CLEAR * noise)
-    return np.asarray((ridge / least).clip(0, 1) + DARKER * ridge.clip(0) / 255, np.float32)
+    return np.asarray((ridge / least).clip(0, 1) + DARKER * thick.clip(0) / 255, np.float32)
+
+
+def _above(along: Floats32, off: int) -> Floats32:
+    """Return by how much each pixel of [H, n] is darker than the darker of those `off` rows above and below."""
+    padded = np.pad(along, ((off, off), (0, 0)), "edge")
+    return np.asarray(along - np.maximum(padded[: -2 * off], padded[2 * off :]), np.float32)
 
 
 def follow_lines(shown: Floats32) -> Floats32:
@@ -80,7 +87,7 @@ def bridged(lines: Floats32, runs: Mask) -> Floats32:
     return np.where(between, np.array(straight).reshape(lines.shape), lines).astype(np.float32)
 
 
-def inked(flat: Grey, lines: Floats32) -> Mask:
+def inked(flat: Grey, lines: Floats32, runs: Mask | None = None) -> Mask:
     """Return where there is ink on lines [lines, n] across a view [H, W]: bool [lines, W].
 
     It has about the line's own darkness, within two pixels of it: paths through digits are dark and pale by turns.
@@ -92,7 +99,10 @@ def inked(flat: Grey, lines: Floats32) -> Mask:
     rows = np.array([np.interp(columns, middles, line) for line in lines]).reshape(len(lines), len(columns))
     levels = dark[np.rint(rows).astype(np.intp).clip(0, len(flat) - 1), columns]
     usual = np.maximum(np.median(levels, axis=1, keepdims=True), 2 * LEAST_DARK)
-    return np.asarray((levels >= usual / 2) & (levels <= ALIKE * usual), np.bool_)
+    dark_enough = levels >= usual / 2
+    if runs is not None:
+        dark_enough |= runs[:, np.minimum(columns // STEP, runs.shape[1] - 1)]
+    return np.asarray(dark_enough & (levels <= ALIKE * usual), np.bool_)
 
 
 def _best_paths(shown: Floats32) -> tuple[Floats32, Ints]:

@@ -49,28 +49,28 @@ TEST_SET = (
 )
 
 
-class Perceptron(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
-    """The content of the SavedModel: the weights, and a function from pixels to probabilities.
+def perceptron(parameters: Parameters, temperature: float, digit_temperature: float = 1.0) -> Any:
+    """Return the content of the SavedModel: the weights, and a function from pixels to probabilities.
 
     With ten logits it returns the probabilities of the digits, [n, 10]. With an eleventh, for non-digits, it returns
     [n, 11]: the probabilities given that it is a digit, and the digitness, each with its own temperature.
     """
 
-    def __init__(self, parameters: Parameters, temperature: float, digit_temperature: float = 1.0) -> None:
-        super().__init__()
-        self.parameters = [(tf.Variable(weights), tf.Variable(biases)) for weights, biases in parameters]
+    module = tf.Module()
+    module.parameters = [(tf.Variable(weights), tf.Variable(biases)) for weights, biases in parameters]
 
-        def probabilities(pixels: Any) -> Any:
-            logits = forward(self.parameters, pixels)
-            digits = tf.nn.softmax(logits[:, :CLASSES] / temperature)
-            if logits.shape[1] == CLASSES:
-                return digits
-            # A sum, because 1 minus the rest loses small values.
-            shares = tf.nn.softmax(logits / digit_temperature)[:, :CLASSES]
-            return tf.concat([digits, tf.reduce_sum(shares, axis=1, keepdims=True)], axis=1)
+    def probabilities(pixels: Any) -> Any:
+        logits = forward(module.parameters, pixels)
+        digits = tf.nn.softmax(logits[:, :CLASSES] / temperature)
+        if logits.shape[1] == CLASSES:
+            return digits
+        # A sum, because 1 minus the rest loses small values.
+        shares = tf.nn.softmax(logits / digit_temperature)[:, :CLASSES]
+        return tf.concat([digits, tf.reduce_sum(shares, axis=1, keepdims=True)], axis=1)
 
-        spec = tf.TensorSpec([None, SIDE, SIDE], tf.float32, name="pixels")
-        self.probabilities = tf.function(probabilities, input_signature=[spec])
+    spec = tf.TensorSpec([None, SIDE, SIDE], tf.float32, name="pixels")
+    module.probabilities = tf.function(probabilities, input_signature=[spec])
+    return module
 
 
 def export(
@@ -88,7 +88,7 @@ def export(
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     temperatures = _temperatures(checkpoint, held_out)
-    module = Perceptron(checkpoint.averages, *temperatures.values())
+    module = perceptron(checkpoint.averages, *temperatures.values())
     tf.saved_model.save(module, str(part), signatures=module.probabilities)
     (part / "assets").rmdir()  # empty, and git keeps no empty directory
     card = {"version": checkpoint.recipe.version, "sha256": "", "preprocessing": preprocessing}

@@ -1,7 +1,7 @@
 // CSV, and files that the browser saves.
 
 const cell = (value) => {
-  const text = String(value ?? "").replace(/^[=+\-@\t]/, "'$&");
+  const text = String(value ?? "").replace(/^[=+\-@\t\uff1d\uff0b\uff0d\uff20]/, "'$&");
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 };
 
