@@ -19,9 +19,10 @@ from shared.settings import SHIPPED_MODEL, Settings
 from tests.corrected import exported, row
 from tests.drawings import black_on_white, digits, drawn, encoded
 from worker.inference.classify import Classifier
-from worker.inference.mlp import CARD, Mlp, configure_threads
+from worker.inference.mlp import CARD, Mlp, Reading, configure_threads
 from worker.training.artefact import heldout
-from worker.training.artefact.export import export
+from worker.training.artefact.decision import REFUSING
+from worker.training.artefact.export import chosen, export
 from worker.training.checkpoint import Checkpoint
 from worker.training.data.idx import FILES, Mnist, encode
 from worker.training.learning import fit, gate, rehearsal, suspicion
@@ -169,14 +170,6 @@ def test_each_correction_is_judged_by_a_model_that_learnt_from_all_others(learni
     assert len(every) == sum(map(len, judged)) == 16
 
 
-def test_the_candidate_stays_in_the_run_if_it_is_not_to_be_promoted(learning, zipped):
-    before = Mlp.load(learning.place).sha256
-    done = learning(zipped(), "--no-promote")
-    assert done.exit_code == 0, done.stderr
-    assert Mlp.load(learning.place).sha256 == before
-    assert read_in(learning.run / "all" / "model", 7) == 1
-
-
 def test_a_model_that_reads_something_else_worse_is_not_promoted(learning, zipped):
     before = Mlp.load(learning.place).sha256
     done = learning(zipped(), others=FAILS)
@@ -235,8 +228,12 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint_and_ends_in_the_same_mod
     assert weights(learning.run) == whole
 
 
-def test_a_run_belongs_to_its_corrections(learning, zipped):
-    assert learning(zipped(), "--no-promote").exit_code == 0
+def test_the_candidate_stays_in_the_run_of_its_corrections_if_it_is_not_to_be_promoted(learning, zipped):
+    before = Mlp.load(learning.place).sha256
+    done = learning(zipped(), "--no-promote")
+    assert done.exit_code == 0, done.stderr
+    assert Mlp.load(learning.place).sha256 == before
+    assert read_in(learning.run / "all" / "model", 7) == 1
     other = learning(zipped(**{"4_70": "1"}), "--no-promote")
     assert other.exit_code == 2
     assert "is of another recipe, seed or data set" in other.stderr
@@ -359,11 +356,40 @@ def test_the_digits_that_a_model_is_least_sure_of_are_rehearsed_with_labels_wher
 def test_the_share_of_the_trained_weights_is_as_large_as_the_held_out_pictures_allow(mnist):
     held_out = heldout.HeldOut(mnist.train_images, mnist.train_labels, mnist.train_images[:2], mnist.train_images[:2])
     first = [(np.zeros((784, 11), np.float32), np.eye(11, dtype=np.float32)[1])]  # reads 1 everywhere
-    for needed, share in ((1.6, 1.5), (0.95, 0.85), (0.65, 0.6), (0.05, 0.1)):
+    for needed, share in ((0.95, 0.85), (0.65, 0.6), (0.05, 0.1)):
         # Reads 2 from this share on, and there are fewer of those.
         trained = [(first[0][0], first[0][1] + np.eye(11, dtype=np.float32)[2] / np.float32(needed))]
         assert share_of(first, trained, held_out) == share
-    assert share_of(first, first, held_out) == fit.SHARES[0]
+    assert share_of(first, first, held_out) == 1
+
+
+def test_the_share_is_small_if_refusing_as_many_non_digits_costs_digits(mnist):
+    dark, light = np.zeros((20, 28, 28), np.uint8), np.full((20, 28, 28), 255, np.uint8)
+    first, trained = ([(np.zeros((784, 11), np.float32), np.eye(11, dtype=np.float32)[1])] for _ in range(2))
+    first[0][0][0, NONDIGIT], trained[0][0][0, NONDIGIT] = 10, -10  # light pictures are no digits, or digits alone
+    held_out = heldout.HeldOut(mnist.train_images, mnist.train_labels, dark, light)
+    assert share_of(first, trained, held_out) == 0.4
+
+
+def test_a_model_that_learnt_refuses_as_many_held_out_non_digits_as_the_one_before():
+    class Read:
+        """Sees that much of a digit in the pictures, whose levels are 0, 1, 2, …"""
+
+        def __init__(self, *digitness: float, **thresholds: float) -> None:
+            self.digitness, self.card = np.array(digitness, np.float32), {"thresholds": thresholds}
+
+        def read(self, images: np.ndarray) -> Reading:
+            levels = np.rint(images[:, 0, 0] * 255).astype(int)
+            return Reading(np.eye(10, dtype=np.float32)[levels % 10], self.digitness[levels])
+
+    images = np.arange(6, dtype=np.uint8)[:, None, None] * np.ones((28, 28), np.uint8)
+    held_out = heldout.HeldOut(images[:2], np.array([0, 1], np.uint8), images[:2], images[2:])
+    old = Read(1, 1, 0.1, 0.2, 0.3, 0.8, digit=0.5, picture=0.5, unclear=0.9)
+    new = Read(0.7, 0.9, 0.6, 0.2, 0.75, 0.8)
+    alone, instead = (chosen(new, held_out, one)["thresholds"] for one in (None, old))  # type: ignore[arg-type]
+    assert alone == instead | {name: alone[name] for name in ("digit", "picture", "unclear")}
+    passed = [int((new.digitness[2:] >= limits[name]).sum()) for limits in (alone, instead) for name in REFUSING]
+    assert passed == [2, 2, 2, 1, 1, 0]
 
 
 def test_held_out_pictures_are_drawn_once_and_again_if_their_file_is_damaged(mnist, tmp_path, monkeypatch):

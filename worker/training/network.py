@@ -136,7 +136,7 @@ def backward_adamw(
         value = soft_loss(every, pixels, targets, recipe.temperature, kept)
     gradients = tape.gradient(value, parameters)
     columns = zip(*map(tf.nest.flatten, [*state, gradients]), strict=True)
-# Compiled, it goes through memory once.
+    # Compiled, it goes through memory once.
     fused = compiled(_adamw, jit_compile=True)
     updated = [fused(*column, *rates, recipe.adamw) for column in columns]
     moved = [tf.nest.pack_sequence_as(parameters, one) for one in map(list, zip(*updated, strict=True))]
