@@ -106,6 +106,7 @@ def learning(
     place = Path(shutil.copytree(first, tmp_path / "served"))
     monkeypatch.setattr(fit, "LEARN", TINY)
     monkeypatch.setattr(fit, "SHARES", (1.0,))
+    monkeypatch.setattr(learn_module, "FOLDS", 2)  # each is a run of training
     monkeypatch.setattr(heldout, "DRAWN", 20)
     monkeypatch.setenv("DIGITQ_MODEL_PATH", str(place))
     for attribute, name in FILES.items():
@@ -148,6 +149,7 @@ def test_a_model_that_reads_the_corrections_better_is_promoted(learning, zipped)
 
 def test_each_correction_is_judged_by_a_model_that_learnt_from_all_others(learning, zipped, monkeypatch):
     learnt, judged = [], []
+    monkeypatch.setattr(learn_module, "FOLDS", 4)
 
     def fitted(self: fit.Fitting, name: str, seen: Sequence[Seen]) -> Path:
         learnt.append({one.correction for one in seen})
@@ -224,7 +226,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint_and_ends_in_the_same_mod
     monkeypatch.setattr(Examples, "join", stopped)
     assert learning(zipped(), "--no-promote").exit_code == 1
     assert learning(zipped(), "--no-promote").exit_code == 0
-    assert steps == [*range(7), *range(4, 12), *(step for _ in range(4) for step in range(12))]
+    assert steps == [*range(7), *range(4, 12), *range(12), *range(12)]
     assert weights(learning.run) == whole
 
 
