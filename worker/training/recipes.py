@@ -185,7 +185,7 @@ PAGES = replace(
 #: and `start` are those of that model. Its own answers to a small bank, half of them corrected by the labels, and the
 #: digits that it is least sure of keep what it knows. Only the last two layers move: of the
 #: source that was tried with both (owaisasghar), a share of 0.7 leaves 21 of 5,000 held-out digits wrong, as before,
-#: and with all four layers 24. With a third as many rehearsed digits, 25 are after composite sudokus, and 23 with these.
+#: and with all four layers 24. With a third as many rehearsed digits, it is 25 after composite sudokus, not 23.
 LEARN = replace(
     PAGES,
     name="learn",

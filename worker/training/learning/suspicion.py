@@ -25,9 +25,9 @@ from worker.training.pages.crop_truth import NONDIGIT
 
 #: A label is suspicious if both models give it a smaller probability, and read one and the same digit.
 IMPOSSIBLE = 0.01
-#: The share of such labels among those of honest people. Of 40 corrections of sudokus, half of them mistakes, 5 % are
-#: suspicious, and with a fifth of the labels replaced 15 %.
-HONEST = 0.05
+#: The share of such labels among those of honest people: of 162 of eight sources, half of them mistakes, seven are
+#: suspicious. With a fifth of the labels replaced they are three of 28 or more.
+HONEST = 0.04
 #: Nothing is learnt with this number of suspicious labels or more, if honest people have as many with at
 #: most this probability.
 FEWEST, CHANCE = 3, 0.1
