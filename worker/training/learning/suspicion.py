@@ -25,7 +25,7 @@ from worker.training.pages.crop_truth import NONDIGIT
 
 #: A label is suspicious if both models give it a smaller probability, and read one and the same digit.
 IMPOSSIBLE = 0.01
-#: The share of such labels among those of honest people: of 162 of eight sources, half of them mistakes, seven are
+#: The share of such labels among those of honest people: of some 150 of eight sources, half of them mistakes, seven are
 #: suspicious. With a fifth of the labels replaced they are three of 28 or more.
 HONEST = 0.04
 #: Nothing is learnt with this number of suspicious labels or more, if honest people have as many with at
