@@ -1,6 +1,7 @@
 """Shows that a model learns from its users: the mistakes of a source before and after, and that poison is refused.
 
-    python -m benchmarks.learning --photos DIR --numbers DIR --data var/mnist [--model DIR] [--only TEXT] [--out DIR]
+    python -m benchmarks.learning --photos DIR --numbers DIR --data var/mnist [--model DIR] [--only TEXT]
+        [--poison TEXT] [--out DIR]
 
 `--made` draws two sources more (`benchmarks.made`).
 
@@ -33,7 +34,6 @@ from worker.inference.mlp import Mlp, use_onednn
 from worker.inference.numbers_classifier import NumbersClassifier
 
 if TYPE_CHECKING:
-    from worker.training.artefact.heldout import HeldOut
     from worker.training.data.idx import Mnist
 
 #: Sources with fewer mistakes show nothing.
@@ -58,7 +58,7 @@ class Found:
     #: Right digits of the other half, and how many are wrong now.
     right: int
     broken: int
-    #: What the gate said: `promoted`, or the code of the error; and of the poisoned corrections.
+    #: What the gate said: `promoted`, or the code of the error; and of the poisoned corrections, if they were tried.
     gate: str
     poisoned: str
     #: CPU seconds of learning and its gate.
@@ -102,7 +102,7 @@ def wrong(judged: Sequence[Judged], folder: Path, settings: Settings, model: Pat
 
 
 def shown(
-    source: str, judged: Sequence[Judged], mnist: Mnist, held_out: HeldOut, out: Path, settings: Settings
+    source: str, judged: Sequence[Judged], mnist: Mnist, poison: bool, out: Path, settings: Settings
 ) -> Found:  # fmt: skip
     """Learn from half of a source, and read the other half."""
     from worker.training.learning.corrections import Corrections
@@ -111,12 +111,13 @@ def shown(
     name = "".join(char if char.isalnum() else "-" for char in source)
     verdicts, spent = [], 0.0
     corrected, mistakes, right = divided(judged)
-    for kind, labels in (("", corrected), ("-poisoned", poisoned(corrected, np.random.default_rng(0)))):
+    bad = {"-poisoned": poisoned(corrected, np.random.default_rng(0))} if poison else {}
+    for kind, labels in {"": corrected, **bad}.items():
         corrections, run = Corrections(settings.max_upload_bytes), out / (name + kind)
         corrections.add(export(labels, out / f"{name}{kind}.export"))
         start = time.process_time()
         try:
-            learn(corrections, mnist, settings, lambda text: click.echo(text, err=True), run, False, held_out)
+            learn(corrections, mnist, settings, lambda text: click.echo(text, err=True), run, False)
             verdicts.append("promoted")
         except DigitqError as error:
             click.echo(f"{error.code}: {error}", err=True)
@@ -125,7 +126,18 @@ def shown(
     model, again = out / name / "all" / "model", out / f"{name}.other"
     model = model if model.exists() else settings.model_path  # the labels of the source seem wrong themselves
     (left, unseen), (broken, _) = wrong(mistakes, again, settings, model), wrong(right, again, settings, model)
-    return Found(source, len(corrected), len(mistakes), unseen, left, len(right), broken, *verdicts, spent)
+    return Found(
+        source,
+        len(corrected),
+        len(mistakes),
+        unseen,
+        left,
+        len(right),
+        broken,
+        *verdicts,
+        *["-"] * (2 - len(verdicts)),
+        spent,
+    )
 
 
 def text(found: Sequence[Found]) -> str:
@@ -142,7 +154,8 @@ def text(found: Sequence[Found]) -> str:
         for kind, made in (("sources", False), ("made sources", True))
         if (shares := [1 - one.left / one.mistakes for one in found if one.source.startswith("made, ") == made])
     ]
-    poison = f"poisoned corrections promoted: {sum(one.poisoned == 'promoted' for one in found)} of {len(found)}"
+    verdicts = [one.poisoned for one in found if one.poisoned != "-"]
+    poison = f"poisoned corrections promoted: {verdicts.count('promoted')} of {len(verdicts)}"
     return "\n".join([head, *rows, *means, poison])
 
 
@@ -153,17 +166,16 @@ def text(found: Sequence[Found]) -> str:
 @click.option("--model", type=click.Path(path_type=Path, exists=True), help="[default: the one in service]")
 @click.option("--made", is_flag=True, help="Draw sources too.")
 @click.option("--only", default="", help="Only sources with one of these words, separated by commas.")
+@click.option("--poison", default="", help="Only sources with one of these words are poisoned too.  [default: all]")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("var/train/learning"), show_default=True)
 def main(
-    album: Path | None, numbers: Path | None, data: Path, model: Path | None, made: bool, only: str, out: Path
+    album: Path | None, numbers: Path | None, data: Path, model: Path | None, made: bool, only: str, poison: str,
+    out: Path,
 ) -> None:  # fmt: skip
     """Print the table."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     use_onednn()
-    from worker.training.artefact.heldout import HeldOut
     from worker.training.data.idx import load_mnist
-    from worker.training.recipes import LEARN
-    from worker.training.train import Split
 
     settings = Settings.from_env()
     settings = replace(settings, model_path=model or settings.model_path)
@@ -174,12 +186,12 @@ def main(
     if numbers:
         found |= cells(numbers, digits) | pages(numbers, NumbersClassifier(digits))
     out.mkdir(parents=True, exist_ok=True)
-    held_out, table = HeldOut.of(Split.of(mnist, LEARN), LEARN), []
+    table: list[Found] = []
     for source, judged in found.items():
         count = sum(one.wrong for one in judged)
         click.echo(f"{source}: {count} of {len(judged)} wrong", err=True)
         if count >= FEWEST and any(word in source for word in only.split(",")):
-            table.append(shown(source, judged, mnist, held_out, out, settings))
+            table.append(shown(source, judged, mnist, any(word in source for word in poison.split(",")), out, settings))
             click.echo(text(table), err=True)
     click.echo(text(table))
     (out / "learning.json").write_text(json.dumps([asdict(one) for one in table], indent=1) + "\n")

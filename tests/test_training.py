@@ -190,6 +190,26 @@ def test_a_first_step_of_adamw_is_as_long_as_the_rate_and_decays_the_weights():
         assert np.allclose(averages[layer][0], 0.75 * w0 + 0.25 * w, atol=1e-6)
 
 
+def test_frozen_layers_stay_and_the_others_move_as_ever():
+    from worker.training import network
+
+    images, dice = np.random.default_rng(0).random((5, 28, 28), np.float32), np.zeros((5, 12), np.uint8)
+    batch = images, np.eye(10, dtype=np.float32)[1:6], dice
+    before = network.initial(TINY, seed=0)
+    zeros = [(np.zeros(w.shape, np.float32), np.zeros(b.shape, np.float32)) for w, b in before]
+    rates = np.float32(0.01), np.float32(0.75), np.float32(1)
+    recipe = replace(BEST, dropout=0.0)
+    whole, part = (
+        network.backward_adamw([before, before, zeros, zeros], batch, rates, replace(recipe, frozen=frozen))[0]
+        for frozen in (0, 1)
+    )
+    for moved, kept, first in zip(whole, part, (before, before, zeros, zeros), strict=True):
+        assert np.array_equal(kept[0][0], first[0][0])
+        assert np.array_equal(kept[0][1], first[0][1])
+        assert np.allclose(kept[1][0], moved[1][0], atol=1e-7)
+        assert not np.array_equal(kept[1][0], first[1][0])
+
+
 def test_dropout_leaves_a_share_out_and_keeps_the_mean():
     from worker.training import network
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,17 +19,20 @@ from shared.settings import SHIPPED_MODEL, Settings
 from tests.corrected import exported, row
 from tests.drawings import black_on_white, digits, drawn, encoded
 from worker.inference.classify import Classifier
-from worker.inference.mlp import CARD, Mlp, configure_threads
+from worker.inference.mlp import CARD, Mlp, Reading, configure_threads
 from worker.training.artefact import heldout
-from worker.training.artefact.export import export
+from worker.training.artefact.decision import REFUSING
+from worker.training.artefact.export import chosen, export
 from worker.training.checkpoint import Checkpoint
 from worker.training.data.idx import FILES, Mnist, encode
 from worker.training.learning import fit, gate, rehearsal, suspicion
-from worker.training.learning.corrections import Correction
+from worker.training.learning import learn as learn_module
+from worker.training.learning.corrections import Correction, Corrections
 from worker.training.learning.examples import Examples
 from worker.training.learning.fit import TooFewCorrections, recipe_of, share_of
 from worker.training.learning.gate import Row
-from worker.training.learning.learn import halves
+from worker.training.learning.inputs import Seen
+from worker.training.learning.learn import folds
 from worker.training.learning.rehearsal import Rehearsal
 from worker.training.pages.crop_truth import NONDIGIT
 from worker.training.recipes import BEST, LEARN
@@ -42,7 +45,7 @@ FIRST = replace(
 )  # fmt: skip
 TINY = replace(
     LEARN, batch=44, steps=12, validation=20, checkpoint_every=4, bank=(200, 12, 10), pictures=5, crops=5,
-    corrections=20, rehearsed=4, learning_rate=1e-2, warm_up=2,
+    corrections=20, rehearsed=4, learning_rate=1e-2, warm_up=2, frozen=0,
 )  # fmt: skip
 PASSES = [Row("held-out digits, wrong", 5000, 21, 22, "at most 22", True)]
 FAILS = [Row("held-out digits, wrong", 5000, 21, 25, "at most 22", False)]
@@ -103,6 +106,7 @@ def learning(
     place = Path(shutil.copytree(first, tmp_path / "served"))
     monkeypatch.setattr(fit, "LEARN", TINY)
     monkeypatch.setattr(fit, "SHARES", (1.0,))
+    monkeypatch.setattr(learn_module, "FOLDS", 2)  # each is a run of training
     monkeypatch.setattr(heldout, "DRAWN", 20)
     monkeypatch.setenv("DIGITQ_MODEL_PATH", str(place))
     for attribute, name in FILES.items():
@@ -143,12 +147,29 @@ def test_a_model_that_reads_the_corrections_better_is_promoted(learning, zipped)
     assert card["recipe"]["start"] == "first-2"
 
 
-def test_the_candidate_stays_in_the_run_if_it_is_not_to_be_promoted(learning, zipped):
-    before = Mlp.load(learning.place).sha256
+def test_each_correction_is_judged_by_a_model_that_learnt_from_all_others(learning, zipped, monkeypatch):
+    learnt, judged = [], []
+    monkeypatch.setattr(learn_module, "FOLDS", 4)
+
+    def fitted(self: fit.Fitting, name: str, seen: Sequence[Seen]) -> Path:
+        learnt.append({one.correction for one in seen})
+        return self.start
+
+    def judge(corrections: Corrections, *_: object) -> list[int]:
+        judged.append(set(corrections.rows))
+        return [one.label for one in corrections.rows]
+
+    monkeypatch.setattr(fit.Fitting, "fit", fitted)
+    monkeypatch.setattr(learn_module, "read", judge)
+    monkeypatch.setattr(suspicion, "check", lambda rows, *_: np.zeros(len(rows), bool))
+    learning.run.mkdir()
     done = learning(zipped(), "--no-promote")
     assert done.exit_code == 0, done.stderr
-    assert Mlp.load(learning.place).sha256 == before
-    assert read_in(learning.run / "all" / "model", 7) == 1
+    *parts, every = learnt
+    assert [one | other for one, other in zip(parts, judged, strict=True)] == [every] * 4
+    assert [len(one & other) for one, other in zip(parts, judged, strict=True)] == [0] * 4
+    assert set.union(*judged) == every
+    assert len(every) == sum(map(len, judged)) == 16
 
 
 def test_a_model_that_reads_something_else_worse_is_not_promoted(learning, zipped):
@@ -209,8 +230,12 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint_and_ends_in_the_same_mod
     assert weights(learning.run) == whole
 
 
-def test_a_run_belongs_to_its_corrections(learning, zipped):
-    assert learning(zipped(), "--no-promote").exit_code == 0
+def test_the_candidate_stays_in_the_run_of_its_corrections_if_it_is_not_to_be_promoted(learning, zipped):
+    before = Mlp.load(learning.place).sha256
+    done = learning(zipped(), "--no-promote")
+    assert done.exit_code == 0, done.stderr
+    assert Mlp.load(learning.place).sha256 == before
+    assert read_in(learning.run / "all" / "model", 7) == 1
     other = learning(zipped(**{"4_70": "1"}), "--no-promote")
     assert other.exit_code == 2
     assert "is of another recipe, seed or data set" in other.stderr
@@ -236,7 +261,7 @@ def test_pictures_that_serving_rejects_unseen_cannot_be_learnt(learning, tmp_pat
     )
     done = learning(path)
     assert done.exit_code == 1
-    assert "serving rejects all pictures of a half" in done.stderr
+    assert "serving rejects all pictures to learn from" in done.stderr
 
 
 # Its parts
@@ -246,31 +271,39 @@ def contents(names: str) -> dict[str, bytes]:
     return {name: name.lower().encode() for name in names}
 
 
-def test_no_picture_is_in_both_halves_also_as_a_copy():
-    content = contents("abcdefAB")
+def test_no_picture_is_in_two_parts_also_as_a_copy():
+    content = contents("abcdefghABCD")
     rows = [Correction(name, 1, (at, 0, 5, 5)) for name in content for at in range(3)]
-    second = halves(rows, content.__getitem__)
-    sides = {
-        name: {bool(side) for row, side in zip(rows, second, strict=True) if row.picture == name} for name in content
-    }
-    assert all(len(side) == 1 for side in sides.values())
-    assert (sides["a"], sides["b"]) == (sides["A"], sides["B"])
-    assert 9 <= second.sum() <= 15
+    part = folds(rows, content.__getitem__)
+    parts = {name: {int(one) for row, one in zip(rows, part, strict=True) if row.picture == name} for name in content}
+    assert all(len(one) == 1 for one in parts.values())
+    assert [parts[name] for name in "abcd"] == [parts[name] for name in "ABCD"]
+    assert set(part.tolist()) == {0, 1, 2, 3}
+    assert np.bincount(part).max() <= 12
 
 
-def test_halves_do_not_depend_on_order_or_names():
+def test_parts_do_not_depend_on_order_or_names():
     content = contents("abcdefgh")
     rows = [Correction(name, 1) for name in content]
-    turned = halves(rows[::-1], content.__getitem__)[::-1]
-    renamed = halves([row._replace(picture=row.picture * 2) for row in rows], lambda name: content[name[0]])
-    assert halves(rows, content.__getitem__).tolist() == turned.tolist() == renamed.tolist()
+    turned = folds(rows[::-1], content.__getitem__)[::-1]
+    renamed = folds([row._replace(picture=row.picture * 2) for row in rows], lambda name: content[name[0]])
+    assert folds(rows, content.__getitem__).tolist() == turned.tolist() == renamed.tolist()
     order = sorted(rows, key=lambda row: hashlib.sha256(content[row.picture]).digest())
-    assert halves(order, content.__getitem__).tolist() == [False, True] * 4
+    assert folds(order, content.__getitem__).tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
 
 
-def test_one_picture_cannot_be_divided():
+def test_a_picture_with_many_corrections_is_a_part_alone():
+    content = contents("abcdefgh")
+    large, *others = sorted(content, key=lambda name: hashlib.sha256(content[name]).digest())
+    rows = [Correction(large, 1, (at, 0, 5, 5)) for at in range(4)] + [Correction(name, 1) for name in others]
+    assert folds(rows, content.__getitem__).tolist() == [0, 0, 0, 0, 1, 2, 3, 1, 2, 3, 1]
+
+
+def test_of_few_pictures_each_is_a_part_and_one_cannot_be_divided():
+    rows = [Correction(name, 1, (at, 0, 5, 5)) for name in "ab" for at in range(4)]
+    assert sorted(np.bincount(folds(rows, contents("ab").__getitem__))) == [4, 4]
     with pytest.raises(TooFewCorrections) as refused:
-        halves([Correction("a", 1), Correction("A", 2)], contents("aA").__getitem__)
+        folds([Correction("a", 1), Correction("A", 2)], contents("aA").__getitem__)
     assert refused.value.code == "too_few_corrections"
 
 
@@ -325,11 +358,58 @@ def test_the_digits_that_a_model_is_least_sure_of_are_rehearsed_with_labels_wher
 def test_the_share_of_the_trained_weights_is_as_large_as_the_held_out_pictures_allow(mnist):
     held_out = heldout.HeldOut(mnist.train_images, mnist.train_labels, mnist.train_images[:2], mnist.train_images[:2])
     first = [(np.zeros((784, 11), np.float32), np.eye(11, dtype=np.float32)[1])]  # reads 1 everywhere
-    for needed, share in ((0.95, 0.85), (0.6, 0.5), (0.1, 0.2)):
+    for needed, share in ((0.95, 0.85), (0.65, 0.6), (0.05, 0.1)):
         # Reads 2 from this share on, and there are fewer of those.
         trained = [(first[0][0], first[0][1] + np.eye(11, dtype=np.float32)[2] / np.float32(needed))]
         assert share_of(first, trained, held_out) == share
-    assert share_of(first, first, held_out) == fit.SHARES[0]
+    assert share_of(first, first, held_out) == 1
+
+
+def test_the_share_is_small_if_refusing_as_many_non_digits_costs_digits(mnist):
+    dark, light = np.zeros((20, 28, 28), np.uint8), np.full((20, 28, 28), 255, np.uint8)
+    first, trained = ([(np.zeros((784, 11), np.float32), np.eye(11, dtype=np.float32)[1])] for _ in range(2))
+    first[0][0][0, NONDIGIT], trained[0][0][0, NONDIGIT] = 10, -10  # light pictures are no digits, or digits alone
+    held_out = heldout.HeldOut(mnist.train_images, mnist.train_labels, dark, light)
+    assert share_of(first, trained, held_out) == 0.4
+
+
+def test_a_model_that_learnt_refuses_as_many_held_out_non_digits_as_the_one_before():
+    class Read:
+        """Sees that much of a digit in the pictures, whose levels are 0, 1, 2, …"""
+
+        def __init__(self, *digitness: float, **thresholds: float) -> None:
+            self.digitness, self.card = np.array(digitness, np.float32), {"thresholds": thresholds}
+
+        def read(self, images: np.ndarray) -> Reading:
+            levels = np.rint(images[:, 0, 0] * 255).astype(int)
+            return Reading(np.eye(10, dtype=np.float32)[levels % 10], self.digitness[levels])
+
+    images = np.arange(6, dtype=np.uint8)[:, None, None] * np.ones((28, 28), np.uint8)
+    held_out = heldout.HeldOut(images[:2], np.array([0, 1], np.uint8), images[:2], images[2:])
+    old = Read(1, 1, 0.1, 0.2, 0.3, 0.8, digit=0.5, picture=0.5, unclear=0.9)
+    new = Read(0.7, 0.9, 0.6, 0.2, 0.75, 0.8)
+    alone, instead = (chosen(new, held_out, one)["thresholds"] for one in (None, old))  # type: ignore[arg-type]
+    assert alone == instead | {name: alone[name] for name in ("digit", "picture", "unclear")}
+    passed = [int((new.digitness[2:] >= limits[name]).sum()) for limits in (alone, instead) for name in REFUSING]
+    assert passed == [2, 2, 2, 1, 1, 0]
+
+
+def test_held_out_pictures_are_drawn_once_and_again_if_their_file_is_damaged(mnist, tmp_path, monkeypatch):
+    drawn, path = [], tmp_path / "bank" / "held-out.npz"
+    images, labels = mnist.train_images[:3], mnist.train_labels[:3]
+
+    def draw(*_: object) -> heldout.HeldOut:
+        drawn.append(1)
+        return heldout.HeldOut(images, labels, images[:2], images[:0])
+
+    monkeypatch.setattr(heldout.HeldOut, "of", draw)
+    for content, times in ((None, 1), (None, 1), (b"", 2), (b"?", 3), (None, 3)):
+        if content is not None:
+            path.write_bytes(content)
+        found = heldout.HeldOut.kept(path, None, TINY)  # type: ignore[arg-type]
+        assert [len(drawn), len(found.pictures), found.nondigits.shape] == [times, 2, (0, 28, 28)]
+        assert np.array_equal(found.digits, images)
+        assert np.array_equal(found.labels, labels)
 
 
 def test_help_says_what_happens():

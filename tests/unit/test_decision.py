@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from worker.training.artefact.decision import NEVER, accept_from, digit_from, reject_below, thresholds
+from worker.training.artefact.decision import NEVER, accept_from, digit_from, refusing, reject_below, thresholds
 from worker.training.evaluation.measures import at_coverages, operating_points, risk_coverage
 
 
@@ -84,6 +84,12 @@ def test_the_threshold_keeps_away_from_both_sides():
     assert digit_from(digits, others) == pytest.approx((0.9 + 0.1) / 2)
     assert digit_from(digits, np.array([0.95])) == pytest.approx(0.45)
     assert digit_from(digits, others[:0]) == 0.5
+
+
+def test_a_threshold_lets_at_most_so_many_non_digits_pass():
+    others = np.array([0.9, 0.1, 0.5, 0.5, 0.2])
+    assert [int((others >= refusing(others, passed)).sum()) for passed in range(6)] == [0, 1, 1, 3, 4, 5]
+    assert refusing(others, 5) == 0
 
 
 def test_what_is_accepted_is_never_rejected_whatever_the_answers():

@@ -124,20 +124,23 @@ def backward_adamw(
 
     `state` are parameters, their averages, and the first and second moments of the gradients; `batch` pixels, targets
     and the dice of `dropout`; `rates` the learning rate, the decay of the averages, and the number of the step from 1,
-    as float32.
+    as float32. The first `recipe.frozen` layers stay as they are.
     """
+    frozen, state = [one[: recipe.frozen] for one in state], [one[recipe.frozen :] for one in state]
     parameters = state[0]
     pixels, targets, dice = batch
     with tf.GradientTape() as tape:
         tape.watch(parameters)
-        kept = dropout(parameters, dice, recipe.dropout) if recipe.dropout else ()
-        value = soft_loss(parameters, pixels, targets, recipe.temperature, kept)
+        every = [*frozen[0], *parameters]
+        kept = dropout(every, dice, recipe.dropout) if recipe.dropout else ()
+        value = soft_loss(every, pixels, targets, recipe.temperature, kept)
     gradients = tape.gradient(value, parameters)
     columns = zip(*map(tf.nest.flatten, [*state, gradients]), strict=True)
     # Compiled, it goes through memory once.
     fused = compiled(_adamw, jit_compile=True)
     updated = [fused(*column, *rates, recipe.adamw) for column in columns]
-    return [tf.nest.pack_sequence_as(parameters, one) for one in map(list, zip(*updated, strict=True))], value
+    moved = [tf.nest.pack_sequence_as(parameters, one) for one in map(list, zip(*updated, strict=True))]
+    return [[*first, *one] for first, one in zip(frozen, moved, strict=True)], value
 
 
 def _adamw(

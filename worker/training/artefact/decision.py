@@ -19,6 +19,8 @@ REFUSED = 0.025
 #: The same for pictures unlike MNIST's, and for those in which ink and background are hardly apart: people's photos are
 #: easier than the drawn pictures, and non-digits are such pictures. Of the held-out non-digits 3.3 % pass like that.
 REFUSED_PICTURES, REFUSED_UNCLEAR = 0.04, 0.17
+#: The thresholds of the digitness.
+REFUSING = ("digit", "picture", "unclear")
 #: The digitness of a picture that is as likely a digit as not.
 EVEN = 0.5
 #: A confidence that no answer reaches.
@@ -45,6 +47,13 @@ def thresholds(
         "picture": digit_from(digitness, nondigits, REFUSED_PICTURES),
         "unclear": digit_from(digitness, nondigits, REFUSED_UNCLEAR),
     }
+
+
+def refusing(nondigits: Floats, passed: int) -> float:
+    """Return the least digitness from which at most `passed` of the `nondigits` [k] lie."""
+    highest = np.sort(nondigits)[::-1]
+    # The next number of their own type: between two of float32 a threshold would be rounded down.
+    return float(np.nextafter(highest[passed], highest.dtype.type(2))) if passed < len(highest) else 0.0
 
 
 def accept_from(confidences: Floats, right: Bools, risk: float = RISK) -> float:

@@ -16,7 +16,7 @@ from worker.inference import golden
 from worker.inference.classify import Classifier
 from worker.inference.mlp import CARD, CLASSES, SIDE, Mlp, digest
 from worker.training.artefact import calibration
-from worker.training.artefact.decision import thresholds
+from worker.training.artefact.decision import REFUSING, refusing, thresholds
 from worker.training.artefact.heldout import HeldOut
 from worker.training.artefact.place import check_place, put
 from worker.training.checkpoint import Checkpoint
@@ -75,13 +75,14 @@ def perceptron(parameters: Parameters, temperature: float, digit_temperature: fl
 
 def export(
     checkpoint: Checkpoint, mnist: Mnist, out: Path, *, preprocessing: str, held_out: HeldOut | None = None,
-    remark: str = "",
+    remark: str = "", instead_of: Mlp | None = None,
 ) -> Path:  # fmt: skip
     """Write the model of the checkpoint's averages, and `card.json`, into the directory `out`, and return it.
 
     `mnist` is the data of the run, for the error rates; `preprocessing` the version of serving's preprocessing;
     `held_out` the data to choose temperatures and thresholds with, `HeldOut.of` if None; `remark` is added to the
-    card's text about the test set. An earlier model in `out` is replaced; see `check_place`.
+    card's text about the test set; for `instead_of` see `chosen`. An earlier model in `out` is replaced; see
+    `check_place`.
     """
     check_place(out)
     held_out = held_out or HeldOut.of(Split.of(mnist, checkpoint.recipe), checkpoint.recipe)
@@ -95,7 +96,7 @@ def export(
     model = Mlp(tf.saved_model.load(str(part)), card)
     golden.record(Classifier(model, max_pixels=SIDE * SIDE), held_out.digits, held_out.labels, part)
     card["sha256"] = digest(part)
-    choice = {"calibration": temperatures, **chosen(model, held_out)}
+    choice = {"calibration": temperatures, **chosen(model, held_out, instead_of)}
     about = {**card, **choice, **_card(checkpoint, mnist), "test_set": " ".join(filter(None, (TEST_SET, remark)))}
     (part / CARD).write_text(json.dumps(about, indent=2) + "\n")
     return put(part, out)
@@ -126,15 +127,23 @@ def _logits(checkpoint: Checkpoint, images: Images) -> Any:
     return forward(checkpoint.averages, pixels(images)).numpy()
 
 
-def chosen(model: Mlp, held_out: HeldOut) -> dict[str, Any]:
-    """Choose the thresholds; return them and the curve of alternatives: triples of coverage, risk and threshold."""
+def chosen(model: Mlp, held_out: HeldOut, instead_of: Mlp | None = None) -> dict[str, Any]:
+    """Choose the thresholds; return them and the curve of alternatives: triples of coverage, risk and threshold.
+
+    With each of them at least as many held-out non-digits are refused as by the model that is replaced, `instead_of`.
+    """
     reading = model.read(pixels(held_out.digits))
     confidences = reading.probabilities.max(axis=1).astype(np.float64)
     right = reading.probabilities.argmax(axis=1) == held_out.labels
     digitness, nondigits = (model.read(pixels(images)).digitness for images in (held_out.pictures, held_out.nondigits))
+    limits = thresholds(confidences, right, digitness, nondigits)
+    if instead_of:
+        before, earlier = instead_of.read(pixels(held_out.nondigits)).digitness, instead_of.card["thresholds"]
+        passed = {name: int((before >= earlier[name]).sum()) for name in REFUSING}
+        limits |= {name: max(limits[name], refusing(nondigits, n)) for name, n in passed.items()}
     curve = at_coverages(operating_points(confidences, right), COVERAGES)
     return {
-        "thresholds": thresholds(confidences, right, digitness, nondigits),
+        "thresholds": limits,
         "risk_coverage": [[round(value, 6) for value in point] for point in curve],
     }
 

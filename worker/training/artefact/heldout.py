@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import zipfile
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 
@@ -41,3 +43,21 @@ class HeldOut:
         seen, names = bank.pictures(digits, labels, DRAWN, rng)
         others = [bank.nondigit(nondigits.UNSEEN, digits, rng) for _ in range(DRAWN)]
         return cls(digits, labels, seen[names != NONDIGIT], np.stack(others))
+
+    @classmethod
+    def kept(cls, path: Path, split: Split, recipe: Recipe) -> HeldOut:
+        """Return those of the file `path`; draw them, which takes half a minute, and write it, if there is none.
+
+        In the directory of a bank they are of its data and version: training refuses another one.
+        """
+        names = [one.name for one in fields(cls)]
+        try:
+            with np.load(path) as kept:
+                return cls(*(kept[name] for name in names))
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+            found, part = cls.of(split, recipe), path.with_name(f"{path.name}.part")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            np.savez(file, **{name: getattr(found, name) for name in names})
+        part.replace(path)
+        return found

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shared.errors import DigitqError, SettingsError
 from worker.image.preprocess import PREPROCESSING_VERSION
 from worker.inference.mlp import Mlp
-from worker.training.artefact.decision import REFUSED_PICTURES, digit_from
+from worker.training.artefact.decision import REFUSED_PICTURES, digit_from, refusing
 from worker.training.artefact.export import export
 from worker.training.artefact.heldout import HeldOut
 from worker.training.bank import softened
@@ -30,16 +30,17 @@ from worker.training.recipes import LEARN, Recipe
 from worker.training.train import Split, logits, mixed, model_weights, train
 
 #: Shares of the trained weights to choose from; the rest are those of the model in service.
-SHARES = (1.0, 0.85, 0.7, 0.5, 0.35, 0.2)
-#: By how much, as a share, the held-out non-digits that pass may rise while a share is chosen: six of 2,400, by chance.
-MORE_PASSED = 0.0025
+SHARES = (1.0, 0.85, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+#: By how much, as a share, the held-out pictures of digits that are refused may rise where as many non-digits are
+#: refused as before.
+MORE_REFUSED = 0.005
 #: Within the version of a model, between that of the first model and what tells the corrections.
 LEARNT = "-learn"
 Say = Callable[[str], None]
 
 
 class TooFewCorrections(DigitqError):
-    """There are not enough corrections to learn from one half and judge by the other."""
+    """There are not enough corrections to learn from some and judge by the others."""
 
     code, title = "too_few_corrections", "There are too few corrections"
 
@@ -77,7 +78,7 @@ class Fitting:
         """
         usable = [(one.pixels, one.correction.label) for one in seen if one.pixels is not None]
         if not usable:
-            raise TooFewCorrections("serving rejects all pictures of a half before a model sees them")
+            raise TooFewCorrections("serving rejects all pictures to learn from before a model sees them")
         images, labels = zip(*usable, strict=True)
         examples = Examples(np.stack(images), np.array(labels, np.uint8), self._rehearsal)
         self.say(f"learning from {len(usable)} corrections ({name})")
@@ -90,7 +91,7 @@ class Fitting:
         run = replace(run, averages=mixed(first, run.averages, share), recipe=replace(self.recipe, share=share))
         return export(
             run, self.mnist, folder / "model", preprocessing=PREPROCESSING_VERSION, held_out=self.held_out,
-            remark=f"It learnt from {len(usable)} corrections of users.",
+            remark=f"It learnt from {len(usable)} corrections of users.", instead_of=Mlp.load(self.start),
         )  # fmt: skip
 
     @cached_property
@@ -102,19 +103,28 @@ class Fitting:
 def share_of(first: Parameters, trained: Parameters, held_out: HeldOut) -> float:
     """Return the largest share of the trained weights with which held-out digits and non-digits are read as before.
 
-    Of the non-digits those count that pass where as many digits are refused as ever: the thresholds of the result will
-    be chosen so. The smallest share if there is none: then the gate says what is worse.
+    The thresholds of the result are raised until as many non-digits are refused as before (`export.chosen`): of the
+    digits hardly more may be then. The smallest share if there is none: then the gate says what is worse.
     """
 
     def digitness(parameters: Parameters, images: Images) -> NDArray[np.float32]:
         return 1 - softened(logits(parameters, images), 1)[:, NONDIGIT]
 
-    def wrong(parameters: Parameters) -> NDArray[np.intp]:
-        digits = logits(parameters, held_out.digits)[:, :NONDIGIT].argmax(axis=1) != held_out.labels
-        pictures, nondigits = (digitness(parameters, one) for one in (held_out.pictures, held_out.nondigits))
-        passed = nondigits >= digit_from(pictures, nondigits, REFUSED_PICTURES)
-        return np.array([digits.sum(), passed.sum()])
+    def wrong(parameters: Parameters) -> int:
+        return int((logits(parameters, held_out.digits)[:, :NONDIGIT].argmax(axis=1) != held_out.labels).sum())
 
-    bounds = (gate.MORE_ERRORS, len(held_out.digits)), (MORE_PASSED, len(held_out.nondigits))
-    most = wrong(first) + np.array([gate.more(*bound) for bound in bounds])
-    return next((share for share in SHARES if (wrong(mixed(first, trained, share)) <= most).all()), SHARES[-1])
+    def refused(parameters: Parameters, passed: int | None) -> tuple[int, int]:
+        pictures, nondigits = (digitness(parameters, one) for one in (held_out.pictures, held_out.nondigits))
+        limit = digit_from(pictures, nondigits, REFUSED_PICTURES)
+        if passed is not None:
+            limit = max(limit, refusing(nondigits, passed))
+        return int((pictures < limit).sum()), int((nondigits >= limit).sum())
+
+    before, passed = refused(first, None)
+    errors = wrong(first) + gate.more(gate.MORE_ERRORS, len(held_out.digits))
+    most = before + gate.more(MORE_REFUSED, len(held_out.pictures))
+    for share in SHARES:
+        found = mixed(first, trained, share)
+        if wrong(found) <= errors and refused(found, passed)[0] <= most:
+            return share
+    return SHARES[-1]

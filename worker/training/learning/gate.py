@@ -30,6 +30,8 @@ CHANCE = 0.05
 MORE_ERRORS = 0.0003
 #: The same for drawn pictures of digits that are refused: two of 200.
 MORE_REFUSED = 0.01
+#: The same for held-out digits: five of 5,000.
+MORE_REJECTED = 0.001
 #: Largest expected calibration error, unless the model in service has a larger one.
 ECE = 0.005
 #: Pictures drawn of each kind of non-digits, and of digits.
@@ -94,6 +96,13 @@ def of_digits(old: Examination, new: Examination, name: str, share: float) -> Ro
     return Row(name, old.report.images, errors, found, f"at most {most}", found <= most)
 
 
+def of_rejected(old: Examination, new: Examination) -> Row:
+    """Compare how many of the same digits are refused."""
+    before, after = (one.decisions()["reject"]["images"] for one in (old, new))
+    most = before + more(MORE_REJECTED, old.report.images)
+    return Row("held-out digits, refused", old.report.images, before, after, f"at most {most}", after <= most)
+
+
 def of_golden(old: Examination, new: Examination) -> Row:
     """Compare the recorded digits: those that the old model shows have to be shown by the new one, and read alike."""
     pairs = [(_shown(one), _shown(other)) for one, other in zip(old.results, new.results, strict=True)]
@@ -139,6 +148,7 @@ def side_effects(old: Classifier, new: Classifier, place: Path, images: Images, 
     known = [examine(name, recorded, one) for name, one in (("old", old), ("new", new))]
     return [
         of_digits(before, after, "held-out digits, wrong", MORE_ERRORS),
+        of_rejected(before, after),
         of_golden(*known),
         *of_refusals(refusals({"old": old, "new": new}, images, DRAWN), "old", "new"),
         of_calibration(before, after),

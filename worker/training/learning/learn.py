@@ -1,8 +1,8 @@
 """Has the model in service learn from corrections, proves the result, and promotes it.
 
-Corrections are divided in two halves, and a model learns from each: it is judged by the other half, so that every
-correction is judged once, by a model that did not see it (two-fold cross-validation). What is promoted has learnt from
-both; what it does to everything else is measured on itself.
+Corrections are divided in `FOLDS` parts. For each, a model learns from the others and is judged by it, so that every
+correction is judged once, by a model that did not see it (cross-validation). What is promoted has learnt from all; what
+it does to everything else is measured on itself.
 """
 
 from __future__ import annotations
@@ -32,6 +32,13 @@ from worker.training.learning.inputs import Seen, read, see
 from worker.training.pages.crop_truth import NONDIGIT
 from worker.training.train import Split
 
+#: Parts of the corrections. A part cannot be so small that chance decides: with four, each model learns from three
+#: quarters of what the promoted one learns from, and all corrections together are judged; with two from half.
+FOLDS = 4
+
+#: The pictures to choose thresholds by, in the bank.
+HELD_OUT = "held-out.npz"
+
 Chosen = NDArray[np.bool_]
 
 
@@ -45,19 +52,18 @@ class Learnt(NamedTuple):
 
 def learn(
     corrections: Corrections, mnist: Mnist, settings: Settings, say: Say, run: Path | None = None,
-    promote: bool = True, held_out: HeldOut | None = None,
+    promote: bool = True,
 ) -> Learnt:  # fmt: skip
     """Learn from corrections, report the table of the gate, and put the model in service if that allows it.
 
     `run` is the directory for checkpoints and models, by default one of the state directory that is named after the
-    corrections and the model in service: the same command goes on where it was interrupted. `held_out` are pictures to
-    choose thresholds by, `HeldOut.of` if None, which takes half a minute. Raises `BadCorrections`,
-    `TooFewCorrections`, `SuspiciousCorrections` and `NotProven`, and what `train` and `export` do.
+    corrections and the model in service: the same command goes on where it was interrupted. Raises
+    `BadCorrections`, `TooFewCorrections`, `SuspiciousCorrections` and `NotProven`, and what `train` and `export` do.
     """
     if settings.preprocessing != "mnist":
         raise SettingsError(f"DIGITQ_PREPROCESSING={settings.preprocessing}: models learn with mnist alone")
     place, rows = settings.model_path, corrections.rows
-    second = halves(rows, corrections.content)
+    part = folds(rows, corrections.content)
     old, model = _classifier(place, settings)
     recipe = recipe_of(model, _digest(corrections))
     run = run or settings.state_dir / "train" / recipe.version
@@ -65,15 +71,15 @@ def learn(
     with _bar(len(rows), f"reading with {model.version}") as done:
         seen = see(corrections, old, done)
     split = Split.of(mnist, recipe)
-    if held_out is None:
-        say("drawing held-out pictures")
-        held_out = HeldOut.of(split, recipe)
+    say("drawing held-out pictures, unless they are in the bank")
+    held_out = HeldOut.kept(run.parent / "bank" / HELD_OUT, split, recipe)
     fitting = Fitting(mnist, run, place, recipe, held_out, say)
 
     reads, new = np.full(len(rows), NONDIGIT), _undecided(len(rows))
-    for name, judged in (("half-1", second), ("half-2", ~second)):
-        judge, judging = _classifier(fitting.fit(name, _chosen(seen, ~judged)), settings)
-        with _bar(int(judged.sum()), "reading the other half") as done:
+    for number in range(part.max() + 1):
+        judged = part == number
+        judge, judging = _classifier(fitting.fit(f"without-{number + 1}", _chosen(seen, ~judged)), settings)
+        with _bar(int(judged.sum()), "reading the others") as done:
             reads[judged] = read(corrections.only(judged), judge, done)
         _fill(new, judging, seen, judged)
     before = _undecided(len(rows))
@@ -98,23 +104,26 @@ def learn(
     return Learnt(promotion.promote(candidate, place, {}, settings, say), table)
 
 
-def halves(rows: Sequence[Correction], content: Callable[[str], bytes]) -> Chosen:
-    """Tell which corrections are in the second half: pictures are divided as wholes, in the order of their SHA-256.
+def folds(rows: Sequence[Correction], content: Callable[[str], bytes]) -> NDArray[np.intp]:
+    """Return the part, 0 to `FOLDS` - 1, of each correction [n]: pictures are divided as wholes, in the order of their
+    SHA-256.
 
-    Copies of a picture are on one side, and each picture goes where there are fewer corrections so far. Raises
-    `TooFewCorrections` if all are of one picture.
+    Copies of a picture are in one part, and each picture goes where there are fewest corrections so far. Of fewer
+    pictures than parts each is one. Raises `TooFewCorrections` if all corrections are of one picture.
     """
     digests = {name: hashlib.sha256(content(name)).digest() for name in {row.picture for row in rows}}
-    if len(set(digests.values())) < 2:
-        raise TooFewCorrections("expected corrections of at least two pictures: one half is kept to judge by")
     counts = dict.fromkeys(sorted(digests.values()), 0)
+    if len(counts) < 2:
+        raise TooFewCorrections(
+            "expected corrections of at least two pictures: each is judged by what the others teach"
+        )
     for row in rows:
         counts[digests[row.picture]] += 1
-    second, sums = {}, [0, 0]
+    part, sums = {}, np.zeros(min(FOLDS, len(counts)), int)
     for digest, count in counts.items():
-        second[digest] = sums[1] < sums[0]
-        sums[second[digest]] += count
-    return np.array([second[digests[row.picture]] for row in rows])
+        part[digest] = int(sums.argmin())
+        sums[part[digest]] += count
+    return np.array([part[digests[row.picture]] for row in rows])
 
 
 def _classifier(path: Path, settings: Settings) -> tuple[Classifier, Mlp]:
