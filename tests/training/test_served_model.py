@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -157,6 +158,24 @@ def test_a_model_that_went_and_came_back_meanwhile_is_loaded_again(
     inodes = [[(name, inode) for name, inode, *_ in files] for files in (before, found.files)]
     assert inodes[0] == inodes[1]
     assert before != found.files
+
+
+def test_a_model_that_is_missing_for_a_moment_after_others_came_and_went_is_waited_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = ((("one", 0, 0, 0),), (("other", 0, 0, 0),))
+    looks, clock = [one, other, (), (), other, other], [0.0]
+
+    def tested(_: Settings) -> tuple[str, str]:
+        clock[0] += 2 * served_model.PATIENCE_SECONDS if len(looks) == 5 else 0
+        if len(looks) == 3:
+            raise ModelError("there is none")
+        return "model", "classifier"
+
+    monkeypatch.setattr(served_model, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=lambda _: None))
+    monkeypatch.setattr(served_model, "files_in", lambda _: looks.pop(0))
+    monkeypatch.setattr(served_model, "_tested", tested)
+    assert load(settings) == ("model", "classifier", other)
 
 
 def test_a_directory_that_never_rests_is_given_up(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,19 +65,22 @@ def load(settings: Settings) -> Loaded:
     All of it is of one model: if another one is promoted meanwhile, that one is loaded.
     """
     path, start = settings.model_path, time.monotonic()
+    seen = start
     while True:
         before = files_in(path)
+        if before:
+            seen = time.monotonic()
         failed: ModelError | None = None
         try:
             found = _tested(settings)
         except ModelError as error:
             failed = error
-        spent, unchanged = time.monotonic() - start, files_in(path) == before
-        if failed and (unchanged if before else spent > PATIENCE_SECONDS):
+        now, unchanged = time.monotonic(), files_in(path) == before
+        if failed and unchanged and (before or now - seen > PATIENCE_SECONDS):
             raise failed
         if unchanged and not failed:
             return Loaded(*found, before)
-        if spent > RESTLESS_SECONDS:
+        if now - start > RESTLESS_SECONDS:
             raise failed or ModelError(f"{path} is replaced again and again: it could not be loaded in between")
         time.sleep(0.01)
 
