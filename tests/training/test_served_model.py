@@ -164,7 +164,7 @@ def test_a_model_that_is_missing_for_a_moment_after_others_came_and_went_is_wait
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = ((("one", 0, 0, 0),), (("other", 0, 0, 0),))
-    looks, clock = [one, other, (), (), other, other], [0.0]
+    looks, clock = [one, other, (), (), other, other], [1.0]
 
     def tested(_: Settings) -> tuple[str, str]:
         clock[0] += 2 * served_model.PATIENCE_SECONDS if len(looks) == 5 else 0

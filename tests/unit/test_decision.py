@@ -86,7 +86,7 @@ def test_the_threshold_keeps_away_from_both_sides():
     assert digit_from(digits, others[:0]) == 0.5
 
 
-def test_a_threshold_lets_at_most_so_many_non_digits_pass():
+def test_a_threshold_lets_at_most_as_many_non_digits_pass_as_it_is_told():
     others = np.array([0.9, 0.1, 0.5, 0.5, 0.2])
     assert [int((others >= refusing(others, passed)).sum()) for passed in range(6)] == [0, 1, 1, 3, 4, 5]
     assert refusing(others, 5) == 0

@@ -65,7 +65,7 @@ DIGITS: list[Box] = [(60, 60, 20, 40), (120, 60, 20, 40)]
 
 
 def beside(ink: Rectangle, digits: list[Box] = DIGITS, shape: np.ndarray | bool = True) -> bool:
-    """Whether a piece of ink in these rows and columns, full or of a shape, is a sign of the two digits."""
+    """Return whether a piece of ink, full or of a shape, is a sign of the two digits; `ink` is its rows and columns."""
     labels = np.zeros((170, 220), np.int32)
     for number, (left, top, width, height) in enumerate(DIGITS, 1):
         labels[top : top + height, left : left + 4] = number

@@ -65,18 +65,17 @@ def load(settings: Settings) -> Loaded:
     All of it is of one model: if another one is promoted meanwhile, that one is loaded.
     """
     path, start = settings.model_path, time.monotonic()
-    seen = start
+    missing: float | None = None  # since when
     while True:
         before = files_in(path)
-        if before:
-            seen = time.monotonic()
+        missing = None if before else missing or time.monotonic()
         failed: ModelError | None = None
         try:
             found = _tested(settings)
         except ModelError as error:
             failed = error
         now, unchanged = time.monotonic(), files_in(path) == before
-        if failed and unchanged and (before or now - seen > PATIENCE_SECONDS):
+        if failed and unchanged and (missing is None or now - missing > PATIENCE_SECONDS):
             raise failed
         if unchanged and not failed:
             return Loaded(*found, before)
