@@ -26,6 +26,9 @@ from tests.tools import lacking
 # Whoever runs the tests in the background may have them ignore Ctrl-C, and what they start would ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# TensorFlow computes with other rounding with oneDNN, and looks once: a run of training is the same in all processes.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
 # Threads that outlive their test, and its capture of the log, would write to the terminal that Redis is gone.
 logging.getLogger("digitq").addHandler(logging.NullHandler())
 
